@@ -1,0 +1,6 @@
+"""Data to train on: real digits that ship with the package, and loaders for files that users have."""
+
+from nbbp.datasets.digits import load_digits
+from nbbp.datasets.mnist import load_mnist
+
+__all__ = ["load_digits", "load_mnist"]

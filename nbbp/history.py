@@ -1,0 +1,74 @@
+"""What a fit measured: a value for every epoch, and the loss of every mini-batch."""
+
+import csv
+import pathlib
+
+import numpy as np
+
+
+class History:
+    """Losses and metrics of a fit.
+
+    ``history["loss"]`` is a list with one value for each epoch: the mean over the rows it trained on. Other names are
+    ``"val_loss"`` and each metric, alone and with ``val_``.
+
+    Attributes
+    ----------
+    step_loss : ndarray (steps,), float64
+        Loss of every mini-batch, before its update.
+    steps_per_epoch : int
+    """
+
+    def __init__(self, steps_per_epoch: int, label: str = "") -> None:
+        self.steps_per_epoch, self.label = steps_per_epoch, label
+        self.epochs: dict[str, list[float]] = {}
+        self._step_losses: list[np.ndarray] = []
+
+    def __getitem__(self, name: str) -> list[float]:
+        try:
+            return self.epochs[name]
+        except KeyError:
+            raise KeyError(f"{name!r} was not recorded; there is {', '.join(self.epochs) or 'nothing yet'}") from None
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.epochs
+
+    def __len__(self) -> int:
+        """Complete epochs."""
+        return len(self.epochs.get("loss", ()))
+
+    def __repr__(self) -> str:
+        last = ", ".join(f"{name}={values[-1]:.4g}" for name, values in self.epochs.items() if values)
+        return f"<History of {len(self)} epochs: {last}>"
+
+    @property
+    def step_loss(self) -> np.ndarray:
+        if len(self._step_losses) > 1:
+            self._step_losses = [np.concatenate(self._step_losses)]
+        return self._step_losses[0] if self._step_losses else np.zeros(0)
+
+    def add_steps(self, losses: np.ndarray) -> None:
+        self._step_losses.append(np.array(losses))
+
+    def add_epoch(self, **values: float) -> None:
+        for name, value in values.items():
+            self.epochs.setdefault(name, []).append(float(value))
+
+    def to_csv(self, path) -> None:
+        """Write one line for each epoch: epoch, loss and whatever else was recorded."""
+        with pathlib.Path(path).open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(["epoch", *self.epochs])
+            for epoch, row in enumerate(zip(*self.epochs.values(), strict=True), 1):
+                writer.writerow([epoch, *map(repr, row)])
+
+    def plot(self, path=None, log: bool = False):
+        """Draw the curves, see `nbbp.plots.loss_curves`.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+        """
+        from nbbp import plots
+
+        return plots.loss_curves(self, path=path, log=log)

@@ -1,0 +1,96 @@
+"""Initial values of parameters, drawn by NumPy: each takes a shape and a generator and returns float64.
+
+Of a weight's shape (n_in, n_out) the fans are its lengths; of a longer shape (n_out, n_in, *kernel) they are those
+lengths times the kernel's size (Glorot and Bengio 2010).
+To add one, write a function of (shape, rng) and enter it in INITIALIZERS.
+"""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+Initializer = Callable[[tuple[int, ...], np.random.Generator], np.ndarray]
+
+
+def _fans(shape: tuple[int, ...]) -> tuple[int, int]:
+    if len(shape) < 2:
+        return shape[0], shape[0]
+    if len(shape) == 2:
+        return shape[0], shape[1]
+    size = math.prod(shape[2:])
+    return shape[1] * size, shape[0] * size
+
+
+def zeros(shape, rng):
+    """All 0."""
+    return np.zeros(shape)
+
+
+def constant(value: float) -> Initializer:
+    """All `value`."""
+    return lambda shape, rng: np.full(shape, float(value))
+
+
+def normal(scale: float = 0.05) -> Initializer:
+    """Normal with mean 0 and standard deviation `scale`."""
+    return lambda shape, rng: rng.normal(0.0, scale, shape)
+
+
+def uniform(limit: float = 0.05) -> Initializer:
+    """Uniform in [-limit, limit)."""
+    return lambda shape, rng: rng.uniform(-limit, limit, shape)
+
+
+def _scaled(draw: str, variance: Callable[[int, int], float]) -> Initializer:
+    def initialize(shape, rng):
+        deviation = math.sqrt(variance(*_fans(shape)))
+        if draw == "normal":
+            return rng.normal(0.0, deviation, shape)
+        limit = math.sqrt(3.0) * deviation
+        return rng.uniform(-limit, limit, shape)
+
+    return initialize
+
+
+def orthogonal(shape, rng):
+    """Rows or columns of unit length at right angles to each other: Saxe et al., 2014.
+
+    The Q of a normal matrix's QR decomposition, with the signs that make it uniform over all such matrices.
+    """
+    rows, columns = shape[0], math.prod(shape[1:])
+    q, r = np.linalg.qr(rng.normal(size=(max(rows, columns), min(rows, columns))))
+    q *= np.sign(np.diag(r))
+    return (q if rows >= columns else q.T).reshape(shape)
+
+
+def sparse(connections: int = 15, scale: float = 1.0) -> Initializer:
+    """Each unit has `connections` incoming weights, normal with deviation `scale`; the others are 0.
+
+    Martens, "Deep learning via Hessian-free optimization", 2010; used by Sutskever et al., 2013.
+    """
+
+    def initialize(shape, rng):
+        weights = np.zeros(shape)
+        for column in range(shape[1]):
+            chosen = rng.choice(shape[0], min(connections, shape[0]), replace=False)
+            weights[chosen, column] = rng.normal(0.0, scale, len(chosen))
+        return weights
+
+    return initialize
+
+
+INITIALIZERS: dict[str, Initializer] = {
+    "zeros": zeros,
+    "constant": constant(0.1),
+    "normal": normal(),
+    "uniform": uniform(),
+    "glorot_uniform": _scaled("uniform", lambda n_in, n_out: 2 / (n_in + n_out)),  # Glorot and Bengio 2010
+    "glorot_normal": _scaled("normal", lambda n_in, n_out: 2 / (n_in + n_out)),
+    "he_uniform": _scaled("uniform", lambda n_in, n_out: 2 / n_in),  # He et al. 2015
+    "he_normal": _scaled("normal", lambda n_in, n_out: 2 / n_in),
+    "lecun_uniform": _scaled("uniform", lambda n_in, n_out: 1 / n_in),  # LeCun et al. 1998
+    "lecun_normal": _scaled("normal", lambda n_in, n_out: 1 / n_in),
+    "orthogonal": orthogonal,
+    "sparse": sparse(),
+}

@@ -1,0 +1,228 @@
+"""The only file that says njit: how a kernel is declared, compiled, cached and found by its address.
+
+A kernel is a pair of functions with the same arguments: one that Numba compiles, and its plain NumPy reference.
+
+    def scale_reference(y, x):
+        np.multiply(x, 2, out=y)
+
+    @kernel(scale_reference, "(n) (n)")
+    def scale(y, x):
+        for i in prange(x.shape[0]):
+            y[i] = x[i] + x[i]
+
+Arguments are C-contiguous arrays, outputs first; a number that changes between steps is an array of one element.
+The string gives their shapes: every letter is a length, the same wherever it stands. From one source come a serial
+and a parallel twin (`prange` is `range` in the serial one), compiled when first bound.
+"""
+
+import functools
+import hashlib
+import pathlib
+import types as python_types
+import warnings
+from collections.abc import Callable
+
+import numba
+import numpy as np
+from llvmlite import ir
+from numba import njit, types
+from numba.core import cgutils
+from numba.core.caching import FunctionCache
+from numba.extending import intrinsic
+
+# error_model: with Python's, a division is a branch and its loop does not vectorise.
+# No fastmath: it lets the compiler reorder sums, and then bits differ between runs, caches and processors.
+FLAGS = {"error_model": "numpy", "nogil": True}
+
+
+def _digest_of_sources() -> str:
+    """Names the machine code by all sources it can come from.
+
+    Numba looks at the file of one function only: after a change in a file that it calls, it would serve old code.
+    """
+    package = pathlib.Path(__file__).parent.parent
+    files = sorted([*package.glob("*.py"), *package.glob("kernels/*.py"), *package.glob("layers/*.py")])
+    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:10]
+
+
+SOURCES = _digest_of_sources()
+
+
+class _KernelCache(FunctionCache):
+    """Numba's cache on disk, except that a damaged or unwritable one costs a compilation instead of an exception."""
+
+    def load_overload(self, sig, target_context):
+        try:
+            return super().load_overload(sig, target_context)
+        except Exception as error:  # a truncated pickle raises nearly anything
+            _warn_once(f"nbbp compiles again what it could not read from {self.cache_path}: {error!r}")
+            return None
+
+    def save_overload(self, sig, data):
+        try:
+            super().save_overload(sig, data)
+        except OSError as error:
+            _warn_once(f"nbbp cannot keep compiled kernels in {self.cache_path}: {error!r}")
+
+
+@functools.cache
+def _warn_once(message: str) -> None:
+    warnings.warn(message, RuntimeWarning, stacklevel=2)
+
+
+def _copy(function: Callable, name: str, **replaced) -> python_types.FunctionType:
+    """The same code under another name, with some of the globals it sees replaced.
+
+    Numba's cache tells functions apart by file, name and line: twins need names of their own.
+    """
+    names = {**function.__globals__, **replaced} if replaced else function.__globals__
+    copy = python_types.FunctionType(function.__code__, names, name)
+    copy.__qualname__, copy.__module__ = f"{name}_{SOURCES}", function.__module__
+    return copy
+
+
+def compiled(function: Callable, name: str | None = None, parallel: bool = False):
+    """An ordinary compiled function, cached on disk."""
+    dispatcher = njit(_copy(function, name or function.__name__), parallel=parallel, **FLAGS)
+    try:
+        dispatcher._cache = _KernelCache(dispatcher.py_func)
+    except (OSError, RuntimeError) as error:  # no folder that could hold a cache
+        _warn_once(f"nbbp compiles its kernels anew in every process: {error}")
+    return dispatcher
+
+
+def device(function: Callable, inline: bool = False):
+    """A function that only kernels call; its machine code is cached as a part of theirs."""
+    return njit(function, forceinline=inline, **FLAGS)
+
+
+class Kernel:
+    """A compiled function and its NumPy reference: the same name, the same arguments, the same meaning."""
+
+    def __init__(self, function: Callable, reference: Callable, shapes: str, cycles: float) -> None:
+        self.name, self.shapes, self.reference = function.__name__, shapes, reference
+        self._function, self._cycles = function, cycles
+
+    def __repr__(self) -> str:
+        return f"<kernel {self.name} {self.shapes}>"
+
+    @functools.cached_property
+    def serial(self):
+        return compiled(self._function, f"{self.name}_serial")
+
+    @functools.cached_property
+    def parallel(self):
+        return compiled(self._function, f"{self.name}_parallel", parallel=True)
+
+    def lengths(self, arrays) -> dict[str, int]:
+        """The length that each letter of the shapes stands for; ValueError when the arrays disagree."""
+        lengths: dict[str, int] = {}
+        expected = self.shapes.split()
+        if len(expected) != len(arrays):
+            raise ValueError(f"{self.name} takes {len(expected)} arrays {self.shapes}, got {len(arrays)}")
+        for shape, array in zip(expected, arrays, strict=True):
+            letters = shape.strip("()").split(",")
+            actual = dict(zip(letters, array.shape, strict=False))
+            fits = len(letters) == array.ndim and all(
+                lengths.setdefault(k, n) == n if k.isalpha() else n == int(k) for k, n in actual.items()
+            )
+            if not fits or not array.flags.c_contiguous:
+                got = " ".join(str(a.shape) for a in arrays)
+                raise ValueError(f"{self.name} takes C-contiguous arrays {self.shapes}, got {got}")
+        return lengths
+
+    def cycles(self, arrays) -> float:
+        """Roughly the processor cycles of one call on one thread."""
+        return self._cycles * float(np.prod(list(self.lengths(arrays).values()), dtype=float))
+
+    def address(self, arrays, parallel: bool) -> int:
+        """Address of the machine code for arrays of these dtypes, compiled or loaded when it is not there yet."""
+        signature = tuple(types.Array(numba.from_dtype(a.dtype), a.ndim, "C") for a in arrays)
+        dispatcher = self.parallel if parallel else self.serial
+        dispatcher.compile(signature)
+        result = dispatcher.overloads[signature]
+        return result.library.get_pointer_to_function(result.fndesc.llvm_func_name)
+
+
+KERNELS: dict[str, Kernel] = {}
+
+
+def kernel(reference: Callable, shapes: str, *, cycles: float = 1.0, name: str | None = None, **replaced):
+    """Declare a compiled function as the fast twin of `reference`.
+
+    Parameters
+    ----------
+    reference
+        The NumPy function with the same arguments.
+    shapes
+        The arguments' shapes, such as ``"(b,o) (b,i) (i,o)"``.
+    cycles
+        Rough cost of one point of the index space that the letters span; decides whether threads are worth it.
+    name, **replaced
+        For kernels that share their source: the name, and the globals by which this one differs.
+    """
+
+    def declare(function: Callable) -> Kernel:
+        pair = Kernel(_copy(function, name or function.__name__, **replaced), reference, shapes, cycles)
+        if KERNELS.setdefault(pair.name, pair) is not pair:
+            raise ValueError(f"there is a kernel named {pair.name} already")
+        return pair
+
+    return declare
+
+
+def block(arrays) -> np.ndarray:
+    """The arguments of a compiled kernel as integers: for each array what Numba's array structure holds.
+
+    meminfo and parent (both null), number of items, item size, address, shape, strides.
+    """
+    words = [(0, 0, a.size, a.itemsize, a.ctypes.data, *a.shape, *a.strides) for a in arrays]
+    return np.array([word for array in words for word in array], np.int64)
+
+
+_WORDS_PER_CASE, _CASES = 16, 10
+
+
+@intrinsic
+def call(typing_context, address, arguments, words):
+    """Call the kernel at `address` with the `words` integers at `arguments`; returns its status, 0 for success.
+
+    Numba passes an array as seven or more integers, so a kernel of arrays is a function of integers alone, and one
+    call site serves them all: it passes as many as the next multiple of 16, and a callee ignores what it did not ask
+    for. Blocks are padded for that.
+    """
+
+    def generate(context, builder, signature, args):
+        word, status = ir.IntType(64), ir.IntType(32)
+        address, arguments, words = args
+        at = builder.inttoptr(arguments, word.as_pointer())
+        unused = cgutils.alloca_once(builder, word, size=2)  # where Numba returns a value and an exception
+        end = builder.append_basic_block("called")
+        switch = builder.switch(builder.udiv(words, word(_WORDS_PER_CASE)), end)
+        incoming = [(builder.block, status(0))]
+        for case in range(1, _CASES + 1):
+            with builder.goto_block(builder.append_basic_block(f"words_{case}")):
+                switch.add_case(word(case), builder.block)
+                values = [builder.load(builder.gep(at, [word(i)])) for i in range(case * _WORDS_PER_CASE)]
+                function = ir.FunctionType(status, [word.as_pointer()] * 2 + [word] * len(values))
+                result = builder.call(
+                    builder.inttoptr(address, function.as_pointer()),
+                    [unused, builder.gep(unused, [word(1)]), *values],
+                )
+                incoming.append((builder.block, result))
+                builder.branch(end)
+        builder.position_at_end(end)
+        returned = builder.phi(status)
+        for where, value in incoming:
+            returned.add_incoming(value, where)
+        return returned
+
+    return types.int32(types.int64, types.int64, types.int64), generate
+
+
+def padded_block(arrays) -> np.ndarray:
+    words = block(arrays)
+    padding = -len(words) % _WORDS_PER_CASE
+    if len(words) + padding > _WORDS_PER_CASE * _CASES:
+        raise ValueError(f"a kernel takes at most {_WORDS_PER_CASE * _CASES} words of arguments, got {len(words)}")
+    return np.append(words, np.zeros(padding, np.int64))

@@ -1,0 +1,55 @@
+"""What a layer is."""
+
+import dataclasses
+import types
+
+import numpy as np
+
+from nbbp.initializers import Initializer
+from nbbp.program import Program
+
+Shape = tuple[int, ...]
+Views = types.SimpleNamespace  # a layer's arrays by their names: p.w, p.b
+
+
+@dataclasses.dataclass(frozen=True)
+class Parameter:
+    """A parameter's shape and how its first values are drawn."""
+
+    shape: Shape
+    initializer: Initializer
+
+
+class Layer:
+    """A function of a mini-batch, with parameters.
+
+    Shapes are tuples without the batch: (features,), (channels, height, width), (time, features). Arrays have the
+    batch as their first axis. Binding appends kernel calls to a program and computes nothing.
+    """
+
+    needs_input = True
+    """Whether `backward` reads x."""
+    needs_output = True
+    """Whether `backward` reads y. Where neither side needs it, an output overwrites its input."""
+
+    def expand(self) -> "list[Layer]":
+        """The layers that this one stands for: itself, unless it is a shorthand."""
+        return [self]
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """Shape of the output; ValueError where the input does not fit."""
+        return input_shape
+
+    def parameters(self, input_shape: Shape) -> dict[str, Parameter]:
+        """The trained arrays by name."""
+        return {}
+
+    def forward(self, program: Program, y: np.ndarray, x: np.ndarray, p: Views) -> None:
+        """Bind the calls that overwrite y (batch, *output_shape) from x (batch, *input_shape)."""
+        raise NotImplementedError
+
+    def backward(
+        self, program: Program, dx: np.ndarray | None, dy: np.ndarray, x: np.ndarray, y: np.ndarray, p: Views, g: Views
+    ) -> None:
+        """Bind the calls that overwrite the parameters' gradients g and, unless it is None, dx; dy may be spoilt."""
+        raise NotImplementedError

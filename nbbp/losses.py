@@ -1,0 +1,282 @@
+"""Loss functions: value and gradient in one kernel, compiled and in NumPy.
+
+For a mini-batch of b rows with c outputs each, a loss kernel writes
+
+    row_loss (b)      the loss of each row
+    dz (b, c)         scale[i] times the gradient of row i's loss with respect to its outputs z
+
+and the mini-batch's loss is sum_i scale[i] row_loss[i], with scale 1/b: **the mean over the batch**. Whether a row's
+loss is a mean or a sum over its c outputs differs from loss to loss and is said in each one's description.
+
+To add one that works output by output, write its value and slope as scalar functions and enter them below with their
+NumPy twins.
+"""
+
+import dataclasses
+
+import numpy as np
+from numba import prange
+
+from nbbp.activations import softmax_row
+from nbbp.kernels import vector_math as vm
+from nbbp.kernels.jit import Kernel, device, kernel
+from nbbp.kernels.vector_math import HALF, ONE, TWO, ZERO, constant
+
+
+@dataclasses.dataclass(frozen=True)
+class Loss:
+    """A loss function.
+
+    Attributes
+    ----------
+    description : str
+        The equation, which mean is taken, and how PyTorch's and Keras's differ.
+    dense : Kernel
+        ``(row_loss, dz, z, target, scale)`` for targets of the outputs' shape.
+    labels : Kernel or None
+        The same for integer class labels (b, 1); None where labels make no sense.
+    link : str
+        The activation that turns outputs into predictions.
+    valid_targets : tuple of float
+        Smallest and largest target that has a meaning.
+    """
+
+    name: str
+    description: str
+    dense: Kernel
+    labels: Kernel | None = None
+    link: str = "linear"
+    valid_targets: tuple[float, float] = (-np.inf, np.inf)
+
+    def kernel(self, target: np.ndarray) -> Kernel:
+        """The kernel for targets of this kind."""
+        return self.labels if self.labels and target.dtype.kind == "i" else self.dense
+
+
+LOSSES: dict[str, Loss] = {}
+
+_DENSE, _LABELS = "(b) (b,c) (b,c) (b,c) (b)", "(b) (b,c) (b,c) (b,1) (b)"
+
+
+def value(z, t):
+    """Loss of one output; each kernel made of the template below has its own."""
+
+
+def slope(z, t):
+    """Derivative of `value` by z."""
+
+
+def share(c, like):
+    """1/c where a row's loss is the mean over its c outputs, 1 where it is their sum."""
+
+
+def _map_loss(row_loss, dz, z, target, scale):
+    c = z.shape[1]
+    for i in prange(z.shape[0]):
+        z_row, t_row, d_row, total = z[i], target[i], dz[i], ZERO(scale[i])
+        factor = share(c, total)
+        step = scale[i] * factor
+        for j in range(c):
+            d_row[j] = step * slope(z_row[j], t_row[j])
+        for j in range(c):
+            total += value(z_row[j], t_row[j])
+        row_loss[i] = total * factor
+
+
+@device
+def _mean_share(c, like):
+    return ONE(like) / type(like)(c)
+
+
+@device
+def _sum_share(c, like):
+    return ONE(like)
+
+
+def _elementwise(
+    name, value, slope, numpy_value, numpy_slope, *, mean_over_outputs=True, cycles=2.0, labels=None, description, **more
+) -> Loss:
+    """Enter a loss that is a mean or a sum over outputs."""
+
+    def reference(row_loss, dz, z, target, scale):
+        share = 1 / z.shape[1] if mean_over_outputs else 1
+        row_loss[:] = numpy_value(z, target).sum(axis=1) * share
+        dz[:] = numpy_slope(z, target) * scale[:, None] * share
+
+    dense = kernel(
+        reference,
+        _DENSE,
+        cycles=cycles,
+        name=name,
+        value=device(value, inline=True),
+        slope=device(slope, inline=True),
+        share=_mean_share if mean_over_outputs else _sum_share,
+    )(_map_loss)
+    LOSSES[name] = Loss(name, description, dense, labels, **more)
+    return LOSSES[name]
+
+
+mse = _elementwise(
+    "mse",
+    lambda z, t: (z - t) * (z - t),
+    lambda z, t: TWO(z) * (z - t),
+    lambda z, t: (z - t) ** 2,
+    lambda z, t: 2 * (z - t),
+    cycles=1.0,
+    description="1/(b c) sum (z - t)^2: mean over batch and outputs, as PyTorch's MSELoss and Keras's mse.",
+)
+
+half_mse = _elementwise(
+    "half_mse",
+    lambda z, t: HALF(z) * (z - t) * (z - t),
+    lambda z, t: z - t,
+    lambda z, t: 0.5 * (z - t) ** 2,
+    lambda z, t: z - t,
+    mean_over_outputs=False,
+    cycles=1.0,
+    description="1/(2 b) sum (z - t)^2: mean over the batch, sum over outputs, the quadratic cost of textbooks "
+    "(Nielsen 2015, eq. 6). PyTorch and Keras have none; it is c/2 times their mse.",
+)
+
+mae = _elementwise(
+    "mae",
+    lambda z, t: abs(z - t),
+    lambda z, t: ZERO(z) if z == t else (ONE(z) if z > t else -ONE(z)),
+    lambda z, t: np.abs(z - t),
+    lambda z, t: np.sign(z - t),
+    cycles=1.0,
+    description="1/(b c) sum |z - t|: mean over batch and outputs, as PyTorch's L1Loss and Keras's mae.",
+)
+
+huber = _elementwise(
+    "huber",
+    lambda z, t: HALF(z) * (z - t) * (z - t) if abs(z - t) < ONE(z) else abs(z - t) - HALF(z),
+    lambda z, t: ONE(z) if z - t > ONE(z) else (-ONE(z) if z - t < -ONE(z) else z - t),
+    lambda z, t: np.where(np.abs(z - t) < 1, 0.5 * (z - t) ** 2, np.abs(z - t) - 0.5),
+    lambda z, t: np.clip(z - t, -1, 1),
+    cycles=1.0,
+    description="(z - t)^2 / 2 within 1 of the target, |z - t| - 1/2 beyond (Huber 1964): mean over batch and outputs, "
+    "as PyTorch's HuberLoss and Keras's Huber with delta 1.",
+)
+
+binary_cross_entropy = _elementwise(
+    "binary_cross_entropy",
+    lambda z, t: vm.softplus(z) - t * z,
+    lambda z, t: vm.sigmoid(z) - t,
+    lambda z, t: np.maximum(z, 0) - t * z + np.log1p(np.exp(-np.abs(z))),
+    lambda z, t: 0.5 * (1 + np.tanh(0.5 * z)) - t,
+    cycles=6.0,
+    link="sigmoid",
+    valid_targets=(0.0, 1.0),
+    description="-(t log p + (1 - t) log(1 - p)) with p = sigmoid(z), from logits: mean over batch and outputs, as "
+    "PyTorch's BCEWithLogitsLoss and Keras's BinaryCrossentropy(from_logits=True); Keras's default takes p.",
+)
+
+poisson = _elementwise(
+    "poisson",
+    lambda z, t: vm.exp(z) - t * z,
+    lambda z, t: vm.exp(z) - t,
+    lambda z, t: np.exp(z) - t * z,
+    lambda z, t: np.exp(z) - t,
+    cycles=4.0,
+    link="exponential",
+    valid_targets=(0.0, np.inf),
+    description="exp(z) - t z, from the log of the rate: mean over batch and outputs, as PyTorch's PoissonNLLLoss; "
+    "Keras's Poisson takes the rate itself. log(t!) is left out, as in both.",
+)
+
+TINY = constant(2.0**-1022, single=2.0**-126)  # smallest probability whose logarithm is taken
+
+
+def cross_entropy_labels_reference(row_loss, dz, z, target, scale):
+    rows = np.arange(len(z))
+    p = np.maximum(z[rows, target[:, 0]], np.finfo(z.dtype).tiny)
+    row_loss[:] = -np.log(p)
+    dz[:] = 0
+    dz[rows, target[:, 0]] = -scale / p
+
+
+@kernel(cross_entropy_labels_reference, _LABELS, cycles=1.0)
+def cross_entropy_labels(row_loss, dz, z, target, scale):
+    """-log z[label], z being probabilities."""
+    for i in prange(z.shape[0]):
+        d_row, label = dz[i], target[i, 0]
+        p = z[i, label]
+        p = TINY(p) if p < TINY(p) else p
+        row_loss[i] = -vm.log(p)
+        for j in range(d_row.shape[0]):
+            d_row[j] = ZERO(p)
+        d_row[label] = -scale[i] / p
+
+
+@device
+def _log_probability(p):
+    return vm.log(TINY(p) if p < TINY(p) else p)
+
+
+@device
+def _inverse_probability(p):
+    return ONE(p) / (TINY(p) if p < TINY(p) else p)
+
+
+cross_entropy = _elementwise(
+    "cross_entropy",
+    lambda z, t: ZERO(t) if t == ZERO(t) else -t * _log_probability(z),
+    lambda z, t: -t * _inverse_probability(z),
+    lambda z, t: -t * np.log(np.maximum(z, np.finfo(z.dtype).tiny)),
+    lambda z, t: -t / np.maximum(z, np.finfo(z.dtype).tiny),
+    mean_over_outputs=False,
+    cycles=4.0,
+    labels=cross_entropy_labels,
+    valid_targets=(0.0, 1.0),
+    description="-sum_j t_j log z_j, z being probabilities such as a softmax layer's: sum over classes, mean over the "
+    "batch, as Keras's CategoricalCrossentropy, which also divides z by its sum; PyTorch's nearest is NLLLoss, which "
+    "takes their logarithms. Labels may be integers.",
+)
+
+
+def softmax_cross_entropy_reference(row_loss, dz, z, target, scale):
+    shifted = z - z.max(axis=1, keepdims=True)
+    log_p = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    row_loss[:] = -np.sum(target * log_p, axis=1)
+    dz[:] = (np.exp(log_p) * target.sum(axis=1, keepdims=True) - target) * scale[:, None]
+
+
+@kernel(softmax_cross_entropy_reference, _DENSE, cycles=4.0)
+def softmax_cross_entropy_dense(row_loss, dz, z, target, scale):
+    """-sum_j t_j log softmax(z)_j."""
+    for i in prange(z.shape[0]):
+        z_row, t_row, d_row = z[i], target[i], dz[i]
+        log_total = softmax_row(d_row, z_row)
+        loss, weight = ZERO(log_total), ZERO(log_total)
+        for j in range(z_row.shape[0]):
+            loss += t_row[j] * (log_total - z_row[j])
+            weight += t_row[j]
+        row_loss[i] = loss
+        for j in range(z_row.shape[0]):
+            d_row[j] = (d_row[j] * weight - t_row[j]) * scale[i]
+
+
+def softmax_cross_entropy_labels_reference(row_loss, dz, z, target, scale):
+    softmax_cross_entropy_reference(row_loss, dz, z, np.eye(z.shape[1], dtype=z.dtype)[target[:, 0]], scale)
+
+
+@kernel(softmax_cross_entropy_labels_reference, _LABELS, cycles=4.0)
+def softmax_cross_entropy_labels(row_loss, dz, z, target, scale):
+    """-log softmax(z)[label]."""
+    for i in prange(z.shape[0]):
+        z_row, d_row, label = z[i], dz[i], target[i, 0]
+        row_loss[i] = softmax_row(d_row, z_row) - z_row[label]
+        d_row[label] -= ONE(scale[i])
+        for j in range(z_row.shape[0]):
+            d_row[j] *= scale[i]
+
+
+LOSSES["softmax_cross_entropy"] = softmax_cross_entropy = Loss(
+    "softmax_cross_entropy",
+    "-sum_j t_j log softmax(z)_j, from logits; labels may be integers: sum over classes, mean over the batch, as PyTorch's "
+    "CrossEntropyLoss and Keras's CategoricalCrossentropy(from_logits=True); Keras's default takes probabilities.",
+    softmax_cross_entropy_dense,
+    softmax_cross_entropy_labels,
+    link="softmax",
+)

@@ -1,0 +1,366 @@
+"""Optimizers: one loop over the flat parameter array.
+
+An optimizer says how many moment arrays it keeps and, for any step, the few numbers that its kernel takes: step size,
+decay rates, bias corrections. These are computed in float64 from the step number alone, so that a schedule costs the
+kernel nothing. g is the gradient of the mini-batch's loss; all arrays are flat and of one length.
+
+To add one, write its kernel pair and a dataclass.
+"""
+
+import dataclasses
+
+import numpy as np
+from numba import prange
+
+from nbbp import checks
+from nbbp.kernels.jit import Kernel, kernel
+from nbbp.kernels.vector_math import ONE
+
+PIECE = 4096  # parameters that one thread takes at a time
+
+
+def powers(base: float, exponents: np.ndarray) -> np.ndarray:
+    """base ** exponents from multiplications alone: the same bits on every machine, as pow has not.
+
+    Parameters
+    ----------
+    base
+        The float that is raised.
+    exponents : integer array
+        Not negative.
+    """
+    result, factor, rest = np.ones(exponents.shape), float(base), exponents.copy()
+    while rest.any():
+        result[rest & 1 == 1] *= factor
+        factor *= factor
+        rest >>= 1
+    return result
+
+
+@dataclasses.dataclass(frozen=True)
+class Optimizer:
+    """Base of all optimizers."""
+
+    learning_rate: float
+
+    moments = 0  # flat arrays kept from step to step, zero at first
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value, name = getattr(self, field.name), f"{type(self).__name__}: {field.name}"
+            if field.name in ("learning_rate", "epsilon"):
+                checks.number(name, value, open_low=True)
+            elif field.name == "weight_decay":
+                checks.number(name, value)
+            elif field.type is float:
+                checks.number(name, value, high=1.0)
+
+    @property
+    def kernel(self) -> Kernel:
+        """The update ``(p, g, *moments, numbers)``, in place."""
+        raise NotImplementedError
+
+    def numbers(self, steps: np.ndarray) -> np.ndarray:
+        """What the kernel takes besides arrays, a row for each step; steps count from 1."""
+        raise NotImplementedError
+
+
+def _columns(steps: np.ndarray, *numbers) -> np.ndarray:
+    return np.stack([np.broadcast_to(np.asarray(n, np.float64), steps.shape) for n in numbers], axis=1)
+
+
+def sgd_reference(p, g, c):
+    p -= c[0] * g
+
+
+@kernel(sgd_reference, "(n) (n) (1)", cycles=0.5)
+def sgd(p, g, c):
+    """p -= rate g."""
+    n, rate = p.shape[0], c[0]
+    for q in prange((n + PIECE - 1) // PIECE):
+        p_part, g_part = p[q * PIECE : (q + 1) * PIECE], g[q * PIECE : (q + 1) * PIECE]
+        for i in range(p_part.shape[0]):
+            p_part[i] -= rate * g_part[i]
+
+
+def momentum_reference(p, g, v, c):
+    v[:] = c[1] * v - c[0] * g
+    p += v
+
+
+@kernel(momentum_reference, "(n) (n) (n) (2)", cycles=0.7)
+def momentum(p, g, v, c):
+    """v = momentum v - rate g; p += v."""
+    n, rate, mu = p.shape[0], c[0], c[1]
+    for q in prange((n + PIECE - 1) // PIECE):
+        a, e = q * PIECE, (q + 1) * PIECE
+        p_part, g_part, v_part = p[a:e], g[a:e], v[a:e]
+        for i in range(p_part.shape[0]):
+            v_part[i] = mu * v_part[i] - rate * g_part[i]
+            p_part[i] += v_part[i]
+
+
+def nesterov_reference(p, g, v, c):
+    v[:] = c[1] * v - c[0] * g
+    p += c[1] * v - c[0] * g
+
+
+@kernel(nesterov_reference, "(n) (n) (n) (2)", cycles=0.8)
+def nesterov(p, g, v, c):
+    """v = momentum v - rate g; p += momentum v - rate g."""
+    n, rate, mu = p.shape[0], c[0], c[1]
+    for q in prange((n + PIECE - 1) // PIECE):
+        a, e = q * PIECE, (q + 1) * PIECE
+        p_part, g_part, v_part = p[a:e], g[a:e], v[a:e]
+        for i in range(p_part.shape[0]):
+            v_part[i] = mu * v_part[i] - rate * g_part[i]
+            p_part[i] += mu * v_part[i] - rate * g_part[i]
+
+
+@dataclasses.dataclass(frozen=True)
+class SGD(Optimizer):
+    """Stochastic gradient descent: full batch, mini-batches or single rows, as `batch_size` says.
+
+    v = momentum v - rate g;  p += v, or with Nesterov's momentum  p += momentum v - rate g.
+
+    Written as in Sutskever et al., "On the importance of initialization and momentum in deep learning", 2013, as in
+    Keras and scikit-learn. PyTorch keeps v without the rate in it: the same path while the rate stays the same.
+
+    Parameters
+    ----------
+    learning_rate : float
+    momentum : float in [0, 1)
+    nesterov : bool
+    """
+
+    learning_rate: float = 0.01
+    momentum: float = 0.0
+    nesterov: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.nesterov and not self.momentum:
+            raise ValueError("SGD: nesterov=True needs a momentum above 0")
+
+    @property
+    def moments(self) -> int:  # type: ignore[override]
+        return 1 if self.momentum else 0
+
+    @property
+    def kernel(self) -> Kernel:
+        return (nesterov if self.nesterov else momentum) if self.momentum else sgd
+
+    def numbers(self, steps):
+        return _columns(steps, self.learning_rate, *([self.momentum] if self.momentum else []))
+
+
+def adagrad_reference(p, g, s, c):
+    s += g * g
+    p -= c[0] * g / (np.sqrt(s) + c[1])
+
+
+@kernel(adagrad_reference, "(n) (n) (n) (2)", cycles=2.0)
+def adagrad(p, g, s, c):
+    """s += g^2; p -= rate g / (sqrt(s) + epsilon)."""
+    n, rate, epsilon = p.shape[0], c[0], c[1]
+    for q in prange((n + PIECE - 1) // PIECE):
+        a, e = q * PIECE, (q + 1) * PIECE
+        p_part, g_part, s_part = p[a:e], g[a:e], s[a:e]
+        for i in range(p_part.shape[0]):
+            s_part[i] += g_part[i] * g_part[i]
+            p_part[i] -= rate * g_part[i] / (np.sqrt(s_part[i]) + epsilon)
+
+
+@dataclasses.dataclass(frozen=True)
+class Adagrad(Optimizer):
+    """s += g^2;  p -= rate g / (sqrt(s) + epsilon).
+
+    Duchi et al., "Adaptive subgradient methods", 2011. As PyTorch's without decay; Keras's begins with s = 0.1.
+
+    Parameters
+    ----------
+    learning_rate, epsilon : float
+    """
+
+    learning_rate: float = 0.01
+    epsilon: float = 1e-10
+
+    moments = 1
+
+    @property
+    def kernel(self) -> Kernel:
+        return adagrad
+
+    def numbers(self, steps):
+        return _columns(steps, self.learning_rate, self.epsilon)
+
+
+def rmsprop_reference(p, g, s, c):
+    s[:] = c[1] * s + c[2] * g * g
+    p -= c[0] * g / (np.sqrt(s) + c[3])
+
+
+@kernel(rmsprop_reference, "(n) (n) (n) (4)", cycles=2.0)
+def rmsprop(p, g, s, c):
+    """s = rho s + (1 - rho) g^2; p -= rate g / (sqrt(s) + epsilon)."""
+    n, rate, rho, rest, epsilon = p.shape[0], c[0], c[1], c[2], c[3]
+    for q in prange((n + PIECE - 1) // PIECE):
+        a, e = q * PIECE, (q + 1) * PIECE
+        p_part, g_part, s_part = p[a:e], g[a:e], s[a:e]
+        for i in range(p_part.shape[0]):
+            s_part[i] = rho * s_part[i] + rest * g_part[i] * g_part[i]
+            p_part[i] -= rate * g_part[i] / (np.sqrt(s_part[i]) + epsilon)
+
+
+@dataclasses.dataclass(frozen=True)
+class RMSprop(Optimizer):
+    """s = rho s + (1 - rho) g^2;  p -= rate g / (sqrt(s) + epsilon).
+
+    Tieleman and Hinton, "Lecture 6.5", 2012. PyTorch's with alpha = rho (its default is 0.99); Keras's has epsilon
+    under the root.
+
+    Parameters
+    ----------
+    learning_rate, epsilon : float
+    rho : float in [0, 1)
+    """
+
+    learning_rate: float = 0.001
+    rho: float = 0.9
+    epsilon: float = 1e-8
+
+    moments = 1
+
+    @property
+    def kernel(self) -> Kernel:
+        return rmsprop
+
+    def numbers(self, steps):
+        return _columns(steps, self.learning_rate, self.rho, 1 - self.rho, self.epsilon)
+
+
+def adadelta_reference(p, g, s, u, c):
+    s[:] = c[1] * s + c[2] * g * g
+    delta = np.sqrt(u + c[3]) / np.sqrt(s + c[3]) * g
+    u[:] = c[1] * u + c[2] * delta * delta
+    p -= c[0] * delta
+
+
+@kernel(adadelta_reference, "(n) (n) (n) (n) (4)", cycles=3.0)
+def adadelta(p, g, s, u, c):
+    """s = rho s + (1 - rho) g^2; d = sqrt(u + eps) / sqrt(s + eps) g; u = rho u + (1 - rho) d^2; p -= rate d."""
+    n, rate, rho, rest, epsilon = p.shape[0], c[0], c[1], c[2], c[3]
+    for q in prange((n + PIECE - 1) // PIECE):
+        a, e = q * PIECE, (q + 1) * PIECE
+        p_part, g_part, s_part, u_part = p[a:e], g[a:e], s[a:e], u[a:e]
+        for i in range(p_part.shape[0]):
+            s_part[i] = rho * s_part[i] + rest * g_part[i] * g_part[i]
+            delta = np.sqrt(u_part[i] + epsilon) / np.sqrt(s_part[i] + epsilon) * g_part[i]
+            u_part[i] = rho * u_part[i] + rest * delta * delta
+            p_part[i] -= rate * delta
+
+
+@dataclasses.dataclass(frozen=True)
+class Adadelta(Optimizer):
+    """s = rho s + (1 - rho) g^2;  d = sqrt(u + eps) / sqrt(s + eps) g;  u = rho u + (1 - rho) d^2;  p -= rate d.
+
+    Zeiler, "Adadelta: an adaptive learning rate method", 2012. As PyTorch's; Keras's differs in its defaults
+    (learning_rate 0.001, rho 0.95, epsilon 1e-7).
+
+    Parameters
+    ----------
+    learning_rate, epsilon : float
+    rho : float in [0, 1)
+    """
+
+    learning_rate: float = 1.0
+    rho: float = 0.9
+    epsilon: float = 1e-6
+
+    moments = 2
+
+    @property
+    def kernel(self) -> Kernel:
+        return adadelta
+
+    def numbers(self, steps):
+        return _columns(steps, self.learning_rate, self.rho, 1 - self.rho, self.epsilon)
+
+
+def adam_reference(p, g, m, v, c):
+    m[:] = c[1] * m + c[2] * g
+    v[:] = c[3] * v + c[4] * g * g
+    p *= 1 - c[7]
+    p -= c[0] * m / (np.sqrt(v * c[5]) + c[6])
+
+
+@kernel(adam_reference, "(n) (n) (n) (n) (8)", cycles=2.0)
+def adam(p, g, m, v, c):
+    """m = beta1 m + (1 - beta1) g; v = beta2 v + (1 - beta2) g^2; p = (1 - decay) p - rate m / (sqrt(c v) + eps)."""
+    n, rate, beta1, rest1, beta2, rest2 = p.shape[0], c[0], c[1], c[2], c[3], c[4]
+    correction, epsilon, keep = c[5], c[6], ONE(c[7]) - c[7]
+    for q in prange((n + PIECE - 1) // PIECE):
+        a, e = q * PIECE, (q + 1) * PIECE
+        p_part, g_part, m_part, v_part = p[a:e], g[a:e], m[a:e], v[a:e]
+        for i in range(p_part.shape[0]):
+            m_part[i] = beta1 * m_part[i] + rest1 * g_part[i]
+            v_part[i] = beta2 * v_part[i] + rest2 * g_part[i] * g_part[i]
+            p_part[i] = keep * p_part[i] - rate * m_part[i] / (np.sqrt(v_part[i] * correction) + epsilon)
+
+
+@dataclasses.dataclass(frozen=True)
+class Adam(Optimizer):
+    """m = beta1 m + (1 - beta1) g;  v = beta2 v + (1 - beta2) g^2;  p -= rate m' / (sqrt(v') + epsilon).
+
+    m' = m / (1 - beta1^t) and v' = v / (1 - beta2^t) at step t = 1, 2, ... Kingma and Ba, "Adam", 2015. As PyTorch's;
+    Keras's adds epsilon before v is corrected.
+
+    Parameters
+    ----------
+    learning_rate, epsilon : float
+    beta1, beta2 : float in [0, 1)
+    """
+
+    learning_rate: float = 0.001
+    beta1: float = 0.9
+    beta2: float = 0.999
+    epsilon: float = 1e-8
+
+    moments = 2
+
+    @property
+    def kernel(self) -> Kernel:
+        return adam
+
+    def numbers(self, steps):
+        rate = self.learning_rate / (1 - powers(self.beta1, steps))
+        correction = 1 / (1 - powers(self.beta2, steps))
+        betas = self.beta1, 1 - self.beta1, self.beta2, 1 - self.beta2
+        return _columns(steps, rate, *betas, correction, self.epsilon, self._decay())
+
+    def _decay(self) -> float:
+        return 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class AdamW(Adam):
+    """Adam, and p -= rate weight_decay p: weight decay that the moments do not see.
+
+    Loshchilov and Hutter, "Decoupled weight decay regularization", 2019. As PyTorch's AdamW; Keras's AdamW too but
+    for Adam's epsilon.
+
+    Parameters
+    ----------
+    learning_rate, epsilon, weight_decay : float
+    beta1, beta2 : float in [0, 1)
+    """
+
+    weight_decay: float = 0.01
+
+    def _decay(self) -> float:
+        return self.learning_rate * self.weight_decay
+
+
+OPTIMIZERS = {
+    optimizer.__name__.lower(): optimizer for optimizer in (SGD, Adagrad, RMSprop, Adadelta, Adam, AdamW)
+}

@@ -1,0 +1,191 @@
+"""Bound calls: which kernel runs on which arrays, and how a list of them runs without Python in between."""
+
+import dataclasses
+
+import numpy as np
+
+from nbbp.kernels import threads
+from nbbp.kernels.jit import Kernel, call, compiled, kernel, padded_block
+
+BACKENDS = ("numba", "numpy")
+
+# A clock is eight integers that the calls of a program and its runner share.
+STEP = 0  # of this run, counted from 0
+END = 1  # the step before which the run stops
+ROW = 2  # where in the order of rows the mini-batch begins
+BATCH = 3  # mini-batches done in this epoch
+BATCHES = 4  # mini-batches in an epoch
+STOP = 5  # set by a kernel that wants the run to end at once
+
+
+def clock() -> np.ndarray:
+    return np.zeros(8, np.int64)
+
+
+@dataclasses.dataclass(frozen=True)
+class Call:
+    kernel: Kernel
+    arrays: tuple[np.ndarray, ...]
+
+
+class Program:
+    """A list of kernel calls on arrays that stay where they are.
+
+    Binding checks shapes and computes nothing. The arrays are kept alive here.
+
+    Parameters
+    ----------
+    backend : {"numba", "numpy"}
+        Compiled kernels, or their NumPy references.
+    dtype
+        Of the buffers.
+    rows : int
+        Rows of a mini-batch.
+    training : bool
+        Whether layers behave as in training.
+    sharing : Program, optional
+        A larger program of the same calls that never runs at the same time: its buffers are used again.
+    """
+
+    def __init__(self, backend: str, dtype, rows: int, training: bool = True, sharing: "Program | None" = None) -> None:
+        self.backend, self.dtype, self.rows, self.training = backend, np.dtype(dtype), rows, training
+        self.calls: list[Call] = []
+        self._buffers: list[np.ndarray] = []
+        self._lenders = iter(sharing._buffers) if sharing else None
+
+    def call(self, kernel: Kernel, *arrays: np.ndarray) -> None:
+        """Append a call of `kernel`."""
+        kernel.lengths(arrays)
+        self.calls.append(Call(kernel, arrays))
+
+    def buffer(self, *shape: int) -> np.ndarray:
+        """An array that holds what one call hands to a later one."""
+        if self._lenders is not None:
+            return next(self._lenders)[: int(np.prod(shape))].reshape(shape)
+        self._buffers.append(np.zeros(int(np.prod(shape)), self.dtype))
+        return self._buffers[-1].reshape(shape)
+
+    def compile(self, progress=iter) -> np.ndarray:
+        """Machine code of the calls: a row (entry address, address of its arguments, their words) for each."""
+        self._blocks = [padded_block(bound.arrays) for bound in self.calls]
+        entries = []
+        for bound in progress(self.calls):
+            parallel = threads.worthwhile(bound.kernel.cycles(bound.arrays))
+            entries.append(bound.kernel.address(bound.arrays, parallel))
+        rows = [(e, b.ctypes.data, len(b)) for e, b in zip(entries, self._blocks, strict=True)]
+        return np.array(rows, np.int64).reshape(len(rows), 3)
+
+
+def _run_steps(calls, rows, last_calls, last_rows, clock):
+    """Run until clock[END] or clock[STOP]; returns 0, or which call failed, counted from 1.
+
+    Every epoch has clock[BATCHES] steps, the last of them with `last_calls` on `last_rows` rows.
+    """
+    while clock[STEP] < clock[END] and not clock[STOP]:
+        is_last = clock[BATCH] == clock[BATCHES] - 1
+        for k in range(len(calls)):
+            address, arguments, words = last_calls[k] if is_last else calls[k]
+            if call(address, arguments, words) != 0:
+                return k + 1
+            if clock[STOP]:
+                return 0
+        clock[ROW] += last_rows if is_last else rows
+        clock[BATCH] = 0 if is_last else clock[BATCH] + 1
+        clock[STEP] += 1
+    return 0
+
+
+_run_steps_compiled = compiled(_run_steps, "run_steps")
+
+
+class Runner:
+    """Runs a program step after step; the last mini-batch of an epoch may have a program of its own."""
+
+    def __init__(self, program: Program, clock: np.ndarray, last: Program | None = None, progress=iter) -> None:
+        self.program, self.clock, self.last = program, clock, last or program
+        if program.backend == "numba":
+            self._code = program.compile(progress)
+            self._last_code = self.last.compile() if last else self._code
+
+    def run(self) -> None:
+        """Run until clock[END] or clock[STOP]. Lets go of the GIL."""
+        if self.program.backend == "numpy":
+            self._run_references()
+            return
+        failed = _run_steps_compiled(self._code, self.program.rows, self._last_code, self.last.rows, self.clock)
+        if failed:
+            raise RuntimeError(f"{self.program.calls[failed - 1].kernel} failed")
+
+    def once(self) -> None:
+        """Run the program's calls one time."""
+        self.clock[:] = 0
+        self.clock[END], self.clock[BATCHES] = 1, 2
+        self.run()
+
+    def _run_references(self) -> None:
+        clock = self.clock
+        while clock[STEP] < clock[END] and not clock[STOP]:
+            is_last = clock[BATCH] == clock[BATCHES] - 1
+            program = self.last if is_last else self.program
+            with np.errstate(all="ignore"):  # as compiled code, which the loss then speaks for
+                for bound in program.calls:
+                    bound.kernel.reference(*bound.arrays)
+                    if clock[STOP]:
+                        return
+            clock[ROW] += program.rows
+            clock[BATCH] = 0 if is_last else clock[BATCH] + 1
+            clock[STEP] += 1
+
+
+def gather_reference(batch, data, order, clock):
+    batch[:] = data[order[clock[ROW] : clock[ROW] + len(batch)]]
+
+
+@kernel(gather_reference, "(b,n) (r,n) (s) (8)", cycles=0)
+def gather(batch, data, order, clock):
+    """The mini-batch's rows of `data`: those that `order` names from clock[ROW] on."""
+    for i in range(batch.shape[0]):
+        row, source = batch[i], data[order[clock[ROW] + i]]
+        for j in range(row.shape[0]):
+            row[j] = source[j]
+
+
+def record_rows_reference(record, batch, clock):
+    record[clock[ROW] : clock[ROW] + len(batch)] = batch
+
+
+@kernel(record_rows_reference, "(r,n) (b,n) (8)", cycles=0)
+def record_rows(record, batch, clock):
+    """Keep the mini-batch's rows, in the order in which they were trained on."""
+    for i in range(batch.shape[0]):
+        row, source = record[clock[ROW] + i], batch[i]
+        for j in range(row.shape[0]):
+            row[j] = source[j]
+
+
+def take_row_reference(row, table, clock):
+    row[:] = table[clock[STEP]]
+
+
+@kernel(take_row_reference, "(k) (s,k) (8)", cycles=0)
+def take_row(row, table, clock):
+    """This step's row of a table that has one for every step."""
+    for j in range(row.shape[0]):
+        row[j] = table[clock[STEP], j]
+
+
+def record_loss_reference(step_loss, row_loss, scale, clock):
+    step_loss[clock[STEP]] = np.sum(row_loss.astype(np.float64) * scale)
+    if not np.isfinite(step_loss[clock[STEP]]):
+        clock[STOP] = 1
+
+
+@kernel(record_loss_reference, "(s) (b) (b) (8)", cycles=0)
+def record_loss(step_loss, row_loss, scale, clock):
+    """The mini-batch's loss: rows times their scale, summed in float64; a loss that is not finite stops the run."""
+    total = 0.0
+    for i in range(row_loss.shape[0]):
+        total += np.float64(row_loss[i]) * np.float64(scale[i])
+    step_loss[clock[STEP]] = total
+    if not np.isfinite(total):
+        clock[STOP] = 1
