@@ -2,6 +2,7 @@
 
 import importlib
 
+from nbbp._version import __version__
 from nbbp.activations import ACTIVATIONS
 from nbbp.comparison import Comparison, check_gradients, compare
 from nbbp.history import History
@@ -13,12 +14,10 @@ from nbbp.model import Sequential
 from nbbp.optimizers import OPTIMIZERS, SGD, Adadelta, Adagrad, Adam, AdamW, RMSprop
 from nbbp.training import DivergenceError
 
-__version__ = "0.1.0"
-
 __all__ = [
     "ACTIVATIONS", "INITIALIZERS", "LAYERS", "LOSSES", "METRICS", "OPTIMIZERS", "SGD", "Activation", "Adadelta",
     "Adagrad", "Adam", "AdamW", "Comparison", "Dense", "DivergenceError", "History", "RMSprop", "Sequential",
-    "check_gradients", "compare", "datasets", "initializers", "plots",
+    "__version__", "check_gradients", "compare", "datasets", "initializers", "plots",
 ]  # fmt: skip
 
 _ON_DEMAND = ("bench", "datasets", "initializers", "plots")

@@ -1,8 +1,8 @@
 """Activation functions: value and derivative, compiled and in NumPy.
 
 To add one that works element by element, write its value and its derivative as scalar functions and enter them
-below with their NumPy twins. `derivative(x, y)` may use the input x, the output y = value(x), or both; one that needs
-y alone is `from_output`: its output may then overwrite its input.
+below with their NumPy twins. The derivative is a function of the output, or of the input where it cannot be had from
+the output (`from_output=False`).
 """
 
 import dataclasses
@@ -20,10 +20,9 @@ PIECE = 4096  # elements that one thread takes at a time
 
 @dataclasses.dataclass(frozen=True)
 class Activation:
-    """Kernels ``forward(y, x)`` and ``backward(dx, dy, x, y)``; y may be x, and dx may be dy.
+    """Kernels that work in place: ``forward(y)``, and ``backward(dy, s)``, which turns dy into dx.
 
-    `elementwise` kernels take flat arrays, others rows. `backward` reads y alone
-    where `from_output` is true, and x alone where it is not.
+    s is the output where `from_output` is true, else the input. `elementwise` kernels take flat arrays, others rows.
     """
 
     name: str
@@ -31,6 +30,10 @@ class Activation:
     backward: Kernel
     from_output: bool
     elementwise: bool = True
+
+    def shaped(self, array: np.ndarray) -> np.ndarray:
+        """The array as the kernels take it: flat, or as rows of its last axis."""
+        return array.reshape(-1) if self.elementwise else array.reshape(-1, array.shape[-1])
 
 
 ACTIVATIONS: dict[str, Activation] = {}
@@ -40,42 +43,42 @@ def value(x):
     """The activation; each kernel made of the templates below has its own."""
 
 
-def derivative(x, y):
-    """The activation's derivative at x, where the output is y."""
+def derivative(s):
+    """The activation's derivative, as a function of its output or of its input."""
 
 
-def _map_forward(y, x):
-    n = x.shape[0]
+# In place: two arrays that are one would not vectorise.
+def _map_forward(y):
+    n = y.shape[0]
     for p in prange((n + PIECE - 1) // PIECE):
-        y_piece, x_piece = y[p * PIECE : (p + 1) * PIECE], x[p * PIECE : (p + 1) * PIECE]
-        for i in range(x_piece.shape[0]):
-            y_piece[i] = value(x_piece[i])
+        piece = y[p * PIECE : (p + 1) * PIECE]
+        for i in range(piece.shape[0]):
+            piece[i] = value(piece[i])
 
 
-def _map_backward(dx, dy, x, y):
-    n = x.shape[0]
+def _map_backward(dy, s):
+    n = dy.shape[0]
     for p in prange((n + PIECE - 1) // PIECE):
-        begin, end = p * PIECE, (p + 1) * PIECE
-        dx_piece, dy_piece, x_piece, y_piece = dx[begin:end], dy[begin:end], x[begin:end], y[begin:end]
-        for i in range(x_piece.shape[0]):
-            dx_piece[i] = dy_piece[i] * derivative(x_piece[i], y_piece[i])
+        dy_piece, s_piece = dy[p * PIECE : (p + 1) * PIECE], s[p * PIECE : (p + 1) * PIECE]
+        for i in range(dy_piece.shape[0]):
+            dy_piece[i] *= derivative(s_piece[i])
 
 
 def _elementwise(name, value, derivative, numpy_value, numpy_derivative, *, from_output=True, cycles=2.0) -> Activation:
     """Enter an activation that maps each element by itself."""
 
-    def forward_reference(y, x):
-        y[:] = numpy_value(x)
+    def forward_reference(y):
+        y[:] = numpy_value(y)
 
-    def backward_reference(dx, dy, x, y):
-        dx[:] = dy * numpy_derivative(x, y)
+    def backward_reference(dy, s):
+        dy *= numpy_derivative(s)
 
-    forward = kernel(
-        forward_reference, "(n) (n)", cycles=cycles, name=f"{name}_forward", value=device(value, inline=True)
-    )(_map_forward)
+    forward = kernel(forward_reference, "(n)", cycles=cycles, name=f"{name}_forward", value=device(value, inline=True))(
+        _map_forward
+    )
     backward = kernel(
         backward_reference,
-        "(n) (n) (n) (n)",
+        "(n) (n)",
         cycles=cycles,
         name=f"{name}_backward",
         derivative=device(derivative, inline=True),
@@ -87,34 +90,34 @@ def _elementwise(name, value, derivative, numpy_value, numpy_derivative, *, from
 linear = _elementwise(
     "linear",
     lambda x: x,
-    lambda x, y: ONE(x),
+    lambda y: ONE(y),
     lambda x: x,
-    lambda x, y: 1,
+    lambda y: 1,
     cycles=0.3,
 )
 
 sigmoid = _elementwise(
     "sigmoid",
     lambda x: vm.sigmoid(x),
-    lambda x, y: y * (ONE(y) - y),
+    lambda y: y * (ONE(y) - y),
     lambda x: 0.5 * (1 + np.tanh(0.5 * x)),
-    lambda x, y: y * (1 - y),
+    lambda y: y * (1 - y),
 )
 
 tanh = _elementwise(
     "tanh",
     lambda x: vm.tanh(x),
-    lambda x, y: vm.fma(-y, y, ONE(y)),
+    lambda y: ONE(y) - y * y,
     np.tanh,
-    lambda x, y: 1 - y * y,
+    lambda y: 1 - y * y,
 )
 
 relu = _elementwise(
     "relu",
     lambda x: ZERO(x) if x < ZERO(x) else x,  # nan stays nan
-    lambda x, y: ONE(y) if y > ZERO(y) else ZERO(y),
+    lambda y: ONE(y) if y > ZERO(y) else ZERO(y),
     lambda x: np.maximum(x, 0),
-    lambda x, y: y > 0,
+    lambda y: y > 0,
     cycles=0.3,
 )
 
@@ -123,18 +126,18 @@ LEAK = constant(0.01)
 leaky_relu = _elementwise(
     "leaky_relu",
     lambda x: LEAK(x) * x if x < ZERO(x) else x,
-    lambda x, y: ONE(y) if y > ZERO(y) else LEAK(y),
+    lambda y: ONE(y) if y > ZERO(y) else LEAK(y),
     lambda x: np.where(x < 0, x.dtype.type(0.01) * x, x),
-    lambda x, y: np.where(y > 0, y.dtype.type(1), y.dtype.type(0.01)),
+    lambda y: np.where(y > 0, y.dtype.type(1), y.dtype.type(0.01)),
     cycles=0.3,
 )
 
 elu = _elementwise(
     "elu",
     lambda x: vm.expm1(x) if x < ZERO(x) else x,
-    lambda x, y: ONE(y) if y > ZERO(y) else y + ONE(y),
+    lambda y: ONE(y) if y > ZERO(y) else y + ONE(y),
     lambda x: np.where(x < 0, np.expm1(np.minimum(x, 0)), x),
-    lambda x, y: np.where(y > 0, y.dtype.type(1), y + 1),
+    lambda y: np.where(y > 0, y.dtype.type(1), y + 1),
 )
 
 # Klambauer et al., "Self-normalizing neural networks", 2017
@@ -144,17 +147,17 @@ SELU_SCALE, SELU_LIMIT = constant(_SELU_SCALE), constant(_SELU_SCALE * _SELU_ALP
 selu = _elementwise(
     "selu",
     lambda x: SELU_LIMIT(x) * vm.expm1(x) if x < ZERO(x) else SELU_SCALE(x) * x,
-    lambda x, y: SELU_SCALE(y) if y > ZERO(y) else y + SELU_LIMIT(y),
+    lambda y: SELU_SCALE(y) if y > ZERO(y) else y + SELU_LIMIT(y),
     lambda x: np.where(x < 0, _SELU_SCALE * _SELU_ALPHA * np.expm1(np.minimum(x, 0)), _SELU_SCALE * x),
-    lambda x, y: np.where(y > 0, y.dtype.type(_SELU_SCALE), y + y.dtype.type(_SELU_SCALE * _SELU_ALPHA)),
+    lambda y: np.where(y > 0, y.dtype.type(_SELU_SCALE), y + y.dtype.type(_SELU_SCALE * _SELU_ALPHA)),
 )
 
 softplus = _elementwise(
     "softplus",
     lambda x: vm.softplus(x),
-    lambda x, y: -vm.expm1(-y),  # sigmoid(x), from y alone
+    lambda y: -vm.expm1(-y),  # sigmoid(x), from y alone
     lambda x: np.logaddexp(x, 0).astype(x.dtype),
-    lambda x, y: -np.expm1(-y),
+    lambda y: -np.expm1(-y),
     cycles=4.0,
 )
 
@@ -167,20 +170,20 @@ def _numpy_normal_distribution(x):
 gelu = _elementwise(
     "gelu",
     lambda x: x * vm.normal_distribution(x),
-    lambda x, y: vm.fma(x, vm.normal_density(x), vm.normal_distribution(x)),
+    lambda x: vm.normal_distribution(x) + x * vm.normal_density(x),
     lambda x: x * _numpy_normal_distribution(x),
-    lambda x, y: _numpy_normal_distribution(x) + x * np.exp(-0.5 * x * x) / math.sqrt(2 * math.pi),
+    lambda x: _numpy_normal_distribution(x) + x * np.exp(-0.5 * x * x) / math.sqrt(2 * math.pi),
     from_output=False,
     cycles=5.0,
 )
 
 
-def _silu_derivative(x, y):
+def _silu_derivative(x):
     s = vm.sigmoid(x)
     return s * (ONE(x) + x * (ONE(x) - s))
 
 
-def _numpy_silu_derivative(x, y):
+def _numpy_silu_derivative(x):
     s = 0.5 * (1 + np.tanh(0.5 * x))
     return s * (1 + x * (1 - s))
 
@@ -197,27 +200,27 @@ silu = _elementwise(
 exponential = _elementwise(
     "exponential",
     lambda x: vm.exp(x),
-    lambda x, y: y,
+    lambda y: y,
     np.exp,
-    lambda x, y: y,
+    lambda y: y,
 )
 
 
-def softmax_forward_reference(y, x):
-    y[:] = np.exp(x - x.max(axis=1, keepdims=True))
+def softmax_forward_reference(y):
+    y[:] = np.exp(y - y.max(axis=1, keepdims=True))
     y /= y.sum(axis=1, keepdims=True)
 
 
-@kernel(softmax_forward_reference, "(b,n) (b,n)", cycles=4.0)
-def softmax_forward(y, x):
-    """Rows of x as probabilities, y_j = exp(x_j) / sum_k exp(x_k)."""
-    for i in prange(x.shape[0]):
-        softmax_row(y[i], x[i])
+@kernel(softmax_forward_reference, "(b,n)", cycles=4.0)
+def softmax_forward(y):
+    """y_j = exp(x_j) / sum_k exp(x_k), x being the rows of y before."""
+    for i in prange(y.shape[0]):
+        softmax_row(y[i], y[i])
 
 
 @device
 def softmax_row(y, x):
-    """One row of softmax; returns the log of the sum of exp(x)."""
+    """y = softmax(x), where y may be x; returns the log of the sum of exp(x)."""
     top = x[0]
     for j in range(1, x.shape[0]):
         top = x[j] if x[j] > top else top
@@ -232,20 +235,20 @@ def softmax_row(y, x):
     return vm.log(total) + top
 
 
-def softmax_backward_reference(dx, dy, x, y):
-    dx[:] = y * (dy - np.sum(dy * y, axis=1, keepdims=True))
+def softmax_backward_reference(dy, s):
+    dy[:] = s * (dy - np.sum(dy * s, axis=1, keepdims=True))
 
 
-@kernel(softmax_backward_reference, "(b,n) (b,n) (b,n) (b,n)", cycles=2.0)
-def softmax_backward(dx, dy, x, y):
-    """dx_j = y_j (dy_j - sum_k dy_k y_k)."""
-    for i in prange(y.shape[0]):
-        dx_row, dy_row, y_row = dx[i], dy[i], y[i]
-        inner = ZERO(y_row[0])
-        for j in range(y_row.shape[0]):
-            inner += dy_row[j] * y_row[j]
-        for j in range(y_row.shape[0]):
-            dx_row[j] = y_row[j] * (dy_row[j] - inner)
+@kernel(softmax_backward_reference, "(b,n) (b,n)", cycles=2.0)
+def softmax_backward(dy, s):
+    """dx_j = s_j (dy_j - sum_k dy_k s_k), s being the output."""
+    for i in prange(s.shape[0]):
+        d_row, s_row = dy[i], s[i]
+        inner = ZERO(s_row[0])
+        for j in range(s_row.shape[0]):
+            inner += d_row[j] * s_row[j]
+        for j in range(s_row.shape[0]):
+            d_row[j] = s_row[j] * (d_row[j] - inner)
 
 
 ACTIVATIONS["softmax"] = softmax = Activation(

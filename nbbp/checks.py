@@ -34,11 +34,12 @@ def positive_integer(name: str, value) -> int:
 
 def number(name: str, value, low: float = 0.0, high: float = math.inf, open_low: bool = False) -> None:
     """Check that value is a finite number in [low, high), or in (low, high)."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+    if isinstance(value, bool) or not isinstance(value, int | float | np.floating | np.integer):
         raise TypeError(f"{name} must be a number, got {value!r}")
     if not (math.isfinite(value) and low <= value < high) or (open_low and value == low):
-        wanted = "positive" if open_low and low == 0 else f"{low:g} or more"
-        raise ValueError(f"{name} must be {wanted} and {'finite' if high == math.inf else f'below {high:g}'}, got {value!r}")
+        least = "positive" if open_low and low == 0 else f"{low:g} or more"
+        most = "finite" if high == math.inf else f"below {high:g}"
+        raise ValueError(f"{name} must be {least} and {most}, got {value!r}")
 
 
 def _array(name: str, data) -> np.ndarray:
@@ -63,7 +64,9 @@ def _array(name: str, data) -> np.ndarray:
 def _finite(name: str, given: np.ndarray, converted: np.ndarray) -> None:
     if not math.isfinite(float(np.sum(converted, dtype=np.float64))) and not np.isfinite(converted).all():
         where = tuple(int(i) for i in np.argwhere(~np.isfinite(converted))[0])
-        place = f"row {where[0]}" + (f", column {where[1]}" if len(where) == 2 else f", at {where[1:]}" if where[1:] else "")
+        place = f"row {where[0]}"
+        if len(where) > 1:
+            place += f", column {where[1]}" if len(where) == 2 else f", at {where[1:]}"
         value = given[where]
         too_large = f", too large for {converted.dtype}" if np.isfinite(value) else ""
         raise ValueError(f"{name} must be finite, got {value}{too_large} in {place}")
@@ -97,7 +100,9 @@ def targets(name: str, data, loss: Loss, dtype, rows: int, outputs: int) -> np.n
         return _labels(name, flat, outputs)
     if flat.shape[1] != outputs:
         labels = ", or one integer label a row" if loss.labels is not None else ""
-        raise ValueError(f"{name}: the model has {outputs} outputs, so {name} needs {outputs} columns{labels}; got {flat.shape[1]}")
+        raise ValueError(
+            f"{name} needs a column for each of the model's {outputs} outputs{labels}; got {flat.shape[1]}"
+        )
     with np.errstate(over="ignore"):
         converted = np.ascontiguousarray(flat, dtype)
     _finite(name, flat, converted)
@@ -106,7 +111,9 @@ def targets(name: str, data, loss: Loss, dtype, rows: int, outputs: int) -> np.n
     if wrong.any():
         row, column = (int(i) for i in np.argwhere(wrong)[0])
         bounds = f"in [{low:g}, {high:g}]" if high < math.inf else f"{low:g} or more"
-        raise ValueError(f"{name}: {loss.name} takes targets {bounds}, got {flat[row, column]} in row {row}, column {column}")
+        raise ValueError(
+            f"{name}: {loss.name} takes targets {bounds}, got {flat[row, column]} in row {row}, column {column}"
+        )
     return converted
 
 

@@ -41,10 +41,11 @@ class Comparison:
         return self.reference_seconds / self.seconds
 
     def __str__(self) -> str:
-        width = max(len("gradient"), *map(len, self.gradients))
-        lines = [f"{'gradient':{width}}  largest difference  relative"]
-        for name, d in self.gradients.items():
-            lines.append(f"{name:{width}}  {d.absolute:18.2e}  {d.relative:8.1e}")
+        lines = []
+        if self.gradients:
+            width = max(len("gradient"), *map(len, self.gradients))
+            lines.append(f"{'gradient':{width}}  largest difference  relative")
+            lines += [f"{k:{width}}  {d.absolute:18.2e}  {d.relative:8.1e}" for k, d in self.gradients.items()]
         apart = np.max(np.abs(self.compiled - self.reference))
         lines += [
             f"losses over {len(self.compiled)} steps differ by {apart:.1e} at most",
@@ -86,13 +87,14 @@ def compare(model: Sequential, X, y, steps: int = 100, batch_size: int = 32) -> 
     steps_per_epoch = -(-len(X) // min(batch_size, len(X)))
     epochs = max(1, -(-steps // steps_per_epoch))
     model.with_backend("numba").fit(X, y, epochs=1, batch_size=batch_size, verbose=0)  # compiles
-    losses, seconds = [], []
+    losses: list[np.ndarray] = []
+    seconds: list[float] = []
     for copy in (compiled, reference):
         begin = time.perf_counter()
         history = copy.fit(X, y, epochs=epochs, batch_size=batch_size, verbose=0)
         seconds.append((time.perf_counter() - begin) / len(history.step_loss))
         losses.append(history.step_loss)
-    return Comparison(differences, *losses, *seconds)
+    return Comparison(differences, losses[0], losses[1], seconds[0], seconds[1])
 
 
 def check_gradients(model: Sequential, X, y, step: float = 1e-5, most: int = 200) -> dict[str, float]:
@@ -111,7 +113,7 @@ def check_gradients(model: Sequential, X, y, step: float = 1e-5, most: int = 200
     Returns
     -------
     dict of str to float
-        For every parameter, |difference| / (|gradient| + |central difference|), in the Euclidean norm over its elements.
+        For every parameter, |difference| / (|gradient| + |central difference|), Euclidean norms over its elements.
     """
     model.gradients(X, y)  # builds the model where it is new
     copy = model._copy(dtype="float64")

@@ -24,10 +24,12 @@ class Place:
 
     def views(self, flat: np.ndarray) -> Views:
         """The layer's arrays within a flat one."""
-        return Views(**{
-            name: flat[offset : offset + math.prod(parameter.shape)].reshape(parameter.shape)
-            for name, (offset, parameter) in self.parameters.items()
-        })
+        return Views(
+            **{
+                name: flat[offset : offset + math.prod(parameter.shape)].reshape(parameter.shape)
+                for name, (offset, parameter) in self.parameters.items()
+            }
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +62,7 @@ def lay_out(layers: Sequence[Layer], input_shape: Shape) -> Layout:
     places: list[Place] = []
     counts: dict[str, int] = {}
     shape, size = input_shape, 0
-    for layer in (part for layer in layers for part in layer.expand()):
+    for layer in (part for whole in layers for part in whole.expand()):
         kind = type(layer).__name__.lower()
         counts[kind] = counts.get(kind, -1) + 1
         parameters = {}

@@ -94,7 +94,7 @@ def _sum_share(c, like):
 
 
 def _elementwise(
-    name, value, slope, numpy_value, numpy_slope, *, mean_over_outputs=True, cycles=2.0, labels=None, description, **more
+    name, value, slope, numpy_value, numpy_slope, *, mean_over_outputs=True, cycles=2.0, description, **more
 ) -> Loss:
     """Enter a loss that is a mean or a sum over outputs."""
 
@@ -112,7 +112,7 @@ def _elementwise(
         slope=device(slope, inline=True),
         share=_mean_share if mean_over_outputs else _sum_share,
     )(_map_loss)
-    LOSSES[name] = Loss(name, description, dense, labels, **more)
+    LOSSES[name] = Loss(name, description, dense, **more)
     return LOSSES[name]
 
 
@@ -274,8 +274,8 @@ def softmax_cross_entropy_labels(row_loss, dz, z, target, scale):
 
 LOSSES["softmax_cross_entropy"] = softmax_cross_entropy = Loss(
     "softmax_cross_entropy",
-    "-sum_j t_j log softmax(z)_j, from logits; labels may be integers: sum over classes, mean over the batch, as PyTorch's "
-    "CrossEntropyLoss and Keras's CategoricalCrossentropy(from_logits=True); Keras's default takes probabilities.",
+    "-sum_j t_j log softmax(z)_j, from logits; labels may be integers: sum over classes, mean over the batch, as "
+    "PyTorch's CrossEntropyLoss and Keras's CategoricalCrossentropy(from_logits=True); Keras's default takes p.",
     softmax_cross_entropy_dense,
     softmax_cross_entropy_labels,
     link="softmax",

@@ -67,9 +67,10 @@ class Sequential:
             if not isinstance(layer, Layer):
                 raise TypeError(f"layers must be nbbp layers, such as nbbp.Dense(10); got {layer!r}")
         self.loss = checks.choose("loss", loss, LOSSES)
-        if not isinstance(optimizer, Optimizer):
-            optimizer = checks.choose("optimizer", optimizer, OPTIMIZERS)()
-        self.optimizer = optimizer
+        if isinstance(optimizer, Optimizer):
+            self.optimizer: Optimizer = optimizer
+        else:
+            self.optimizer = checks.choose("optimizer", optimizer, OPTIMIZERS)()
         if isinstance(metrics, str):
             raise TypeError(f"metrics must be a list of names, such as [{metrics!r}]")
         self.metrics = {name: checks.choose("metric", name, METRICS) for name in metrics}
@@ -191,7 +192,8 @@ class Sequential:
     def _fit_span(self, trainer: Trainer, epochs: int, shuffle: bool, history: History, bar) -> None:
         """Train for some epochs in one run and note what they measured."""
         rows, steps = trainer.rows, trainer.steps_per_epoch
-        order = np.concatenate([self._shuffling.permutation(rows) if shuffle else np.arange(rows) for _ in range(epochs)])
+        orders = (self._shuffling.permutation(rows) if shuffle else np.arange(rows) for _ in range(epochs))
+        order = np.concatenate(list(orders))
         try:
             trainer.train(order, self._steps, bar.update)
         finally:  # Ctrl-C arrives here between two mini-batches
@@ -217,7 +219,8 @@ class Sequential:
         ----------
         X : array_like (rows, features)
         """
-        return linked(self._predictor.outputs(self._features("X", X)), self.loss, self.backend)
+        x = self._features("X", X)
+        return linked(self._predictor.outputs(x), self.loss, self.backend)
 
     def evaluate(self, X, y) -> dict[str, float]:
         """The loss and every metric on these data, ``{"loss": ..., "accuracy": ...}``."""

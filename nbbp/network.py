@@ -53,7 +53,7 @@ class Network:
         """Bind the backward pass from dz (rows, outputs), which it may spoil; overwrites `grads`."""
         places = self.layout.places
         first = next((i for i, place in enumerate(places) if place.parameters), len(places))
-        dy = dz.reshape(program.rows, *self.layout.output_shape)
+        dy: np.ndarray | None = dz.reshape(program.rows, *self.layout.output_shape)
         for i in range(len(places) - 1, first - 1, -1):
             place = places[i]
             x = bound.outputs[i - 1] if i else bound.x
@@ -63,6 +63,7 @@ class Network:
                 dx = dy
             else:
                 dx = program.buffer(program.rows, *place.input_shape)
+            assert dy is not None
             views = place.views(self.params), place.views(self.grads)
             place.layer.backward(program, dx, dy, x, bound.outputs[i], *views)
             dy = dx
@@ -79,7 +80,7 @@ class Network:
 
 @dataclasses.dataclass(frozen=True)
 class Gradients:
-    """Arrays of a bound forward and backward pass: outputs (rows, outputs), losses (rows,) and their weights (rows,)."""
+    """Arrays of bound passes: outputs (rows, outputs), losses (rows,) and their weights in the mean (rows,)."""
 
     z: np.ndarray
     row_loss: np.ndarray

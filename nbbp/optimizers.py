@@ -361,6 +361,4 @@ class AdamW(Adam):
         return self.learning_rate * self.weight_decay
 
 
-OPTIMIZERS = {
-    optimizer.__name__.lower(): optimizer for optimizer in (SGD, Adagrad, RMSprop, Adadelta, Adam, AdamW)
-}
+OPTIMIZERS = {optimizer.__name__.lower(): optimizer for optimizer in (SGD, Adagrad, RMSprop, Adadelta, Adam, AdamW)}

@@ -72,25 +72,27 @@ def loss_curves(histories: History | Mapping[str, History], path=None, log: bool
     -------
     matplotlib.figure.Figure
     """
-    several = not isinstance(histories, History)
-    named = dict(histories) if several else {"training": histories}
-    metrics = [] if several else [m for m in histories.epochs if m != "loss" and not m.startswith("val_")]
+    named = {"training": histories} if isinstance(histories, History) else dict(histories)
+    several, metrics = True, []
+    if isinstance(histories, History):
+        several = False
+        metrics = [name for name in histories.epochs if name != "loss" and not name.startswith("val_")]
     figure, axes = _figure(1 + bool(metrics), width=10.5 if metrics else 7.0)
     for i, (label, history) in enumerate(named.items()):
         color = COLORS[i % len(COLORS)]
         _draw_steps(axes[0], history, color, label)
         if "val_loss" in history:
             values = history["val_loss"]
-            style = {"color": color, "linestyle": "--"} if several else {"color": COLORS[1]}
-            text = f"{label}, validation" if several else "validation"
-            axes[0].plot(np.arange(1, len(values) + 1), values, label=text, linewidth=1.6, **style)
+            line = axes[0].plot(np.arange(1, len(values) + 1), values, linewidth=1.6)[0]
+            line.set(color=color if several else COLORS[1], linestyle="--" if several else "-")
+            line.set_label(f"{label}, validation" if several else "validation")
     axes[0].set(xlabel="epoch", ylabel="loss", yscale="log" if log else "linear")
     axes[0].set_xlim(left=0)
     axes[0].legend(frameon=False)
     for i, metric in enumerate(metrics):
         for name, style in ((metric, "-"), (f"val_{metric}", "--")):
-            if name in histories:
-                values = histories[name]
+            if name in named["training"]:
+                values = named["training"][name]
                 label = name.replace("val_", "validation ")
                 axes[1].plot(np.arange(1, len(values) + 1), values, style, color=COLORS[i], label=label)
         axes[1].set(xlabel="epoch", ylabel=", ".join(metrics))

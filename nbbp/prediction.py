@@ -45,8 +45,7 @@ def linked(z: np.ndarray, loss: Loss, backend: str) -> np.ndarray:
     link = ACTIVATIONS[loss.link]
     if link.name != "linear":
         program = Program(backend, z.dtype, len(z), training=False)
-        flat = z.reshape(-1) if link.elementwise else z
-        program.call(link.forward, flat, flat)
+        program.call(link.forward, link.shaped(z))
         Runner(program, prog.clock()).once()
     return z
 

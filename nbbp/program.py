@@ -3,6 +3,7 @@
 import dataclasses
 
 import numpy as np
+from numba import prange
 
 from nbbp.kernels import threads
 from nbbp.kernels.jit import Kernel, call, compiled, kernel, padded_block
@@ -98,6 +99,11 @@ def _run_steps(calls, rows, last_calls, last_rows, clock):
 _run_steps_compiled = compiled(_run_steps, "run_steps")
 
 
+def cache_folder() -> str:
+    """Where machine code is kept between processes."""
+    return _run_steps_compiled._cache.cache_path or "none: no folder can be written to"
+
+
 class Runner:
     """Runs a program step after step; the last mini-batch of an epoch may have a program of its own."""
 
@@ -141,20 +147,32 @@ def gather_reference(batch, data, order, clock):
     batch[:] = data[order[clock[ROW] : clock[ROW] + len(batch)]]
 
 
-@kernel(gather_reference, "(b,n) (r,n) (s) (8)", cycles=0)
+@kernel(gather_reference, "(b,n) (R,n) (S) (8)", cycles=0.3)
 def gather(batch, data, order, clock):
     """The mini-batch's rows of `data`: those that `order` names from clock[ROW] on."""
-    for i in range(batch.shape[0]):
+    for i in prange(batch.shape[0]):
         row, source = batch[i], data[order[clock[ROW] + i]]
         for j in range(row.shape[0]):
             row[j] = source[j]
+
+
+def copy_reference(y, x):
+    y[:] = x
+
+
+@kernel(copy_reference, "(n) (n)", cycles=0.2)
+def copy(y, x):
+    """y = x."""
+    piece = 8192
+    for p in prange((x.shape[0] + piece - 1) // piece):
+        y[p * piece : (p + 1) * piece] = x[p * piece : (p + 1) * piece]
 
 
 def record_rows_reference(record, batch, clock):
     record[clock[ROW] : clock[ROW] + len(batch)] = batch
 
 
-@kernel(record_rows_reference, "(r,n) (b,n) (8)", cycles=0)
+@kernel(record_rows_reference, "(R,n) (b,n) (8)", cycles=0.3)
 def record_rows(record, batch, clock):
     """Keep the mini-batch's rows, in the order in which they were trained on."""
     for i in range(batch.shape[0]):
@@ -167,7 +185,7 @@ def take_row_reference(row, table, clock):
     row[:] = table[clock[STEP]]
 
 
-@kernel(take_row_reference, "(k) (s,k) (8)", cycles=0)
+@kernel(take_row_reference, "(k) (S,k) (8)", cycles=0)
 def take_row(row, table, clock):
     """This step's row of a table that has one for every step."""
     for j in range(row.shape[0]):
@@ -180,7 +198,7 @@ def record_loss_reference(step_loss, row_loss, scale, clock):
         clock[STOP] = 1
 
 
-@kernel(record_loss_reference, "(s) (b) (b) (8)", cycles=0)
+@kernel(record_loss_reference, "(S) (b) (b) (8)", cycles=0)
 def record_loss(step_loss, row_loss, scale, clock):
     """The mini-batch's loss: rows times their scale, summed in float64; a loss that is not finite stops the run."""
     total = 0.0

@@ -22,7 +22,7 @@ _HOST = binding.get_host_cpu_features()
 
 def has_feature(name: str) -> bool:
     """Whether compiled code may use this processor feature; NUMBA_CPU_FEATURES is respected."""
-    chosen = numba.config.CPU_FEATURES
+    chosen = getattr(numba.config, "CPU_FEATURES", None)
     return _HOST.get(name, False) if chosen is None else f"+{name}" in chosen.split(",")
 
 
@@ -52,6 +52,16 @@ def at(typing_context, base, offset):
         return builder.gep(start, [args[1]])
 
     return types.CPointer(base.dtype)(base, types.intp), generate
+
+
+@intrinsic
+def one(typing_context, pointer):
+    """Pointer to the number 1 in the dtype of another pointer."""
+
+    def generate(context, builder, signature, args):
+        return cgutils.alloca_once_value(builder, context.get_constant(pointer.dtype, 1.0))
+
+    return pointer(pointer), generate
 
 
 @intrinsic
@@ -221,9 +231,7 @@ def multiply(m, n, k, a, a_row, a_k, b, b_k, c, c_row, start, start_row):
     """C = start + A . B for any numbers of rows and columns, panel by panel."""
     width = columns(c)
     for j in range(0, n, width):
-        multiply_panel(
-            m, min(width, n - j), k, a, a_row, a_k, at(b, j), b_k, at(c, j), c_row, at(start, j), start_row
-        )
+        multiply_panel(m, min(width, n - j), k, a, a_row, a_k, at(b, j), b_k, at(c, j), c_row, at(start, j), start_row)
 
 
 def affine_reference(y, x, w, b):
@@ -255,33 +263,70 @@ def product_of_transposed(c, a, b):
         multiply(min(ROWS, m - i), n, k, at(a, i), 1, m, at(b, 0), n, at(c, i * n), n, at(c, 0), FROM_ZERO)
 
 
+@intrinsic
+def _transpose_block(typing_context, y, y_row, x, x_row):
+    """y = x' for square blocks as wide as a vector: log2(width) rounds of exchanges between pairs of registers."""
+
+    def generate(context, builder, signature, args):
+        y, y_row, x, x_row = args
+        item_bytes = signature.args[0].dtype.bitwidth // 8
+        width = VECTOR_BYTES // item_bytes
+        vector = ir.VectorType(x.type.pointee, width)
+
+        def row(base, stride, i):
+            return builder.bitcast(builder.gep(base, [builder.mul(stride, _I64(i))]), vector.as_pointer())
+
+        rows = [builder.load(row(x, x_row, i)) for i in range(width)]
+        for value in rows:
+            value.align = item_bytes
+        half = width // 2
+        while half:
+            low = [lane + width - half if lane & half else lane for lane in range(width)]
+            high = [lane + width if lane & half else lane + half for lane in range(width)]
+            for i in range(width):
+                if not i & half:
+                    pair = rows[i], rows[i + half]
+                    for k, lanes in ((i, low), (i + half, high)):
+                        pattern = ir.Constant(ir.VectorType(_I32, width), lanes)
+                        rows[k] = builder.shuffle_vector(*pair, pattern)
+            half //= 2
+        for i, value in enumerate(rows):
+            builder.store(value, row(y, y_row, i)).align = item_bytes
+        return context.get_dummy_value()
+
+    return types.void(y, types.intp, x, types.intp), generate
+
+
 def transpose_reference(y, x):
     y[:] = x.T
 
 
-@kernel(transpose_reference, "(n,m) (m,n)")
+@kernel(transpose_reference, "(n,m) (m,n)", cycles=0.4)
 def transpose(y, x):
     """y = x', overwritten."""
     m, n = x.shape
-    for j in prange(n):
-        row = y[j]
-        for i in range(m):
-            row[i] = x[i, j]
+    width = columns(at(x, 0)) // VECTORS
+    for p in prange((m + width - 1) // width):
+        i = p * width
+        whole = n - n % width if i + width <= m else 0  # columns that go in blocks
+        for j in range(0, whole, width):
+            _transpose_block(at(y, j * m + i), m, at(x, i * n + j), n)
+        for k in range(i, min(i + width, m)):
+            for j in range(whole, n):
+                y[j, k] = x[k, j]
 
 
 def column_sums_reference(sums, x):
     np.sum(x, axis=0, out=sums)
 
 
-@kernel(column_sums_reference, "(n) (m,n)", cycles=0.2)
+@kernel(column_sums_reference, "(n) (m,n)", cycles=0.1)
 def column_sums(sums, x):
-    """sums = x summed over its rows in order, overwritten."""
+    """sums = x summed over its rows in order, overwritten: a row of ones times x."""
     m, n = x.shape
-    block = 256
-    for p in prange((n + block - 1) // block):
-        part = sums[p * block : (p + 1) * block]
-        part[:] = 0
-        for i in range(m):
-            row = x[i, p * block : (p + 1) * block]
-            for j in range(part.shape[0]):
-                part[j] += row[j]
+    width = columns(at(x, 0))
+    for p in prange((n + width - 1) // width):
+        j = p * width
+        multiply_panel(
+            1, min(width, n - j), m, one(at(x, j)), 0, 0, at(x, j), n, at(sums, j), n, at(sums, j), FROM_ZERO
+        )

@@ -11,16 +11,19 @@ A kernel is a pair of functions with the same arguments: one that Numba compiles
             y[i] = x[i] + x[i]
 
 Arguments are C-contiguous arrays, outputs first; a number that changes between steps is an array of one element.
-The string gives their shapes: every letter is a length, the same wherever it stands. From one source come a serial
+The string gives their shapes: every letter is a length, the same wherever it stands, a capital one where the kernel
+does not run over all of it. From one source come a serial
 and a parallel twin (`prange` is `range` in the serial one), compiled when first bound.
 """
 
+import contextlib
 import functools
 import hashlib
 import pathlib
 import types as python_types
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 import numba
 import numpy as np
@@ -32,7 +35,7 @@ from numba.extending import intrinsic
 
 # error_model: with Python's, a division is a branch and its loop does not vectorise.
 # No fastmath: it lets the compiler reorder sums, and then bits differ between runs, caches and processors.
-FLAGS = {"error_model": "numpy", "nogil": True}
+FLAGS: dict[str, Any] = {"error_model": "numpy", "nogil": True}
 
 
 def _digest_of_sources() -> str:
@@ -56,12 +59,14 @@ class _KernelCache(FunctionCache):
             return super().load_overload(sig, target_context)
         except Exception as error:  # a truncated pickle raises nearly anything
             _warn_once(f"nbbp compiles again what it could not read from {self.cache_path}: {error!r}")
-            return None
+        with contextlib.suppress(OSError):
+            self.flush()  # the damaged index, which saving would read again
+        return None
 
     def save_overload(self, sig, data):
         try:
             super().save_overload(sig, data)
-        except OSError as error:
+        except Exception as error:
             _warn_once(f"nbbp cannot keep compiled kernels in {self.cache_path}: {error!r}")
 
 
@@ -85,7 +90,7 @@ def compiled(function: Callable, name: str | None = None, parallel: bool = False
     """An ordinary compiled function, cached on disk."""
     dispatcher = njit(_copy(function, name or function.__name__), parallel=parallel, **FLAGS)
     try:
-        dispatcher._cache = _KernelCache(dispatcher.py_func)
+        dispatcher._cache = _KernelCache(dispatcher.py_func)  # type: ignore[attr-defined]
     except (OSError, RuntimeError) as error:  # no folder that could hold a cache
         _warn_once(f"nbbp compiles its kernels anew in every process: {error}")
     return dispatcher
@@ -112,6 +117,9 @@ class Kernel:
 
     @functools.cached_property
     def parallel(self):
+        """The serial twin itself where there is no prange."""
+        if "prange" not in self._function.__code__.co_names:
+            return self.serial
         return compiled(self._function, f"{self.name}_parallel", parallel=True)
 
     def lengths(self, arrays) -> dict[str, int]:
@@ -132,8 +140,9 @@ class Kernel:
         return lengths
 
     def cycles(self, arrays) -> float:
-        """Roughly the processor cycles of one call on one thread."""
-        return self._cycles * float(np.prod(list(self.lengths(arrays).values()), dtype=float))
+        """Roughly the processor cycles of one call on one thread; capital letters are not looped over."""
+        looped = [n for letter, n in self.lengths(arrays).items() if not letter.isupper()]
+        return self._cycles * float(np.prod(looped, dtype=float))
 
     def address(self, arrays, parallel: bool) -> int:
         """Address of the machine code for arrays of these dtypes, compiled or loaded when it is not there yet."""

@@ -5,6 +5,7 @@ import dataclasses
 from nbbp import checks
 from nbbp.activations import ACTIVATIONS
 from nbbp.layers.base import Layer
+from nbbp.program import copy
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,13 +32,11 @@ class Activation(Layer):
         return ACTIVATIONS[self.name].from_output
 
     def forward(self, program, y, x, p):
-        program.call(ACTIVATIONS[self.name].forward, *self._shaped(y, x))
+        activation = ACTIVATIONS[self.name]
+        if y is not x:
+            program.call(copy, y.reshape(-1), x.reshape(-1))
+        program.call(activation.forward, activation.shaped(y))
 
     def backward(self, program, dx, dy, x, y, p, g):
-        if dx is not None:
-            program.call(ACTIVATIONS[self.name].backward, *self._shaped(dx, dy, x, y))
-
-    def _shaped(self, *arrays):
-        """Flat, or as rows of the last axis."""
-        rows = (-1,) if ACTIVATIONS[self.name].elementwise else (-1, arrays[0].shape[-1])
-        return [array.reshape(rows) for array in arrays]
+        activation = ACTIVATIONS[self.name]
+        program.call(activation.backward, activation.shaped(dy), activation.shaped(y if activation.from_output else x))

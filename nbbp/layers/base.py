@@ -51,5 +51,8 @@ class Layer:
     def backward(
         self, program: Program, dx: np.ndarray | None, dy: np.ndarray, x: np.ndarray, y: np.ndarray, p: Views, g: Views
     ) -> None:
-        """Bind the calls that overwrite the parameters' gradients g and, unless it is None, dx; dy may be spoilt."""
+        """Bind the calls that overwrite the parameters' gradients g and, unless it is None, dx; dy may be spoilt.
+
+        A layer without parameters whose output has the input's shape is given dx = dy and works in place.
+        """
         raise NotImplementedError

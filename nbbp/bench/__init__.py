@@ -1,0 +1,1 @@
+"""Benchmarks: workloads, peers, and how they are measured. Run by `nbbp bench`."""

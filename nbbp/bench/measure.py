@@ -1,0 +1,93 @@
+"""Side by side: every peer in a process of its own, rounds interleaved (A B C, A B C, ...), ratios from one round.
+
+A noisy machine slows neighbouring measurements alike, so the median of the rounds' ratios holds where times do not.
+"""
+
+import dataclasses
+import json
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+
+from nbbp.bench.peers import PEERS
+from nbbp.bench.workloads import WORKLOADS
+
+
+@dataclasses.dataclass
+class Result:
+    """One workload: seconds a step of every peer in every round, and why a peer is missing."""
+
+    workload: str
+    rounds: dict[str, list[float]]
+    missing: dict[str, str]
+
+    def median(self, peer: str) -> float:
+        """Seconds a step."""
+        return statistics.median(self.rounds[peer])
+
+    def ratio(self, peer: str, to: str = "nbbp") -> float:
+        """Median over the rounds of the peer's time divided by that of `to`."""
+        pairs = zip(self.rounds[peer], self.rounds[to], strict=True)
+        return statistics.median(ours / theirs for ours, theirs in pairs)
+
+
+class _Worker:
+    def __init__(self, peer: str) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "nbbp.bench.worker", peer],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+        )  # fmt: skip
+
+    def ask(self, line: str) -> dict:
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        try:
+            self.process.stdin.write(line + "\n")
+            self.process.stdin.flush()
+            return json.loads(self.process.stdout.readline())
+        except (BrokenPipeError, json.JSONDecodeError):
+            return {"missing": f"its process ended with {self.process.wait()}"}
+
+    def close(self) -> None:
+        assert self.process.stdin
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def measure(
+    workloads: Sequence[str] = tuple(WORKLOADS),
+    peers: Sequence[str] = PEERS,
+    rounds: int = 7,
+    report: Callable[[Result], None] = lambda result: None,
+) -> list[Result]:
+    """Time every peer on every workload.
+
+    Parameters
+    ----------
+    workloads, peers
+        Names from `nbbp.bench.workloads.WORKLOADS` and `nbbp.bench.peers.PEERS`.
+    rounds : int
+    report
+        Called with each result as soon as it is there.
+    """
+    results = []
+    for name in workloads:
+        workers = {peer: _Worker(peer) for peer in peers}
+        result = Result(name, {}, {})
+        try:
+            for peer, worker in workers.items():
+                reply = worker.ask(name)
+                if "missing" in reply:
+                    result.missing[peer] = reply["missing"]
+                else:
+                    result.rounds[peer] = []
+            for _ in range(rounds):
+                for peer, times in list(result.rounds.items()):
+                    times.append(workers[peer].ask("")["seconds"])
+        finally:
+            for worker in workers.values():
+                worker.close()
+        results.append(result)
+        report(result)
+    return results

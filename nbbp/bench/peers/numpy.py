@@ -1,0 +1,7 @@
+"""nbbp's reference backend: the same program over the NumPy functions."""
+
+import functools
+
+from nbbp.bench.peers import nbbp
+
+prepare = functools.partial(nbbp.prepare, backend="numpy")

@@ -1,0 +1,7 @@
+"""PyTorch, eager, on one thread: often the faster count for small networks."""
+
+import functools
+
+from nbbp.bench.peers import torch
+
+prepare = functools.partial(torch.prepare, threads=1)

@@ -1,0 +1,7 @@
+"""PyTorch with torch.compile around forward and loss."""
+
+import functools
+
+from nbbp.bench.peers import torch
+
+prepare = functools.partial(torch.prepare, compile=True)

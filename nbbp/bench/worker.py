@@ -1,0 +1,48 @@
+"""A peer in a process of its own: reads a workload's name to prepare it, and an empty line to time a round.
+
+Answers are lines of JSON.
+"""
+
+import importlib
+import json
+import os
+import sys
+import time
+
+from nbbp.bench.peers import Unsupported
+from nbbp.bench.workloads import WORKLOADS
+
+SECONDS = 0.2  # of a round, at least
+
+
+def answer(stream, **content) -> None:
+    print(json.dumps(content), file=stream, flush=True)
+
+
+def main(peer: str) -> None:
+    stream = os.fdopen(os.dup(1), "w")  # libraries may print to standard output
+    os.dup2(2, 1)
+    module = importlib.import_module(f"nbbp.bench.peers.{peer}")
+    epoch, steps = None, 1
+    for line in sys.stdin:
+        if name := line.strip():
+            try:
+                begin = time.perf_counter()
+                epoch, steps = module.prepare(WORKLOADS[name]), WORKLOADS[name].steps
+                epoch()
+                answer(stream, first=time.perf_counter() - begin)
+            except (ImportError, Unsupported) as error:
+                answer(stream, missing=str(error))
+            except Exception as error:
+                answer(stream, missing=f"{type(error).__name__}: {str(error).splitlines()[0][:120]}")
+            continue
+        assert epoch is not None
+        epochs, begin = 0, time.perf_counter()
+        while (taken := time.perf_counter() - begin) < SECONDS or epochs < 2:
+            epoch()
+            epochs += 1
+        answer(stream, seconds=taken / (epochs * steps))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

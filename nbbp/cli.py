@@ -1,0 +1,157 @@
+"""The command line: nbbp demo | compare | bench | info."""
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+
+import numpy as np
+
+
+def _digits() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Four fifths of the digits to train on, the rest to test, drawn at random."""
+    from nbbp.datasets import load_digits
+
+    X, y = load_digits()
+    order = np.random.default_rng(0).permutation(len(X))
+    train, test = order[: len(X) * 4 // 5], order[len(X) * 4 // 5 :]
+    return X[train], y[train], X[test], y[test]
+
+
+def _digits_model():
+    import nbbp
+
+    return nbbp.Sequential(
+        [nbbp.Dense(128, activation="relu"), nbbp.Dense(10)],
+        loss="softmax_cross_entropy",
+        optimizer=nbbp.Adam(),
+        metrics=["accuracy"],
+    )
+
+
+def demo(arguments) -> None:
+    """Train 64-128-10 on real handwritten digits."""
+    X, y, X_test, y_test = _digits()
+    model = _digits_model()
+    model.build(X.shape[1])
+    reference = model.with_backend("numpy")
+    print(f"{len(X):,} handwritten digits of 8 x 8 pixels to train on, {len(X_test)} to test; a 64-128-10 relu network")
+    history = model.fit(X, y, epochs=40, batch_size=32, validation_data=(X_test, y_test))
+    accuracy = model.evaluate(X_test, y_test)["accuracy"]
+    seconds, reference_seconds = (
+        _seconds(lambda network=network: network.fit(X, y, epochs=5, batch_size=32, verbose=0)) / 5
+        for network in (model, reference)
+    )
+    history.plot(arguments.output)
+    print(f"test accuracy {accuracy:.4f}")
+    print(
+        f"an epoch of {len(X):,} images takes {seconds * 1e3:.1f} ms, in plain NumPy {reference_seconds * 1e3:.1f} ms: "
+        f"{reference_seconds / seconds:.1f} times as fast"
+    )
+    print(f"loss curve in {arguments.output}")
+
+
+def _seconds(function) -> float:
+    begin = time.perf_counter()
+    function()
+    return time.perf_counter() - begin
+
+
+def compare(arguments) -> None:
+    """Hold the compiled kernels against plain NumPy on the digits."""
+    import nbbp
+
+    X, y, _, _ = _digits()
+    result = nbbp.compare(_digits_model(), X, y, steps=arguments.steps)
+    print(result)
+    result.plot(arguments.output)
+    print(f"curves in {arguments.output}")
+
+
+def bench(arguments) -> None:
+    """Microseconds a training step, side by side with the peers that are installed."""
+    from nbbp.bench import report
+    from nbbp.bench.measure import measure
+    from nbbp.bench.peers import PEERS
+    from nbbp.bench.workloads import WORKLOADS
+
+    for given, table, kind in ((arguments.workloads, WORKLOADS, "workload"), (arguments.peers, PEERS, "peer")):
+        unknown = [name for name in given if name not in table]
+        if unknown:
+            raise ValueError(f"unknown {kind} {unknown[0]!r}; choose from {', '.join(table)}")
+    peers = arguments.peers or list(PEERS)
+    print(f"microseconds a step, median of {arguments.rounds} rounds; in brackets how many times nbbp's")
+    print(report.header(peers), flush=True)
+    results = measure(
+        arguments.workloads or list(WORKLOADS),
+        peers,
+        arguments.rounds,
+        lambda result: print(report.line(result, peers), flush=True),
+    )
+    for text in report.missing(results):
+        print(text)
+
+
+def info(arguments) -> None:
+    """What nbbp finds on this machine."""
+    import platform
+
+    import numba
+    from llvmlite import binding
+
+    import nbbp
+    from nbbp.kernels import gemm, threads
+    from nbbp.program import cache_folder
+
+    rows = {
+        "nbbp": nbbp.__version__,
+        "python": platform.python_version(),
+        "numba": numba.__version__,
+        "numpy": np.__version__,
+        "processor": f"{platform.machine()}, {binding.get_host_cpu_name()}",
+        "vector width": f"{gemm.VECTOR_BYTES * 8} bits",
+        "threads": str(threads.count()),
+        "threading layer": threads.layer(),
+        "kernel cache": cache_folder(),
+    }
+    for name, value in rows.items():
+        print(f"{name:16} {value}")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="nbbp", description="Neural networks trained by compiled backpropagation.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def command(name, function):
+        sub = commands.add_parser(name, help=function.__doc__, description=function.__doc__)
+        sub.set_defaults(function=function)
+        return sub
+
+    command("demo", demo).add_argument("--output", default="nbbp-demo.png", help="the loss curve (%(default)s)")
+    sub = command("compare", compare)
+    sub.add_argument("--steps", type=int, default=200, help="mini-batches to train (%(default)s)")
+    sub.add_argument("--output", default="nbbp-compare.png", help="the curves (%(default)s)")
+    sub = command("bench", bench)
+    sub.add_argument("workloads", nargs="*", help="all of them when none is named")
+    sub.add_argument("--peers", nargs="+", default=[], metavar="PEER", help="all that are installed when none is named")
+    sub.add_argument("--rounds", type=int, default=7, help="interleaved rounds (%(default)s)")
+    command("info", info)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit code."""
+    arguments = _parser().parse_args(argv)
+    try:
+        arguments.function(arguments)
+    except KeyboardInterrupt:
+        print("\nstopped", file=sys.stderr)
+        return 130
+    except (ValueError, TypeError, OSError) as error:
+        print(f"nbbp {arguments.command}: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

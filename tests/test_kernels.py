@@ -1,0 +1,136 @@
+"""Every kernel pair, compiled against NumPy, at odd shapes; and how kernels are declared, compiled and cached."""
+
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import zlib
+
+import numpy as np
+import pytest
+
+import nbbp  # declares the kernels
+from nbbp.kernels.jit import KERNELS, kernel
+
+LENGTHS = (1, 7, 8, 9, 63, 100)
+TOLERANCE = {np.float32: 2e-5, np.float64: 1e-13}  # relative to the largest element
+
+POSITIVE = {"adagrad": (2,), "rmsprop": (2, 3), "adadelta": (2, 3, 4), "adam": (3, 4), "cross_entropy": (2, 3)}
+POSITIVE |= {"cross_entropy_labels": (2,)}
+"""Arguments that hold squares, probabilities or rates."""
+
+
+def integers(name: str, index: int, shape: tuple[int, ...], lengths: dict[str, int], rng) -> np.ndarray | None:
+    """The arguments that are integers: labels, row orders and clocks."""
+    if name.endswith("_labels") and index == 3:
+        return rng.integers(0, lengths["c"], shape)
+    if lengths.get("8") and shape == (8,):
+        return np.zeros(8, np.int64)
+    if name == "gather" and index == 2:
+        return rng.permutation(lengths["R"])[: lengths["S"]]
+    return None
+
+
+def arguments(pair, lengths: dict[str, int], dtype, rng) -> list[np.ndarray]:
+    arrays = []
+    clocked = "(8)" in pair.shapes and pair.name in ("gather", "record_rows", "take_row", "record_loss")
+    for index, text in enumerate(pair.shapes.split()):
+        letters = text.strip("()").split(",")
+        shape = tuple(lengths[k] if k.isalpha() else int(k) for k in letters)
+        array = integers(pair.name, index, shape, lengths | ({"8": 8} if clocked else {}), rng)
+        if array is None:
+            array = rng.standard_normal(shape).astype(dtype)
+            if index in POSITIVE.get(pair.name, ()):
+                array = np.abs(array) / 4 + dtype(0.1)
+        arrays.append(np.ascontiguousarray(array))
+    return arrays
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("name", sorted(KERNELS))
+def test_compiled_kernel_agrees_with_its_reference(name, dtype):
+    pair = KERNELS[name]
+    letters = sorted({k for k in pair.shapes if k.isalpha()})
+    rng = np.random.default_rng(zlib.crc32(name.encode()))
+    for case in range(len(LENGTHS) if len(letters) == 1 else 8):
+        lengths = {k: LENGTHS[case] if len(letters) == 1 else int(rng.choice(LENGTHS)) for k in letters}
+        lengths |= {k: lengths.get("b", 1) + 200 for k in letters if k.isupper()}
+        given = arguments(pair, lengths, dtype, rng)
+        expected = [a.copy() for a in given]
+        with np.errstate(all="ignore"):
+            pair.reference(*expected)
+        for compiled in (pair.serial, pair.parallel):
+            got = [a.copy() for a in given]
+            compiled(*got)
+            for index, (a, b) in enumerate(zip(got, expected, strict=True)):
+                bound = TOLERANCE[dtype] * max(1.0, float(np.max(np.abs(b), initial=0)))
+                assert np.max(np.abs(a - b), initial=0) <= bound, (compiled, index, lengths)
+        serial, parallel = [a.copy() for a in given], [a.copy() for a in given]
+        pair.serial(*serial)
+        pair.parallel(*parallel)
+        assert all(a.tobytes() == b.tobytes() for a, b in zip(serial, parallel, strict=True)), lengths
+
+
+def test_kernel_names_are_taken_once():
+    with pytest.raises(ValueError, match="there is a kernel named"):
+        kernel(lambda y: None, "(n)", name=next(iter(KERNELS)))(lambda y: None)
+
+
+@pytest.mark.parametrize(
+    "arrays",
+    [
+        [np.zeros((3, 4)), np.zeros((3, 2)), np.zeros((2, 4))],
+        [np.zeros((3, 4)), np.zeros((3, 2)), np.zeros((2, 4)), np.zeros(5)],
+        [np.zeros((3, 4)), np.zeros((3, 2)), np.zeros((2, 4)), np.zeros((4, 1))],
+        [np.zeros((4, 3)).T, np.zeros((3, 2)), np.zeros((2, 4)), np.zeros(4)],
+    ],
+    ids=["count", "length", "axes", "strides"],
+)
+def test_binding_checks_shapes(arrays):
+    with pytest.raises(ValueError, match=r"affine takes .*\(m,n\) \(m,k\) \(k,n\) \(n\)"):
+        KERNELS["affine"].lengths(arrays)
+
+
+SCRIPT = """
+import numpy as np, nbbp
+model = nbbp.Sequential([nbbp.Activation("relu")], loss="mse")
+print(model.predict(np.array([[-2.0, 3.0]]))[0].tolist())
+"""
+
+
+def run(folder: pathlib.Path, **environment) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-W", "always", "-c", SCRIPT],
+        cwd=folder, capture_output=True, text=True, timeout=120, env=os.environ | environment,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def package(tmp_path):
+    """A copy of the package that a test may edit."""
+    shutil.copytree(pathlib.Path(nbbp.__file__).parent, tmp_path / "nbbp", ignore=shutil.ignore_patterns("__pycache__"))
+    return tmp_path
+
+
+def test_an_upgrade_of_a_shared_file_never_runs_old_machine_code(package):
+    environment = {"NUMBA_CACHE_DIR": str(package / "cache")}
+    assert run(package, **environment).stdout.strip() == "[0.0, 3.0]"
+    shared = package / "nbbp" / "kernels" / "vector_math.py"
+    text = shared.read_text()
+    edited = text.replace("constant(c) for c in (0.0, 0.5", "constant(c) for c in (1.0, 0.5")  # ZERO is now 1
+    assert edited != text
+    shared.write_text(edited)
+    assert run(package, **environment).stdout.strip() == "[1.0, 3.0]"
+
+
+def test_a_damaged_cache_costs_a_warning_and_a_compilation(package):
+    cache = package / "cache"
+    assert run(package, NUMBA_CACHE_DIR=str(cache)).returncode == 0
+    files = [path for path in cache.rglob("*") if path.suffix in (".nbi", ".nbc")]
+    assert files
+    for path in files:
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    again = run(package, NUMBA_CACHE_DIR=str(cache))
+    assert again.stdout.strip() == "[0.0, 3.0]", again.stderr
+    assert "compiles again what it could not read" in again.stderr

