@@ -49,11 +49,13 @@ def _array(name: str, data) -> np.ndarray:
         raise ValueError(f"{name} must be a rectangular array of numbers: {error}") from None
     if array.dtype == bool:
         array = array.astype(np.int64)
-    if array.dtype == object or array.dtype.kind not in "iuf":
+    if array.dtype == object:
         try:
             array = array.astype(np.float64)
-        except (TypeError, ValueError):
-            raise TypeError(f"{name} must hold numbers, got dtype {array.dtype}") from None
+        except (TypeError, ValueError) as error:
+            raise TypeError(f"{name} must hold numbers: {error}") from None
+    if array.dtype.kind not in "iuf":
+        raise TypeError(f"{name} must hold numbers, got dtype {array.dtype}")
     if array.ndim == 0:
         raise ValueError(f"{name} must have a row for each sample, got the single number {array}")
     if array.size == 0:

@@ -77,7 +77,7 @@ class Sequential:
         if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
             raise ValueError(f"seed must be an integer, 0 or more; got {seed!r}")
         self.seed = int(seed)
-        if not isinstance(dtype, str | type | np.dtype) or np.dtype(dtype) not in (np.float32, np.float64):
+        if dtype not in ("float32", "float64"):
             raise ValueError(f"dtype must be float32 or float64, got {dtype!r}")
         self.dtype = np.dtype(dtype)
         self.backend = backend

@@ -139,12 +139,13 @@ def test_other_forms_of_the_same_data_give_the_same_model(name, digits):
 def test_any_array_gives_a_prediction_or_a_clear_error(shape, kind, seed):
     array = (np.random.default_rng(seed).standard_normal(shape) * 10).astype("i8").astype(kind)
     before = array.copy()
-    try:
+    if kind not in ("c16", "U3", "M8[s]") and len(shape) == 2 and shape[0] and shape[1] == 2:
         prediction = model().predict(array)
         assert prediction.shape == (shape[0], 3)
         assert np.isfinite(prediction).all()
-    except (ValueError, TypeError) as error:
-        assert str(error).startswith("X")
+    else:
+        with pytest.raises((ValueError, TypeError), match="^X"):
+            model().predict(array)
     assert np.array_equal(array, before)
 
 

@@ -21,7 +21,7 @@ def test_digits_are_learnt(digits):
     X, y, X_test, y_test = digits
     layers = [nbbp.Dense(128, activation="relu"), nbbp.Dense(10)]
     model = nbbp.Sequential(layers, loss="softmax_cross_entropy", optimizer="adam", metrics=["accuracy"])
-    history = model.fit(X, y, epochs=30, batch_size=32, validation_data=(X_test, y_test), verbose=0)
+    history = model.fit(X, y, epochs=40, batch_size=32, validation_data=(X_test, y_test), verbose=0)
     assert history["val_accuracy"][-1] >= 0.97
     assert model.evaluate(X_test, y_test)["accuracy"] == history["val_accuracy"][-1]
     probabilities = model.predict(X_test)
