@@ -144,7 +144,7 @@ def test_any_array_gives_a_prediction_or_a_clear_error(shape, kind, seed):
         assert prediction.shape == (shape[0], 3)
         assert np.isfinite(prediction).all()
     else:
-        with pytest.raises((ValueError, TypeError), match="^X"):
+        with pytest.raises((ValueError, TypeError), match=r"^X"):
             model().predict(array)
     assert np.array_equal(array, before)
 
