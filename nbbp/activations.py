@@ -16,6 +16,7 @@ from nbbp.kernels.jit import Kernel, device, kernel
 from nbbp.kernels.vector_math import ONE, ZERO, constant
 
 PIECE = 4096  # elements that one thread takes at a time
+ROWS = 64  # rows that one thread takes at a time
 
 
 @dataclasses.dataclass(frozen=True)
@@ -211,28 +212,51 @@ def softmax_forward_reference(y):
     y /= y.sum(axis=1, keepdims=True)
 
 
-@kernel(softmax_forward_reference, "(b,n)", cycles=4.0)
+@kernel(softmax_forward_reference, "(b,n)", cycles=2.0)
 def softmax_forward(y):
     """y_j = exp(x_j) / sum_k exp(x_k), x being the rows of y before."""
-    for i in prange(y.shape[0]):
-        softmax_row(y[i], y[i])
+    rows = y.shape[0]
+    for p in prange((rows + ROWS - 1) // ROWS):
+        block = y[p * ROWS : (p + 1) * ROWS]
+        exp_of_rows(block, block)
+        for i in range(block.shape[0]):
+            row = block[i]
+            scale = ONE(row[0]) / row_sum(row)
+            for j in range(row.shape[0]):
+                row[j] *= scale
 
 
 @device
-def softmax_row(y, x):
-    """y = softmax(x), where y may be x; returns the log of the sum of exp(x)."""
+def row_max(x):
+    """Largest element of a row."""
     top = x[0]
     for j in range(1, x.shape[0]):
         top = x[j] if x[j] > top else top
+    return top
+
+
+@device
+def row_sum(x):
+    """Elements of a row added in order."""
+    total = ZERO(x[0])
     for j in range(x.shape[0]):
-        y[j] = vm.exp(x[j] - top)
-    total = ZERO(top)
-    for j in range(x.shape[0]):
-        total += y[j]
-    scale = ONE(top) / total
-    for j in range(x.shape[0]):
-        y[j] *= scale
-    return vm.log(total) + top
+        total += x[j]
+    return total
+
+
+@device
+def exp_of_rows(y, x):
+    """y = exp(x - the row's largest x) for some rows that fit the cache; y may be x.
+
+    The exponentials are taken over all rows at once: a row of few classes would not fill a vector.
+    """
+    for i in range(x.shape[0]):
+        x_row, y_row, top = x[i], y[i], row_max(x[i])
+        for j in range(x_row.shape[0]):
+            y_row[j] = x_row[j] - top
+    flat = y.reshape(y.size)
+    for i in range(flat.shape[0]):
+        flat[i] = vm.exp(flat[i])
 
 
 def softmax_backward_reference(dy, s):

@@ -17,7 +17,7 @@ import dataclasses
 import numpy as np
 from numba import prange
 
-from nbbp.activations import softmax_row
+from nbbp.activations import ROWS, exp_of_rows, row_max, row_sum
 from nbbp.kernels import vector_math as vm
 from nbbp.kernels.jit import Kernel, device, kernel
 from nbbp.kernels.vector_math import HALF, ONE, TWO, ZERO, constant
@@ -242,34 +242,56 @@ def softmax_cross_entropy_reference(row_loss, dz, z, target, scale):
     dz[:] = (np.exp(log_p) * target.sum(axis=1, keepdims=True) - target) * scale[:, None]
 
 
-@kernel(softmax_cross_entropy_reference, _DENSE, cycles=4.0)
+@device
+def _softmax_and_log_totals(y, log_total, x):
+    """y = softmax(x), and the log of each row's sum of exp(x)."""
+    exp_of_rows(y, x)
+    for i in range(x.shape[0]):
+        y_row, total = y[i], row_sum(y[i])
+        log_total[i] = total
+        scale = ONE(total) / total
+        for j in range(y_row.shape[0]):
+            y_row[j] *= scale
+    for i in range(log_total.shape[0]):
+        log_total[i] = vm.log(log_total[i])
+    for i in range(x.shape[0]):
+        log_total[i] += row_max(x[i])
+
+
+@kernel(softmax_cross_entropy_reference, _DENSE, cycles=2.0)
 def softmax_cross_entropy_dense(row_loss, dz, z, target, scale):
     """-sum_j t_j log softmax(z)_j."""
-    for i in prange(z.shape[0]):
-        z_row, t_row, d_row = z[i], target[i], dz[i]
-        log_total = softmax_row(d_row, z_row)
-        loss, weight = ZERO(log_total), ZERO(log_total)
-        for j in range(z_row.shape[0]):
-            loss += t_row[j] * (log_total - z_row[j])
-            weight += t_row[j]
-        row_loss[i] = loss
-        for j in range(z_row.shape[0]):
-            d_row[j] = (d_row[j] * weight - t_row[j]) * scale[i]
+    rows = z.shape[0]
+    for p in prange((rows + ROWS - 1) // ROWS):
+        begin, end = p * ROWS, min(rows, (p + 1) * ROWS)
+        _softmax_and_log_totals(dz[begin:end], row_loss[begin:end], z[begin:end])
+        for i in range(begin, end):
+            z_row, t_row, d_row = z[i], target[i], dz[i]
+            loss, weight = ZERO(scale[i]), row_sum(t_row)
+            for j in range(z_row.shape[0]):
+                loss += t_row[j] * (row_loss[i] - z_row[j])
+            row_loss[i] = loss
+            for j in range(z_row.shape[0]):
+                d_row[j] = (d_row[j] * weight - t_row[j]) * scale[i]
 
 
 def softmax_cross_entropy_labels_reference(row_loss, dz, z, target, scale):
     softmax_cross_entropy_reference(row_loss, dz, z, np.eye(z.shape[1], dtype=z.dtype)[target[:, 0]], scale)
 
 
-@kernel(softmax_cross_entropy_labels_reference, _LABELS, cycles=4.0)
+@kernel(softmax_cross_entropy_labels_reference, _LABELS, cycles=2.0)
 def softmax_cross_entropy_labels(row_loss, dz, z, target, scale):
     """-log softmax(z)[label]."""
-    for i in prange(z.shape[0]):
-        z_row, d_row, label = z[i], dz[i], target[i, 0]
-        row_loss[i] = softmax_row(d_row, z_row) - z_row[label]
-        d_row[label] -= ONE(scale[i])
-        for j in range(z_row.shape[0]):
-            d_row[j] *= scale[i]
+    rows = z.shape[0]
+    for p in prange((rows + ROWS - 1) // ROWS):
+        begin, end = p * ROWS, min(rows, (p + 1) * ROWS)
+        _softmax_and_log_totals(dz[begin:end], row_loss[begin:end], z[begin:end])
+        for i in range(begin, end):
+            d_row, label = dz[i], target[i, 0]
+            row_loss[i] -= z[i, label]
+            d_row[label] -= ONE(scale[i])
+            for j in range(d_row.shape[0]):
+                d_row[j] *= scale[i]
 
 
 LOSSES["softmax_cross_entropy"] = softmax_cross_entropy = Loss(

@@ -230,7 +230,8 @@ class Sequential:
         """Gradient of the mean loss over all rows: views into `grads` by name, such as ``dense_0.w``."""
         x, target = self._checked("X", X, "y", y)
         program = Program(self.backend, self.dtype, len(x))
-        self.network.gradients(program, self.loss, x, target)
+        scale = np.full(len(x), 1 / len(x), self.dtype)
+        self.network.gradients(program, self.loss, x, target, program.buffer(len(x)), scale, self.grads)
         Runner(program, prog.clock()).once()
         return self.network.layout.named(self.grads)
 

@@ -49,8 +49,8 @@ class Network:
             reads_its_output = layer.needs_output
         return Pass(x, tuple(outputs))
 
-    def backward(self, program: Program, bound: Pass, dz: np.ndarray) -> None:
-        """Bind the backward pass from dz (rows, outputs), which it may spoil; overwrites `grads`."""
+    def backward(self, program: Program, bound: Pass, dz: np.ndarray, grads: np.ndarray) -> None:
+        """Bind the backward pass from dz (rows, outputs), which it may spoil; overwrites the flat `grads`."""
         places = self.layout.places
         first = next((i for i, place in enumerate(places) if place.parameters), len(places))
         dy: np.ndarray | None = dz.reshape(program.rows, *self.layout.output_shape)
@@ -64,24 +64,27 @@ class Network:
             else:
                 dx = program.buffer(program.rows, *place.input_shape)
             assert dy is not None
-            views = place.views(self.params), place.views(self.grads)
+            views = place.views(self.params), place.views(grads)
             place.layer.backward(program, dx, dy, x, bound.outputs[i], *views)
             dy = dx
 
-    def gradients(self, program: Program, loss: Loss, x: np.ndarray, target: np.ndarray) -> "Gradients":
-        """Bind forward, loss and backward: afterwards `grads` holds the gradient of the mean loss of the rows."""
+    def gradients(
+        self,
+        program: Program,
+        loss: Loss,
+        x: np.ndarray,
+        target: np.ndarray,
+        row_loss: np.ndarray,
+        scale: np.ndarray,
+        grads: np.ndarray,
+    ) -> np.ndarray:
+        """Bind forward, loss and backward.
+
+        Afterwards row_loss (rows,) holds the loss of each row, and the flat `grads` the gradient of their sum, each
+        times its `scale` (rows,). Returns the outputs (rows, outputs).
+        """
         bound = self.forward(program, x)
-        dz, row_loss = program.buffer(*bound.z.shape), program.buffer(program.rows)
-        scale = np.full(program.rows, 1 / program.rows, program.dtype)
+        dz = program.buffer(*bound.z.shape)
         program.call(loss.kernel(target), row_loss, dz, bound.z, target, scale)
-        self.backward(program, bound, dz)
-        return Gradients(bound.z, row_loss, scale)
-
-
-@dataclasses.dataclass(frozen=True)
-class Gradients:
-    """Arrays of bound passes: outputs (rows, outputs), losses (rows,) and their weights in the mean (rows,)."""
-
-    z: np.ndarray
-    row_loss: np.ndarray
-    scale: np.ndarray
+        self.backward(program, bound, dz, grads)
+        return bound.z

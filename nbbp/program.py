@@ -6,7 +6,7 @@ import numpy as np
 from numba import prange
 
 from nbbp.kernels import threads
-from nbbp.kernels.jit import Kernel, call, compiled, kernel, padded_block
+from nbbp.kernels.jit import Kernel, address, call, compiled, kernel, padded_block
 
 BACKENDS = ("numba", "numpy")
 
@@ -25,8 +25,53 @@ def clock() -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True)
 class Call:
+    """A kernel and the arrays that it runs on."""
+
     kernel: Kernel
     arrays: tuple[np.ndarray, ...]
+
+    def cycles(self) -> float:
+        return self.kernel.cycles(self.arrays)
+
+    def compile(self, progress, parallel: bool) -> tuple[int, np.ndarray]:
+        """Address of the machine code, and its arguments as integers."""
+        shared = parallel and threads.worthwhile(self.cycles())
+        return self.kernel.address(self.arrays, shared), padded_block(self.arrays)
+
+    def run_references(self, clock: np.ndarray) -> None:
+        self.kernel.reference(*self.arrays)
+
+
+@dataclasses.dataclass(frozen=True)
+class Lanes:
+    """Programs that run side by side."""
+
+    programs: "tuple[Program, ...]"
+
+    def cycles(self) -> float:
+        return sum(program.cycles() for program in self.programs)
+
+    def compile(self, progress, parallel: bool) -> tuple[int, np.ndarray]:
+        codes = np.stack([program.compile(progress, parallel=False) for program in self.programs])
+        object.__setattr__(self, "_codes", codes)  # kept alive: its address is an argument
+        shared = parallel and threads.worthwhile(self.cycles())
+        runner = _run_lanes_parallel if shared else _run_lanes_serial
+        return address(runner, [codes]), padded_block([codes])
+
+    def run_references(self, clock: np.ndarray) -> None:
+        for program in self.programs:
+            program.run_references(clock)
+
+
+def _run_lanes(codes):
+    """Run the calls (lane, call, 3) of each lane in order; lanes are shared among threads."""
+    for lane in prange(codes.shape[0]):
+        for k in range(codes.shape[1]):
+            call(codes[lane, k, 0], codes[lane, k, 1], codes[lane, k, 2])
+
+
+_run_lanes_serial = compiled(_run_lanes, "run_lanes_serial")
+_run_lanes_parallel = compiled(_run_lanes, "run_lanes_parallel", parallel=True)
 
 
 class Program:
@@ -44,15 +89,11 @@ class Program:
         Rows of a mini-batch.
     training : bool
         Whether layers behave as in training.
-    sharing : Program, optional
-        A larger program of the same calls that never runs at the same time: its buffers are used again.
     """
 
-    def __init__(self, backend: str, dtype, rows: int, training: bool = True, sharing: "Program | None" = None) -> None:
+    def __init__(self, backend: str, dtype, rows: int, training: bool = True) -> None:
         self.backend, self.dtype, self.rows, self.training = backend, np.dtype(dtype), rows, training
-        self.calls: list[Call] = []
-        self._buffers: list[np.ndarray] = []
-        self._lenders = iter(sharing._buffers) if sharing else None
+        self.calls: list[Call | Lanes] = []
 
     def call(self, kernel: Kernel, *arrays: np.ndarray) -> None:
         """Append a call of `kernel`."""
@@ -61,20 +102,34 @@ class Program:
 
     def buffer(self, *shape: int) -> np.ndarray:
         """An array that holds what one call hands to a later one."""
-        if self._lenders is not None:
-            return next(self._lenders)[: int(np.prod(shape))].reshape(shape)
-        self._buffers.append(np.zeros(int(np.prod(shape)), self.dtype))
-        return self._buffers[-1].reshape(shape)
+        return np.zeros(shape, self.dtype)
 
-    def compile(self, progress=iter) -> np.ndarray:
-        """Machine code of the calls: a row (entry address, address of its arguments, their words) for each."""
-        self._blocks = [padded_block(bound.arrays) for bound in self.calls]
-        entries = []
-        for bound in progress(self.calls):
-            parallel = threads.worthwhile(bound.kernel.cycles(bound.arrays))
-            entries.append(bound.kernel.address(bound.arrays, parallel))
-        rows = [(e, b.ctypes.data, len(b)) for e, b in zip(entries, self._blocks, strict=True)]
+    def call_lanes(self, lanes: "list[Program]") -> None:
+        """Append programs that run side by side, each by itself from its first call to its last.
+
+        They have the same kernels, on arrays of their own.
+        """
+        self.calls.append(Lanes(tuple(lanes)))
+
+    def cycles(self) -> float:
+        """Roughly the processor cycles of one run on one thread."""
+        return sum(bound.cycles() for bound in self.calls)
+
+    def compile(self, progress=iter, parallel: bool = True) -> np.ndarray:
+        """Machine code of the calls: a row (entry address, address of its arguments, their words) for each.
+
+        Kernels with enough work share it among threads where `parallel` allows it.
+        """
+        self._code = [bound.compile(progress, parallel) for bound in progress(self.calls)]
+        rows = [(address, block.ctypes.data, len(block)) for address, block in self._code]
         return np.array(rows, np.int64).reshape(len(rows), 3)
+
+    def run_references(self, clock: np.ndarray) -> None:
+        """Run the NumPy references of all calls, until one of them sets clock[STOP]."""
+        for bound in self.calls:
+            bound.run_references(clock)
+            if clock[STOP]:
+                return
 
 
 def _run_steps(calls, rows, last_calls, last_rows, clock):
@@ -120,7 +175,7 @@ class Runner:
             return
         failed = _run_steps_compiled(self._code, self.program.rows, self._last_code, self.last.rows, self.clock)
         if failed:
-            raise RuntimeError(f"{self.program.calls[failed - 1].kernel} failed")
+            raise RuntimeError(f"{self.program.calls[failed - 1]} failed")
 
     def once(self) -> None:
         """Run the program's calls one time."""
@@ -134,10 +189,9 @@ class Runner:
             is_last = clock[BATCH] == clock[BATCHES] - 1
             program = self.last if is_last else self.program
             with np.errstate(all="ignore"):  # as compiled code, which the loss then speaks for
-                for bound in program.calls:
-                    bound.kernel.reference(*bound.arrays)
-                    if clock[STOP]:
-                        return
+                program.run_references(clock)
+            if clock[STOP]:
+                return
             clock[ROW] += program.rows
             clock[BATCH] = 0 if is_last else clock[BATCH] + 1
             clock[STEP] += 1

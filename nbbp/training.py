@@ -4,6 +4,7 @@ A run of steps comes back to Python every few hundredths of a second, so that Ct
 are served between mini-batches; several short epochs go in one run when nothing has to be seen after each.
 """
 
+import itertools
 import time
 from collections.abc import Callable
 
@@ -12,12 +13,15 @@ from tqdm.auto import tqdm
 
 from nbbp import program as prog
 from nbbp.history import History
+from nbbp.kernels.gemm import column_sums
 from nbbp.losses import Loss
 from nbbp.network import Network
 from nbbp.optimizers import Optimizer
 from nbbp.program import Program, Runner
 
 RUN_SECONDS = 0.05  # between two returns to Python
+LANE_ROWS = 64  # in a lane at least
+LANE_PARAMETERS = 32_768  # beyond, adding the lanes' gradients costs more than the forks
 ROWS_PER_SPAN = 1 << 16  # epochs shorter than this go together in one span
 
 
@@ -43,6 +47,20 @@ class DivergenceError(ArithmeticError):
 def compiling(calls):
     """Progress over calls that may have to be compiled; silent when they come from the cache."""
     return tqdm(calls, desc="compiling kernels, once", unit="kernel", delay=0.5, leave=False)
+
+
+def row_lanes(rows: int, parameters: int) -> list[slice]:
+    """How a mini-batch is cut into rows that go through the whole network by themselves, one thread to a lane.
+
+    Where it is cut, a step has one fork and join instead of one for each kernel, and what a lane computes stays in its
+    core's cache; but every lane has gradients of its own, which have to be added. The cut depends on shapes alone,
+    never on threads: it decides the order in which gradients are summed, and so their bits.
+    """
+    lanes = 1
+    while parameters <= LANE_PARAMETERS and lanes < 16 and rows >= 2 * lanes * LANE_ROWS:
+        lanes *= 2
+    edges = [rows * i // lanes for i in range(lanes + 1)]
+    return [slice(a, b) for a, b in itertools.pairwise(edges)]
 
 
 class Trainer:
@@ -84,25 +102,40 @@ class Trainer:
         self.step_loss = np.zeros(steps)
         outputs = int(np.prod(network.layout.output_shape))
         self.outputs = np.zeros((rows, outputs), network.params.dtype) if record_outputs else None
-        whole = self._bind(backend, self.batch_size)
         rest = self.rows % self.batch_size
-        self.runner = Runner(whole, self.clock, self._bind(backend, rest, sharing=whole) if rest else None, progress)
+        last = self._bind(backend, rest) if rest else None
+        self.runner = Runner(self._bind(backend, self.batch_size), self.clock, last, progress)
 
-    def _bind(self, backend: str, rows: int, sharing: Program | None = None) -> Program:
+    def _bind(self, backend: str, rows: int) -> Program:
         """A training step of `rows` rows: gather, forward, loss, backward, update."""
         network = self.network
-        program = Program(backend, network.params.dtype, rows, sharing=sharing)
-        x, target = network.input(program), np.zeros((rows, self.target.shape[1]), self.target.dtype)
-        program.call(prog.gather, x.reshape(rows, -1), self.x, self.order, self.clock)
-        program.call(prog.gather, target, self.target, self.order, self.clock)
-        bound = network.gradients(program, self.loss, x, target)
-        if self.outputs is not None:
-            program.call(prog.record_rows, self.outputs, bound.z, self.clock)
-        program.call(prog.record_loss, self.step_loss, bound.row_loss, bound.scale, self.clock)
+        program = Program(backend, network.params.dtype, rows)
+        row_loss, scale = program.buffer(rows), np.full(rows, 1 / rows, program.dtype)
+        lanes = row_lanes(rows, network.layout.size)
+        if len(lanes) == 1:
+            self._bind_rows(program, lanes[0], row_loss, scale, network.grads)
+        else:
+            grads = program.buffer(len(lanes), len(network.grads))
+            programs = [Program(backend, program.dtype, lane.stop - lane.start) for lane in lanes]
+            for part, lane, lane_grads in zip(programs, lanes, grads, strict=True):
+                self._bind_rows(part, lane, row_loss[lane], scale[lane], lane_grads)
+            program.call_lanes(programs)
+            program.call(column_sums, network.grads, grads)
+        program.call(prog.record_loss, self.step_loss, row_loss, scale, self.clock)
         numbers = np.zeros(self.numbers.shape[1], program.dtype)
         program.call(prog.take_row, numbers, self.numbers, self.clock)
         program.call(self.optimizer.kernel, network.params, network.grads, *self.moments, numbers)
         return program
+
+    def _bind_rows(self, program: Program, lane: slice, row_loss: np.ndarray, scale: np.ndarray, grads) -> None:
+        """Gather, forward, loss and backward of some rows of a mini-batch."""
+        x, target = self.network.input(program), np.zeros((program.rows, self.target.shape[1]), self.target.dtype)
+        order = self.order[lane.start :]
+        program.call(prog.gather, x.reshape(program.rows, -1), self.x, order, self.clock)
+        program.call(prog.gather, target, self.target, order, self.clock)
+        z = self.network.gradients(program, self.loss, x, target, row_loss, scale, grads)
+        if self.outputs is not None:
+            program.call(prog.record_rows, self.outputs[lane.start :], z, self.clock)
 
     def train(self, order: np.ndarray, steps_done: int, after: Callable[[int], None]) -> int:
         """Train on the rows in `order`, whole epochs of them; returns the number of steps that were completed.

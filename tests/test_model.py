@@ -61,6 +61,24 @@ def test_backends_agree_for_every_optimizer(name, digits):
     np.testing.assert_allclose(model.params, other.params, rtol=1e-7, atol=1e-10)
 
 
+def test_rows_in_lanes_give_the_gradients_of_the_whole_batch(digits):
+    """A large mini-batch through a narrow network is cut into lanes; `gradients` computes it in one piece."""
+    from nbbp.training import row_lanes
+
+    X, y = digits[0][:999], digits[1][:999]
+    model = classifier(optimizer=nbbp.SGD(1.0), dtype="float64", metrics=["accuracy"])
+    model.build(64)
+    assert len(row_lanes(999, len(model.params))) == 8
+    other = model.with_backend("numpy")
+    for m in (model, other):
+        before, loss = m.params.copy(), m.evaluate(X, y)
+        gradient = (m.gradients(X, y), m.grads.copy())[1]
+        history = m.fit(X, y, batch_size=999, verbose=0)
+        np.testing.assert_allclose(before - m.params, gradient, rtol=1e-9, atol=1e-14)
+        assert history["loss"][0] == pytest.approx(loss["loss"], rel=1e-12)
+        assert history["accuracy"][0] == pytest.approx(loss["accuracy"], rel=1e-12)
+
+
 TORCH_OPTIMIZERS = {
     "plain": (nbbp.SGD(0.05), lambda o, p: o.SGD(p, 0.05)),
     "momentum": (nbbp.SGD(0.05, momentum=0.9), lambda o, p: o.SGD(p, 0.05, momentum=0.9)),

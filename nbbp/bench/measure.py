@@ -5,6 +5,7 @@ A noisy machine slows neighbouring measurements alike, so the median of the roun
 
 import dataclasses
 import json
+import signal
 import statistics
 import subprocess
 import sys
@@ -40,18 +41,21 @@ class _Worker:
         )  # fmt: skip
 
     def ask(self, line: str) -> dict:
+        """The answer to a line; between answers the process is stopped, so that its threads disturb nobody."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
+        self.process.send_signal(signal.SIGCONT)
         try:
             self.process.stdin.write(line + "\n")
             self.process.stdin.flush()
             return json.loads(self.process.stdout.readline())
         except (BrokenPipeError, json.JSONDecodeError):
             return {"missing": f"its process ended with {self.process.wait()}"}
+        finally:
+            self.process.send_signal(signal.SIGSTOP)
 
     def close(self) -> None:
-        assert self.process.stdin
-        self.process.stdin.close()
+        self.process.kill()
         self.process.wait()
 
 

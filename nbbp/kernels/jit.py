@@ -101,6 +101,14 @@ def device(function: Callable, inline: bool = False):
     return njit(function, forceinline=inline, **FLAGS)
 
 
+def address(dispatcher, arrays) -> int:
+    """Address of a compiled function's machine code for C-contiguous arrays of these dtypes and numbers of axes."""
+    signature = tuple(types.Array(numba.from_dtype(a.dtype), a.ndim, "C") for a in arrays)
+    dispatcher.compile(signature)
+    result = dispatcher.overloads[signature]
+    return result.library.get_pointer_to_function(result.fndesc.llvm_func_name)
+
+
 class Kernel:
     """A compiled function and its NumPy reference: the same name, the same arguments, the same meaning."""
 
@@ -146,11 +154,7 @@ class Kernel:
 
     def address(self, arrays, parallel: bool) -> int:
         """Address of the machine code for arrays of these dtypes, compiled or loaded when it is not there yet."""
-        signature = tuple(types.Array(numba.from_dtype(a.dtype), a.ndim, "C") for a in arrays)
-        dispatcher = self.parallel if parallel else self.serial
-        dispatcher.compile(signature)
-        result = dispatcher.overloads[signature]
-        return result.library.get_pointer_to_function(result.fndesc.llvm_func_name)
+        return address(self.parallel if parallel else self.serial, arrays)
 
 
 KERNELS: dict[str, Kernel] = {}

@@ -14,7 +14,10 @@ def prepare(workload: Workload):
         raise Unsupported("two classes have a single output here")
     kind = MLPRegressor if workload.loss == "mse" else MLPClassifier
     model = kind(
-        workload.sizes[1:-1], activation=ACTIVATIONS[workload.activation], batch_size=workload.batch, alpha=0.0
+        hidden_layer_sizes=workload.sizes[1:-1],
+        activation=ACTIVATIONS[workload.activation],
+        batch_size=workload.batch,
+        alpha=0.0,
     )
     x, y = workload.data()
     more = {} if workload.loss == "mse" else {"classes": np.arange(workload.sizes[-1])}
