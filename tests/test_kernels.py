@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import nbbp  # declares the kernels
+from nbbp.kernels import packed_gemm
 from nbbp.kernels.jit import KERNELS, kernel
 
 LENGTHS = (1, 7, 8, 9, 63, 100)
@@ -44,7 +45,14 @@ def arguments(pair, lengths: dict[str, int], dtype, rng) -> list[np.ndarray]:
             if index in POSITIVE.get(pair.name, ()):
                 array = np.abs(array) / 4 + dtype(0.1)
         arrays.append(np.ascontiguousarray(array))
+    if pair.name.endswith("_packed"):
+        arrays[-2:] = packed_gemm.scratch(lengths["m"], lengths["k"], dtype)
     return arrays
+
+
+def results(pair, arrays: list[np.ndarray]) -> list[np.ndarray]:
+    """All arrays but scratch."""
+    return arrays[:-2] if pair.name.endswith("_packed") else arrays
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -55,7 +63,7 @@ def test_compiled_kernel_agrees_with_its_reference(name, dtype):
     rng = np.random.default_rng(zlib.crc32(name.encode()))
     for case in range(len(LENGTHS) if len(letters) == 1 else 8):
         lengths = {k: LENGTHS[case] if len(letters) == 1 else int(rng.choice(LENGTHS)) for k in letters}
-        lengths |= {k: lengths.get("b", 1) + 200 for k in letters if k.isupper()}
+        lengths |= {k: lengths.get("b", 1) + 200 for k in letters if k.isupper()}  # beyond the mini-batch
         given = arguments(pair, lengths, dtype, rng)
         expected = [a.copy() for a in given]
         with np.errstate(all="ignore"):
@@ -63,13 +71,35 @@ def test_compiled_kernel_agrees_with_its_reference(name, dtype):
         for compiled in (pair.serial, pair.parallel):
             got = [a.copy() for a in given]
             compiled(*got)
-            for index, (a, b) in enumerate(zip(got, expected, strict=True)):
+            for index, (a, b) in enumerate(zip(results(pair, got), results(pair, expected), strict=True)):
                 bound = TOLERANCE[dtype] * max(1.0, float(np.max(np.abs(b), initial=0)))
                 assert np.max(np.abs(a - b), initial=0) <= bound, (compiled, index, lengths)
         serial, parallel = [a.copy() for a in given], [a.copy() for a in given]
         pair.serial(*serial)
         pair.parallel(*parallel)
-        assert all(a.tobytes() == b.tobytes() for a, b in zip(serial, parallel, strict=True)), lengths
+        pairs = zip(results(pair, serial), results(pair, parallel), strict=True)
+        assert all(a.tobytes() == b.tobytes() for a, b in pairs), lengths
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_packed_products_have_the_bits_of_those_in_place(dtype, rng):
+    m, k, n = 131, 77, 203
+    x, w, b = (rng.standard_normal(shape).astype(dtype) for shape in ((m, k), (k, n), (n,)))
+    dy = rng.standard_normal((m, n)).astype(dtype)
+
+    def made(name, shape, *arrays):
+        result = np.full(shape, np.nan, dtype)
+        KERNELS[name].parallel(result, *arrays)
+        return result.tobytes()
+
+    forward = packed_gemm.scratch(m, k, dtype)
+    assert made("affine", (m, n), x, w, b) == made("affine_packed", (m, n), x, w, b, *forward)
+    weights = packed_gemm.scratch(k, m, dtype)
+    in_place = made("product_of_transposed", (k, n), x, dy)
+    assert in_place == made("product_of_transposed_packed", (k, n), x, dy, *weights)
+    inputs = packed_gemm.scratch(m, n, dtype)
+    in_place = made("affine", (m, k), dy, np.ascontiguousarray(w.T), np.zeros(k, dtype))
+    assert in_place == made("product_with_transposed_packed", (m, k), dy, w, *inputs)
 
 
 def test_kernel_names_are_taken_once():

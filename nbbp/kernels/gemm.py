@@ -264,7 +264,7 @@ def product_of_transposed(c, a, b):
 
 
 @intrinsic
-def _transpose_block(typing_context, y, y_row, x, x_row):
+def transpose_block(typing_context, y, y_row, x, x_row):
     """y = x' for square blocks as wide as a vector: log2(width) rounds of exchanges between pairs of registers."""
 
     def generate(context, builder, signature, args):
@@ -310,7 +310,7 @@ def transpose(y, x):
         i = p * width
         whole = n - n % width if i + width <= m else 0  # columns that go in blocks
         for j in range(0, whole, width):
-            _transpose_block(at(y, j * m + i), m, at(x, i * n + j), n)
+            transpose_block(at(y, j * m + i), m, at(x, i * n + j), n)
         for k in range(i, min(i + width, m)):
             for j in range(whole, n):
                 y[j, k] = x[k, j]

@@ -7,6 +7,7 @@ import numpy as np
 from nbbp import checks
 from nbbp.activations import ACTIVATIONS
 from nbbp.initializers import INITIALIZERS, Initializer, zeros
+from nbbp.kernels import packed_gemm
 from nbbp.kernels.gemm import affine, column_sums, product_of_transposed, transpose
 from nbbp.layers.activation import Activation
 from nbbp.layers.base import Layer, Parameter
@@ -57,13 +58,28 @@ class Dense(Layer):
         return shapes | ({"b": Parameter((self.units,), zeros)} if self.use_bias else {})
 
     def forward(self, program, y, x, p):
-        program.call(affine, y, x, p.w, p.b if self.use_bias else np.zeros(self.units, y.dtype))
+        bias = p.b if self.use_bias else np.zeros(self.units, y.dtype)
+        (rows, n_in), n_out = x.shape, self.units
+        if packed_gemm.worthwhile(rows, n_out, n_in, x.dtype):
+            program.call(packed_gemm.affine_packed, y, x, p.w, bias, *packed_gemm.scratch(rows, n_in, x.dtype))
+        else:
+            program.call(affine, y, x, p.w, bias)
 
     def backward(self, program, dx, dy, x, y, p, g):
-        program.call(product_of_transposed, g.w, x, dy)
+        (rows, n_in), n_out = x.shape, self.units
+        if packed_gemm.worthwhile(n_in, n_out, rows, x.dtype):
+            scratch = packed_gemm.scratch(n_in, rows, x.dtype)
+            program.call(packed_gemm.product_of_transposed_packed, g.w, x, dy, *scratch)
+        else:
+            program.call(product_of_transposed, g.w, x, dy)
         if self.use_bias:
             program.call(column_sums, g.b, dy)
-        if dx is not None:
-            w_transposed = program.buffer(*p.w.shape[::-1])
+        if dx is None:
+            return
+        if packed_gemm.worthwhile(rows, n_in, n_out, x.dtype):
+            scratch = packed_gemm.scratch(rows, n_out, x.dtype)
+            program.call(packed_gemm.product_with_transposed_packed, dx, dy, p.w, *scratch)
+        else:
+            w_transposed = program.buffer(n_out, n_in)
             program.call(transpose, w_transposed, p.w)
-            program.call(affine, dx, dy, w_transposed, np.zeros(len(p.w), dx.dtype))
+            program.call(affine, dx, dy, w_transposed, np.zeros(n_in, dx.dtype))
