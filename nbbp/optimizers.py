@@ -73,7 +73,7 @@ def sgd_reference(p, g, c):
     p -= c[0] * g
 
 
-@kernel(sgd_reference, "(n) (n) (1)", cycles=0.5)
+@kernel(sgd_reference, "(n) (n) (1)", cycles=0.2)
 def sgd(p, g, c):
     """p -= rate g."""
     n, rate = p.shape[0], c[0]
@@ -88,7 +88,7 @@ def momentum_reference(p, g, v, c):
     p += v
 
 
-@kernel(momentum_reference, "(n) (n) (n) (2)", cycles=0.7)
+@kernel(momentum_reference, "(n) (n) (n) (2)", cycles=0.25)
 def momentum(p, g, v, c):
     """v = momentum v - rate g; p += v."""
     n, rate, mu = p.shape[0], c[0], c[1]
@@ -105,7 +105,7 @@ def nesterov_reference(p, g, v, c):
     p += c[1] * v - c[0] * g
 
 
-@kernel(nesterov_reference, "(n) (n) (n) (2)", cycles=0.8)
+@kernel(nesterov_reference, "(n) (n) (n) (2)", cycles=0.3)
 def nesterov(p, g, v, c):
     """v = momentum v - rate g; p += momentum v - rate g."""
     n, rate, mu = p.shape[0], c[0], c[1]
@@ -159,7 +159,7 @@ def adagrad_reference(p, g, s, c):
     p -= c[0] * g / (np.sqrt(s) + c[1])
 
 
-@kernel(adagrad_reference, "(n) (n) (n) (2)", cycles=2.0)
+@kernel(adagrad_reference, "(n) (n) (n) (2)", cycles=0.6)
 def adagrad(p, g, s, c):
     """s += g^2; p -= rate g / (sqrt(s) + epsilon)."""
     n, rate, epsilon = p.shape[0], c[0], c[1]
@@ -200,7 +200,7 @@ def rmsprop_reference(p, g, s, c):
     p -= c[0] * g / (np.sqrt(s) + c[3])
 
 
-@kernel(rmsprop_reference, "(n) (n) (n) (4)", cycles=2.0)
+@kernel(rmsprop_reference, "(n) (n) (n) (4)", cycles=0.6)
 def rmsprop(p, g, s, c):
     """s = rho s + (1 - rho) g^2; p -= rate g / (sqrt(s) + epsilon)."""
     n, rate, rho, rest, epsilon = p.shape[0], c[0], c[1], c[2], c[3]
@@ -246,7 +246,7 @@ def adadelta_reference(p, g, s, u, c):
     p -= c[0] * delta
 
 
-@kernel(adadelta_reference, "(n) (n) (n) (n) (4)", cycles=3.0)
+@kernel(adadelta_reference, "(n) (n) (n) (n) (4)", cycles=1.0)
 def adadelta(p, g, s, u, c):
     """s = rho s + (1 - rho) g^2; d = sqrt(u + eps) / sqrt(s + eps) g; u = rho u + (1 - rho) d^2; p -= rate d."""
     n, rate, rho, rest, epsilon = p.shape[0], c[0], c[1], c[2], c[3]
@@ -294,7 +294,7 @@ def adam_reference(p, g, m, v, c):
     p -= c[0] * m / (np.sqrt(v * c[5]) + c[6])
 
 
-@kernel(adam_reference, "(n) (n) (n) (n) (8)", cycles=2.0)
+@kernel(adam_reference, "(n) (n) (n) (n) (8)", cycles=0.6)
 def adam(p, g, m, v, c):
     """m = beta1 m + (1 - beta1) g; v = beta2 v + (1 - beta2) g^2; p = (1 - decay) p - rate m / (sqrt(c v) + eps)."""
     n, rate, beta1, rest1, beta2, rest2 = p.shape[0], c[0], c[1], c[2], c[3], c[4]

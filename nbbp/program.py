@@ -197,17 +197,21 @@ class Runner:
             clock[STEP] += 1
 
 
-def gather_reference(batch, data, order, clock):
-    batch[:] = data[order[clock[ROW] : clock[ROW] + len(batch)]]
+def gather_reference(x, data, target, targets, order, clock):
+    rows = order[clock[ROW] : clock[ROW] + len(x)]
+    x[:], target[:] = data[rows], targets[rows]
 
 
-@kernel(gather_reference, "(b,n) (R,n) (S) (8)", cycles=0.3)
-def gather(batch, data, order, clock):
-    """The mini-batch's rows of `data`: those that `order` names from clock[ROW] on."""
-    for i in prange(batch.shape[0]):
-        row, source = batch[i], data[order[clock[ROW] + i]]
-        for j in range(row.shape[0]):
-            row[j] = source[j]
+@kernel(gather_reference, "(b,n) (R,n) (b,c) (R,c) (S) (8)", cycles=0.3)
+def gather(x, data, target, targets, order, clock):
+    """The mini-batch's rows of `data` and `targets`: those that `order` names from clock[ROW] on."""
+    for i in prange(x.shape[0]):
+        k = order[clock[ROW] + i]
+        x_row, t_row, data_row, targets_row = x[i], target[i], data[k], targets[k]
+        for j in range(x_row.shape[0]):
+            x_row[j] = data_row[j]
+        for j in range(t_row.shape[0]):
+            t_row[j] = targets_row[j]
 
 
 def copy_reference(y, x):

@@ -131,8 +131,7 @@ class Trainer:
         """Gather, forward, loss and backward of some rows of a mini-batch."""
         x, target = self.network.input(program), np.zeros((program.rows, self.target.shape[1]), self.target.dtype)
         order = self.order[lane.start :]
-        program.call(prog.gather, x.reshape(program.rows, -1), self.x, order, self.clock)
-        program.call(prog.gather, target, self.target, order, self.clock)
+        program.call(prog.gather, x.reshape(program.rows, -1), self.x, target, self.target, order, self.clock)
         z = self.network.gradients(program, self.loss, x, target, row_loss, scale, grads)
         if self.outputs is not None:
             program.call(prog.record_rows, self.outputs[lane.start :], z, self.clock)

@@ -239,7 +239,7 @@ def affine_reference(y, x, w, b):
     y += b
 
 
-@kernel(affine_reference, "(m,n) (m,k) (k,n) (n)", cycles=1 / 24)
+@kernel(affine_reference, "(m,n) (m,k) (k,n) (n)", cycles=1 / 12)
 def affine(y, x, w, b):
     """y = x . w + b, overwritten."""
     m, k = x.shape
@@ -249,18 +249,27 @@ def affine(y, x, w, b):
         multiply(min(ROWS, m - i), n, k, at(x, i * k), k, 1, at(w, 0), n, at(y, i * n), n, at(b, 0), 0)
 
 
-def product_of_transposed_reference(c, a, b):
+def product_of_transposed_reference(c, sums, a, b):
     np.matmul(a.T, b, out=c)
+    np.sum(b, axis=0, out=sums)
 
 
-@kernel(product_of_transposed_reference, "(m,n) (k,m) (k,n)", cycles=1 / 24)
-def product_of_transposed(c, a, b):
-    """c = a' . b, overwritten."""
+@kernel(product_of_transposed_reference, "(m,n) (n) (k,m) (k,n)", cycles=1 / 12)
+def product_of_transposed(c, sums, a, b):
+    """c = a' . b and sums = b summed over its rows, overwritten: the gradients of weights and biases."""
     k, m = a.shape
     n = b.shape[1]
+    add_rows(sums, b)
     for t in prange((m + ROWS - 1) // ROWS):
         i = t * ROWS
         multiply(min(ROWS, m - i), n, k, at(a, i), 1, m, at(b, 0), n, at(c, i * n), n, at(c, 0), FROM_ZERO)
+
+
+@device
+def add_rows(sums, x):
+    """sums = x summed over its rows in order: a row of ones times x."""
+    m, n = x.shape
+    multiply(1, n, m, one(at(x, 0)), 0, 0, at(x, 0), n, at(sums, 0), n, at(sums, 0), FROM_ZERO)
 
 
 @intrinsic

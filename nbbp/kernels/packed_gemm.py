@@ -18,7 +18,6 @@ from nbbp.kernels.gemm import (
     at,
     columns,
     multiply_panel,
-    product_of_transposed_reference,
     transpose_block,
 )
 from nbbp.kernels.jit import device, kernel
@@ -127,14 +126,13 @@ def product_with_transposed_packed(y, x, w, slivers, panels):
 
 
 def product_of_transposed_packed_reference(c, a, b, slivers, panels):
-    product_of_transposed_reference(c, a, b)
+    np.matmul(a.T, b, out=c)
 
 
 @kernel(product_of_transposed_packed_reference, "(m,n) (k,m) (k,n) (T,k,R) (S,k,C)", cycles=1 / 24)
 def product_of_transposed_packed(c, a, b, slivers, panels):
     """c = a' . b, overwritten; slivers and panels are scratch."""
-    k, m = a.shape
-    n = b.shape[1]
+    m, n = c.shape
     for t in prange(slivers.shape[0]):
         _pack_sliver(slivers[t], at(a, t * ROWS), 1, m, min(ROWS, m - t * ROWS))
     width = columns(at(b, 0))

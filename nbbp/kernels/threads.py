@@ -30,4 +30,4 @@ def worthwhile(cycles: float) -> bool:
 
     A fork and join takes about 5,000 cycles, and 400,000 in Numba's workqueue.
     """
-    return count() > 1 and cycles > (1_000_000 if layer() == "workqueue" else 12_000)
+    return count() > 1 and cycles > (1_000_000 if layer() == "workqueue" else 20_000)

@@ -67,13 +67,13 @@ class Dense(Layer):
 
     def backward(self, program, dx, dy, x, y, p, g):
         (rows, n_in), n_out = x.shape, self.units
+        db = g.b if self.use_bias else program.buffer(n_out)
         if packed_gemm.worthwhile(n_in, n_out, rows, x.dtype):
             scratch = packed_gemm.scratch(n_in, rows, x.dtype)
             program.call(packed_gemm.product_of_transposed_packed, g.w, x, dy, *scratch)
+            program.call(column_sums, db, dy)
         else:
-            program.call(product_of_transposed, g.w, x, dy)
-        if self.use_bias:
-            program.call(column_sums, g.b, dy)
+            program.call(product_of_transposed, g.w, db, x, dy)
         if dx is None:
             return
         if packed_gemm.worthwhile(rows, n_in, n_out, x.dtype):
