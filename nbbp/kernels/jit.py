@@ -193,7 +193,7 @@ def block(arrays) -> np.ndarray:
     return np.array([word for array in words for word in array], np.int64)
 
 
-_WORDS_PER_CASE, _CASES = 16, 10
+_WORDS_PER_CASE, _CASES = 8, 20
 
 
 @intrinsic
@@ -201,7 +201,7 @@ def call(typing_context, address, arguments, words):
     """Call the kernel at `address` with the `words` integers at `arguments`; returns its status, 0 for success.
 
     Numba passes an array as seven or more integers, so a kernel of arrays is a function of integers alone, and one
-    call site serves them all: it passes as many as the next multiple of 16, and a callee ignores what it did not ask
+    call site serves them all: it passes as many as the next multiple of 8, and a callee ignores what it did not ask
     for. Blocks are padded for that.
     """
 
