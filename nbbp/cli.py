@@ -69,27 +69,61 @@ def compare(arguments) -> None:
 
 
 def bench(arguments) -> None:
-    """Microseconds a training step, side by side with the peers that are installed."""
-    from nbbp.bench import report
-    from nbbp.bench.measure import measure
+    """Time a training step, predictions, products or start-up, side by side with the peers that are installed."""
     from nbbp.bench.peers import PEERS
-    from nbbp.bench.workloads import WORKLOADS
+    from nbbp.bench.workloads import PREDICTIONS, WORKLOADS
 
-    for given, table, kind in ((arguments.workloads, WORKLOADS, "workload"), (arguments.peers, PEERS, "peer")):
+    names = [*WORKLOADS, "training", "prediction", "products", "startup"]
+    for given, table, kind in ((arguments.names, names, "benchmark"), (arguments.peers, PEERS, "peer")):
         unknown = [name for name in given if name not in table]
         if unknown:
             raise ValueError(f"unknown {kind} {unknown[0]!r}; choose from {', '.join(table)}")
+    chosen = arguments.names or ["training"]
+    workloads = list(WORKLOADS) if "training" in chosen else [name for name in chosen if name in WORKLOADS]
+    if "prediction" in chosen:
+        workloads += PREDICTIONS
+    if workloads:
+        _bench_side_by_side(workloads, arguments)
+    if "products" in chosen:
+        _bench_products()
+    if "startup" in chosen:
+        from nbbp.bench import startup
+
+        for name, value in startup.measure().items():
+            print(f"{name:26} {value:8.2f}")
+
+
+def _bench_side_by_side(workloads: list[str], arguments) -> None:
+    from nbbp.bench import report
+    from nbbp.bench.measure import measure
+    from nbbp.bench.peers import PEERS
+
     peers = arguments.peers or list(PEERS)
+    print(", ".join(f"{name} {value}" for name, value in report.machine().items()))
     print(f"microseconds a step, median of {arguments.rounds} rounds; in brackets how many times nbbp's")
     print(report.header(peers), flush=True)
-    results = measure(
-        arguments.workloads or list(WORKLOADS),
-        peers,
-        arguments.rounds,
-        lambda result: print(report.line(result, peers), flush=True),
-    )
+    results = measure(workloads, peers, arguments.rounds, lambda result: print(report.line(result, peers), flush=True))
     for text in report.missing(results):
         print(text)
+    if any(report.fastest_peer(result) for result in results):
+        print(f"fastest peer against nbbp, geometric mean: {report.geometric_mean(results):.2f}x")
+    if arguments.json:
+        report.write_json(results, arguments.json)
+    if arguments.chart:
+        from nbbp import plots
+
+        plots.benchmark(results, arguments.chart)
+
+
+def _bench_products() -> None:
+    from nbbp.bench import products
+
+    print("share of the FMA peak; batch, inputs and outputs of one size, float32")
+    print(f"{'size':>6} {'forward':>10} {'input grad':>12} {'weight grad':>12}")
+    for size in products.SIZES:
+        share = products.measure(size)
+        row = f"{size:6} {share.forward:10.0%} {share.input_gradient:12.0%} {share.weight_gradient:12.0%}"
+        print(row, flush=True)
 
 
 def info(arguments) -> None:
@@ -132,9 +166,11 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--steps", type=int, default=200, help="mini-batches to train (%(default)s)")
     sub.add_argument("--output", default="nbbp-compare.png", help="the curves (%(default)s)")
     sub = command("bench", bench)
-    sub.add_argument("workloads", nargs="*", help="all of them when none is named")
+    sub.add_argument("names", nargs="*", metavar="NAME", help="a workload, training, prediction, products or startup")
     sub.add_argument("--peers", nargs="+", default=[], metavar="PEER", help="all that are installed when none is named")
     sub.add_argument("--rounds", type=int, default=7, help="interleaved rounds (%(default)s)")
+    sub.add_argument("--json", metavar="FILE", help="write every round's figures")
+    sub.add_argument("--chart", metavar="FILE", help="draw the ratios")
     command("info", info)
     return parser
 

@@ -102,7 +102,8 @@ class Sequential:
         shape = tuple(checks.positive_integer("input_shape", n) for n in lengths)
         self._network = Network(lay_out(self.layers, shape), self.dtype, self.seed)
         self._moments = [np.zeros_like(self._network.params) for _ in range(self.optimizer.moments)]
-        self._predictor = Predictor(self._network, self.backend)
+        self._outputs = Predictor(self._network, self.backend)
+        self._predictions = Predictor(self._network, self.backend, self.loss.link)
 
     @property
     def network(self) -> Network:
@@ -220,7 +221,7 @@ class Sequential:
         X : array_like (rows, features)
         """
         x = self._features("X", X)
-        return linked(self._predictor.outputs(x), self.loss, self.backend)
+        return self._predictions(x)
 
     def evaluate(self, X, y) -> dict[str, float]:
         """The loss and every metric on these data, ``{"loss": ..., "accuracy": ...}``."""
@@ -232,7 +233,7 @@ class Sequential:
         program = Program(self.backend, self.dtype, len(x))
         scale = np.full(len(x), 1 / len(x), self.dtype)
         self.network.gradients(program, self.loss, x, target, program.buffer(len(x)), scale, self.grads)
-        Runner(program, prog.clock()).once()
+        Runner(program).once()
         return self.network.layout.named(self.grads)
 
     def with_backend(self, backend: str) -> "Sequential":
@@ -279,7 +280,7 @@ class Sequential:
         return x, checks.targets(y_name, y, self.loss, self.dtype, len(x), outputs)
 
     def _measure(self, x: np.ndarray, target: np.ndarray, prefix: str = "") -> dict[str, float]:
-        z = self._predictor.outputs(x)
+        z = self._outputs(x)
         values = {"loss": mean_loss(z, target, self.loss, self.backend)}
         predictions = linked(z, self.loss, self.backend)
         values |= {name: metric(target, predictions) for name, metric in self.metrics.items()}

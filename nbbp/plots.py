@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from nbbp.history import History
 
 if TYPE_CHECKING:
+    from nbbp.bench.measure import Result
     from nbbp.comparison import Comparison
 
 COLORS = ("#1f5fa8", "#d1495b", "#2a9d62", "#e39b1e", "#7a4fa3", "#5c6770")
@@ -124,4 +125,31 @@ def comparison(result: "Comparison", path=None) -> Figure:
     difference.set(xlabel="step", ylabel="difference of the losses", title="points missing: equal to the last bit")
     if np.any(apart > 0):
         difference.set_yscale("log")
+    return _finish(figure, path)
+
+
+def benchmark(results: "Sequence[Result]", path=None) -> Figure:
+    """How many times nbbp's time each peer takes, workload by workload, on a logarithmic axis.
+
+    Parameters
+    ----------
+    results : sequence of nbbp.bench.measure.Result
+    path : path-like, optional
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    figure, (axis,) = _figure(width=10.5)
+    peers = [peer for peer in dict.fromkeys(p for r in results for p in r.rounds) if peer != "nbbp"]
+    width = 0.8 / max(1, len(peers))
+    for k, peer in enumerate(peers):
+        at = [
+            (i + (k - (len(peers) - 1) / 2) * width, r.ratio(peer)) for i, r in enumerate(results) if peer in r.rounds
+        ]
+        axis.bar([x for x, _ in at], [ratio for _, ratio in at], width, color=COLORS[k % len(COLORS)], label=peer)
+    axis.axhline(1, color="black", linewidth=1)
+    axis.set_xticks(range(len(results)), [result.workload for result in results])
+    axis.set(yscale="log", ylabel="time of a step, nbbp = 1")
+    axis.legend(frameon=False, ncols=4)
     return _finish(figure, path)

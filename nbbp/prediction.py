@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from nbbp import program as prog
 from nbbp.activations import ACTIVATIONS
 from nbbp.losses import Loss
 from nbbp.network import Network
@@ -12,20 +11,33 @@ BLOCK_ROWS = 512
 
 
 class Predictor:
-    """Forward passes of blocks of 1, 2, 4, ... rows, each bound when it is first needed."""
+    """Forward passes of blocks of 1, 2, 4, ... rows, each bound when it is first needed.
 
-    def __init__(self, network: Network, backend: str) -> None:
-        self.network, self.backend = network, backend
+    Parameters
+    ----------
+    network : Network
+    backend : {"numba", "numpy"}
+    link : str
+        The activation that the outputs go through, "linear" for none.
+    """
+
+    def __init__(self, network: Network, backend: str, link: str = "linear") -> None:
+        self.network, self.backend, self.link = network, backend, ACTIVATIONS[link]
         self._bound: dict[int, tuple[np.ndarray, np.ndarray, Runner]] = {}
 
-    def outputs(self, x: np.ndarray) -> np.ndarray:
-        """What the network puts out, before the loss's link: (rows, outputs)."""
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        """Outputs (rows, outputs) of x (rows, *input_shape)."""
         rows = len(x)
-        z = np.empty((rows, int(np.prod(self.network.layout.output_shape))), x.dtype)
         block = min(BLOCK_ROWS, 1 << (rows - 1).bit_length())
-        if block not in self._bound:
-            self._bound[block] = self._bind(block)
-        x_block, z_block, runner = self._bound[block]
+        bound = self._bound.get(block)
+        if bound is None:
+            bound = self._bound[block] = self._bind(block)
+        x_block, z_block, runner = bound
+        if rows == block:
+            x_block[:] = x
+            runner.once()
+            return z_block.copy()
+        z = np.empty((rows, z_block.shape[1]), x.dtype)
         for begin in range(0, rows, block):
             end = min(begin + block, rows)
             x_block[: end - begin] = x[begin:end]
@@ -36,17 +48,19 @@ class Predictor:
     def _bind(self, rows: int) -> tuple[np.ndarray, np.ndarray, Runner]:
         program = Program(self.backend, self.network.params.dtype, rows, training=False)
         x = self.network.input(program)
-        bound = self.network.forward(program, x)
-        return x, bound.z, Runner(program, prog.clock())
+        z = self.network.forward(program, x).z
+        if self.link.name != "linear":
+            program.call(self.link.forward, self.link.shaped(z))
+        return x, z, Runner(program)
 
 
 def linked(z: np.ndarray, loss: Loss, backend: str) -> np.ndarray:
-    """Predictions: outputs after the loss's link, overwritten."""
+    """Predictions: outputs (rows, outputs) after the loss's link, overwritten."""
     link = ACTIVATIONS[loss.link]
     if link.name != "linear":
         program = Program(backend, z.dtype, len(z), training=False)
         program.call(link.forward, link.shaped(z))
-        Runner(program, prog.clock()).once()
+        Runner(program).once()
     return z
 
 
@@ -55,5 +69,5 @@ def mean_loss(z: np.ndarray, target: np.ndarray, loss: Loss, backend: str) -> fl
     program = Program(backend, z.dtype, len(z), training=False)
     row_loss = program.buffer(len(z))
     program.call(loss.kernel(target), row_loss, program.buffer(*z.shape), z, target, np.ones(len(z), z.dtype))
-    Runner(program, prog.clock()).once()
+    Runner(program).once()
     return float(np.mean(row_loss, dtype=np.float64))

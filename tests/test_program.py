@@ -56,8 +56,9 @@ def test_errors_are_one_line_and_an_exit_code(tmp_path):
     assert "Traceback" not in done.stderr
     done = run("bench", "mnits", cwd=tmp_path)
     assert done.returncode == 2
-    assert done.stderr.strip() == "nbbp bench: unknown workload 'mnits'; choose from " + ", ".join(
-        ("xor", "online", "toy", "sci", "mnist", "tab", "simplechains", "wide")
+    assert done.stderr.strip() == (
+        "nbbp bench: unknown benchmark 'mnits'; choose from xor, online, toy, sci, mnist, tab, simplechains, wide, "
+        "training, prediction, products, startup"
     )
 
 

@@ -70,7 +70,7 @@ def measure(
     Parameters
     ----------
     workloads, peers
-        Names from `nbbp.bench.workloads.WORKLOADS` and `nbbp.bench.peers.PEERS`.
+        Names from WORKLOADS or PREDICTIONS of `nbbp.bench.workloads`, and from `nbbp.bench.peers.PEERS`.
     rounds : int
     report
         Called with each result as soon as it is there.

@@ -1,8 +1,19 @@
-"""A benchmark's results as a table."""
+"""A benchmark's results as a table and as JSON."""
 
+import datetime
+import json
+import math
+import pathlib
+import platform
 from collections.abc import Sequence
 
+from llvmlite import binding
+
+import nbbp
 from nbbp.bench.measure import Result
+from nbbp.bench.peak import fma_peak
+from nbbp.bench.workloads import WORKLOADS
+from nbbp.kernels import threads
 
 
 def header(peers: Sequence[str]) -> str:
@@ -29,3 +40,42 @@ def missing(results: Sequence[Result]) -> list[str]:
         for peer, why in result.missing.items():
             reasons.setdefault((peer, why), []).append(result.workload)
     return [f"{peer} left out of {', '.join(names)}: {why}" for (peer, why), names in reasons.items()]
+
+
+def fastest_peer(result: Result) -> str | None:
+    """The fastest of those that are not nbbp, or None."""
+    others = [peer for peer in result.rounds if peer not in ("nbbp", "numpy")]
+    return min(others, key=result.ratio, default=None)
+
+
+def geometric_mean(results: Sequence[Result]) -> float:
+    """Of the ratios of the fastest peers to nbbp."""
+    ratios = [result.ratio(peer) for result in results if (peer := fastest_peer(result))]
+    return math.exp(sum(map(math.log, ratios)) / len(ratios)) if ratios else math.nan
+
+
+def machine() -> dict[str, str | int | float]:
+    """What the figures were measured on."""
+    return {
+        "date": datetime.date.today().isoformat(),
+        "processor": f"{platform.machine()}, {binding.get_host_cpu_name()}",
+        "threads": threads.count(),
+        "threading layer": threads.layer(),
+        "FMA peak, GFLOP/s": round(fma_peak(threads.count()) / 1e9, 1),
+        "nbbp": nbbp.__version__,
+    }
+
+
+def write_json(results: Sequence[Result], path) -> None:
+    """Every round's seconds a step, with the machine."""
+    rows = [
+        {
+            "workload": result.workload,
+            "seconds": result.rounds,
+            "ratio": {peer: result.ratio(peer) for peer in result.rounds},
+            "flops": WORKLOADS[result.workload].flops if result.workload in WORKLOADS else None,
+            "missing": result.missing,
+        }
+        for result in results
+    ]
+    pathlib.Path(path).write_text(json.dumps({"machine": machine(), "results": rows}, indent=1) + "\n")

@@ -8,15 +8,24 @@ import json
 import os
 import sys
 import time
+from collections.abc import Callable
 
 from nbbp.bench.peers import Unsupported
-from nbbp.bench.workloads import WORKLOADS
+from nbbp.bench.workloads import PREDICTIONS, WORKLOADS
 
 SECONDS = 0.2  # of a round, at least
 
 
 def answer(stream, **content) -> None:
     print(json.dumps(content), file=stream, flush=True)
+
+
+def prepared(module, name: str) -> tuple[Callable, int]:
+    """The function to time, and how many steps a call of it takes."""
+    table, function = (WORKLOADS, "prepare") if name in WORKLOADS else (PREDICTIONS, "prepare_prediction")
+    if not hasattr(module, function):
+        raise Unsupported("it does not do this")
+    return getattr(module, function)(table[name]), table[name].steps
 
 
 def main(peer: str) -> None:
@@ -28,7 +37,7 @@ def main(peer: str) -> None:
         if name := line.strip():
             try:
                 begin = time.perf_counter()
-                epoch, steps = module.prepare(WORKLOADS[name]), WORKLOADS[name].steps
+                epoch, steps = prepared(module, name)
                 epoch()
                 answer(stream, first=time.perf_counter() - begin)
             except (ImportError, Unsupported) as error:

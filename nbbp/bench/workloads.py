@@ -38,6 +38,30 @@ class Workload:
         return x, rng.integers(0, self.sizes[-1], self.rows)
 
 
+@dataclasses.dataclass(frozen=True)
+class Prediction:
+    """Probabilities of `rows` images from a 784-128-10 relu network, an array in and an array out."""
+
+    name: str
+    rows: int
+
+    steps = 1
+
+    def weights(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        """(w, b) of both layers."""
+        rng = np.random.default_rng(0)
+        shapes = (784, 128), (128, 10)
+        return [
+            (rng.standard_normal(shape, dtype=np.float32) / 16, rng.standard_normal(shape[1], dtype=np.float32))
+            for shape in shapes
+        ]
+
+    def data(self) -> np.ndarray:
+        return np.random.default_rng(1).random((self.rows, 784), dtype=np.float32)
+
+
+PREDICTIONS = {f"predict-{rows}": Prediction(f"predict-{rows}", rows) for rows in (1, 64, 10_000)}
+
 WORKLOADS = {
     workload.name: workload
     for workload in (

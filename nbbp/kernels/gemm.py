@@ -202,6 +202,8 @@ def _tiles_of(rows: int):
     return tile
 
 
+BROAD = 8  # vectors of a tile for a single row
+_tile_broad = _tile(1, BROAD)
 _tile_8, _tile_4, _tile_2, _tile_1 = (_tiles_of(rows) for rows in (8, 4, 2, 1))
 
 
@@ -230,7 +232,15 @@ def multiply_panel(m, n, k, a, a_row, a_k, b, b_k, c, c_row, start, start_row):
 def multiply(m, n, k, a, a_row, a_k, b, b_k, c, c_row, start, start_row):
     """C = start + A . B for any numbers of rows and columns, panel by panel."""
     width = columns(c)
-    for j in range(0, n, width):
+    done = 0
+    if m == 1:  # a single row waits for its sums unless there are many of them
+        broad = BROAD * (width // VECTORS)
+        while n - done >= broad:
+            _tile_broad(
+                broad, k, a, a_row, a_k, at(b, done), b_k, at(c, done), c_row, at(start, done), start_row
+            )  # fmt: skip
+            done += broad
+    for j in range(done, n, width):
         multiply_panel(m, min(width, n - j), k, a, a_row, a_k, at(b, j), b_k, at(c, j), c_row, at(start, j), start_row)
 
 

@@ -5,10 +5,10 @@ A is copied once into slivers of ROWS rows, and B panel by panel, each by the th
 that stays in that thread's second-level cache. The sums are those of `gemm`, bit for bit.
 """
 
-import numba
 import numpy as np
 from numba import get_thread_id, prange
 
+from nbbp.kernels import threads
 from nbbp.kernels.gemm import (
     FROM_ZERO,
     ROWS,
@@ -34,8 +34,7 @@ def worthwhile(m: int, n: int, k: int, dtype) -> bool:
 def scratch(m: int, k: int, dtype) -> tuple[np.ndarray, np.ndarray]:
     """Slivers of A (m, k), and a slot for a panel of B for each thread."""
     width = VECTORS * VECTOR_BYTES // np.dtype(dtype).itemsize
-    slivers = np.zeros((-(-m // ROWS), k, ROWS), dtype)
-    return slivers, np.zeros((numba.config.NUMBA_NUM_THREADS, k, width), dtype)
+    return np.zeros((-(-m // ROWS), k, ROWS), dtype), np.zeros((threads.most(), k, width), dtype)
 
 
 @device

@@ -25,6 +25,11 @@ def count() -> int:
     return numba.get_num_threads()
 
 
+def most() -> int:
+    """Threads that there can ever be in this process."""
+    return numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
+
+
 def worthwhile(cycles: float) -> bool:
     """Whether work of so many processor cycles gains from being shared among threads.
 

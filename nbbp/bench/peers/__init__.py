@@ -1,9 +1,11 @@
-"""One adapter for each peer: `prepare(workload)` returns a function that trains for one epoch.
+"""One adapter for each peer.
 
-A peer is written as its own users would for speed. It raises Unsupported where it cannot express a workload.
+`prepare(workload)` returns a function that trains for one epoch, `prepare_prediction(prediction)` one that predicts.
+A peer is written as its own users would for speed. It raises Unsupported where it cannot express a workload; one that
+does not do a thing at all has no function for it.
 """
 
-PEERS = ("nbbp", "numpy", "torch", "torch1", "torch_compile", "jax", "sklearn")
+PEERS = ("nbbp", "numpy", "torch", "torch1", "torch_compile", "jax", "sklearn", "onnxruntime")
 
 
 class Unsupported(Exception):

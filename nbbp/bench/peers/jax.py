@@ -4,7 +4,7 @@ import functools
 
 import numpy as np
 
-from nbbp.bench.workloads import Workload
+from nbbp.bench.workloads import Prediction, Workload
 
 
 def prepare(workload: Workload):
@@ -51,3 +51,13 @@ def prepare(workload: Workload):
         state[0] = jax.block_until_ready(run(state[0], jnp.asarray(order)))
 
     return epoch
+
+
+def prepare_prediction(prediction: Prediction):
+    import jax
+    import jax.numpy as jnp
+
+    (w1, b1), (w2, b2) = [(jnp.asarray(w), jnp.asarray(b)) for w, b in prediction.weights()]
+    network = jax.jit(lambda x: jax.nn.softmax(jax.nn.relu(x @ w1 + b1) @ w2 + b2))
+    x = prediction.data()
+    return lambda: np.asarray(network(x))

@@ -1,6 +1,6 @@
 """nbbp itself."""
 
-from nbbp.bench.workloads import Workload
+from nbbp.bench.workloads import Prediction, Workload
 
 
 def prepare(workload: Workload, backend: str = "numba"):
@@ -21,3 +21,15 @@ def prepare(workload: Workload, backend: str = "numba"):
         trainer.train(model._shuffling.permutation(workload.rows), 0, lambda steps: None)
 
     return epoch
+
+
+def prepare_prediction(prediction: Prediction):
+    import nbbp
+
+    model = nbbp.Sequential([nbbp.Dense(128, activation="relu"), nbbp.Dense(10)], loss="softmax_cross_entropy")
+    model.build(784)
+    arrays = [array for layer in prediction.weights() for array in layer]
+    for parameter, array in zip(model.named_params().values(), arrays, strict=True):
+        parameter[...] = array
+    x = prediction.data()
+    return lambda: model.predict(x)

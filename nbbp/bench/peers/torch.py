@@ -1,6 +1,6 @@
 """PyTorch, eager, on all threads: no DataLoader, fused Adam."""
 
-from nbbp.bench.workloads import Workload
+from nbbp.bench.workloads import Prediction, Workload
 
 ACTIVATIONS = {"relu": "ReLU", "tanh": "Tanh", "sigmoid": "Sigmoid"}
 
@@ -32,3 +32,23 @@ def prepare(workload: Workload, threads: int | None = None, compile: bool = Fals
             optimizer.step()
 
     return epoch
+
+
+def prepare_prediction(prediction: Prediction, threads: int | None = None):
+    import torch
+
+    if threads:
+        torch.set_num_threads(threads)
+    hidden, last = torch.nn.Linear(784, 128), torch.nn.Linear(128, 10)
+    network = torch.nn.Sequential(hidden, torch.nn.ReLU(), last)
+    with torch.no_grad():
+        for layer, (w, b) in zip((hidden, last), prediction.weights(), strict=True):
+            layer.weight.copy_(torch.from_numpy(w.T.copy()))
+            layer.bias.copy_(torch.from_numpy(b))
+    x = prediction.data()
+
+    def predict():
+        with torch.inference_mode():
+            return network(torch.from_numpy(x)).softmax(1).numpy()
+
+    return predict

@@ -5,3 +5,4 @@ import functools
 from nbbp.bench.peers import torch
 
 prepare = functools.partial(torch.prepare, threads=1)
+prepare_prediction = functools.partial(torch.prepare_prediction, threads=1)

@@ -1,0 +1,42 @@
+"""The processor's own limit: fused multiply-adds on registers, without a load that misses."""
+
+import time
+
+import numba
+import numpy as np
+from numba import prange
+
+from nbbp.kernels.gemm import FROM_ZERO, ROWS, VECTOR_BYTES, VECTORS, at, columns, multiply_panel
+from nbbp.kernels.jit import compiled
+
+
+def _multiply_add(a, b, c, length):
+    """Per thread one tile of sums over `length` steps that read the same numbers again and again."""
+    for t in prange(c.shape[0]):
+        width = columns(at(b, 0))
+        tile = c[t]
+        multiply_panel(
+            ROWS, width, length[0], at(a, 0), 1, 0, at(b, 0), 0, at(tile, 0), width, at(tile, 0), FROM_ZERO
+        )  # fmt: skip
+
+
+_multiply_add_parallel = compiled(_multiply_add, "multiply_add_parallel", parallel=True)
+
+
+def fma_peak(threads: int, dtype: str = "float32", repeats: int = 5) -> float:
+    """Floating-point operations a second that `threads` threads reach together, best of some repeats."""
+    width = VECTORS * VECTOR_BYTES // np.dtype(dtype).itemsize
+    a, b = np.ones(ROWS, dtype), np.ones(width, dtype)
+    c, length = np.zeros((threads, ROWS, width), dtype), np.array([1_000_000])
+    before = numba.get_num_threads()
+    numba.set_num_threads(threads)
+    try:
+        _multiply_add_parallel(a, b, c, length)
+        best = np.inf
+        for _ in range(repeats):
+            begin = time.perf_counter()
+            _multiply_add_parallel(a, b, c, length)
+            best = min(best, time.perf_counter() - begin)
+    finally:
+        numba.set_num_threads(before)
+    return 2 * threads * ROWS * width * int(length[0]) / best

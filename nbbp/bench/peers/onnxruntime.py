@@ -1,0 +1,27 @@
+"""onnxruntime, which only predicts."""
+
+from nbbp.bench.workloads import Prediction
+
+
+def prepare_prediction(prediction: Prediction):
+    import onnxruntime
+    from onnx import TensorProto, helper, numpy_helper
+
+    (w1, b1), (w2, b2) = prediction.weights()
+    nodes = [
+        helper.make_node("Gemm", ["x", "w1", "b1"], ["h"]),
+        helper.make_node("Relu", ["h"], ["a"]),
+        helper.make_node("Gemm", ["a", "w2", "b2"], ["z"]),
+        helper.make_node("Softmax", ["z"], ["p"], axis=1),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "network",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 784])],
+        [helper.make_tensor_value_info("p", TensorProto.FLOAT, ["n", 10])],
+        [numpy_helper.from_array(a, name) for name, a in (("w1", w1), ("b1", b1), ("w2", w2), ("b2", b2))],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    x = prediction.data()
+    return lambda: session.run(None, {"x": x})[0]
