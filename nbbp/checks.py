@@ -16,7 +16,8 @@ from nbbp.losses import Loss
 def choose(kind: str, name, table: dict):
     """The entry of `table`, or a ValueError with the near match."""
     if not isinstance(name, str):
-        raise TypeError(f"{kind} must be a name, one of {', '.join(table)}; got {name!r}")
+        hint = f"; did you mean {name.__name__}()?" if isinstance(name, type) else ""
+        raise TypeError(f"{kind} must be one of {', '.join(table)}; got {name!r}{hint}")
     if name in table:
         return table[name]
     near = difflib.get_close_matches(name.lower().replace("-", "_"), table, n=1)
@@ -30,6 +31,11 @@ def positive_integer(name: str, value) -> int:
     if value < 1:
         raise ValueError(f"{name} must be 1 or more, got {value}")
     return int(value)
+
+
+def boolean(name: str, value) -> None:
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"{name} must be True or False, got {value!r}")
 
 
 def number(name: str, value, low: float = 0.0, high: float = math.inf, open_low: bool = False) -> None:
@@ -64,7 +70,9 @@ def _array(name: str, data) -> np.ndarray:
 
 
 def _finite(name: str, given: np.ndarray, converted: np.ndarray) -> None:
-    if not math.isfinite(float(np.sum(converted, dtype=np.float64))) and not np.isfinite(converted).all():
+    with np.errstate(all="ignore"):
+        total = float(np.sum(converted, dtype=np.float64))
+    if not math.isfinite(total) and not np.isfinite(converted).all():
         where = tuple(int(i) for i in np.argwhere(~np.isfinite(converted))[0])
         place = f"row {where[0]}"
         if len(where) > 1:
@@ -75,7 +83,7 @@ def _finite(name: str, given: np.ndarray, converted: np.ndarray) -> None:
 
 
 def _is_as_needed(data, dtype, input_shape) -> bool:
-    """Whether data can be computed with as they are; the sum of squares is one fast pass that finds nan and infinity."""
+    """Whether data need no conversion; the sum of squares is one fast pass that finds nan and infinity."""
     return (
         type(data) is np.ndarray
         and data.dtype == dtype

@@ -1,11 +1,14 @@
 """The command line: nbbp demo | compare | bench | info."""
 
 import argparse
+import pathlib
 import sys
 import time
 from collections.abc import Sequence
 
 import numpy as np
+
+from nbbp._version import __version__
 
 
 def _digits() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -16,6 +19,13 @@ def _digits() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     order = np.random.default_rng(0).permutation(len(X))
     train, test = order[: len(X) * 4 // 5], order[len(X) * 4 // 5 :]
     return X[train], y[train], X[test], y[test]
+
+
+def _check_folder(path: str) -> None:
+    """Before the work that would be lost."""
+    folder = pathlib.Path(path).absolute().parent
+    if not folder.is_dir():
+        raise FileNotFoundError(f"there is no folder {folder} to write {pathlib.Path(path).name} into")
 
 
 def _digits_model():
@@ -31,6 +41,7 @@ def _digits_model():
 
 def demo(arguments) -> None:
     """Train 64-128-10 on real handwritten digits."""
+    _check_folder(arguments.output)
     X, y, X_test, y_test = _digits()
     model = _digits_model()
     model.build(X.shape[1])
@@ -42,12 +53,12 @@ def demo(arguments) -> None:
         _seconds(lambda network=network: network.fit(X, y, epochs=40, batch_size=32, verbose=0)) / 40
         for network in (model, reference)
     )
-    history.plot(arguments.output)
     print(f"test accuracy {accuracy:.4f}")
     print(
         f"an epoch of {len(X):,} images takes {seconds * 1e3:.1f} ms, in plain NumPy {reference_seconds * 1e3:.1f} ms: "
         f"{reference_seconds / seconds:.1f} times as fast"
     )
+    history.plot(arguments.output)
     print(f"loss curve in {arguments.output}")
 
 
@@ -61,6 +72,7 @@ def compare(arguments) -> None:
     """Hold the compiled kernels against plain NumPy on the digits."""
     import nbbp
 
+    _check_folder(arguments.output)
     X, y, _, _ = _digits()
     result = nbbp.compare(_digits_model(), X, y, steps=arguments.steps)
     print(result)
@@ -78,6 +90,8 @@ def bench(arguments) -> None:
         unknown = [name for name in given if name not in table]
         if unknown:
             raise ValueError(f"unknown {kind} {unknown[0]!r}; choose from {', '.join(table)}")
+    if arguments.rounds < 1:
+        raise ValueError(f"--rounds must be 1 or more, got {arguments.rounds}")
     chosen = arguments.names or ["training"]
     workloads = list(WORKLOADS) if "training" in chosen else [name for name in chosen if name in WORKLOADS]
     if "prediction" in chosen:
@@ -154,6 +168,7 @@ def info(arguments) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="nbbp", description="Neural networks trained by compiled backpropagation.")
+    parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     def command(name, function):

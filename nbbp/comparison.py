@@ -5,6 +5,7 @@ import time
 
 import numpy as np
 
+from nbbp import checks
 from nbbp.model import Sequential
 
 
@@ -70,13 +71,15 @@ def compare(model: Sequential, X, y, steps: int = 100, batch_size: int = 32) -> 
     X, y : array_like
         As for `Sequential.fit`.
     steps : int
-        Mini-batches, at least one epoch's.
+        Mini-batches whose losses are compared; whole epochs are trained.
     batch_size : int
 
     Returns
     -------
     Comparison
     """
+    steps = checks.positive_integer("steps", steps)
+    batch_size = checks.positive_integer("batch_size", batch_size)
     model.gradients(X, y)  # builds the model where it is new
     compiled, reference = model.with_backend("numba"), model.with_backend("numpy")
     ours, theirs = compiled.gradients(X, y), reference.gradients(X, y)
@@ -84,17 +87,25 @@ def compare(model: Sequential, X, y, steps: int = 100, batch_size: int = 32) -> 
     for name in ours:
         absolute, largest = float(np.max(np.abs(ours[name] - theirs[name]))), float(np.max(np.abs(theirs[name])))
         differences[name] = Difference(absolute, absolute / largest if largest else absolute)
-    steps_per_epoch = -(-len(X) // min(batch_size, len(X)))
-    epochs = max(1, -(-steps // steps_per_epoch))
-    model.with_backend("numba").fit(X, y, epochs=1, batch_size=batch_size, verbose=0)  # compiles
-    losses: list[np.ndarray] = []
-    seconds: list[float] = []
-    for copy in (compiled, reference):
+    losses, seconds = _trained(compiled, X, y, steps, batch_size)
+    reference_losses, reference_seconds = _trained(reference, X, y, steps, batch_size)
+    return Comparison(differences, losses, reference_losses, seconds, reference_seconds)
+
+
+def _trained(model: Sequential, X, y, steps: int, batch_size: int) -> tuple[np.ndarray, float]:
+    """Losses of the first `steps` mini-batches, and the time of one in the fastest epoch."""
+    trainer = model._trainer(*model._checked("X", X, "y", y), batch_size)
+    losses: list[float] = []
+    seconds = np.inf
+    while len(losses) < steps:
+        order = model._shuffling.permutation(trainer.rows)
         begin = time.perf_counter()
-        history = copy.fit(X, y, epochs=epochs, batch_size=batch_size, verbose=0)
-        seconds.append((time.perf_counter() - begin) / len(history.step_loss))
-        losses.append(history.step_loss)
-    return Comparison(differences, losses[0], losses[1], seconds[0], seconds[1])
+        done = trainer.train(order, len(losses), lambda steps: None)
+        seconds = min(seconds, (time.perf_counter() - begin) / max(1, done))
+        losses += trainer.step_loss[:done].tolist()
+        if trainer.diverged:
+            raise ValueError(f"the loss is not finite after {len(losses)} steps: there is nothing to compare")
+    return np.array(losses[:steps]), seconds
 
 
 def check_gradients(model: Sequential, X, y, step: float = 1e-5, most: int = 200) -> dict[str, float]:
@@ -115,6 +126,8 @@ def check_gradients(model: Sequential, X, y, step: float = 1e-5, most: int = 200
     dict of str to float
         For every parameter, |difference| / (|gradient| + |central difference|), Euclidean norms over its elements.
     """
+    checks.number("step", step, open_low=True)
+    most = checks.positive_integer("most", most)
     model.gradients(X, y)  # builds the model where it is new
     copy = model._copy(dtype="float64")
     gradients = {name: g.copy() for name, g in copy.gradients(X, y).items()}

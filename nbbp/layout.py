@@ -52,7 +52,10 @@ class Layout:
         for place in self.places:
             views = vars(place.views(flat))
             for name, (_, parameter) in place.parameters.items():
-                views[name][...] = parameter.initializer(parameter.shape, np.random.default_rng([seed, index]))
+                values = parameter.initializer(parameter.shape, np.random.default_rng([seed, index]))
+                if not np.isfinite(values).all():
+                    raise ValueError(f"the initializer of {place.name}.{name} gave values that are not finite")
+                views[name][...] = values
                 index += 1
         return flat
 

@@ -39,6 +39,8 @@ class Loss:
         The activation that turns outputs into predictions.
     valid_targets : tuple of float
         Smallest and largest target that has a meaning.
+    from_probabilities : bool
+        Whether the outputs have to be probabilities already.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Loss:
     labels: Kernel | None = None
     link: str = "linear"
     valid_targets: tuple[float, float] = (-np.inf, np.inf)
+    from_probabilities: bool = False
 
     def kernel(self, target: np.ndarray) -> Kernel:
         """The kernel for targets of this kind."""
@@ -229,6 +232,7 @@ cross_entropy = _elementwise(
     cycles=4.0,
     labels=cross_entropy_labels,
     valid_targets=(0.0, 1.0),
+    from_probabilities=True,
     description="-sum_j t_j log z_j, z being probabilities such as a softmax layer's: sum over classes, mean over the "
     "batch, as Keras's CategoricalCrossentropy, which also divides z by its sum; PyTorch's nearest is NLLLoss, which "
     "takes their logarithms. Labels may be integers.",
@@ -301,4 +305,5 @@ LOSSES["softmax_cross_entropy"] = softmax_cross_entropy = Loss(
     softmax_cross_entropy_dense,
     softmax_cross_entropy_labels,
     link="softmax",
+    valid_targets=(0.0, 1.0),
 )

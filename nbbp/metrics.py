@@ -20,13 +20,20 @@ def accuracy(y: np.ndarray, prediction: np.ndarray) -> float:
     return float(np.mean(prediction.argmax(axis=1) == classes))
 
 
+def _check_values(name: str, y: np.ndarray, prediction: np.ndarray) -> None:
+    if y.shape != prediction.shape:
+        raise ValueError(f"{name} compares values; y holds class labels {y.shape}, predictions are {prediction.shape}")
+
+
 def mae(y: np.ndarray, prediction: np.ndarray) -> float:
     """Mean absolute error over rows and outputs."""
+    _check_values("mae", y, prediction)
     return float(np.mean(np.abs(prediction - y), dtype=np.float64))
 
 
 def rmse(y: np.ndarray, prediction: np.ndarray) -> float:
     """Root of the mean squared error over rows and outputs."""
+    _check_values("rmse", y, prediction)
     return float(np.sqrt(np.mean(np.square(prediction - y), dtype=np.float64)))
 
 

@@ -1,6 +1,7 @@
 """Sequential: what the user holds."""
 
 import math
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,7 +10,7 @@ from tqdm.auto import tqdm
 from nbbp import checks
 from nbbp import program as prog
 from nbbp.history import History
-from nbbp.layers import Layer
+from nbbp.layers import Activation, Layer
 from nbbp.layers.base import Shape
 from nbbp.layout import lay_out
 from nbbp.losses import LOSSES
@@ -71,13 +72,14 @@ class Sequential:
             self.optimizer: Optimizer = optimizer
         else:
             self.optimizer = checks.choose("optimizer", optimizer, OPTIMIZERS)()
+        self._check_link()
         if isinstance(metrics, str):
             raise TypeError(f"metrics must be a list of names, such as [{metrics!r}]")
         self.metrics = {name: checks.choose("metric", name, METRICS) for name in metrics}
         if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
             raise ValueError(f"seed must be an integer, 0 or more; got {seed!r}")
         self.seed = int(seed)
-        if dtype not in ("float32", "float64"):
+        if dtype not in ("float32", "float64", np.float32, np.float64):
             raise ValueError(f"dtype must be float32 or float64, got {dtype!r}")
         self.dtype = np.dtype(dtype)
         self.backend = backend
@@ -86,6 +88,19 @@ class Sequential:
         self._network: Network | None = None
         self._steps = 0  # that the optimizer has seen
         self._shuffling = np.random.default_rng([self.seed, 1 << 32])
+
+    def _check_link(self) -> None:
+        """A loss from probabilities needs them; one that has a link of its own should not get a second."""
+        last = self.layers[-1].expand()[-1]
+        ending = last.name if isinstance(last, Activation) else "linear"
+        if self.loss.from_probabilities and ending not in ("softmax", "sigmoid"):
+            raise ValueError(
+                f"{self.loss.name} takes probabilities: end the network with softmax, or use softmax_cross_entropy"
+            )
+        if self.loss.link == ending != "linear":
+            warnings.warn(
+                f"{self.loss.name} applies {ending} to the outputs itself; the last layer should not", stacklevel=3
+            )
 
     def __repr__(self) -> str:
         return f"Sequential({self.layers}, loss={self.loss.name!r}, optimizer={self.optimizer})"
@@ -171,10 +186,7 @@ class Sequential:
             if not isinstance(validation_data, tuple | list) or len(validation_data) != 2:
                 raise TypeError("validation_data must be a pair (X, y)")
             validation = self._checked("validation X", validation_data[0], "validation y", validation_data[1])
-        trainer = Trainer(
-            self.network, self.loss, self.optimizer, self._moments, x, target, batch_size, self.backend,
-            record_outputs=bool(self.metrics), progress=compiling if verbose else iter,
-        )  # fmt: skip
+        trainer = self._trainer(x, target, batch_size, progress=compiling if verbose else iter)
         history = History(trainer.steps_per_epoch, label=self.backend)
         bar = tqdm(total=epochs * trainer.steps_per_epoch, disable=verbose != 1, unit="step")
         with bar:
@@ -189,6 +201,13 @@ class Sequential:
                     text = " - ".join(f"{name}: {value:.4f}" for name, value in measured.items())
                     print(f"Epoch {len(history)}/{epochs} - {text}", flush=True)
         return history
+
+    def _trainer(self, x: np.ndarray, target: np.ndarray, batch_size: int, progress=iter) -> Trainer:
+        """A training step, bound to checked data."""
+        return Trainer(
+            self.network, self.loss, self.optimizer, self._moments, x, target, batch_size, self.backend,
+            record_outputs=bool(self.metrics), progress=progress,
+        )  # fmt: skip
 
     def _fit_span(self, trainer: Trainer, epochs: int, shuffle: bool, history: History, bar) -> None:
         """Train for some epochs in one run and note what they measured."""
@@ -241,19 +260,32 @@ class Sequential:
         return self._copy(backend=backend)
 
     def _copy(self, **changed) -> "Sequential":
-        settings = {
-            "loss": self.loss.name, "optimizer": self.optimizer, "metrics": list(self.metrics), "seed": self.seed,
-            "dtype": self.dtype, "backend": self.backend,
-        }  # fmt: skip
-        copy = Sequential(self.layers, **(settings | changed))
-        if self._network is not None:
-            copy.build(self.network.layout.input_shape)
-            copy.params[:] = self.params
-            for mine, theirs in zip(self._moments, copy._moments, strict=True):
-                theirs[:] = mine
-        copy._steps = self._steps
-        copy._shuffling.bit_generator.state = self._shuffling.bit_generator.state
+        copy = Sequential.__new__(Sequential)
+        state = self.__getstate__()
+        copy.__setstate__(state | {"settings": state["settings"] | changed})
         return copy
+
+    def __getstate__(self) -> dict:
+        """Settings and numbers, without the bound programs: they hold addresses of this model's arrays."""
+        settings = {
+            "layers": self.layers, "loss": self.loss.name, "optimizer": self.optimizer, "metrics": list(self.metrics),
+            "seed": self.seed, "dtype": self.dtype.name, "backend": self.backend,
+        }  # fmt: skip
+        state = {"settings": settings, "steps": self._steps, "shuffling": self._shuffling.bit_generator.state}
+        if self._network is not None:
+            arrays = {"params": self.params, "moments": self._moments}
+            state |= arrays | {"input_shape": self.network.layout.input_shape}
+        return state
+
+    def __setstate__(self, state: dict) -> None:
+        self.__init__(**state["settings"])  # type: ignore[misc]
+        if "params" in state:
+            self.build(state["input_shape"])
+            self.params[:] = state["params"]
+            for mine, theirs in zip(self._moments, state["moments"], strict=True):
+                mine[:] = theirs
+        self._steps = state["steps"]
+        self._shuffling.bit_generator.state = state["shuffling"]
 
     def summary(self) -> str:
         """The layers with their outputs and numbers of parameters, as text."""

@@ -52,6 +52,8 @@ class Optimizer:
                 checks.number(name, value, open_low=True)
             elif field.name == "weight_decay":
                 checks.number(name, value)
+            elif field.type is bool:
+                checks.boolean(name, value)
             elif field.type is float:
                 checks.number(name, value, high=1.0)
 

@@ -1,5 +1,7 @@
 """Outputs of a network for any number of rows, a block at a time through bound programs."""
 
+import threading
+
 import numpy as np
 
 from nbbp.activations import ACTIVATIONS
@@ -24,9 +26,14 @@ class Predictor:
     def __init__(self, network: Network, backend: str, link: str = "linear") -> None:
         self.network, self.backend, self.link = network, backend, ACTIVATIONS[link]
         self._bound: dict[int, tuple[np.ndarray, np.ndarray, Runner]] = {}
+        self._lock = threading.Lock()  # blocks are shared, and kernels let go of the GIL
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """Outputs (rows, outputs) of x (rows, *input_shape)."""
+        with self._lock:
+            return self._predict(x)
+
+    def _predict(self, x: np.ndarray) -> np.ndarray:
         rows = len(x)
         block = min(BLOCK_ROWS, 1 << (rows - 1).bit_length())
         bound = self._bound.get(block)

@@ -177,6 +177,7 @@ class Runner:
         self.program, self.last = program, last or program
         self.clock = np.zeros(8, np.int64) if clock is None else clock
         if program.backend == "numba":
+            self._guard = threads.guard()
             self._code = program.compile(progress)
             self._last_code = self.last.compile() if last else self._code
 
@@ -185,7 +186,8 @@ class Runner:
         if self.program.backend == "numpy":
             self._run_references()
             return
-        failed = _run_steps_compiled(self._code, self.program.rows, self._last_code, self.last.rows, self.clock)
+        with self._guard:
+            failed = _run_steps_compiled(self._code, self.program.rows, self._last_code, self.last.rows, self.clock)
         if failed:
             raise RuntimeError(f"{self.program.calls[failed - 1]} failed")
 
@@ -194,7 +196,10 @@ class Runner:
         if self.program.backend == "numpy":
             with np.errstate(all="ignore"):
                 self.program.run_references(self.clock)
-        elif failed := _run_once_compiled(self._code):
+            return
+        with self._guard:
+            failed = _run_once_compiled(self._code)
+        if failed:
             raise RuntimeError(f"{self.program.calls[failed - 1]} failed")
 
     def _run_references(self) -> None:

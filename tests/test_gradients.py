@@ -72,7 +72,7 @@ TORCH_LOSSES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("activation", TORCH_ACTIVATIONS)
 def test_activations_agree_with_pytorch(activation, rng):
     torch = pytest.importorskip("torch")
     X, y = rng.standard_normal((7, 3)), rng.standard_normal((7, 4))
@@ -85,7 +85,7 @@ def test_activations_agree_with_pytorch(activation, rng):
     np.testing.assert_allclose(gradients["dense_0.w"], w.grad, rtol=1e-11, atol=1e-14)
 
 
-@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("loss", TORCH_LOSSES)
 def test_losses_agree_with_pytorch(loss, rng):
     torch = pytest.importorskip("torch")
     X, t = rng.standard_normal((7, 3)), targets(loss, rng, 7)

@@ -82,6 +82,13 @@ def test_targets_without_meaning(loss, target):
         (lambda: nbbp.Sequential([nbbp.Dense(1)], dtype="float23"), ValueError, r"dtype must be float32 or float64"),
         (lambda: nbbp.Sequential([nbbp.Dense(1)], backend="cuda"), ValueError, r"backend must be 'numba' or 'numpy'"),
         (lambda: nbbp.Sequential([nbbp.Dense(1)]).params, RuntimeError, r"call fit, or build"),
+        (lambda: nbbp.Sequential([nbbp.Dense(3)], loss="cross_entropy"), ValueError, r"end the network with softmax"),
+        (lambda: nbbp.Sequential([nbbp.Dense(1)], optimizer=nbbp.Adam), TypeError, r"did you mean Adam\(\)\?"),
+        (lambda: nbbp.SGD(0.1, 0.9, nesterov="no"), TypeError, r"nesterov must be True or False, got 'no'"),
+        (lambda: nbbp.Dense(3, use_bias="no"), TypeError, r"use_bias must be True or False, got 'no'"),
+        (lambda: nbbp.compare(model(), X, LABELS, steps=0), ValueError, r"steps must be 1 or more, got 0"),
+        (lambda: nbbp.check_gradients(model(), X, LABELS, step=0.0), ValueError, r"step must be positive"),
+        (lambda: nbbp.check_gradients(model(), X, LABELS, most=0), ValueError, r"most must be 1 or more"),
         (lambda: model().fit(X, LABELS, epochs=0), ValueError, r"epochs must be 1 or more, got 0"),
         (lambda: model().fit(X, LABELS, batch_size=0), ValueError, r"batch_size must be 1 or more, got 0"),
         (lambda: model().fit(X, LABELS, batch_size=1.5), TypeError, r"batch_size must be an integer, got 1.5"),
@@ -148,6 +155,17 @@ def test_any_array_gives_a_prediction_or_a_clear_error(shape, kind, seed):
         with pytest.raises((ValueError, TypeError), match=r"^X"):
             model().predict(array)
     assert np.array_equal(array, before)
+
+
+def test_a_link_applied_twice_is_noticed():
+    with pytest.warns(UserWarning, match="softmax_cross_entropy applies softmax to the outputs itself"):
+        nbbp.Sequential([nbbp.Dense(3, activation="softmax")], loss="softmax_cross_entropy")
+
+
+def test_metrics_of_values_reject_labels():
+    labelled = nbbp.Sequential([nbbp.Dense(3)], loss="softmax_cross_entropy", metrics=["mae"])
+    with pytest.raises(ValueError, match="mae compares values; y holds class labels"):
+        labelled.evaluate(X, LABELS)
 
 
 def test_single_outputs_take_flat_targets(rng):

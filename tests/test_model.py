@@ -1,7 +1,10 @@
 """Sequential at its public door: training, prediction, history, bits."""
 
+import concurrent.futures
+import copy
 import csv
 import os
+import pickle
 import subprocess
 import sys
 
@@ -279,3 +282,27 @@ def test_verbose_2_prints_a_line_for_each_epoch(digits, capsys):
     assert len(lines) == 2
     assert lines[1].startswith("Epoch 2/2 - loss: ")
     assert "accuracy: " in lines[1]
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, copy.copy, lambda m: pickle.loads(pickle.dumps(m))])
+def test_copies_and_pickles_are_models_of_their_own(copied, digits):
+    X, y = digits[0][:100], digits[1][:100]
+    model = classifier()
+    model.fit(X, y, epochs=2, verbose=0)
+    before = model.predict(X)
+    twin = copied(model)
+    assert twin.predict(X).tobytes() == before.tobytes()
+    histories = [m.fit(X, y, epochs=2, verbose=0).step_loss.tobytes() for m in (model, twin)]
+    assert histories[0] == histories[1]
+    twin.params[:] = 0
+    np.testing.assert_allclose(twin.predict(X), 0.1, rtol=1e-6)
+    assert model.predict(X).tobytes() != twin.predict(X).tobytes()
+
+
+def test_two_threads_may_predict_with_one_model(digits):
+    model = nbbp.Sequential([nbbp.Dense(512, activation="relu"), nbbp.Dense(512), nbbp.Dense(10)], loss="mse")
+    parts = digits[0][:400], digits[0][400:800]
+    expected = [model.predict(part).tobytes() for part in parts]
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        results = list(pool.map(lambda part: model.predict(part).tobytes(), parts * 20))
+    assert results == expected * 20

@@ -52,7 +52,7 @@ def test_info(tmp_path):
 def test_errors_are_one_line_and_an_exit_code(tmp_path):
     done = run("demo", "--output", "no/such/folder/curve.png", cwd=tmp_path)
     assert done.returncode == 2
-    assert done.stderr.splitlines()[-1].startswith("nbbp demo: ")
+    assert done.stderr.splitlines()[-1].startswith("nbbp demo: there is no folder ")
     assert "Traceback" not in done.stderr
     done = run("bench", "mnits", cwd=tmp_path)
     assert done.returncode == 2
@@ -94,6 +94,7 @@ def test_figures(tmp_path, digits):
     assert len(several.axes) == 1
     assert "<svg" in (tmp_path / "two.svg").read_text()
     result = nbbp.compare(model, X, y, steps=10)
+    assert len(result.compiled) == len(result.reference) == 10
     assert len(result.plot(tmp_path / "compared.png").axes) == 2
     assert all(difference.relative < 1e-4 for difference in result.gradients.values())
     assert np.max(np.abs(result.compiled - result.reference)) < 1e-5

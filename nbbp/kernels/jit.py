@@ -33,6 +33,9 @@ from numba.core import cgutils
 from numba.core.caching import FunctionCache
 from numba.extending import intrinsic
 
+if numba.config.DISABLE_JIT:  # type: ignore[attr-defined]
+    raise ImportError("nbbp is compiled code: unset NUMBA_DISABLE_JIT; backend='numpy' shows plain NumPy at work")
+
 # error_model: with Python's, a division is a branch and its loop does not vectorise.
 # No fastmath: it lets the compiler reorder sums, and then bits differ between runs, caches and processors.
 FLAGS: dict[str, Any] = {"error_model": "numpy", "nogil": True}

@@ -5,7 +5,9 @@ to wake than a small kernel runs (a step of a 2-64-64-64-1 network: 62 us agains
 longer by default, and steal the processor from a busy neighbour.
 """
 
+import contextlib
 import os
+import threading
 
 import numba
 
@@ -33,6 +35,15 @@ def most() -> int:
 def worthwhile(cycles: float) -> bool:
     """Whether work of so many processor cycles gains from being shared among threads.
 
-    A fork and join takes about 5,000 cycles, and 400,000 in Numba's workqueue.
+    A fork and join takes about 5,000 cycles, and 400,000 in Numba's workqueue; beside a busy process it takes far more,
+    which short kernels would not make up for.
     """
-    return count() > 1 and cycles > (1_000_000 if layer() == "workqueue" else 20_000)
+    return count() > 1 and cycles > (1_000_000 if layer() == "workqueue" else 40_000)
+
+
+_one_at_a_time = threading.Lock()
+
+
+def guard() -> contextlib.AbstractContextManager:
+    """Held while kernels run: Numba's workqueue aborts the process when two Python threads enter it at once."""
+    return _one_at_a_time if layer() == "workqueue" else contextlib.nullcontext()

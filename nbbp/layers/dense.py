@@ -38,6 +38,7 @@ class Dense(Layer):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "units", checks.positive_integer("Dense: units", self.units))
+        checks.boolean("Dense: use_bias", self.use_bias)
         checks.choose("activation", self.activation, ACTIVATIONS)
         if not callable(self.initializer):
             checks.choose("initializer", self.initializer, INITIALIZERS)
@@ -49,7 +50,10 @@ class Dense(Layer):
 
     def output_shape(self, input_shape):
         if len(input_shape) != 1:
-            raise ValueError(f"Dense takes samples of one axis, features; got samples of shape {input_shape}")
+            raise ValueError(
+                f"Dense takes samples of one axis, features; got samples of shape {input_shape}: "
+                f"X.reshape(len(X), -1) makes them flat"
+            )
         return (self.units,)
 
     def parameters(self, input_shape):
