@@ -306,3 +306,13 @@ def test_two_threads_may_predict_with_one_model(digits):
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         results = list(pool.map(lambda part: model.predict(part).tobytes(), parts * 20))
     assert results == expected * 20
+
+
+def test_a_prediction_does_not_depend_on_the_rows_beside_it(digits):
+    X = np.concatenate([digits[0]] * 2)
+    model = classifier()
+    model.build(64)
+    whole = model.predict(X)
+    for rows in (1, 3, 512, 700):
+        parts = np.concatenate([model.predict(X[i : i + rows]) for i in range(0, len(X), rows)])
+        assert parts.tobytes() == whole.tobytes()
