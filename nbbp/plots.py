@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from nbbp.bench.measure import Result
     from nbbp.comparison import Comparison
 
-COLORS = ("#1f5fa8", "#d1495b", "#2a9d62", "#e39b1e", "#7a4fa3", "#5c6770")
+COLORS = ("#1f5fa8", "#d1495b", "#2a9d62", "#e39b1e", "#7a4fa3", "#5c6770", "#8c5a2b")
 RAW_POINTS = 4000  # raw step losses drawn at most; more would only cost time and file size
 
 
@@ -149,7 +149,7 @@ def benchmark(results: "Sequence[Result]", path=None) -> Figure:
         ]
         axis.bar([x for x, _ in at], [ratio for _, ratio in at], width, color=COLORS[k % len(COLORS)], label=peer)
     axis.axhline(1, color="black", linewidth=1)
-    axis.set_xticks(range(len(results)), [result.workload for result in results])
+    axis.set_xticks(range(len(results)), [result.workload for result in results], rotation=20)
     axis.set(yscale="log", ylabel="time of a step, nbbp = 1")
     axis.legend(frameon=False, ncols=4)
     return _finish(figure, path)
