@@ -221,7 +221,7 @@ def gather_reference(x, data, target, targets, order, clock):
     x[:], target[:] = data[rows], targets[rows]
 
 
-@kernel(gather_reference, "(b,n) (R,n) (b,c) (R,c) (S) (8)", cycles=0.3)
+@kernel(gather_reference, "(b,n) (R,n) (b,c) (R,c) (S) (8)", cycles=1.0)
 def gather(x, data, target, targets, order, clock):
     """The mini-batch's rows of `data` and `targets`: those that `order` names from clock[ROW] on."""
     for i in prange(x.shape[0]):

@@ -249,7 +249,7 @@ def affine_reference(y, x, w, b):
     y += b
 
 
-@kernel(affine_reference, "(m,n) (m,k) (k,n) (n)", cycles=1 / 12)
+@kernel(affine_reference, "(m,n) (m,k) (k,n) (n)", cycles=1 / 10)
 def affine(y, x, w, b):
     """y = x . w + b, overwritten."""
     m, k = x.shape
@@ -264,7 +264,7 @@ def product_of_transposed_reference(c, sums, a, b):
     np.sum(b, axis=0, out=sums)
 
 
-@kernel(product_of_transposed_reference, "(m,n) (n) (k,m) (k,n)", cycles=1 / 12)
+@kernel(product_of_transposed_reference, "(m,n) (n) (k,m) (k,n)", cycles=1 / 10)
 def product_of_transposed(c, sums, a, b):
     """c = a' . b and sums = b summed over its rows, overwritten: the gradients of weights and biases."""
     k, m = a.shape
