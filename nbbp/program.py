@@ -19,7 +19,8 @@ BATCHES = 4  # mini-batches in an epoch
 STOP = 5  # set by a kernel that wants the run to end at once
 
 
-def clock() -> np.ndarray:
+def new_clock() -> np.ndarray:
+    """A clock at step 0."""
     return np.zeros(8, np.int64)
 
 
@@ -42,7 +43,7 @@ class Call:
         self.kernel.reference(*self.arrays)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass
 class Lanes:
     """Programs that run side by side."""
 
@@ -52,11 +53,10 @@ class Lanes:
         return 2 * sum(program.cycles() for program in self.programs)  # narrow kernels do not fill their vectors
 
     def compile(self, progress, parallel: bool) -> tuple[int, np.ndarray]:
-        codes = np.stack([program.compile(progress, parallel=False) for program in self.programs])
-        object.__setattr__(self, "_codes", codes)  # kept alive: its address is an argument
+        self._codes = np.stack([program.compile(progress, parallel=False) for program in self.programs])
         shared = parallel and threads.worthwhile(self.cycles())
         runner = _run_lanes_parallel if shared else _run_lanes_serial
-        return address(runner, [codes]), padded_block([codes])
+        return address(runner, [self._codes]), padded_block([self._codes])
 
     def run_references(self, clock: np.ndarray) -> None:
         for program in self.programs:
@@ -175,7 +175,7 @@ class Runner:
         self, program: Program, clock: np.ndarray | None = None, last: Program | None = None, progress=iter
     ) -> None:
         self.program, self.last = program, last or program
-        self.clock = np.zeros(8, np.int64) if clock is None else clock
+        self.clock = new_clock() if clock is None else clock
         if program.backend == "numba":
             self._guard = threads.guard()
             self._code = program.compile(progress)

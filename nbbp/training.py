@@ -96,7 +96,7 @@ class Trainer:
         self.steps_per_epoch = -(-self.rows // self.batch_size)
         self.epochs_per_span = max(1, ROWS_PER_SPAN // self.rows)
         steps, rows = self.epochs_per_span * self.steps_per_epoch, self.epochs_per_span * self.rows
-        self.clock = prog.clock()
+        self.clock = prog.new_clock()
         self.order = np.zeros(rows, np.int64)
         self.numbers = np.zeros((steps, optimizer.numbers(np.ones(1, np.int64)).shape[1]), network.params.dtype)
         self.step_loss = np.zeros(steps)
