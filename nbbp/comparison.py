@@ -94,13 +94,14 @@ def compare(model: Sequential, X, y, steps: int = 100, batch_size: int = 32) -> 
 
 def _trained(model: Sequential, X, y, steps: int, batch_size: int) -> tuple[np.ndarray, float]:
     """Losses of the first `steps` mini-batches, and the time of one in the fastest epoch."""
-    trainer = model._trainer(*model._checked("X", X, "y", y), batch_size)
+    trainer = model._trainer(*model._checked("X", X, "y", y), batch_size, shuffle=True, epoch_by_epoch=True)
     losses: list[float] = []
     seconds = np.inf
+    epochs = 0
     while len(losses) < steps:
-        order = model._shuffling.permutation(trainer.rows)
         begin = time.perf_counter()
-        done = trainer.train(order, len(losses), lambda steps: None)
+        done = trainer.train(1, epochs, len(losses), lambda steps: None)
+        epochs += 1
         seconds = min(seconds, (time.perf_counter() - begin) / max(1, done))
         losses += trainer.step_loss[:done].tolist()
         if trainer.diverged:

@@ -87,7 +87,7 @@ class Sequential:
             raise ValueError(f"backend must be {' or '.join(map(repr, BACKENDS))}, got {backend!r}")
         self._network: Network | None = None
         self._steps = 0  # that the optimizer has seen
-        self._shuffling = np.random.default_rng([self.seed, 1 << 32])
+        self._epochs = 0  # begun
 
     def _check_link(self) -> None:
         """A loss from probabilities needs them; one that has a link of its own should not get a second."""
@@ -186,13 +186,15 @@ class Sequential:
             if not isinstance(validation_data, tuple | list) or len(validation_data) != 2:
                 raise TypeError("validation_data must be a pair (X, y)")
             validation = self._checked("validation X", validation_data[0], "validation y", validation_data[1])
-        trainer = self._trainer(x, target, batch_size, progress=compiling if verbose else iter)
+        trainer = self._trainer(
+            x, target, batch_size, shuffle, epoch_by_epoch=validation is not None or verbose == 2,
+            progress=compiling if verbose else iter,
+        )  # fmt: skip
         history = History(trainer.steps_per_epoch, label=self.backend)
         bar = tqdm(total=epochs * trainer.steps_per_epoch, disable=verbose != 1, unit="step")
         with bar:
             while len(history) < epochs:
-                together = 1 if validation or verbose == 2 else trainer.epochs_per_span
-                self._fit_span(trainer, min(together, epochs - len(history)), shuffle, history, bar)
+                self._fit_epochs(trainer, min(trainer.epochs_together, epochs - len(history)), history, bar)
                 if validation:
                     history.add_epoch(**self._measure(*validation, prefix="val_"))
                 measured = {name: values[-1] for name, values in history.epochs.items()}
@@ -202,20 +204,22 @@ class Sequential:
                     print(f"Epoch {len(history)}/{epochs} - {text}", flush=True)
         return history
 
-    def _trainer(self, x: np.ndarray, target: np.ndarray, batch_size: int, progress=iter) -> Trainer:
+    def _trainer(
+        self, x: np.ndarray, target: np.ndarray, batch_size: int, shuffle: bool, epoch_by_epoch: bool, progress=iter
+    ) -> Trainer:
         """A training step, bound to checked data."""
         return Trainer(
             self.network, self.loss, self.optimizer, self._moments, x, target, batch_size, self.backend,
-            record_outputs=bool(self.metrics), progress=progress,
+            self.seed if shuffle else None, epoch_by_epoch, record_outputs=bool(self.metrics), progress=progress,
         )  # fmt: skip
 
-    def _fit_span(self, trainer: Trainer, epochs: int, shuffle: bool, history: History, bar) -> None:
+    def _fit_epochs(self, trainer: Trainer, epochs: int, history: History, bar) -> None:
         """Train for some epochs in one run and note what they measured."""
         rows, steps = trainer.rows, trainer.steps_per_epoch
-        orders = (self._shuffling.permutation(rows) if shuffle else np.arange(rows) for _ in range(epochs))
-        order = np.concatenate(list(orders))
+        epochs_done = self._epochs
+        self._epochs += epochs
         try:
-            trainer.train(order, self._steps, bar.update)
+            trainer.train(epochs, epochs_done, self._steps, bar.update)
         finally:  # Ctrl-C arrives here between two mini-batches
             done = int(trainer.clock[prog.STEP])
             self._steps += done
@@ -226,7 +230,7 @@ class Sequential:
                 if trainer.outputs is not None:
                     part = slice(epoch * rows, (epoch + 1) * rows)
                     predictions = linked(trainer.outputs[part].copy(), self.loss, self.backend)
-                    seen = trainer.target[order[part]]
+                    seen = trainer.target[trainer.order[part]]
                     values |= {name: metric(seen, predictions) for name, metric in self.metrics.items()}
                 history.add_epoch(**values)
         if trainer.diverged:
@@ -271,7 +275,7 @@ class Sequential:
             "layers": self.layers, "loss": self.loss.name, "optimizer": self.optimizer, "metrics": list(self.metrics),
             "seed": self.seed, "dtype": self.dtype.name, "backend": self.backend,
         }  # fmt: skip
-        state = {"settings": settings, "steps": self._steps, "shuffling": self._shuffling.bit_generator.state}
+        state = {"settings": settings, "steps": self._steps, "epochs": self._epochs}
         if self._network is not None:
             arrays = {"params": self.params, "moments": self._moments}
             state |= arrays | {"input_shape": self.network.layout.input_shape}
@@ -284,8 +288,7 @@ class Sequential:
             self.params[:] = state["params"]
             for mine, theirs in zip(self._moments, state["moments"], strict=True):
                 mine[:] = theirs
-        self._steps = state["steps"]
-        self._shuffling.bit_generator.state = state["shuffling"]
+        self._steps, self._epochs = state["steps"], state["epochs"]
 
     def summary(self) -> str:
         """The layers with their outputs and numbers of parameters, as text."""

@@ -7,6 +7,7 @@ from numba import prange
 
 from nbbp.kernels import threads
 from nbbp.kernels.jit import Kernel, address, call, compiled, kernel, padded_block
+from nbbp.kernels.pointers import at, prefetch
 
 BACKENDS = ("numba", "numpy")
 
@@ -224,8 +225,11 @@ def gather_reference(x, data, target, targets, order, clock):
 @kernel(gather_reference, "(b,n) (R,n) (b,c) (R,c) (S) (8)", cycles=1.0)
 def gather(x, data, target, targets, order, clock):
     """The mini-batch's rows of `data` and `targets`: those that `order` names from clock[ROW] on."""
+    last = x.shape[0] - 1
     for i in prange(x.shape[0]):
-        k = order[clock[ROW] + i]
+        ahead, k = order[clock[ROW] + min(i + 16, last)], order[clock[ROW] + i]
+        prefetch(at(data, ahead * data.shape[1]))
+        prefetch(at(targets, ahead * targets.shape[1]))
         x_row, t_row, data_row, targets_row = x[i], target[i], data[k], targets[k]
         for j in range(x_row.shape[0]):
             x_row[j] = data_row[j]

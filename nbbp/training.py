@@ -13,6 +13,7 @@ from tqdm.auto import tqdm
 
 from nbbp import program as prog
 from nbbp.history import History
+from nbbp.kernels import random
 from nbbp.kernels.gemm import column_sums
 from nbbp.losses import Loss
 from nbbp.network import Network
@@ -22,7 +23,8 @@ from nbbp.program import Program, Runner
 RUN_SECONDS = 0.05  # between two returns to Python
 LANE_ROWS = 64  # in a lane at least
 LANE_PARAMETERS = 32_768  # beyond, adding the lanes' gradients costs more than the forks
-ROWS_PER_SPAN = 1 << 16  # epochs shorter than this go together in one span
+ROWS_TOGETHER = 1 << 16  # epochs shorter than this go together
+SHUFFLING = 1  # the stream of random numbers that orders rows
 
 
 class DivergenceError(ArithmeticError):
@@ -73,6 +75,10 @@ class Trainer:
         In the loss's form: see `nbbp.checks.targets`.
     moments : list of ndarray
         The optimizer's flat arrays.
+    seed : int or None
+        Decides the order of rows in each epoch; None leaves them as they are.
+    epoch_by_epoch : bool
+        Whether every epoch has to be seen; else short ones go together, to spare the way through Python.
     record_outputs : bool
         Whether the outputs of every step are kept, for metrics.
     """
@@ -87,6 +93,8 @@ class Trainer:
         target: np.ndarray,
         batch_size: int,
         backend: str,
+        seed: int | None,
+        epoch_by_epoch: bool,
         record_outputs: bool,
         progress: Callable = iter,
     ) -> None:
@@ -94,10 +102,16 @@ class Trainer:
         self.rows, self.batch_size = len(x), min(batch_size, len(x))
         self.x, self.target = x.reshape(len(x), -1), target
         self.steps_per_epoch = -(-self.rows // self.batch_size)
-        self.epochs_per_span = max(1, ROWS_PER_SPAN // self.rows)
-        steps, rows = self.epochs_per_span * self.steps_per_epoch, self.epochs_per_span * self.rows
+        self.epochs_together = 1 if epoch_by_epoch else max(1, ROWS_TOGETHER // self.rows)
+        steps, rows = self.epochs_together * self.steps_per_epoch, self.epochs_together * self.rows
         self.clock = prog.new_clock()
-        self.order = np.zeros(rows, np.int64)
+        self._seed = seed
+        self._orders = np.tile(np.arange(self.rows), (self.epochs_together, 1))
+        self._keys = np.zeros(self.epochs_together, np.uint64)
+        self.order = self._orders.reshape(-1)
+        shuffling = Program(backend, network.params.dtype, rows)
+        shuffling.call(random.shuffle, self._orders, self._keys)
+        self._shuffling = Runner(shuffling)
         self.numbers = np.zeros((steps, optimizer.numbers(np.ones(1, np.int64)).shape[1]), network.params.dtype)
         self.step_loss = np.zeros(steps)
         outputs = int(np.prod(network.layout.output_shape))
@@ -136,19 +150,22 @@ class Trainer:
         if self.outputs is not None:
             program.call(prog.record_rows, self.outputs[lane.start :], z, self.clock)
 
-    def train(self, order: np.ndarray, steps_done: int, after: Callable[[int], None]) -> int:
-        """Train on the rows in `order`, whole epochs of them; returns the number of steps that were completed.
+    def train(self, epochs: int, epochs_done: int, steps_done: int, after: Callable[[int], None]) -> int:
+        """Train for some epochs; returns the number of steps that were completed.
 
         Parameters
         ----------
-        order : integer array (epochs * rows,)
-        steps_done : int
-            Steps that the optimizer has seen before.
+        epochs : int
+            At most `epochs_together`.
+        epochs_done, steps_done : int
+            Epochs that the data, and steps that the optimizer have seen before.
         after
             Called with the number of steps done since it was last called; it may raise.
         """
-        steps = len(order) // self.rows * self.steps_per_epoch
-        self.order[: len(order)] = order
+        steps = epochs * self.steps_per_epoch
+        if self._seed is not None:
+            self._keys[:] = [random.stream(self._seed, SHUFFLING, epochs_done + e) for e in range(len(self._keys))]
+            self._shuffling.once()
         self.numbers[:steps] = self.optimizer.numbers(np.arange(steps_done + 1, steps_done + steps + 1))
         clock, piece = self.clock, 1
         clock[:] = 0

@@ -23,11 +23,13 @@ POSITIVE |= {"cross_entropy_labels": (2,)}
 
 
 def integers(name: str, index: int, shape: tuple[int, ...], lengths: dict[str, int], rng) -> np.ndarray | None:
-    """The arguments that are integers: labels, row orders and clocks."""
+    """The arguments that are integers: labels, row orders, keys and clocks."""
     if name.endswith("_labels") and index == 3:
         return rng.integers(0, lengths["c"], shape)
     if lengths.get("8") and shape == (8,):
         return np.zeros(8, np.int64)
+    if name == "shuffle":
+        return rng.integers(0, 2**64, shape, np.uint64) if index else np.zeros(shape, np.int64)
     if name == "gather" and index == 4:
         return rng.permutation(lengths["R"])[: lengths["S"]]
     return None

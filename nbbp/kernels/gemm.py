@@ -16,6 +16,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from nbbp.kernels.jit import device, kernel
+from nbbp.kernels.pointers import at
 
 _HOST = binding.get_host_cpu_features()
 
@@ -39,19 +40,6 @@ FMA = "fmuladd" if "sse2" in _HOST and not has_feature("fma") else "fma"
 FROM_ZERO = -1
 
 _I32, _I64 = ir.IntType(32), ir.IntType(64)
-
-
-@intrinsic
-def at(typing_context, base, offset):
-    """Pointer to an element of an array, or `offset` elements behind a pointer."""
-
-    def generate(context, builder, signature, args):
-        start = args[0]
-        if isinstance(base, types.Array):
-            start = context.make_array(base)(context, builder, start).data
-        return builder.gep(start, [args[1]])
-
-    return types.CPointer(base.dtype)(base, types.intp), generate
 
 
 @intrinsic

@@ -15,12 +15,12 @@ from nbbp.kernels.gemm import (
     VECTOR_BYTES,
     VECTORS,
     affine_reference,
-    at,
     columns,
     multiply_panel,
     transpose_block,
 )
 from nbbp.kernels.jit import device, kernel
+from nbbp.kernels.pointers import at
 
 LARGE = 1 << 20  # bytes of B beyond which packing pays
 MANY_ROWS = 128  # rows of A from which on it pays

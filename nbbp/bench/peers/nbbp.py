@@ -1,24 +1,24 @@
 """nbbp itself."""
 
+import itertools
+
 from nbbp.bench.workloads import Prediction, Workload
 
 
 def prepare(workload: Workload, backend: str = "numba"):
     import nbbp
-    from nbbp.training import Trainer
 
     hidden = [nbbp.Dense(units, activation=workload.activation) for units in workload.sizes[1:-1]]
     model = nbbp.Sequential(
         [*hidden, nbbp.Dense(workload.sizes[-1])], loss=workload.loss, optimizer=nbbp.Adam(), backend=backend
     )
     model.build(workload.sizes[0])
-    x, target = model._checked("X", workload.data()[0], "y", workload.data()[1])
-    trainer = Trainer(
-        model.network, model.loss, model.optimizer, model._moments, x, target, workload.batch, backend, False
-    )
+    X, y = workload.data()
+    trainer = model._trainer(*model._checked("X", X, "y", y), workload.batch, shuffle=True, epoch_by_epoch=True)
+    epochs = itertools.count()
 
     def epoch() -> None:
-        trainer.train(model._shuffling.permutation(workload.rows), 0, lambda steps: None)
+        trainer.train(1, next(epochs), 0, lambda steps: None)
 
     return epoch
 

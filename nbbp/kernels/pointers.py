@@ -1,0 +1,34 @@
+"""Addresses of elements within kernels."""
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+
+@intrinsic
+def at(typing_context, base, offset):
+    """Pointer to an element of an array, or `offset` elements behind a pointer."""
+
+    def generate(context, builder, signature, args):
+        start = args[0]
+        if isinstance(base, types.Array):
+            start = context.make_array(base)(context, builder, start).data
+        return builder.gep(start, [args[1]])
+
+    return types.CPointer(base.dtype)(base, types.intp), generate
+
+
+@intrinsic
+def prefetch(typing_context, pointer):
+    """Begin to load the cache line behind a pointer, to be read soon."""
+
+    def generate(context, builder, signature, args):
+        byte, integer = ir.IntType(8).as_pointer(), ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [byte] + [integer] * 3)
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        read, keep, data = integer(0), integer(3), integer(1)
+        builder.call(function, [builder.bitcast(args[0], byte), read, keep, data])
+        return context.get_dummy_value()
+
+    return types.void(pointer), generate
