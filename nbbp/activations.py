@@ -170,7 +170,7 @@ def _numpy_normal_distribution(x):
 # Hendrycks and Gimpel, "Gaussian error linear units", 2016: x Phi(x), exactly, not its tanh approximation
 gelu = _elementwise(
     "gelu",
-    lambda x: x * vm.normal_distribution(x),
+    lambda x: vm.gelu(x),
     lambda x: vm.normal_distribution(x) + x * vm.normal_density(x),
     lambda x: x * _numpy_normal_distribution(x),
     lambda x: _numpy_normal_distribution(x) + x * np.exp(-0.5 * x * x) / math.sqrt(2 * math.pi),

@@ -313,14 +313,14 @@ def transpose(y, x):
     """y = x', overwritten."""
     m, n = x.shape
     width = columns(at(x, 0)) // VECTORS
-    for p in prange((m + width - 1) // width):
-        i = p * width
-        whole = n - n % width if i + width <= m else 0  # columns that go in blocks
-        for j in range(0, whole, width):
+    for p in prange((n + width - 1) // width):
+        j = p * width
+        whole = m - m % width if j + width <= n else 0  # rows that go in blocks
+        for i in range(0, whole, width):
             transpose_block(at(y, j * m + i), m, at(x, i * n + j), n)
-        for k in range(i, min(i + width, m)):
-            for j in range(whole, n):
-                y[j, k] = x[k, j]
+        for k in range(j, min(j + width, n)):
+            for i in range(whole, m):
+                y[k, i] = x[i, k]
 
 
 def column_sums_reference(sums, x):

@@ -3,8 +3,8 @@
 No wheel of Numba has a vector math library, so `math.exp` in a loop is a call for every element. These are the
 textbook reductions (Cody and Waite, "Software Manual for the Elementary Functions", 1980) with minimax polynomials,
 in float32 and in float64, with every fused multiply-add written out, so that the bits are those of no vector width.
-Errors are below 4 units in the last place over the whole range, subnormal results included; 4.5 for the normal
-distribution. `tests/test_vector_math.py` measures them.
+Largest errors over all float32, subnormal results included, in units in the last place: exp 1.1, log 2.0, tanh 2.5,
+sigmoid 2.5, softplus 3.4, normal_distribution and gelu 3.6. `tests/test_vector_math.py` measures them at every 4,099th.
 """
 
 import math
@@ -123,8 +123,8 @@ _SMALLEST_NORMAL = constant(2.0**-1022, single=2.0**-126)
 _TWO_TO_MANTISSA, _MANTISSA_BITS = constant(2.0**52, single=2.0**23), constant(52.0, single=23.0)
 _TANH_IS_ONE = constant(-44.0, single=-20.0)  # of -2 |x|
 _ONE_OVER_SQRT_2_PI = constant(0.3989422804014327)
-_FOUR, _FIVE_QUARTERS = constant(4.0), constant(1.25)
-_FAR = constant(40.0)  # exp(-x^2 / 2) is 0 from here on
+_FOUR, _SLOPE = constant(4.0), constant(0.8125)
+_FAR = constant(40.0)
 
 # (exp(r) - 1 - r) / r^2 on [-ln 2 / 2, ln 2 / 2]
 _exp_series = polynomial(
@@ -143,21 +143,22 @@ _log_series = polynomial(
         *(0.181829566080634589, 0.153295007542041771, 0.146436286019097976),
     ),
 )
-# (1 + 5/4 x) exp(x^2 / 2) Phi(-x), x >= 0, as a function of t = (x - 4) / (x + 4); Phi is the normal distribution.
-# The form is that of Shepherd and Laframboise, "Chebyshev approximation of (1 + 2x) exp(x^2) erfc x", 1981.
+# (1 + 13/16 x) exp(x^2 / 2) Phi(-x), x >= 0, as a function of t = (x - 4) / (x + 4); Phi is the normal distribution.
+# The form is that of Shepherd and Laframboise, "Chebyshev approximation of (1 + 2x) exp(x^2) erfc x", 1981; with 13/16
+# it is flat at x = 0, where the rounding of t would cost most.
 _mills_series = polynomial(
     (
-        *(0.566463847646717881, -0.0782799023834146531, -0.0135952652094772694, 0.0536768171769199002),
-        *(-0.0479635482296568088, 0.0245480383309928073, -0.00637874469794251796, -0.000536993289800735561),
-        *(0.000906871923123526128, -0.000069666356703976357, -0.0000948696761151781946),
+        *(0.401245222677906578, -0.110521026798745219, 0.0346960223671852473, 0.0097901814727869432),
+        *(-0.0203760816510610011, 0.0129950986448975677, -0.00395828285223970952, -0.000146636567811798714),
+        *(0.000507094855737778333, -0.0000473254214390461775, -0.0000436766190878776638),
     ),
     (
-        *(0.566463847811813611, -0.0782799162710436024, -0.0135952704292811595, 0.0536773069013840657),
-        *(-0.0479634978118836328, 0.024543145720002828, -0.00637986375272466414, -0.000516732336161373807),
-        *(0.000915417388661672169, -0.000106649075914750799, -0.000116978144987769744, 0.0000254045701752040837),
-        *(0.0000181076255109726729, -4.08268856248068147e-6, -3.42628866835889154e-6, 4.54303999637612913e-7),
-        *(7.0407437892955112e-7, 1.32699258036585744e-8, -1.30423437155823854e-7, -2.440980558209187e-8),
-        *(1.52142641908905855e-8, 5.27964694265737083e-9),
+        *(0.40124522553336736, -0.110521148118140642, 0.0346958135898579606, 0.00979265691795422326),
+        *(-0.0203735921464261855, 0.0129808112922315454, -0.00396926462150888872, -0.000112291083394908383),
+        *(0.000529506086451855388, -0.000085266709826434647, -0.0000660055831090387929, 0.0000181365088518433953),
+        *(0.0000102545082283673702, -2.9506331865357341e-6, -1.97946719984555689e-6, 3.78521330835877166e-7),
+        *(4.07454171532440934e-7, -2.14579396630563368e-8, -7.1070732522615989e-8, -4.93434341734578724e-9),
+        *(7.12998201568029944e-9, 1.1095452930254731e-9),
     ),
 )
 
@@ -167,14 +168,24 @@ def _inline(function):
 
 
 @_inline
-def exp(x):
-    """e to the x."""
+def _scaled_exp(x, x_low, factor, factor_low):
+    """(factor + factor_low) * exp(x + x_low), low being digits that were rounded away.
+
+    Where exp(x) alone is subnormal, no digits are lost before the last rounding.
+    """
     clipped = _EXP_LOW(x) if x < _EXP_LOW(x) else x  # leaves nan as it is
     clipped = _EXP_HIGH(x) if clipped > _EXP_HIGH(x) else clipped
     shifted = fma(clipped, _LOG2_E(x), _SHIFT(x))
     n = shifted - _SHIFT(x)
-    r = fma(n, -_LN2_LOW(x), fma(n, -_LN2_HIGH(x), clipped))
-    return _times_power_of_two(ONE(x) + fma(_exp_series(r), r * r, r), shifted)
+    r = fma(n, -_LN2_HIGH(x), clipped) + fma(n, -_LN2_LOW(x), x_low)
+    series = fma(_exp_series(r), r * r, r)
+    return _times_power_of_two(factor + fma(factor, series, factor_low), shifted)
+
+
+@_inline
+def exp(x):
+    """e to the x."""
+    return _scaled_exp(x, -ZERO(x), ONE(x), -ZERO(x))
 
 
 @_inline
@@ -234,25 +245,48 @@ def softplus(x):
 
 
 @_inline
-def _exp_half_square(x):
-    """exp(-x^2 / 2): the rounding of x^2, magnified by a large exponent, is put back."""
+def _scaled_bell(x, factor, factor_low):
+    """(factor + factor_low) * exp(-x^2 / 2); the rounding of x^2, magnified by a large exponent, is put back."""
     square = x * x
-    rest = fma(x, x, -square)
-    e = exp(-HALF(x) * square)
-    return e if square > -_EXP_LOW(x) * TWO(x) else fma(-HALF(x) * rest, e, e)
+    return _scaled_exp(-HALF(x) * square, -HALF(x) * fma(x, x, -square), factor, factor_low)
+
+
+@_inline
+def _tail(x, factor):
+    """factor * Phi(-x) for 0 <= x: Phi(-x) exp(x^2 / 2) is a quotient, whose lost digits are kept."""
+    t = (x - _FOUR(x)) / (x + _FOUR(x))
+    series = _mills_series(t)
+    divisor = fma(_SLOPE(x), x, ONE(x))
+    inverse = ONE(x) / divisor
+    dividend = series * factor
+    quotient = dividend * inverse
+    rest = fma(-quotient, divisor, dividend) + fma(series, factor, -dividend)
+    return _scaled_bell(x, quotient, rest * inverse)
+
+
+@_inline
+def _near(x):
+    """abs(x), at most 40: the tails are 0 from there on."""
+    size = abs(x)
+    return _FAR(x) if size > _FAR(x) else size
 
 
 @_inline
 def normal_density(x):
     """Density of the standard normal distribution."""
-    return _ONE_OVER_SQRT_2_PI(x) * _exp_half_square(x)
+    return _scaled_bell(_near(x), _ONE_OVER_SQRT_2_PI(x), -ZERO(x))
 
 
 @_inline
 def normal_distribution(x):
     """Phi(x), the standard normal distribution function, (1 + erf(x / sqrt 2)) / 2."""
-    size = abs(x)
-    size = _FAR(x) if size > _FAR(x) else size
-    t = (size - _FOUR(x)) / (size + _FOUR(x))
-    tail = _exp_half_square(size) * (_mills_series(t) / fma(_FIVE_QUARTERS(x), size, ONE(x)))
+    tail = _tail(_near(x), ONE(x))
     return tail if x < ZERO(x) else ONE(x) - tail
+
+
+@_inline
+def gelu(x):
+    """x Phi(x)."""
+    size = _near(x)
+    tail = _tail(size, size)
+    return -tail if x < ZERO(x) else x - tail
