@@ -5,7 +5,6 @@ are served between mini-batches; several short epochs go in one run when nothing
 """
 
 import itertools
-import time
 from collections.abc import Callable
 
 import numpy as np
@@ -13,7 +12,7 @@ from tqdm.auto import tqdm
 
 from nbbp import program as prog
 from nbbp.history import History
-from nbbp.kernels import random
+from nbbp.kernels import random, threads
 from nbbp.kernels.gemm import column_sums
 from nbbp.losses import Loss
 from nbbp.network import Network
@@ -105,7 +104,7 @@ class Trainer:
         self.epochs_together = 1 if epoch_by_epoch else max(1, ROWS_TOGETHER // self.rows)
         steps, rows = self.epochs_together * self.steps_per_epoch, self.epochs_together * self.rows
         self.clock = prog.new_clock()
-        self._seed = seed
+        self._seed, self._pace = seed, threads.Pace(RUN_SECONDS)
         self._orders = np.tile(np.arange(self.rows), (self.epochs_together, 1))
         self._keys = np.zeros(self.epochs_together, np.uint64)
         self.order = self._orders.reshape(-1)
@@ -167,17 +166,20 @@ class Trainer:
             self._keys[:] = [random.stream(self._seed, SHUFFLING, epochs_done + e) for e in range(len(self._keys))]
             self._shuffling.once()
         self.numbers[:steps] = self.optimizer.numbers(np.arange(steps_done + 1, steps_done + steps + 1))
-        clock, piece = self.clock, 1
+        clock = self.clock
         clock[:] = 0
         clock[prog.BATCHES] = self.steps_per_epoch
-        while clock[prog.STEP] < steps and not clock[prog.STOP]:
-            done, begin = int(clock[prog.STEP]), time.perf_counter()
-            clock[prog.END] = min(steps, done + piece)
+
+        def run(most: int) -> int:
+            done = int(clock[prog.STEP])
+            clock[prog.END] = min(steps, done + most)
             self.runner.run()
-            taken = max(time.perf_counter() - begin, 1e-9)
-            done = int(clock[prog.STEP]) - done
-            piece = max(1, min(int(done * RUN_SECONDS / taken), 4 * piece))
-            after(done)
+            return int(clock[prog.STEP]) - done
+
+        while clock[prog.STEP] < steps and not clock[prog.STOP]:
+            done = int(clock[prog.STEP])
+            self._pace.run(run)
+            after(int(clock[prog.STEP]) - done)
         return int(clock[prog.STEP])
 
     @property

@@ -5,6 +5,7 @@ A noisy machine slows neighbouring measurements alike, so the median of the roun
 
 import dataclasses
 import json
+import os
 import signal
 import statistics
 import subprocess
@@ -17,11 +18,15 @@ from nbbp.bench.workloads import WORKLOADS
 
 @dataclasses.dataclass
 class Result:
-    """One workload: seconds a step of every peer in every round, and why a peer is missing."""
+    """One workload: seconds a step of every peer in every round, and why a peer is missing.
+
+    `mebibytes` is the largest size that each peer's process has had, data, imports and compilation included.
+    """
 
     workload: str
-    rounds: dict[str, list[float]]
-    missing: dict[str, str]
+    rounds: dict[str, list[float]] = dataclasses.field(default_factory=dict)
+    missing: dict[str, str] = dataclasses.field(default_factory=dict)
+    mebibytes: dict[str, float] = dataclasses.field(default_factory=dict)
 
     def median(self, peer: str) -> float:
         """Seconds a step."""
@@ -33,10 +38,12 @@ class Result:
         return statistics.median(ours / theirs for ours, theirs in pairs)
 
 
-class _Worker:
-    def __init__(self, peer: str) -> None:
+class Worker:
+    """A peer's process, with some environment variables of its own."""
+
+    def __init__(self, peer: str, **environment: str) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "nbbp.bench.worker", peer],
+            [sys.executable, "-m", "nbbp.bench.worker", peer], env=os.environ | environment,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
         )  # fmt: skip
 
@@ -77,8 +84,8 @@ def measure(
     """
     results = []
     for name in workloads:
-        workers = {peer: _Worker(peer) for peer in peers}
-        result = Result(name, {}, {})
+        workers = {peer: Worker(peer) for peer in peers}
+        result = Result(name)
         try:
             for peer, worker in workers.items():
                 reply = worker.ask(name)
@@ -88,7 +95,9 @@ def measure(
                     result.rounds[peer] = []
             for _ in range(rounds):
                 for peer, times in list(result.rounds.items()):
-                    times.append(workers[peer].ask("")["seconds"])
+                    answer = workers[peer].ask("")
+                    times.append(answer["seconds"])
+                    result.mebibytes[peer] = answer["mebibytes"]
         finally:
             for worker in workers.values():
                 worker.close()

@@ -66,16 +66,26 @@ def machine() -> dict[str, str | int | float]:
     }
 
 
-def write_json(results: Sequence[Result], path) -> None:
-    """Every round's seconds a step, with the machine."""
-    rows = [
-        {
-            "workload": result.workload,
-            "seconds": result.rounds,
-            "ratio": {peer: result.ratio(peer) for peer in result.rounds},
-            "flops": WORKLOADS[result.workload].flops if result.workload in WORKLOADS else None,
-            "missing": result.missing,
-        }
+def memory(results: Sequence[Result]) -> list[str]:
+    """The largest size of every peer's process."""
+    return [
+        f"{result.workload:13}" + ", ".join(f"{peer} {size:,.0f}" for peer, size in result.mebibytes.items())
         for result in results
     ]
-    pathlib.Path(path).write_text(json.dumps({"machine": machine(), "results": rows}, indent=1) + "\n")
+
+
+def as_json(result: Result) -> dict:
+    """Every round's seconds a step, ratios and sizes."""
+    return {
+        "workload": result.workload,
+        "seconds": result.rounds,
+        "ratio": {peer: result.ratio(peer) for peer in result.rounds} if "nbbp" in result.rounds else {},
+        "flops": WORKLOADS[result.workload].flops if result.workload in WORKLOADS else None,
+        "mebibytes": result.mebibytes,
+        "missing": result.missing,
+    }
+
+
+def write_json(parts: dict, path) -> None:
+    """The machine, and what each benchmark measured."""
+    pathlib.Path(path).write_text(json.dumps({"machine": machine()} | parts, indent=1) + "\n")

@@ -14,11 +14,8 @@ X, y = rng.random((5000, 784), dtype=np.float32), rng.integers(0, 10, 5000)
 model = nbbp.Sequential([nbbp.Dense(128, activation="relu"), nbbp.Dense(10)],
                         loss="softmax_cross_entropy", optimizer=nbbp.Adam())
 model.fit(X, y, epochs=1, batch_size=64, verbose=0)
-try:  # the peak of this process alone; getrusage would count its parent's before exec
-    with open("/proc/self/status") as status:
-        print(next(int(line.split()[1]) // 1024 for line in status if line.startswith("VmHWM")))
-except OSError:  # not Linux
-    print("nan")
+from nbbp.bench.worker import peak_mebibytes
+print(peak_mebibytes())
 """
 
 

@@ -20,6 +20,15 @@ def answer(stream, **content) -> None:
     print(json.dumps(content), file=stream, flush=True)
 
 
+def peak_mebibytes() -> float:
+    """Largest size that this process has had; getrusage would count its parent's before exec. Linux only, else nan."""
+    try:
+        with open("/proc/self/status") as status:
+            return next(int(line.split()[1]) / 1024 for line in status if line.startswith("VmHWM"))
+    except OSError:
+        return float("nan")
+
+
 def prepared(module, name: str) -> tuple[Callable, int]:
     """The function to time, and how many steps a call of it takes."""
     table, function = (WORKLOADS, "prepare") if name in WORKLOADS else (PREDICTIONS, "prepare_prediction")
@@ -50,7 +59,7 @@ def main(peer: str) -> None:
         while (taken := time.perf_counter() - begin) < SECONDS or epochs < 2:
             epoch()
             epochs += 1
-        answer(stream, seconds=taken / (epochs * steps))
+        answer(stream, seconds=taken / (epochs * steps), mebibytes=peak_mebibytes())
 
 
 if __name__ == "__main__":

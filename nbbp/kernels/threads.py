@@ -6,8 +6,11 @@ longer by default, and steal the processor from a busy neighbour.
 """
 
 import contextlib
+import math
 import os
 import threading
+import time
+from collections.abc import Callable
 
 import numba
 
@@ -47,3 +50,55 @@ _one_at_a_time = threading.Lock()
 def guard() -> contextlib.AbstractContextManager:
     """Held while kernels run: Numba's workqueue aborts the process when two Python threads enter it at once."""
     return _one_at_a_time if layer() == "workqueue" else contextlib.nullcontext()
+
+
+class Pace:
+    """How many steps to run before coming back, and whether on all threads or on one.
+
+    Where another process keeps a core busy, threads that wait for each other at every kernel can be several times
+    slower than one alone. Their bits are the same, so now and then the other way is tried, and the faster one kept.
+
+    Parameters
+    ----------
+    seconds : float
+        That a run should take.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._run_seconds, self._steps = seconds, 1
+        self._threads = self._all = count()
+        self._step_seconds = self._least = math.inf  # of late, and ever, on the chosen number of threads
+        self._next_trial, self._trial_seconds = math.inf, seconds / 8
+
+    def run(self, function: Callable[[int], int]) -> None:
+        """Call ``function(steps)``, which returns how many it took, on the threads that are due."""
+        if self._all > 1 and time.perf_counter() > self._next_trial:
+            self._try_other(function)
+            return
+        took, done, now = self._timed(function, self._threads, self._steps)
+        if self._step_seconds == math.inf:
+            self._next_trial = now + 2 * self._run_seconds
+        self._step_seconds = took if self._step_seconds == math.inf else (self._step_seconds + took) / 2
+        self._least = min(self._least, took)
+        self._steps = max(1, min(int(self._run_seconds / took), 4 * done))
+        if took > 1.3 * self._least:
+            self._next_trial = min(self._next_trial, now + 4 * self._trial_seconds)
+
+    def _try_other(self, function: Callable[[int], int]) -> None:
+        other = 1 if self._threads > 1 else self._all
+        took, done, now = self._timed(function, other, max(1, self._steps // 8))
+        if took < 0.9 * self._step_seconds:
+            self._threads, self._step_seconds, self._least = other, took, took
+        self._trial_seconds = took * done
+        self._next_trial = now + (200 if self._threads > 1 else 10) * self._trial_seconds
+
+    def _timed(self, function: Callable[[int], int], threads: int, steps: int) -> tuple[float, int, float]:
+        """Seconds a step, steps done, and the time afterwards."""
+        begin = time.perf_counter()
+        numba.set_num_threads(threads)
+        try:
+            done = max(1, function(steps))
+        finally:
+            numba.set_num_threads(self._all)
+        now = time.perf_counter()
+        return max(now - begin, 1e-9) / done, done, now
