@@ -1,0 +1,57 @@
+"""What training allocates: nothing in a step, and beside the data what the README says."""
+
+import tracemalloc
+
+import numpy as np
+import pytest
+from numba.core.runtime import _nrt_python, rtsys
+
+import nbbp
+from nbbp import program as prog
+
+SIZES = {"lanes": (4, 32, 16, 4), "by operation": (600, 512, 10)}
+
+
+def model_and_data(name: str, rows: int = 1000):
+    sizes, rng = SIZES[name], np.random.default_rng(0)
+    hidden = [nbbp.Dense(n, activation="relu") for n in sizes[1:-1]]
+    model = nbbp.Sequential([*hidden, nbbp.Dense(sizes[-1])], loss="softmax_cross_entropy", optimizer="adam")
+    X = rng.random((rows, sizes[0]), dtype=np.float32)
+    return model, X, rng.integers(0, sizes[-1], rows)
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_a_step_allocates_nothing(name):
+    model, X, y = model_and_data(name)
+    trainer = model._trainer(*model._checked("X", X, "y", y), 256, shuffle=True, epoch_by_epoch=True)
+    trainer.train(1, 0, 0, lambda steps: None)
+    allocated = []
+    _nrt_python.memsys_enable_stats()
+    try:
+        for steps in (1, 4):
+            trainer.clock[:] = 0
+            trainer.clock[prog.BATCHES], trainer.clock[prog.END] = 4, steps
+            before = rtsys.get_allocation_stats()
+            trainer.runner.run()
+            after = rtsys.get_allocation_stats()
+            allocated.append((after.alloc - before.alloc, after.mi_alloc - before.mi_alloc))
+    finally:
+        _nrt_python.memsys_disable_stats()
+    assert trainer.clock[prog.STEP] == 4
+    assert allocated[0] == allocated[1]  # what the call of the runner itself takes
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_memory_is_what_the_readme_says(name):
+    """(2 + moments) x parameters, three times the activations of a mini-batch, 24 bytes a row, half a megabyte."""
+    model, X, y = model_and_data(name, rows=20_000)
+    model._copy().fit(X, y, batch_size=256, verbose=0)  # compiles
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        model.fit(X, y, batch_size=256, epochs=3, verbose=0)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    activations = 256 * 4 * sum(SIZES[name])
+    assert peak - before < (2 + 2) * model.params.nbytes + 3 * activations + 24 * len(X) + 500_000
