@@ -5,7 +5,6 @@ save. The function is SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudo
 """
 
 import numpy as np
-from numba import prange
 
 from nbbp.kernels.jit import device, kernel
 
@@ -50,7 +49,7 @@ def shuffle(orders, keys):
     Durstenfeld, "Algorithm 235: random permutation", 1964. 32 random bits choose among n: no row is likelier in a place
     than another by more than n / 2^32.
     """
-    for e in prange(orders.shape[0]):
+    for e in range(orders.shape[0]):
         order, key = orders[e], keys[e]
         for i in range(order.shape[0]):
             order[i] = i
