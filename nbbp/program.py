@@ -140,9 +140,9 @@ def _run_steps(calls, rows, last_calls, last_rows, clock):
     """
     while clock[STEP] < clock[END] and not clock[STOP]:
         is_last = clock[BATCH] == clock[BATCHES] - 1
-        for k in range(len(calls)):
-            address, arguments, words = last_calls[k] if is_last else calls[k]
-            if call(address, arguments, words) != 0:
+        due = last_calls if is_last else calls
+        for k in range(len(due)):
+            if call(due[k, 0], due[k, 1], due[k, 2]) != 0:
                 return k + 1
             if clock[STOP]:
                 return 0
@@ -190,7 +190,11 @@ class Runner:
         with self._guard:
             failed = _run_steps_compiled(self._code, self.program.rows, self._last_code, self.last.rows, self.clock)
         if failed:
-            raise RuntimeError(f"{self.program.calls[failed - 1]} failed")
+            raise RuntimeError(f"{self._due().calls[failed - 1]} failed")
+
+    def _due(self) -> Program:
+        """The program of the mini-batch that the clock stands at."""
+        return self.last if self.clock[BATCH] == self.clock[BATCHES] - 1 else self.program
 
     def once(self) -> None:
         """Run the program's calls one time, whatever the clock says."""
@@ -206,14 +210,13 @@ class Runner:
     def _run_references(self) -> None:
         clock = self.clock
         while clock[STEP] < clock[END] and not clock[STOP]:
-            is_last = clock[BATCH] == clock[BATCHES] - 1
-            program = self.last if is_last else self.program
+            program = self._due()
             with np.errstate(all="ignore"):  # as compiled code, which the loss then speaks for
                 program.run_references(clock)
             if clock[STOP]:
                 return
             clock[ROW] += program.rows
-            clock[BATCH] = 0 if is_last else clock[BATCH] + 1
+            clock[BATCH] = (clock[BATCH] + 1) % clock[BATCHES]
             clock[STEP] += 1
 
 
