@@ -1,6 +1,20 @@
-"""Metrics: functions of targets and predictions, in NumPy.
+"""Metrics: functions of targets, predictions and sample weights, in NumPy.
 
-To add one, write a function of (y, prediction) and enter it in METRICS.
+A metric takes ``(y, prediction, weight=None)`` and returns a float, computed in float64:
+
+    y (rows, 1) or (rows, outputs)    integer labels, or values
+    prediction (rows, outputs)        what `Sequential.predict` returns
+    weight (rows,)                    how much each row counts; None: all the same
+
+Weights act as repeated rows: weight 2 is the row twice, weight 0 no row. At least one is positive.
+
+What accuracy, precision, recall, f1 and roc_auc compare depends on the form of y and prediction:
+
+- One output answers a yes/no question: yes is 1/2 or more, in y and in prediction.
+- Several outputs answer a yes/no question each, if y holds values in [0, 1] and not every row sums to 1 (to 0.001).
+- Otherwise every row has one class: its label, or the largest element, the first among equals.
+
+To add one, write a function of (y, prediction, weight) and enter it in METRICS.
 """
 
 from collections.abc import Callable
@@ -8,33 +22,273 @@ from collections.abc import Callable
 import numpy as np
 
 
-def accuracy(y: np.ndarray, prediction: np.ndarray) -> float:
-    """Share of rows whose class is right.
-
-    The class is the largest output; with a single output, whether it is at least 1/2. y holds labels (n, 1), or rows
-    of the outputs' shape, whose largest element is the class.
-    """
+def _truth(y: np.ndarray, prediction: np.ndarray) -> np.ndarray:
+    """Classes (rows,), or answers to yes/no questions (rows, outputs), bool."""
     if prediction.shape[1] == 1:
-        return float(np.mean((prediction >= 0.5) == (y >= 0.5)))
-    classes = y[:, 0] if y.shape[1] == 1 else y.argmax(axis=1)
-    return float(np.mean(prediction.argmax(axis=1) == classes))
+        return y >= 0.5
+    if y.shape[1] == 1:
+        return y[:, 0]
+    distributions = np.allclose(y.sum(axis=1, dtype=np.float64), 1, atol=1e-3)  # even if they were rounded
+    return y.argmax(axis=1) if distributions or y.min() < 0 or y.max() > 1 else y >= 0.5
 
 
-def _check_values(name: str, y: np.ndarray, prediction: np.ndarray) -> None:
+def _truth_and_guess(y: np.ndarray, prediction: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """`_truth`, and what the prediction says instead, of the same shape."""
+    truth = _truth(y, prediction)
+    return truth, prediction.argmax(axis=1) if truth.ndim == 1 else prediction >= 0.5
+
+
+def _weights(y: np.ndarray, weight: np.ndarray | None) -> np.ndarray:
+    return np.ones(len(y)) if weight is None else np.asarray(weight, np.float64)
+
+
+def _mean(values: np.ndarray, weight: np.ndarray | None) -> float:
+    """Weighted mean over rows of (rows,) or (rows, outputs), then the mean over outputs."""
+    return float(np.mean(np.average(values, axis=0, weights=weight)))
+
+
+def accuracy(y: np.ndarray, prediction: np.ndarray, weight: np.ndarray | None = None) -> float:
+    """Share of right answers.
+
+    Of rows whose class is right, or of yes/no answers that are right: with several labels a row, the mean over rows
+    and outputs, 1 minus the Hamming loss (Schapire and Singer, Machine Learning 39, 2000).
+
+    Parameters
+    ----------
+    y : ndarray (rows, 1) or (rows, outputs)
+    prediction : ndarray (rows, outputs)
+    weight : ndarray (rows,), optional
+
+    Returns
+    -------
+    float
+        In [0, 1].
+    """
+    truth, guess = _truth_and_guess(y, prediction)
+    return _mean(truth == guess, weight)
+
+
+def top_k_accuracy(y: np.ndarray, prediction: np.ndarray, weight: np.ndarray | None = None, k: int = 5) -> float:
+    """Share of rows whose class is among the k largest outputs (Russakovsky et al., IJCV 115, 2015, with k = 5).
+
+    Among equal outputs the first comes first, so that k = 1 is accuracy. With k outputs or fewer it is 1. Another k is
+    an entry of its own: ``METRICS["top_3_accuracy"] = functools.partial(top_k_accuracy, k=3)``.
+
+    Parameters
+    ----------
+    y : ndarray (rows, 1) or (rows, outputs)
+        One class a row; yes/no answers raise ValueError.
+    prediction : ndarray (rows, outputs)
+    weight : ndarray (rows,), optional
+    k : int
+
+    Returns
+    -------
+    float
+        In [0, 1].
+    """
+    labels = _truth(y, prediction)
+    if labels.ndim != 1:
+        raise ValueError(f"top_k_accuracy ranks classes; y {y.shape} answers yes/no questions")
+    outputs, labels = prediction.shape[1], labels[:, np.newaxis]
+    own = np.take_along_axis(prediction, labels, axis=1)
+    behind = (prediction < own) | ((prediction == own) & (np.arange(outputs) > labels))
+    return _mean(behind.sum(axis=1) >= outputs - k, weight)
+
+
+def _totals(y: np.ndarray, prediction: np.ndarray, weight: np.ndarray | None) -> tuple[np.ndarray, ...]:
+    """True positives TP, guessed positives TP + FP and positives TP + FN of each output, (outputs,) each."""
+    truth, guess = _truth_and_guess(y, prediction)
+    w = _weights(y, weight)
+    if truth.ndim == 1:
+        outputs = prediction.shape[1]
+        parts = (truth, w * (truth == guess)), (guess, w), (truth, w)
+        return tuple(np.bincount(classes, part, outputs) for classes, part in parts)
+    return tuple(np.sum(w[:, np.newaxis] * yes, axis=0) for yes in (truth & guess, guess, truth))
+
+
+def _macro(part: np.ndarray, whole: np.ndarray, occurs: np.ndarray) -> float:
+    """Mean of part / whole over the outputs that occur; 0 / 0 is 0."""
+    ratio = np.divide(part, whole, out=np.zeros(len(part)), where=whole > 0)
+    return float(ratio.sum() / max(np.count_nonzero(occurs), 1))
+
+
+def precision(y: np.ndarray, prediction: np.ndarray, weight: np.ndarray | None = None) -> float:
+    """Share of what was found that is right, TP / (TP + FP) (van Rijsbergen, Information Retrieval, 1979, ch. 7).
+
+    TP, FP and FN are true positives, false positives and false negatives of one output: of yes, or of its class
+    against all others. With several outputs it is their mean (macro average), without classes that occur neither in y
+    nor among the guesses. 0 / 0 is 0.
+
+    Parameters
+    ----------
+    y : ndarray (rows, 1) or (rows, outputs)
+    prediction : ndarray (rows, outputs)
+    weight : ndarray (rows,), optional
+
+    Returns
+    -------
+    float
+        In [0, 1].
+    """
+    hits, guessed, actual = _totals(y, prediction, weight)
+    return _macro(hits, guessed, guessed + actual)
+
+
+def recall(y: np.ndarray, prediction: np.ndarray, weight: np.ndarray | None = None) -> float:
+    """Share of what is there that was found, TP / (TP + FN), averaged as `precision` is.
+
+    Parameters
+    ----------
+    y : ndarray (rows, 1) or (rows, outputs)
+    prediction : ndarray (rows, outputs)
+    weight : ndarray (rows,), optional
+
+    Returns
+    -------
+    float
+        In [0, 1].
+    """
+    hits, guessed, actual = _totals(y, prediction, weight)
+    return _macro(hits, actual, guessed + actual)
+
+
+def f1(y: np.ndarray, prediction: np.ndarray, weight: np.ndarray | None = None) -> float:
+    """Harmonic mean of precision and recall, 2 TP / (2 TP + FP + FN), of each output, averaged as `precision` is.
+
+    The mean of the outputs' values, not the value of mean precision and mean recall (Opitz and Burst,
+    arXiv:1911.03347).
+
+    Parameters
+    ----------
+    y : ndarray (rows, 1) or (rows, outputs)
+    prediction : ndarray (rows, outputs)
+    weight : ndarray (rows,), optional
+
+    Returns
+    -------
+    float
+        In [0, 1].
+    """
+    hits, guessed, actual = _totals(y, prediction, weight)
+    return _macro(2 * hits, guessed + actual, guessed + actual)
+
+
+def roc_auc(y: np.ndarray, prediction: np.ndarray, weight: np.ndarray | None = None) -> float:
+    """Area under the receiver operating characteristic: how often a yes has a larger output than a no.
+
+    AUC = P(s+ > s-) + P(s+ = s-) / 2, ties by mid-ranks (Hanley and McNeil, Radiology 143, 1982). With several
+    outputs, the mean over the classes, each against all others (Fawcett, Pattern Recognition Letters 27, 2006), or
+    over the questions, without those that have yes or no alone in y.
+
+    Parameters
+    ----------
+    y : ndarray (rows, 1) or (rows, outputs)
+    prediction : ndarray (rows, outputs)
+    weight : ndarray (rows,), optional
+
+    Returns
+    -------
+    float
+        In [0, 1]; NaN where y has one class only.
+    """
+    truth = _truth(y, prediction)
+    w = _weights(y, weight)
+    areas = []
+    for j, score in enumerate(prediction.T):
+        yes = truth == j if truth.ndim == 1 else truth[:, j]
+        _, rank = np.unique(score, return_inverse=True)
+        positive, negative = np.bincount(rank, w * yes), np.bincount(rank, w * ~yes)  # (distinct scores,)
+        pairs = positive.sum() * negative.sum()
+        if pairs > 0:
+            areas.append(np.sum(positive * (np.cumsum(negative) - negative / 2)) / pairs)
+    return float(np.mean(areas)) if areas else np.nan
+
+
+def _difference(name: str, y: np.ndarray, prediction: np.ndarray) -> np.ndarray:
     if y.shape != prediction.shape:
         raise ValueError(f"{name} compares values; y holds class labels {y.shape}, predictions are {prediction.shape}")
+    return np.subtract(prediction, y, dtype=np.float64)
 
 
-def mae(y: np.ndarray, prediction: np.ndarray) -> float:
-    """Mean absolute error over rows and outputs."""
-    _check_values("mae", y, prediction)
-    return float(np.mean(np.abs(prediction - y), dtype=np.float64))
+def mae(y: np.ndarray, prediction: np.ndarray, weight: np.ndarray | None = None) -> float:
+    """Mean absolute error, the mean of |p - y| over rows and outputs.
+
+    Parameters
+    ----------
+    y, prediction : ndarray (rows, outputs)
+    weight : ndarray (rows,), optional
+
+    Returns
+    -------
+    float
+    """
+    return _mean(np.abs(_difference("mae", y, prediction)), weight)
 
 
-def rmse(y: np.ndarray, prediction: np.ndarray) -> float:
-    """Root of the mean squared error over rows and outputs."""
-    _check_values("rmse", y, prediction)
-    return float(np.sqrt(np.mean(np.square(prediction - y), dtype=np.float64)))
+def mse(y: np.ndarray, prediction: np.ndarray, weight: np.ndarray | None = None) -> float:
+    """Mean squared error, the mean of (p - y)^2 over rows and outputs.
+
+    Parameters
+    ----------
+    y, prediction : ndarray (rows, outputs)
+    weight : ndarray (rows,), optional
+
+    Returns
+    -------
+    float
+    """
+    return _mean(np.square(_difference("mse", y, prediction)), weight)
 
 
-METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {"accuracy": accuracy, "mae": mae, "rmse": rmse}
+def rmse(y: np.ndarray, prediction: np.ndarray, weight: np.ndarray | None = None) -> float:
+    """Root of the mean squared error over rows and outputs; scikit-learn's is a mean of the outputs' roots.
+
+    Parameters
+    ----------
+    y, prediction : ndarray (rows, outputs)
+    weight : ndarray (rows,), optional
+
+    Returns
+    -------
+    float
+    """
+    return float(np.sqrt(_mean(np.square(_difference("rmse", y, prediction)), weight)))
+
+
+def r2(y: np.ndarray, prediction: np.ndarray, weight: np.ndarray | None = None) -> float:
+    """Coefficient of determination, 1 - sum (p - y)^2 / sum (y - mean y)^2, the mean over outputs.
+
+    Draper and Smith, Applied Regression Analysis, 1998. An output whose target is constant counts 1 where the
+    prediction is perfect and 0 elsewhere, as in scikit-learn.
+
+    Parameters
+    ----------
+    y, prediction : ndarray (rows, outputs)
+    weight : ndarray (rows,), optional
+
+    Returns
+    -------
+    float
+        At most 1; 0 for a prediction that is always the mean.
+    """
+    error = np.average(np.square(_difference("r2", y, prediction)), axis=0, weights=weight)
+    anchor = y[np.argmax(_weights(y, weight))]  # of a row that counts, so that a constant has variance 0 exactly
+    shifted = np.subtract(y, anchor, dtype=np.float64)
+    variance = np.average(np.square(shifted - np.average(shifted, axis=0, weights=weight)), axis=0, weights=weight)
+    unexplained = np.divide(error, variance, out=(error > 0).astype(np.float64), where=variance > 0)
+    return float(np.mean(1 - unexplained))
+
+
+METRICS: dict[str, Callable[..., float]] = {
+    "accuracy": accuracy,
+    "top_k_accuracy": top_k_accuracy,
+    "precision": precision,
+    "recall": recall,
+    "f1": f1,
+    "roc_auc": roc_auc,
+    "mae": mae,
+    "mse": mse,
+    "rmse": rmse,
+    "r2": r2,
+}
