@@ -2,22 +2,48 @@
 
 import importlib
 
+from nbbp import activations, callbacks, losses, schedules
 from nbbp._version import __version__
 from nbbp.activations import ACTIVATIONS
+from nbbp.averaging import EMA, SWA
 from nbbp.comparison import Comparison, check_gradients, compare
+from nbbp.diagnosis import Diagnosis, diagnose
+from nbbp.distillation import distill
+from nbbp.ensemble import Ensemble
 from nbbp.history import History
 from nbbp.initializers import INITIALIZERS
-from nbbp.layers import LAYERS, Activation, Dense
+from nbbp.inspection import Inspect
+from nbbp.kernels.jit import TwinError, kernel
+from nbbp.layers import (
+    LAYERS,
+    Activation,
+    BatchNorm,
+    Dense,
+    Dropout,
+    Embedding,
+    GaussianNoise,
+    Layer,
+    LayerNorm,
+    Parameter,
+    Residual,
+)
+from nbbp.lbfgs import fit_lbfgs
 from nbbp.losses import LOSSES
 from nbbp.metrics import METRICS
 from nbbp.model import Sequential
-from nbbp.optimizers import OPTIMIZERS, SGD, Adadelta, Adagrad, Adam, AdamW, RMSprop
+from nbbp.optimizers import OPTIMIZERS, SGD, Adadelta, Adagrad, Adam, AdamW, Lion, Nadam, RMSprop
+from nbbp.pruning import PruningReport, prune, pruning_report
 from nbbp.training import DivergenceError
+from nbbp.tuning import find_learning_rate
 
 __all__ = [
-    "ACTIVATIONS", "INITIALIZERS", "LAYERS", "LOSSES", "METRICS", "OPTIMIZERS", "SGD", "Activation", "Adadelta",
-    "Adagrad", "Adam", "AdamW", "Comparison", "Dense", "DivergenceError", "History", "RMSprop", "Sequential",
-    "__version__", "check_gradients", "compare", "datasets", "initializers", "plots",
+    "ACTIVATIONS", "EMA", "INITIALIZERS", "LAYERS", "LOSSES", "METRICS", "OPTIMIZERS", "SGD", "SWA", "Activation",
+    "Adadelta", "Adagrad", "Adam", "AdamW", "BatchNorm", "Comparison", "Dense", "Diagnosis", "DivergenceError",
+    "Dropout", "Embedding", "Ensemble", "GaussianNoise", "History", "Inspect", "Layer", "LayerNorm", "Lion",
+    "Nadam", "Parameter", "PruningReport", "RMSprop", "Residual", "Sequential", "TwinError", "__version__",
+    "activations", "callbacks", "check_gradients", "compare", "datasets", "diagnose", "distill",
+    "find_learning_rate", "fit_lbfgs", "initializers", "kernel", "losses", "plots", "prune", "pruning_report",
+    "schedules",
 ]  # fmt: skip
 
 _ON_DEMAND = ("bench", "datasets", "initializers", "plots")

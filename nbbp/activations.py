@@ -12,10 +12,10 @@ import numpy as np
 from numba import prange
 
 from nbbp.kernels import vector_math as vm
-from nbbp.kernels.jit import Kernel, device, kernel
+from nbbp.kernels.jit import KERNELS, Kernel, device, kernel
+from nbbp.kernels.threads import PIECE
 from nbbp.kernels.vector_math import ONE, ZERO, constant
 
-PIECE = 4096  # elements that one thread takes at a time
 ROWS = 64  # rows that one thread takes at a time
 
 
@@ -86,6 +86,62 @@ def _elementwise(name, value, derivative, numpy_value, numpy_derivative, *, from
     )(_map_backward)
     ACTIVATIONS[name] = Activation(name, forward, backward, from_output)
     return ACTIVATIONS[name]
+
+
+def define(name, value, derivative, numpy_value, numpy_derivative, *, from_output=True, cycles=4.0) -> Activation:
+    """Enter an activation of your own, which `Dense` and `Activation` then take by its name.
+
+    It is compiled and cached as the built-in ones are, and runs in both backends.
+
+    Parameters
+    ----------
+    name : str
+    value, derivative : callable
+        Functions of one number that Numba compiles; the derivative is one of the output, or of the input with
+        ``from_output=False``. Constants have the argument's dtype where they are written ``ONE(x)`` or
+        ``constant(0.5)(x)``, see `nbbp.kernels.vector_math`.
+    numpy_value, numpy_derivative : callable
+        The same for arrays, in NumPy.
+    from_output : bool
+    cycles : float
+        Rough cost of one element, in processor cycles.
+
+    Raises
+    ------
+    TwinError
+        Where the two forms differ.
+    ValueError
+        Where the derivative is not that of the value.
+    """
+    activation = _elementwise(
+        name, value, derivative, numpy_value, numpy_derivative, from_output=from_output, cycles=cycles
+    )
+    try:
+        sample = np.zeros(1000)
+        activation.forward.check(sample)
+        activation.backward.check(sample, sample)
+        _check_derivative(activation)
+    except ValueError:
+        for kernel_name in (f"{name}_forward", f"{name}_backward"):
+            del KERNELS[kernel_name]
+        del ACTIVATIONS[name]
+        raise
+    return activation
+
+
+def _check_derivative(activation: Activation) -> None:
+    x, step = np.random.default_rng(0).standard_normal(1000), 1e-6
+    low, y, high, slope = x - step, x.copy(), x + step, np.ones_like(x)
+    for values in (low, y, high):
+        activation.forward.reference(values)
+    activation.backward.reference(slope, y if activation.from_output else x)
+    wrong = ~np.isclose(slope, (high - low) / (2 * step), rtol=1e-4, atol=1e-5)
+    if wrong.mean() > 0.05:  # a kink may lie between
+        at = int(np.argmax(wrong))
+        raise ValueError(
+            f"activation {activation.name}: at x = {x[at]:.4f} the derivative is {slope[at]:.6g}, "
+            f"central differences of the value say {(high - low)[at] / (2 * step):.6g}"
+        )
 
 
 linear = _elementwise(

@@ -123,10 +123,11 @@ def targets(name: str, data, loss: Loss, dtype, rows: int, outputs: int) -> np.n
     flat = array.reshape(rows, -1)
     if loss.labels is not None and flat.shape[1] == 1:
         return _labels(name, flat, outputs)
-    if flat.shape[1] != outputs:
+    if flat.shape[1] != outputs * loss.columns:
         labels = ", or one integer label a row" if loss.labels is not None else ""
         raise ValueError(
-            f"{name} needs a column for each of the model's {outputs} outputs{labels}; got {flat.shape[1]}"
+            f"{name} needs {'a column' if loss.columns == 1 else f'{loss.columns} columns'} for each of the model's "
+            f"{outputs} outputs{labels}; got {flat.shape[1]}"
         )
     with np.errstate(over="ignore"):
         converted = np.require(flat, dtype, ["C", "A"])
@@ -157,3 +158,34 @@ def _labels(name: str, column: np.ndarray, classes: int) -> np.ndarray:
             f"got {column[row, 0]} in row {row}"
         )
     return np.ascontiguousarray(column, np.int64)
+
+
+def weights(target: np.ndarray, sample_weight, class_weight, dtype) -> np.ndarray | None:
+    """How much each row counts (rows,), from the weights of rows and of classes; None where all count 1."""
+    if sample_weight is None and class_weight is None:
+        return None
+    result = np.ones(len(target))
+    if sample_weight is not None:
+        given = _array("sample_weight", sample_weight)
+        if given.shape != (len(target),):
+            raise ValueError(f"sample_weight must have one number for each of {len(target)} rows, got {given.shape}")
+        result *= given
+    if class_weight is not None:
+        result *= _weights_of_classes(target, class_weight)
+    if not np.isfinite(result).all() or (result < 0).any():
+        raise ValueError("weights must be finite, 0 or more")
+    if not result.any():
+        raise ValueError("weights must not be 0 for all rows")
+    return result.astype(dtype)
+
+
+def _weights_of_classes(target: np.ndarray, class_weight) -> np.ndarray:
+    labels = target[:, 0].astype(np.int64) if target.shape[1] == 1 else target.argmax(axis=1)
+    if isinstance(class_weight, str):
+        choose("class_weight", class_weight, {"balanced": None})
+        counts = np.bincount(labels)
+        return (len(labels) / (np.count_nonzero(counts) * np.maximum(counts, 1)))[labels]
+    missing = sorted(set(np.unique(labels).tolist()) - set(class_weight))
+    if missing:
+        raise ValueError(f"class_weight has no entry for class {missing[0]}")
+    return np.array([class_weight[label] for label in labels.tolist()], np.float64)

@@ -7,6 +7,7 @@ import numpy as np
 
 from nbbp import checks
 from nbbp.model import Sequential
+from nbbp.training import Trainer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,13 +95,14 @@ def compare(model: Sequential, X, y, steps: int = 100, batch_size: int = 32) -> 
 
 def _trained(model: Sequential, X, y, steps: int, batch_size: int) -> tuple[np.ndarray, float]:
     """Losses of the first `steps` mini-batches, and the time of one in the fastest epoch."""
-    trainer = model._trainer(*model._checked("X", X, "y", y), batch_size, shuffle=True, epoch_by_epoch=True)
+    data = model._data("X", X, "y", y)
+    trainer = Trainer(model.network, model.loss, model.update, data, batch_size, model.backend)
     losses: list[float] = []
     seconds = np.inf
     epochs = 0
     while len(losses) < steps:
         begin = time.perf_counter()
-        done = trainer.train(1, epochs, len(losses), lambda steps: None)
+        done = trainer.train(1, epochs)
         epochs += 1
         seconds = min(seconds, (time.perf_counter() - begin) / max(1, done))
         losses += trainer.step_loss[:done].tolist()
@@ -131,7 +133,9 @@ def check_gradients(model: Sequential, X, y, step: float = 1e-5, most: int = 200
     most = checks.positive_integer("most", most)
     model.gradients(X, y)  # builds the model where it is new
     copy = model._copy(dtype="float64")
-    gradients = {name: g.copy() for name, g in copy.gradients(X, y).items()}
+    loss = copy._bound_gradients(copy._data("X", X, "y", y))
+    loss()
+    gradients = {name: g.copy() for name, g in copy.network.layout.named(copy.grads).items()}
     errors, rng = {}, np.random.default_rng(0)
     for name, parameter in copy.named_params().items():
         flat, gradient = parameter.reshape(-1), gradients[name].reshape(-1)
@@ -141,7 +145,7 @@ def check_gradients(model: Sequential, X, y, step: float = 1e-5, most: int = 200
             value, losses = flat[i], []
             for moved in (value + step, value - step):
                 flat[i] = moved
-                losses.append(copy.evaluate(X, y)["loss"])
+                losses.append(loss())
             flat[i] = value
             numeric[k] = (losses[0] - losses[1]) / (2 * step)
         size = np.linalg.norm(gradient[tried]) + np.linalg.norm(numeric)

@@ -2,8 +2,12 @@
 
 import csv
 import pathlib
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from nbbp.inspection import Inspection
 
 
 class History:
@@ -17,11 +21,17 @@ class History:
     step_loss : ndarray (steps,), float64
         Loss of every mini-batch, before its update.
     steps_per_epoch : int
+    stopped : str
+        Why a callback ended the fit; empty when none did.
+    inspected : nbbp.inspection.Inspection or None
+        Sizes of gradients, weights and updates, where `nbbp.Inspect` recorded them.
     """
 
     def __init__(self, steps_per_epoch: int, label: str = "") -> None:
         self.steps_per_epoch, self.label = steps_per_epoch, label
         self.epochs: dict[str, list[float]] = {}
+        self.stopped = ""
+        self.inspected: Inspection | None = None
         self._step_losses: list[np.ndarray] = []
 
     def __getitem__(self, name: str) -> list[float]:
@@ -51,6 +61,11 @@ class History:
         self._step_losses.append(np.array(losses))
 
     def add_epoch(self, **values: float) -> None:
+        """Values of an epoch that is complete, its loss among them."""
+        self.note(**values)
+
+    def note(self, **values: float) -> None:
+        """More values of the last epoch."""
         for name, value in values.items():
             self.epochs.setdefault(name, []).append(float(value))
 

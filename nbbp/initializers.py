@@ -27,6 +27,11 @@ def zeros(shape, rng):
     return np.zeros(shape)
 
 
+def ones(shape, rng):
+    """All 1."""
+    return np.ones(shape)
+
+
 def constant(value: float) -> Initializer:
     """All `value`."""
     return lambda shape, rng: np.full(shape, float(value))
@@ -82,6 +87,7 @@ def sparse(connections: int = 15, scale: float = 1.0) -> Initializer:
 
 INITIALIZERS: dict[str, Initializer] = {
     "zeros": zeros,
+    "ones": ones,
     "constant": constant(0.1),
     "normal": normal(),
     "uniform": uniform(),

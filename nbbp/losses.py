@@ -19,8 +19,9 @@ from numba import prange
 
 from nbbp.activations import ROWS, exp_of_rows, row_max, row_sum
 from nbbp.kernels import vector_math as vm
-from nbbp.kernels.jit import Kernel, device, kernel
+from nbbp.kernels.jit import KERNELS, Kernel, device, kernel
 from nbbp.kernels.vector_math import HALF, ONE, TWO, ZERO, constant
+from nbbp.program import Program
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +42,10 @@ class Loss:
         Smallest and largest target that has a meaning.
     from_probabilities : bool
         Whether the outputs have to be probabilities already.
+    columns : int
+        Targets for each output.
+    numbers : tuple of float
+        Settings that the kernel takes as one more array.
     """
 
     name: str
@@ -50,13 +55,25 @@ class Loss:
     link: str = "linear"
     valid_targets: tuple[float, float] = (-np.inf, np.inf)
     from_probabilities: bool = False
+    columns: int = 1
+    numbers: tuple[float, ...] = ()
 
-    def kernel(self, target: np.ndarray) -> Kernel:
-        """The kernel for targets of this kind."""
-        return self.labels if self.labels and target.dtype.kind == "i" else self.dense
+    def __reduce__(self):
+        return _restored, (self.name, self.numbers)
+
+    def bind(self, program: Program, row_loss, dz, z, target, scale) -> None:
+        """Bind the kernel for targets of this kind; dz (rows, outputs) is overwritten, as is row_loss (rows,)."""
+        chosen = self.labels if self.labels and target.dtype.kind == "i" else self.dense
+        numbers = [np.array(self.numbers, z.dtype)] if self.numbers else []
+        program.call(chosen, row_loss, dz, z, target, scale, *numbers)
 
 
 LOSSES: dict[str, Loss] = {}
+
+
+def _restored(name: str, numbers: tuple[float, ...]) -> Loss:
+    return dataclasses.replace(LOSSES[name], numbers=numbers)
+
 
 _DENSE, _LABELS = "(b) (b,c) (b,c) (b,c) (b)", "(b) (b,c) (b,c) (b,1) (b)"
 
@@ -117,6 +134,65 @@ def _elementwise(
     )(_map_loss)
     LOSSES[name] = Loss(name, description, dense, **more)
     return LOSSES[name]
+
+
+def define(
+    name, value, slope, numpy_value, numpy_slope, description, *, mean_over_outputs=True, link="linear",
+    valid_targets=(-np.inf, np.inf), cycles=4.0,
+) -> Loss:  # fmt: skip
+    """Enter a loss of your own, the mean or the sum over outputs of a function of output and target.
+
+    Parameters
+    ----------
+    name : str
+    value, slope : callable
+        Functions of two numbers, output z and target t, that Numba compiles: the loss, and its derivative by z.
+    numpy_value, numpy_slope : callable
+        The same for arrays, in NumPy.
+    description : str
+        The equation, and which mean is taken.
+    mean_over_outputs : bool
+        Whether a row's loss is the mean over its outputs, or their sum.
+    link : str
+        The activation that turns outputs into predictions.
+    valid_targets : tuple of float
+        Smallest and largest target that has a meaning.
+    cycles : float
+        Rough cost of one output, in processor cycles.
+
+    Raises
+    ------
+    TwinError
+        Where the two forms differ.
+    ValueError
+        Where the slope is not the derivative of the value.
+    """
+    loss = _elementwise(
+        name, value, slope, numpy_value, numpy_slope, mean_over_outputs=mean_over_outputs, cycles=cycles,
+        description=description, link=link, valid_targets=valid_targets,
+    )  # fmt: skip
+    try:
+        table = np.zeros((300, 3))
+        loss.dense.check(np.zeros(300), table, table, table, np.zeros(300))
+        _check_slope(loss, numpy_value, numpy_slope)
+    except ValueError:
+        del LOSSES[name], KERNELS[name]
+        raise
+    return loss
+
+
+def _check_slope(loss: Loss, numpy_value, numpy_slope) -> None:
+    rng, step = np.random.default_rng(0), 1e-6
+    z, low, high = rng.standard_normal(1000), *loss.valid_targets
+    t = np.clip(rng.standard_normal(1000), low, high)
+    slope, change = numpy_slope(z, t), (numpy_value(z + step, t) - numpy_value(z - step, t)) / (2 * step)
+    wrong = ~np.isclose(slope, change, rtol=1e-4, atol=1e-5)
+    if wrong.mean() > 0.05:  # a kink may lie between
+        at = int(np.argmax(wrong))
+        raise ValueError(
+            f"loss {loss.name}: at z = {z[at]:.4f}, t = {t[at]:.4f} the slope is {slope[at]:.6g}, "
+            f"central differences of the value say {change[at]:.6g}"
+        )
 
 
 mse = _elementwise(
@@ -306,4 +382,50 @@ LOSSES["softmax_cross_entropy"] = softmax_cross_entropy = Loss(
     softmax_cross_entropy_labels,
     link="softmax",
     valid_targets=(0.0, 1.0),
+)
+
+
+def distillation_reference(row_loss, dz, z, target, scale, numbers):
+    temperature, share = numbers
+    soft, hard = np.split(target, 2, axis=1)
+    soft_loss, soft_slope = np.empty_like(row_loss), np.empty_like(dz)
+    ones = np.ones_like(scale)
+    softmax_cross_entropy_reference(soft_loss, soft_slope, z / temperature, soft, ones)
+    softmax_cross_entropy_reference(row_loss, dz, z, hard, ones)
+    row_loss[:] = share * temperature**2 * soft_loss + (1 - share) * row_loss
+    dz[:] = (share * temperature * soft_slope + (1 - share) * dz) * scale[:, None]
+
+
+@kernel(distillation_reference, "(b) (b,c) (b,c) (b,D) (b) (2)", cycles=4.0)
+def distillation_dense(row_loss, dz, z, target, scale, numbers):
+    """share T^2 H(soft, softmax(z / T)) + (1 - share) H(hard, softmax(z)), H being the cross-entropy."""
+    c, temperature, share = z.shape[1], numbers[0], numbers[1]
+    cool, rest = ONE(share) / temperature, ONE(share) - share
+    for i in prange(z.shape[0]):
+        z_row, d_row, soft, hard = z[i], dz[i], target[i, :c], target[i, c:]
+        top, weight_soft, weight_hard = row_max(z_row), row_sum(soft), row_sum(hard)
+        total_soft = total_hard = loss_soft = loss_hard = ZERO(share)
+        for j in range(c):
+            total_soft += vm.exp((z_row[j] - top) * cool)
+            total_hard += vm.exp(z_row[j] - top)
+        log_soft, log_hard = vm.log(total_soft), vm.log(total_hard)
+        for j in range(c):
+            loss_soft += soft[j] * (log_soft - (z_row[j] - top) * cool)
+            loss_hard += hard[j] * (log_hard - (z_row[j] - top))
+            p_soft, p_hard = vm.exp((z_row[j] - top) * cool) / total_soft, vm.exp(z_row[j] - top) / total_hard
+            slope_soft, slope_hard = p_soft * weight_soft - soft[j], p_hard * weight_hard - hard[j]
+            d_row[j] = scale[i] * (share * temperature * slope_soft + rest * slope_hard)
+        row_loss[i] = share * temperature * temperature * loss_soft + rest * loss_hard
+
+
+LOSSES["distillation"] = distillation = Loss(
+    "distillation",
+    "s T^2 H(soft, softmax(z / T)) + (1 - s) H(hard, softmax(z)), H being the cross-entropy: sum over classes, mean "
+    "over the batch. A row's targets are a teacher's probabilities at temperature T, then the true ones. Hinton et al. "
+    '2015, "Distilling the knowledge in a neural network"; see `nbbp.distill`. T = 4 and s = 0.9 by default.',
+    distillation_dense,
+    link="softmax",
+    valid_targets=(0.0, 1.0),
+    columns=2,
+    numbers=(4.0, 0.9),
 )

@@ -292,3 +292,5 @@ METRICS: dict[str, Callable[..., float]] = {
     "rmse": rmse,
     "r2": r2,
 }
+
+HIGHER_IS_BETTER = frozenset(METRICS) - {"mae", "mse", "rmse"}

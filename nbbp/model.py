@@ -1,25 +1,31 @@
 """Sequential: what the user holds."""
 
+import dataclasses
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from nbbp import checks
-from nbbp import program as prog
+from nbbp.averaging import Averaging
+from nbbp.callbacks import Callback
+from nbbp.fitting import Fit
 from nbbp.history import History
 from nbbp.layers import Activation, Layer
 from nbbp.layers.base import Shape
 from nbbp.layout import lay_out
-from nbbp.losses import LOSSES
+from nbbp.losses import LOSSES, Loss
 from nbbp.metrics import METRICS
 from nbbp.network import Network
 from nbbp.optimizers import OPTIMIZERS, Optimizer
 from nbbp.prediction import Predictor, linked, mean_loss
 from nbbp.program import BACKENDS, Program, Runner
-from nbbp.training import DivergenceError, Trainer, compiling
+from nbbp.schedules import Schedule
+from nbbp.training import Data
+from nbbp.updating import Update
+
+NOT_BUILT = "the model does not know its input yet: call fit, or build(number_of_features)"
 
 
 class Sequential:
@@ -28,17 +34,22 @@ class Sequential:
     Parameters
     ----------
     layers : sequence of Layer
-    loss : str
-        One of `nbbp.LOSSES`.
+    loss : str or Loss
+        One of `nbbp.LOSSES`, or its name.
     optimizer : Optimizer or str
         One of `nbbp.OPTIMIZERS`, or its name for the default settings.
-    metrics : sequence of str
-        From `nbbp.METRICS`.
+    metrics : sequence of str or callable
+        From `nbbp.METRICS`, or functions ``f(y, prediction)`` that give a number, recorded under their names.
     seed : int
         Decides the first parameters and the order of rows.
     dtype : {"float32", "float64"}
     backend : {"numba", "numpy"}
         Compiled kernels, or the plain NumPy function that stands beside each.
+    label_smoothing : float in [0, 1)
+        Share of each target that is spread evenly over the classes, or over yes and no: Szegedy et al., "Rethinking
+        the Inception architecture", 2016. For softmax_cross_entropy and binary_cross_entropy.
+    averaging : nbbp.EMA or nbbp.SWA, optional
+        An average of the parameters that is kept in training; `averaged` gives the model that has it.
 
     Examples
     --------
@@ -47,19 +58,21 @@ class Sequential:
     >>> model = nbbp.Sequential([nbbp.Dense(32, activation="relu"), nbbp.Dense(10)],
     ...                         loss="softmax_cross_entropy", optimizer=nbbp.Adam(), metrics=["accuracy"])
     >>> history = model.fit(X, y, epochs=20, batch_size=32, verbose=0)
-    >>> history["accuracy"][-1] > 0.97
+    >>> history["accuracy"][-1] > 0.95
     True
     """
 
     def __init__(
         self,
         layers: Sequence[Layer],
-        loss: str = "mse",
+        loss: str | Loss = "mse",
         optimizer: Optimizer | str = "sgd",
-        metrics: Sequence[str] = (),
+        metrics: Sequence[str | Callable] = (),
         seed: int = 0,
         dtype: str = "float32",
         backend: str = "numba",
+        label_smoothing: float = 0.0,
+        averaging: Averaging | None = None,
     ) -> None:
         self.layers = list(layers)
         if not self.layers:
@@ -67,15 +80,16 @@ class Sequential:
         for layer in self.layers:
             if not isinstance(layer, Layer):
                 raise TypeError(f"layers must be nbbp layers, such as nbbp.Dense(10); got {layer!r}")
-        self.loss = checks.choose("loss", loss, LOSSES)
+        self.loss = loss if isinstance(loss, Loss) else checks.choose("loss", loss, LOSSES)
         if isinstance(optimizer, Optimizer):
-            self.optimizer: Optimizer = optimizer
+            self._optimizer: Optimizer = optimizer
         else:
-            self.optimizer = checks.choose("optimizer", optimizer, OPTIMIZERS)()
+            self._optimizer = checks.choose("optimizer", optimizer, OPTIMIZERS)()
         self._check_link()
         if isinstance(metrics, str):
             raise TypeError(f"metrics must be a list of names, such as [{metrics!r}]")
-        self.metrics = {name: checks.choose("metric", name, METRICS) for name in metrics}
+        self._chosen_metrics = list(metrics)
+        self.metrics = dict(_metric(given) for given in metrics)
         if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
             raise ValueError(f"seed must be an integer, 0 or more; got {seed!r}")
         self.seed = int(seed)
@@ -86,8 +100,15 @@ class Sequential:
         if backend not in BACKENDS:
             raise ValueError(f"backend must be {' or '.join(map(repr, BACKENDS))}, got {backend!r}")
         self._network: Network | None = None
-        self._steps = 0  # that the optimizer has seen
-        self._epochs = 0  # begun
+        self._update: Update | None = None
+        self.averaging = averaging
+        if averaging is not None and not isinstance(averaging, Averaging):
+            raise TypeError(f"averaging must be nbbp.EMA(...) or nbbp.SWA(...), got {averaging!r}")
+        checks.number("label_smoothing", label_smoothing, high=1.0)
+        if label_smoothing and self.loss.link not in ("softmax", "sigmoid"):
+            raise ValueError(f"label_smoothing is for classes; {self.loss.name} has none")
+        self.label_smoothing = label_smoothing
+        self.epochs = 0  # begun
 
     def _check_link(self) -> None:
         """A loss from probabilities needs them; one that has a link of its own should not get a second."""
@@ -116,7 +137,7 @@ class Sequential:
         lengths = input_shape if isinstance(input_shape, tuple) else (input_shape,)
         shape = tuple(checks.positive_integer("input_shape", n) for n in lengths)
         self._network = Network(lay_out(self.layers, shape), self.dtype, self.seed)
-        self._moments = [np.zeros_like(self._network.params) for _ in range(self.optimizer.moments)]
+        self._update = Update(self._network, self._optimizer, self.averaging)
         self._outputs = Predictor(self._network, self.backend)
         self._predictions = Predictor(self._network, self.backend, self.loss.link)
 
@@ -124,8 +145,36 @@ class Sequential:
     def network(self) -> Network:
         """Parameters, gradients and layout of a built model."""
         if self._network is None:
-            raise RuntimeError("the model does not know its input yet: call fit, or build(number_of_features)")
+            raise RuntimeError(NOT_BUILT)
         return self._network
+
+    @property
+    def update(self) -> Update:
+        """The optimizer with its arrays, of a built model."""
+        if self._update is None:
+            raise RuntimeError(NOT_BUILT)
+        return self._update
+
+    @property
+    def optimizer(self) -> Optimizer:
+        """The optimizer and its settings."""
+        return self._optimizer
+
+    @property
+    def learning_rate(self) -> float | Schedule:
+        """The optimizer's; a new one holds from the next epoch on."""
+        return self._optimizer.learning_rate
+
+    @learning_rate.setter
+    def learning_rate(self, value: float | Schedule) -> None:
+        self._optimizer = dataclasses.replace(self._optimizer, learning_rate=value)
+        if self._update is not None:
+            self._update.optimizer = self._optimizer
+
+    @property
+    def steps(self) -> int:
+        """Updates that were made."""
+        return 0 if self._update is None else self._update.steps
 
     @property
     def params(self) -> np.ndarray:
@@ -150,6 +199,10 @@ class Sequential:
         validation_data: tuple | None = None,
         shuffle: bool = True,
         verbose: int = 1,
+        callbacks: Sequence[Callback] = (),
+        sample_weight=None,
+        class_weight: dict | str | None = None,
+        accumulate: int = 1,
     ) -> History:
         """Train. Called again, it goes on where it stopped.
 
@@ -160,12 +213,20 @@ class Sequential:
             Integer labels, or values.
         epochs, batch_size : int
             The last mini-batch of an epoch has the rows that are left.
-        validation_data : (X, y), optional
+        validation_data : (X, y) or (X, y, sample_weight), optional
             Measured after every epoch.
         shuffle : bool
             Whether each epoch has an order of its own.
         verbose : {0, 1, 2}
             Nothing, a progress bar, or a line for each epoch.
+        callbacks : sequence of Callback
+            From `nbbp.callbacks`, or your own.
+        sample_weight : array_like (rows,), optional
+            How much each row counts: in the loss, of which the mean over the batch is taken as without, and in metrics.
+        class_weight : dict of label to float, or "balanced", optional
+            How much the rows of each class count; balanced: rows / (classes x rows of the class).
+        accumulate : int
+            Mini-batches from whose gradients together an update is made; they take the memory of one.
 
         Returns
         -------
@@ -178,63 +239,20 @@ class Sequential:
         """
         epochs = checks.positive_integer("epochs", epochs)
         batch_size = checks.positive_integer("batch_size", batch_size)
+        accumulate = checks.positive_integer("accumulate", accumulate)
         if verbose not in (0, 1, 2):
             raise ValueError(f"verbose must be 0, 1 or 2, got {verbose!r}")
-        x, target = self._checked("X", X, "y", y)
+        for callback in callbacks:
+            if not isinstance(callback, Callback):
+                raise TypeError(f"callbacks must be nbbp.callbacks, such as EarlyStopping(); got {callback!r}")
+        data = self._data("X", X, "y", y, sample_weight, class_weight)
         validation = None
         if validation_data is not None:
-            if not isinstance(validation_data, tuple | list) or len(validation_data) != 2:
-                raise TypeError("validation_data must be a pair (X, y)")
-            validation = self._checked("validation X", validation_data[0], "validation y", validation_data[1])
-        trainer = self._trainer(
-            x, target, batch_size, shuffle, epoch_by_epoch=validation is not None or verbose == 2,
-            progress=compiling if verbose else iter,
-        )  # fmt: skip
-        history = History(trainer.steps_per_epoch, label=self.backend)
-        bar = tqdm(total=epochs * trainer.steps_per_epoch, disable=verbose != 1, unit="step")
-        with bar:
-            while len(history) < epochs:
-                self._fit_epochs(trainer, min(trainer.epochs_together, epochs - len(history)), history, bar)
-                if validation:
-                    history.add_epoch(**self._measure(*validation, prefix="val_"))
-                measured = {name: values[-1] for name, values in history.epochs.items()}
-                bar.set_postfix({name: f"{value:.4g}" for name, value in measured.items()}, refresh=False)
-                if verbose == 2:
-                    text = " - ".join(f"{name}: {value:.4f}" for name, value in measured.items())
-                    print(f"Epoch {len(history)}/{epochs} - {text}", flush=True)
-        return history
-
-    def _trainer(
-        self, x: np.ndarray, target: np.ndarray, batch_size: int, shuffle: bool, epoch_by_epoch: bool, progress=iter
-    ) -> Trainer:
-        """A training step, bound to checked data."""
-        return Trainer(
-            self.network, self.loss, self.optimizer, self._moments, x, target, batch_size, self.backend,
-            self.seed if shuffle else None, epoch_by_epoch, record_outputs=bool(self.metrics), progress=progress,
-        )  # fmt: skip
-
-    def _fit_epochs(self, trainer: Trainer, epochs: int, history: History, bar) -> None:
-        """Train for some epochs in one run and note what they measured."""
-        rows, steps = trainer.rows, trainer.steps_per_epoch
-        epochs_done = self._epochs
-        self._epochs += epochs
-        try:
-            trainer.train(epochs, epochs_done, self._steps, bar.update)
-        finally:  # Ctrl-C arrives here between two mini-batches
-            done = int(trainer.clock[prog.STEP])
-            self._steps += done
-            history.add_steps(trainer.step_loss[: done + trainer.diverged])
-            weights = np.minimum(trainer.batch_size, rows - np.arange(steps) * trainer.batch_size) / rows
-            for epoch in range(done // steps):
-                values = {"loss": float(trainer.step_loss[epoch * steps : (epoch + 1) * steps] @ weights)}
-                if trainer.outputs is not None:
-                    part = slice(epoch * rows, (epoch + 1) * rows)
-                    predictions = linked(trainer.outputs[part].copy(), self.loss, self.backend)
-                    seen = trainer.target[trainer.order[part]]
-                    values |= {name: metric(seen, predictions) for name, metric in self.metrics.items()}
-                history.add_epoch(**values)
-        if trainer.diverged:
-            raise DivergenceError(len(history) + 1, done % steps + 1, history)
+            if not isinstance(validation_data, tuple | list) or len(validation_data) not in (2, 3):
+                raise TypeError("validation_data must be a pair (X, y), or (X, y, sample_weight)")
+            held_out, known, *weights = validation_data
+            validation = self._data("validation X", held_out, "validation y", known, *weights)
+        return Fit(self, data, validation, epochs, batch_size, accumulate, shuffle, callbacks, verbose).run()
 
     def predict(self, X) -> np.ndarray:
         """Predictions (rows, outputs): probabilities, or values for regression.
@@ -246,18 +264,32 @@ class Sequential:
         x = self._features("X", X)
         return self._predictions(x)
 
-    def evaluate(self, X, y) -> dict[str, float]:
-        """The loss and every metric on these data, ``{"loss": ..., "accuracy": ...}``."""
-        return self._measure(*self._checked("X", X, "y", y))
+    def evaluate(self, X, y, sample_weight=None) -> dict[str, float]:
+        """The loss, penalties included, and every metric on these data: ``{"loss": ..., "accuracy": ...}``."""
+        return self.measure(self._data("X", X, "y", y, sample_weight))
 
     def gradients(self, X, y) -> dict[str, np.ndarray]:
         """Gradient of the mean loss over all rows: views into `grads` by name, such as ``dense_0.w``."""
-        x, target = self._checked("X", X, "y", y)
-        program = Program(self.backend, self.dtype, len(x))
-        scale = np.full(len(x), 1 / len(x), self.dtype)
-        self.network.gradients(program, self.loss, x, target, program.buffer(len(x)), scale, self.grads)
-        Runner(program).once()
+        self._bound_gradients(self._data("X", X, "y", y))()
         return self.network.layout.named(self.grads)
+
+    def _bound_gradients(self, data: Data) -> Callable[[], float]:
+        """A function that computes `grads` on these data, layers as in training, and returns the loss."""
+        rows = len(data.x)
+        program = Program(self.backend, self.dtype, rows, seed=self.seed)
+        weights = np.ones(rows, self.dtype) if data.weights is None else data.weights
+        row_loss, penalty = program.buffer(rows), program.buffer(1)
+        self.network.gradients(program, self.loss, data.x, data.target, row_loss, weights / rows, self.grads)
+        self.network.penalize(program, penalty, self.grads)
+        runner = Runner(program)
+
+        def run() -> float:
+            penalty[0], state = 0, self.network.state.copy()
+            runner.once()
+            self.network.state[:] = state
+            return float(np.sum(row_loss * (weights / rows), dtype=np.float64)) + float(penalty[0])
+
+        return run
 
     def with_backend(self, backend: str) -> "Sequential":
         """A copy with the same parameters and optimizer state, computed by the other backend."""
@@ -272,23 +304,31 @@ class Sequential:
     def __getstate__(self) -> dict:
         """Settings and numbers, without the bound programs: they hold addresses of this model's arrays."""
         settings = {
-            "layers": self.layers, "loss": self.loss.name, "optimizer": self.optimizer, "metrics": list(self.metrics),
+            "layers": self.layers, "loss": self.loss, "optimizer": self.optimizer, "metrics": self._chosen_metrics,
             "seed": self.seed, "dtype": self.dtype.name, "backend": self.backend,
+            "label_smoothing": self.label_smoothing, "averaging": self.averaging,
         }  # fmt: skip
-        state = {"settings": settings, "steps": self._steps, "epochs": self._epochs}
-        if self._network is not None:
-            arrays = {"params": self.params, "moments": self._moments}
-            state |= arrays | {"input_shape": self.network.layout.input_shape}
+        state = {"settings": settings, "epochs": self.epochs}
+        if self._update is not None:
+            update, network = self._update, self.network
+            arrays = {"params": self.params, "state": network.state, "moments": update.moments, "mean": update.mean}
+            arrays |= {"mask": network.mask}
+            state |= arrays | {"input_shape": network.layout.input_shape, "steps": update.steps}
         return state
 
     def __setstate__(self, state: dict) -> None:
         self.__init__(**state["settings"])  # type: ignore[misc]
         if "params" in state:
             self.build(state["input_shape"])
-            self.params[:] = state["params"]
-            for mine, theirs in zip(self._moments, state["moments"], strict=True):
+            self.params[:], self.network.state[:] = state["params"], state["state"]
+            self.network.mask = None if state["mask"] is None else state["mask"].copy()
+            update = self.update
+            for mine, theirs in zip(update.moments, state["moments"], strict=True):
                 mine[:] = theirs
-        self._steps, self._epochs = state["steps"], state["epochs"]
+            if update.mean is not None:
+                update.mean[:] = state["mean"]
+            update.steps = state["steps"]
+        self.epochs = state["epochs"]
 
     def summary(self) -> str:
         """The layers with their outputs and numbers of parameters, as text."""
@@ -307,16 +347,55 @@ class Sequential:
         x = checks.features(name, X, self.dtype, shape)
         if self._network is None:
             self.build(x.shape[1:])
+        self.network.layout.places[0].layer.check_input(name, x)
         return x
 
-    def _checked(self, x_name: str, X, y_name: str, y) -> tuple[np.ndarray, np.ndarray]:
+    def _data(self, x_name: str, X, y_name: str, y, sample_weight=None, class_weight: dict | str | None = None) -> Data:
+        """What the user gave, checked and in the form that kernels take."""
         x = self._features(x_name, X)
         outputs = math.prod(self.network.layout.output_shape)
-        return x, checks.targets(y_name, y, self.loss, self.dtype, len(x), outputs)
+        truth = target = checks.targets(y_name, y, self.loss, self.dtype, len(x), outputs)
+        weights = checks.weights(truth, sample_weight, class_weight, self.dtype)
+        if self.label_smoothing:
+            answers = outputs if self.loss.link == "softmax" else 2  # else each output is a yes/no question
+            target = _smoothed(truth, outputs, answers, self.label_smoothing, self.dtype)
+        return Data(x, target, truth, weights)
 
-    def _measure(self, x: np.ndarray, target: np.ndarray, prefix: str = "") -> dict[str, float]:
-        z = self._outputs(x)
-        values = {"loss": mean_loss(z, target, self.loss, self.backend)}
+    def measure(self, data: Data, prefix: str = "") -> dict[str, float]:
+        """Loss and metrics of checked data."""
+        z = self._outputs(data.x)
+        values = {"loss": mean_loss(z, data, self.loss, self.backend) + self._penalty()}
         predictions = linked(z, self.loss, self.backend)
-        values |= {name: metric(target, predictions) for name, metric in self.metrics.items()}
+        for name, metric in self.metrics.items():
+            values[name] = metric(data.truth, predictions, data.weights)
         return {prefix + name: value for name, value in values.items()}
+
+    def _penalty(self) -> float:
+        """Of all layers together."""
+        program = Program(self.backend, self.dtype, 1)
+        total = program.buffer(1)
+        self.network.penalize(program, total, np.zeros_like(self.grads))
+        Runner(program).once()
+        return float(total[0])
+
+    def averaged(self) -> "Sequential":
+        """A copy with the averaged parameters that `averaging` asked for."""
+        if self.update.mean is None:
+            raise RuntimeError("there is no average: give the model averaging=nbbp.EMA() or nbbp.SWA(...)")
+        copy = self._copy()
+        copy.params[:] = self.update.mean
+        return copy
+
+
+def _metric(given: str | Callable) -> tuple[str, Callable]:
+    """Name and function of (y, prediction, weight)."""
+    if callable(given):
+        return given.__name__, lambda y, prediction, weight=None: float(given(y, prediction))
+    return given, checks.choose("metric", given, METRICS)
+
+
+def _smoothed(truth: np.ndarray, outputs: int, answers: int, share: float, dtype: np.dtype) -> np.ndarray:
+    """Targets (rows, outputs) of which `share` is spread evenly over the answers that each could be."""
+    if truth.dtype.kind == "i":
+        truth = np.eye(outputs, dtype=dtype)[truth[:, 0]]
+    return (truth * (1 - share) + share / answers).astype(dtype)

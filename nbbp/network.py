@@ -1,35 +1,87 @@
 """A network: a layout with its parameters and gradients, bound to programs."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 
-from nbbp.layout import Layout
+from nbbp.layers.base import Views
+from nbbp.layout import Layout, Place
 from nbbp.losses import Loss
 from nbbp.program import Program
 
 
 @dataclasses.dataclass(frozen=True)
 class Pass:
-    """Arrays of a bound forward pass: the input and what each layer put out, (batch, *shape)."""
+    """Arrays of a bound forward pass: the input, what each layer put out, (batch, *shape), and what it kept besides."""
 
     x: np.ndarray
     outputs: tuple[np.ndarray, ...]
+    kept: tuple
 
     @property
-    def z(self) -> np.ndarray:
-        """Outputs of the network, (batch, outputs)."""
-        last = self.outputs[-1] if self.outputs else self.x
-        return last.reshape(len(last), -1)
+    def y(self) -> np.ndarray:
+        """The last output."""
+        return self.outputs[-1] if self.outputs else self.x
+
+
+def forward(program: Program, places: Sequence[Place], x: np.ndarray, views: Sequence[Views]) -> Pass:
+    """Bind the forward pass of x (rows, *input_shape) through layers in a row, each with its arrays."""
+    outputs: list[np.ndarray] = []
+    kept = []
+    reads_its_output = True  # of the layer before: the input itself is never overwritten
+    for place, p in zip(places, views, strict=True):
+        source, layer = outputs[-1] if outputs else x, place.layer
+        in_place = layer.in_place and not (layer.needs_input or reads_its_output)
+        y = source if in_place else program.buffer(program.rows, *place.output_shape)
+        kept.append(layer.forward(program, y, source, p))
+        outputs.append(y)
+        reads_its_output = layer.needs_output
+    return Pass(x, tuple(outputs), tuple(kept))
+
+
+def backward(
+    program: Program,
+    places: Sequence[Place],
+    bound: Pass,
+    dy: np.ndarray,
+    views: Sequence[Views],
+    gradients: Sequence[Views],
+    to_input: bool,
+) -> np.ndarray | None:
+    """Bind the backward pass from dy, which it may spoil; overwrites `gradients`.
+
+    Returns dx, or None where `to_input` is false: the layers before the first parameter have nothing to do then.
+    """
+    first = 0 if to_input else next((i for i, place in enumerate(places) if place.parameters), len(places))
+    for i in range(len(places) - 1, first - 1, -1):
+        place, x = places[i], bound.outputs[i - 1] if i else bound.x
+        if i == first and not to_input:
+            dx = None
+        elif place.layer.in_place:
+            dx = dy
+        else:
+            dx = program.buffer(program.rows, *place.input_shape)
+        place.layer.backward(program, dx, dy, x, bound.outputs[i], views[i], gradients[i], bound.kept[i])
+        if dx is None:
+            return None
+        dy = dx
+    return dy if to_input else None
 
 
 class Network:
-    """Flat `params` and `grads`, and how a mini-batch goes forward and backward through the layers."""
+    """Flat `params` and `grads`, and how a mini-batch goes forward and backward through the layers.
+
+    `state` holds what layers keep from step to step without training it, such as running means.
+    """
 
     def __init__(self, layout: Layout, dtype, seed: int) -> None:
-        self.layout = layout
-        self.params = layout.initial(seed).astype(dtype)
+        self.layout, self.seed = layout, seed
+        params, state = layout.initial(seed)
+        self.params, self.state = params.astype(dtype), state.astype(dtype)
         self.grads = np.zeros_like(self.params)
+        self.mask: np.ndarray | None = None  # 0 where a parameter is pruned, else 1
+        self._views = [place.views(self.params, self.state) for place in layout.places]
 
     def input(self, program: Program) -> np.ndarray:
         """A buffer for the rows that go in."""
@@ -37,36 +89,7 @@ class Network:
 
     def forward(self, program: Program, x: np.ndarray) -> Pass:
         """Bind the forward pass of x (rows, *input_shape)."""
-        outputs: list[np.ndarray] = []
-        reads_its_output = True  # of the layer before: the input itself is never overwritten
-        for place in self.layout.places:
-            source = outputs[-1] if outputs else x
-            layer, same_shape = place.layer, place.input_shape == place.output_shape
-            in_place = same_shape and not (layer.needs_input or reads_its_output)
-            y = source if in_place else program.buffer(program.rows, *place.output_shape)
-            layer.forward(program, y, source, place.views(self.params))
-            outputs.append(y)
-            reads_its_output = layer.needs_output
-        return Pass(x, tuple(outputs))
-
-    def backward(self, program: Program, bound: Pass, dz: np.ndarray, grads: np.ndarray) -> None:
-        """Bind the backward pass from dz (rows, outputs), which it may spoil; overwrites the flat `grads`."""
-        places = self.layout.places
-        first = next((i for i, place in enumerate(places) if place.parameters), len(places))
-        dy: np.ndarray | None = dz.reshape(program.rows, *self.layout.output_shape)
-        for i in range(len(places) - 1, first - 1, -1):
-            place = places[i]
-            x = bound.outputs[i - 1] if i else bound.x
-            if i == first:
-                dx = None
-            elif place.input_shape == place.output_shape and not place.parameters:
-                dx = dy
-            else:
-                dx = program.buffer(program.rows, *place.input_shape)
-            assert dy is not None
-            views = place.views(self.params), place.views(grads)
-            place.layer.backward(program, dx, dy, x, bound.outputs[i], *views)
-            dy = dx
+        return forward(program, self.layout.places, x, self._views)
 
     def gradients(
         self,
@@ -84,7 +107,19 @@ class Network:
         times its `scale` (rows,). Returns the outputs (rows, outputs).
         """
         bound = self.forward(program, x)
-        dz = program.buffer(*bound.z.shape)
-        program.call(loss.kernel(target), row_loss, dz, bound.z, target, scale)
-        self.backward(program, bound, dz, grads)
-        return bound.z
+        dy = program.buffer(*bound.y.shape)
+        z, dz = bound.y.reshape(program.rows, -1), dy.reshape(program.rows, -1)
+        loss.bind(program, row_loss, dz, z, target, scale)
+        places = self.layout.places
+        backward(program, places, bound, dy, self._views, [place.views(grads) for place in places], to_input=False)
+        return z
+
+    def penalize(self, program: Program, total: np.ndarray, grads: np.ndarray) -> None:
+        """Bind the layers' penalties: their sum is added to total (1,), their gradient to the flat `grads`."""
+        for place, p in zip(self.layout.places, self._views, strict=True):
+            place.layer.penalize(program, total, p, place.views(grads))
+
+    def constrain(self, program: Program) -> None:
+        """Bind what brings parameters back into their bounds after an update."""
+        for place, p in zip(self.layout.places, self._views, strict=True):
+            place.layer.constrain(program, p)

@@ -13,10 +13,13 @@ import numpy as np
 from numba import prange
 
 from nbbp import checks
+from nbbp.gradients import clip, clip_norm, noise
+from nbbp.kernels import random
 from nbbp.kernels.jit import Kernel, kernel
-from nbbp.kernels.vector_math import ONE
-
-PIECE = 4096  # parameters that one thread takes at a time
+from nbbp.kernels.threads import PIECE
+from nbbp.kernels.vector_math import ONE, ZERO
+from nbbp.program import IN_UPDATES, Program
+from nbbp.schedules import Schedule
 
 
 def powers(base: float, exponents: np.ndarray) -> np.ndarray:
@@ -39,23 +42,53 @@ def powers(base: float, exponents: np.ndarray) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True)
 class Optimizer:
-    """Base of all optimizers."""
+    """Base of all optimizers.
 
-    learning_rate: float
+    Parameters
+    ----------
+    clip_value : float, optional
+        Every element of the gradient is brought into [-clip_value, clip_value].
+    clip_norm : float, optional
+        The whole gradient is scaled down to this Euclidean norm where it is larger: Pascanu, Mikolov and Bengio, "On
+        the difficulty of training recurrent neural networks", 2013.
+    gradient_noise : float
+        Normal noise of variance gradient_noise / (1 + t)^0.55 is added to the gradient at step t: Neelakantan et al.,
+        "Adding gradient noise improves learning for very deep networks", 2015.
+    """
+
+    learning_rate: float | Schedule
+
+    clip_value: float | None = dataclasses.field(default=None, kw_only=True)
+    clip_norm: float | None = dataclasses.field(default=None, kw_only=True)
+    gradient_noise: float = dataclasses.field(default=0.0, kw_only=True)
 
     moments = 0  # flat arrays kept from step to step, zero at first
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             value, name = getattr(self, field.name), f"{type(self).__name__}: {field.name}"
-            if field.name in ("learning_rate", "epsilon"):
+            if value is field.default is None or (isinstance(value, Schedule) and "Schedule" in str(field.type)):
+                continue
+            if field.name in ("learning_rate", "epsilon", "clip_value", "clip_norm"):
                 checks.number(name, value, open_low=True)
-            elif field.name == "weight_decay":
+            elif field.name in ("weight_decay", "gradient_noise"):
                 checks.number(name, value)
             elif field.type is bool:
                 checks.boolean(name, value)
-            elif field.type is float:
+            else:
                 checks.number(name, value, high=1.0)
+
+    def bind(self, program: Program, p: np.ndarray, g: np.ndarray, moments: list[np.ndarray], c: np.ndarray) -> None:
+        """Bind what happens to the gradient, then the update; c holds the step's row of `numbers`."""
+        if self.gradient_noise:
+            size = np.array([self.gradient_noise], p.dtype)
+            key = np.array([random.stream(program.seed, IN_UPDATES)], np.uint64)
+            program.call(noise, g, size, key, program.clock)
+        if self.clip_value is not None:
+            program.call(clip, g, np.array([self.clip_value], p.dtype))
+        if self.clip_norm is not None:
+            program.call(clip_norm, g, program.buffer(-(-len(g) // PIECE)), np.array([self.clip_norm], p.dtype))
+        program.call(self.kernel, p, g, *moments, c)
 
     @property
     def kernel(self) -> Kernel:
@@ -69,6 +102,11 @@ class Optimizer:
 
 def _columns(steps: np.ndarray, *numbers) -> np.ndarray:
     return np.stack([np.broadcast_to(np.asarray(n, np.float64), steps.shape) for n in numbers], axis=1)
+
+
+def _at(value: float | Schedule, steps: np.ndarray) -> float | np.ndarray:
+    """A hyperparameter at these steps, which count from 1."""
+    return value(steps - 1) if isinstance(value, Schedule) else value
 
 
 def sgd_reference(p, g, c):
@@ -130,13 +168,13 @@ class SGD(Optimizer):
 
     Parameters
     ----------
-    learning_rate : float
-    momentum : float in [0, 1)
+    learning_rate : float or Schedule
+    momentum : float in [0, 1), or Schedule
     nesterov : bool
     """
 
-    learning_rate: float = 0.01
-    momentum: float = 0.0
+    learning_rate: float | Schedule = 0.01
+    momentum: float | Schedule = 0.0
     nesterov: bool = False
 
     def __post_init__(self) -> None:
@@ -153,7 +191,7 @@ class SGD(Optimizer):
         return (nesterov if self.nesterov else momentum) if self.momentum else sgd
 
     def numbers(self, steps):
-        return _columns(steps, self.learning_rate, *([self.momentum] if self.momentum else []))
+        return _columns(steps, _at(self.learning_rate, steps), *([_at(self.momentum, steps)] if self.momentum else []))
 
 
 def adagrad_reference(p, g, s, c):
@@ -181,10 +219,11 @@ class Adagrad(Optimizer):
 
     Parameters
     ----------
-    learning_rate, epsilon : float
+    learning_rate : float or Schedule
+    epsilon : float
     """
 
-    learning_rate: float = 0.01
+    learning_rate: float | Schedule = 0.01
     epsilon: float = 1e-10
 
     moments = 1
@@ -194,7 +233,7 @@ class Adagrad(Optimizer):
         return adagrad
 
     def numbers(self, steps):
-        return _columns(steps, self.learning_rate, self.epsilon)
+        return _columns(steps, _at(self.learning_rate, steps), self.epsilon)
 
 
 def rmsprop_reference(p, g, s, c):
@@ -223,11 +262,12 @@ class RMSprop(Optimizer):
 
     Parameters
     ----------
-    learning_rate, epsilon : float
+    learning_rate : float or Schedule
+    epsilon : float
     rho : float in [0, 1)
     """
 
-    learning_rate: float = 0.001
+    learning_rate: float | Schedule = 0.001
     rho: float = 0.9
     epsilon: float = 1e-8
 
@@ -238,7 +278,7 @@ class RMSprop(Optimizer):
         return rmsprop
 
     def numbers(self, steps):
-        return _columns(steps, self.learning_rate, self.rho, 1 - self.rho, self.epsilon)
+        return _columns(steps, _at(self.learning_rate, steps), self.rho, 1 - self.rho, self.epsilon)
 
 
 def adadelta_reference(p, g, s, u, c):
@@ -271,11 +311,12 @@ class Adadelta(Optimizer):
 
     Parameters
     ----------
-    learning_rate, epsilon : float
+    learning_rate : float or Schedule
+    epsilon : float
     rho : float in [0, 1)
     """
 
-    learning_rate: float = 1.0
+    learning_rate: float | Schedule = 1.0
     rho: float = 0.9
     epsilon: float = 1e-6
 
@@ -286,7 +327,7 @@ class Adadelta(Optimizer):
         return adadelta
 
     def numbers(self, steps):
-        return _columns(steps, self.learning_rate, self.rho, 1 - self.rho, self.epsilon)
+        return _columns(steps, _at(self.learning_rate, steps), self.rho, 1 - self.rho, self.epsilon)
 
 
 def adam_reference(p, g, m, v, c):
@@ -319,11 +360,12 @@ class Adam(Optimizer):
 
     Parameters
     ----------
-    learning_rate, epsilon : float
+    learning_rate : float or Schedule
+    epsilon : float
     beta1, beta2 : float in [0, 1)
     """
 
-    learning_rate: float = 0.001
+    learning_rate: float | Schedule = 0.001
     beta1: float = 0.9
     beta2: float = 0.999
     epsilon: float = 1e-8
@@ -335,12 +377,12 @@ class Adam(Optimizer):
         return adam
 
     def numbers(self, steps):
-        rate = self.learning_rate / (1 - powers(self.beta1, steps))
+        rate = _at(self.learning_rate, steps) / (1 - powers(self.beta1, steps))
         correction = 1 / (1 - powers(self.beta2, steps))
         betas = self.beta1, 1 - self.beta1, self.beta2, 1 - self.beta2
-        return _columns(steps, rate, *betas, correction, self.epsilon, self._decay())
+        return _columns(steps, rate, *betas, correction, self.epsilon, self._decay(steps))
 
-    def _decay(self) -> float:
+    def _decay(self, steps: np.ndarray) -> float | np.ndarray:
         return 0.0
 
 
@@ -353,14 +395,119 @@ class AdamW(Adam):
 
     Parameters
     ----------
-    learning_rate, epsilon, weight_decay : float
+    learning_rate : float or Schedule
+    epsilon, weight_decay : float
     beta1, beta2 : float in [0, 1)
     """
 
     weight_decay: float = 0.01
 
-    def _decay(self) -> float:
-        return self.learning_rate * self.weight_decay
+    def _decay(self, steps):
+        return _at(self.learning_rate, steps) * self.weight_decay
 
 
-OPTIMIZERS = {optimizer.__name__.lower(): optimizer for optimizer in (SGD, Adagrad, RMSprop, Adadelta, Adam, AdamW)}
+def nadam_reference(p, g, m, v, c):
+    m[:] = c[1] * m + c[2] * g
+    v[:] = c[3] * v + c[4] * g * g
+    p -= (c[0] * g + c[7] * m) / (np.sqrt(v * c[5]) + c[6])
+
+
+@kernel(nadam_reference, "(n) (n) (n) (n) (8)", cycles=0.6)
+def nadam(p, g, m, v, c):
+    """m = beta1 m + (1 - beta1) g; v = beta2 v + (1 - beta2) g^2; p -= (a g + b m) / (sqrt(c v) + eps)."""
+    n, a, beta1, rest1, beta2, rest2 = p.shape[0], c[0], c[1], c[2], c[3], c[4]
+    correction, epsilon, b = c[5], c[6], c[7]
+    for q in prange((n + PIECE - 1) // PIECE):
+        i0, i1 = q * PIECE, (q + 1) * PIECE
+        p_part, g_part, m_part, v_part = p[i0:i1], g[i0:i1], m[i0:i1], v[i0:i1]
+        for i in range(p_part.shape[0]):
+            m_part[i] = beta1 * m_part[i] + rest1 * g_part[i]
+            v_part[i] = beta2 * v_part[i] + rest2 * g_part[i] * g_part[i]
+            p_part[i] -= (a * g_part[i] + b * m_part[i]) / (np.sqrt(v_part[i] * correction) + epsilon)
+
+
+@dataclasses.dataclass(frozen=True)
+class Nadam(Adam):
+    """Adam with Nesterov's momentum: p -= (a g + b m) / (sqrt(v') + epsilon).
+
+    a = rate (1 - u_t) / (1 - U_t) and b = rate u_t+1 / (1 - U_t+1), where u_t = beta1 (1 - 0.96^(t / 250) / 2) and U_t
+    is their product up to t. Dozat, "Incorporating Nesterov momentum into Adam", 2016. As PyTorch's and Keras's.
+
+    Parameters
+    ----------
+    learning_rate : float or Schedule
+    epsilon : float
+    beta1, beta2 : float in [0, 1)
+    """
+
+    learning_rate: float | Schedule = 0.002
+
+    @property
+    def kernel(self) -> Kernel:
+        return nadam
+
+    def numbers(self, steps):
+        momentum = self.beta1 * (1 - 0.5 * np.float_power(0.96, np.arange(1, steps.max() + 2) / 250))
+        product = np.cumprod(momentum)
+        now, rate = steps - 1, _at(self.learning_rate, steps)
+        correction = 1 / (1 - powers(self.beta2, steps))
+        of_gradient = rate * (1 - momentum[now]) / (1 - product[now])
+        of_moment = rate * momentum[steps] / (1 - product[steps])
+        betas = self.beta1, 1 - self.beta1, self.beta2, 1 - self.beta2
+        return _columns(steps, of_gradient, *betas, correction, self.epsilon, of_moment)
+
+
+def lion_reference(p, g, m, c):
+    p *= 1 - c[5]
+    p -= c[0] * np.sign(c[1] * m + c[2] * g)
+    m[:] = c[3] * m + c[4] * g
+
+
+@kernel(lion_reference, "(n) (n) (n) (6)", cycles=0.4)
+def lion(p, g, m, c):
+    """p = (1 - decay) p - rate sign(beta1 m + (1 - beta1) g); m = beta2 m + (1 - beta2) g."""
+    n, rate, beta1, rest1, beta2, rest2, keep = p.shape[0], c[0], c[1], c[2], c[3], c[4], ONE(c[5]) - c[5]
+    for q in prange((n + PIECE - 1) // PIECE):
+        a, e = q * PIECE, (q + 1) * PIECE
+        p_part, g_part, m_part = p[a:e], g[a:e], m[a:e]
+        for i in range(p_part.shape[0]):
+            direction = beta1 * m_part[i] + rest1 * g_part[i]
+            move = rate if direction > ZERO(rate) else (-rate if direction < ZERO(rate) else ZERO(rate))
+            p_part[i] = keep * p_part[i] - move
+            m_part[i] = beta2 * m_part[i] + rest2 * g_part[i]
+
+
+@dataclasses.dataclass(frozen=True)
+class Lion(Optimizer):
+    """p = (1 - rate weight_decay) p - rate sign(beta1 m + (1 - beta1) g);  m = beta2 m + (1 - beta2) g.
+
+    Chen et al., "Symbolic discovery of optimization algorithms", 2023. Every parameter moves by the rate itself, so it
+    wants a rate 3 to 10 times smaller than Adam's. As Keras's; PyTorch has none.
+
+    Parameters
+    ----------
+    learning_rate : float or Schedule
+    beta1, beta2 : float in [0, 1)
+    weight_decay : float
+    """
+
+    learning_rate: float | Schedule = 0.0001
+    beta1: float = 0.9
+    beta2: float = 0.99
+    weight_decay: float = 0.0
+
+    moments = 1
+
+    @property
+    def kernel(self) -> Kernel:
+        return lion
+
+    def numbers(self, steps):
+        rate = _at(self.learning_rate, steps)
+        betas = self.beta1, 1 - self.beta1, self.beta2, 1 - self.beta2
+        return _columns(steps, rate, *betas, rate * self.weight_decay)
+
+
+OPTIMIZERS = {
+    optimizer.__name__.lower(): optimizer for optimizer in (SGD, Adagrad, RMSprop, Adadelta, Adam, AdamW, Nadam, Lion)
+}

@@ -8,6 +8,7 @@ from nbbp.activations import ACTIVATIONS
 from nbbp.losses import Loss
 from nbbp.network import Network
 from nbbp.program import Program, Runner
+from nbbp.training import Data
 
 BLOCK_ROWS = 512
 
@@ -55,7 +56,7 @@ class Predictor:
     def _bind(self, rows: int) -> tuple[np.ndarray, np.ndarray, Runner]:
         program = Program(self.backend, self.network.params.dtype, rows, training=False)
         x = self.network.input(program)
-        z = self.network.forward(program, x).z
+        z = self.network.forward(program, x).y.reshape(rows, -1)
         if self.link.name != "linear":
             program.call(self.link.forward, self.link.shaped(z))
         return x, z, Runner(program)
@@ -71,10 +72,11 @@ def linked(z: np.ndarray, loss: Loss, backend: str) -> np.ndarray:
     return z
 
 
-def mean_loss(z: np.ndarray, target: np.ndarray, loss: Loss, backend: str) -> float:
-    """Mean loss of outputs z (rows, outputs)."""
+def mean_loss(z: np.ndarray, data: Data, loss: Loss, backend: str) -> float:
+    """Mean loss of outputs z (rows, outputs), each row's times its weight."""
     program = Program(backend, z.dtype, len(z), training=False)
     row_loss = program.buffer(len(z))
-    program.call(loss.kernel(target), row_loss, program.buffer(*z.shape), z, target, np.ones(len(z), z.dtype))
+    scale, target = np.ones(len(z), z.dtype), data.target
+    loss.bind(program, row_loss, program.buffer(*z.shape), z, target, scale)
     Runner(program).once()
-    return float(np.mean(row_loss, dtype=np.float64))
+    return float(np.mean(row_loss if data.weights is None else row_loss * data.weights, dtype=np.float64))

@@ -5,9 +5,10 @@ import dataclasses
 import numpy as np
 from numba import prange
 
-from nbbp.kernels import threads
-from nbbp.kernels.jit import Kernel, address, call, compiled, kernel, padded_block
+from nbbp.kernels import random, threads
+from nbbp.kernels.jit import Kernel, address, call, compiled, device, kernel, padded_block
 from nbbp.kernels.pointers import at, prefetch
+from nbbp.kernels.threads import PIECE
 
 BACKENDS = ("numba", "numpy")
 
@@ -18,6 +19,11 @@ ROW = 2  # where in the order of rows the mini-batch begins
 BATCH = 3  # mini-batches done in this epoch
 BATCHES = 4  # mini-batches in an epoch
 STOP = 5  # set by a kernel that wants the run to end at once
+BEFORE = 6  # steps that the model had done before this run
+
+
+IN_LAYERS = 2  # the streams of random numbers that layers draw from
+IN_UPDATES = 3  # the stream of an optimizer's
 
 
 def new_clock() -> np.ndarray:
@@ -90,20 +96,54 @@ class Program:
         Rows of a mini-batch.
     training : bool
         Whether layers behave as in training.
+    clock : ndarray, optional
+        Shared with other programs of the same run.
+    seed : int
+        Of the random numbers that layers draw.
+    first_row : int
+        Of the mini-batch, where this program has a part of its rows.
     """
 
-    def __init__(self, backend: str, dtype, rows: int, training: bool = True) -> None:
+    def __init__(
+        self, backend: str, dtype, rows: int, training: bool = True, clock: np.ndarray | None = None, seed: int = 0,
+        first_row: int = 0,
+    ) -> None:  # fmt: skip
         self.backend, self.dtype, self.rows, self.training = backend, np.dtype(dtype), rows, training
+        self.clock = new_clock() if clock is None else clock
+        self.first_row = first_row
+        self.seed, self._streams = seed, 0
         self.calls: list[Call | Lanes] = []
+        self._buffers: list[np.ndarray] = []
+        self._used_before: list[np.ndarray] = []
+
+    def part(self, rows: slice, after: "Program | None" = None) -> "Program":
+        """An empty program for some rows of the same mini-batch.
+
+        It takes the buffers of `after` again, one after another, where that is given: a part that has run before.
+        """
+        length, first = rows.stop - rows.start, self.first_row + rows.start
+        part = Program(self.backend, self.dtype, length, self.training, self.clock, self.seed, first)
+        if after is not None and after.rows == part.rows:
+            part._used_before = list(after._buffers)
+        return part
+
+    def stream(self) -> np.uint64:
+        """Key of a stream of random numbers that no other call has asked for; the same for the same layer each time."""
+        self._streams += 1
+        return random.stream(self.seed, IN_LAYERS, self._streams)
 
     def call(self, kernel: Kernel, *arrays: np.ndarray) -> None:
         """Append a call of `kernel`."""
         kernel.lengths(arrays)
+        if not kernel.trusted:
+            kernel.check(*arrays)
         self.calls.append(Call(kernel, arrays))
 
     def buffer(self, *shape: int) -> np.ndarray:
         """An array that holds what one call hands to a later one."""
-        return np.zeros(shape, self.dtype)
+        buffer = self._used_before.pop(0) if self._used_before else np.zeros(shape, self.dtype)
+        self._buffers.append(buffer)
+        return buffer
 
     def call_lanes(self, lanes: "list[Program]") -> None:
         """Append programs that run side by side, each by itself from its first call to its last.
@@ -160,8 +200,18 @@ def _run_once(calls):
     return 0
 
 
+_steps = device(_run_steps)
+
+
+def _run_side_by_side(codes, sizes, clocks):
+    """Run the steps of several programs, each on one thread: codes (programs, 2, calls, 3), sizes (programs, 2)."""
+    for m in prange(codes.shape[0]):
+        _steps(codes[m, 0], sizes[m, 0], codes[m, 1], sizes[m, 1], clocks[m, :8])
+
+
 _run_steps_compiled = compiled(_run_steps, "run_steps")
 _run_once_compiled = compiled(_run_once, "run_once")
+_run_side_by_side_compiled = compiled(_run_side_by_side, "run_side_by_side", parallel=True)
 
 
 def cache_folder() -> str:
@@ -170,17 +220,17 @@ def cache_folder() -> str:
 
 
 class Runner:
-    """Runs a program step after step; the last mini-batch of an epoch may have a program of its own."""
+    """Runs a program step after step; the last mini-batch of an epoch may have a program of its own.
 
-    def __init__(
-        self, program: Program, clock: np.ndarray | None = None, last: Program | None = None, progress=iter
-    ) -> None:
-        self.program, self.last = program, last or program
-        self.clock = new_clock() if clock is None else clock
+    With `alone`, everything runs on the thread that calls.
+    """
+
+    def __init__(self, program: Program, last: Program | None = None, progress=iter, alone: bool = False) -> None:
+        self.program, self.last, self.clock = program, last or program, program.clock
         if program.backend == "numba":
             self._guard = threads.guard()
-            self._code = program.compile(progress)
-            self._last_code = self.last.compile() if last else self._code
+            self._code = program.compile(progress, parallel=not alone)
+            self._last_code = self.last.compile(parallel=not alone) if last else self._code
 
     def run(self) -> None:
         """Run until clock[END] or clock[STOP]. Lets go of the GIL."""
@@ -220,6 +270,29 @@ class Runner:
             clock[STEP] += 1
 
 
+class SideBySide:
+    """Runs programs at once, one thread to each, until their clocks (programs, 16) say."""
+
+    def __init__(self, runners: "list[Runner]", clocks: np.ndarray) -> None:
+        self._runners, self._clocks = runners, clocks
+        if runners[0].program.backend == "numba":
+            codes = [(runner._code, runner._last_code) for runner in runners]
+            self._codes = np.zeros((len(codes), 2, max(len(code) for pair in codes for code in pair), 3), np.int64)
+            for m, pair in enumerate(codes):
+                for k, code in enumerate(pair):
+                    self._codes[m, k, : len(code)] = code  # a call of no words, at the end, does nothing
+            self._sizes = np.array([[runner.program.rows, runner.last.rows] for runner in runners])
+
+    def run(self) -> None:
+        """Run each until its clock's END or STOP. Lets go of the GIL."""
+        if self._runners[0].program.backend == "numpy":
+            for runner in self._runners:
+                runner.run()
+            return
+        with threads.guard():
+            _run_side_by_side_compiled(self._codes, self._sizes, self._clocks)
+
+
 def gather_reference(x, data, target, targets, order, clock):
     rows = order[clock[ROW] : clock[ROW] + len(x)]
     x[:], target[:] = data[rows], targets[rows]
@@ -240,6 +313,17 @@ def gather(x, data, target, targets, order, clock):
             t_row[j] = targets_row[j]
 
 
+def weigh_reference(scale, weights, share, order, clock):
+    scale[:] = weights[order[clock[ROW] : clock[ROW] + len(scale)]] * share[0]
+
+
+@kernel(weigh_reference, "(b) (R) (1) (S) (8)", cycles=1.0)
+def weigh(scale, weights, share, order, clock):
+    """Each row's weight times `share`."""
+    for i in range(scale.shape[0]):
+        scale[i] = weights[order[clock[ROW] + i]] * share[0]
+
+
 def copy_reference(y, x):
     y[:] = x
 
@@ -247,9 +331,22 @@ def copy_reference(y, x):
 @kernel(copy_reference, "(n) (n)", cycles=0.2)
 def copy(y, x):
     """y = x."""
-    piece = 8192
-    for p in prange((x.shape[0] + piece - 1) // piece):
-        y[p * piece : (p + 1) * piece] = x[p * piece : (p + 1) * piece]
+    for q in prange((x.shape[0] + PIECE - 1) // PIECE):
+        y[q * PIECE : (q + 1) * PIECE] = x[q * PIECE : (q + 1) * PIECE]
+
+
+def accumulate_reference(y, x):
+    y += x
+
+
+@kernel(accumulate_reference, "(n) (n)", cycles=0.2)
+def accumulate(y, x):
+    """y += x."""
+    n = y.shape[0]
+    for q in prange((n + PIECE - 1) // PIECE):
+        y_part, x_part = y[q * PIECE : (q + 1) * PIECE], x[q * PIECE : (q + 1) * PIECE]
+        for i in range(y_part.shape[0]):
+            y_part[i] += x_part[i]
 
 
 def record_rows_reference(record, batch, clock):
@@ -276,18 +373,24 @@ def take_row(row, table, clock):
         row[j] = table[clock[STEP], j]
 
 
-def record_loss_reference(step_loss, row_loss, scale, clock):
-    step_loss[clock[STEP]] = np.sum(row_loss.astype(np.float64) * scale)
+def record_loss_reference(step_loss, row_loss, scale, penalty, clock):
+    step_loss[clock[STEP]] = np.sum(row_loss.astype(np.float64) * scale) + penalty[0]
+    penalty[0] = 0
     if not np.isfinite(step_loss[clock[STEP]]):
         clock[STOP] = 1
 
 
-@kernel(record_loss_reference, "(S) (b) (b) (8)", cycles=0)
-def record_loss(step_loss, row_loss, scale, clock):
-    """The mini-batch's loss: rows times their scale, summed in float64; a loss that is not finite stops the run."""
+@kernel(record_loss_reference, "(S) (b) (b) (1) (8)", cycles=0)
+def record_loss(step_loss, row_loss, scale, penalty, clock):
+    """The mini-batch's loss: rows times their scale, summed in float64, and the penalty, which is then set to 0.
+
+    A loss that is not finite stops the run.
+    """
     total = 0.0
     for i in range(row_loss.shape[0]):
         total += np.float64(row_loss[i]) * np.float64(scale[i])
+    total += penalty[0]
+    penalty[0] = 0
     step_loss[clock[STEP]] = total
     if not np.isfinite(total):
         clock[STOP] = 1

@@ -4,7 +4,9 @@ A run of steps comes back to Python every few hundredths of a second, so that Ct
 are served between mini-batches; several short epochs go in one run when nothing has to be seen after each.
 """
 
+import dataclasses
 import itertools
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -16,8 +18,8 @@ from nbbp.kernels import random, threads
 from nbbp.kernels.gemm import column_sums
 from nbbp.losses import Loss
 from nbbp.network import Network
-from nbbp.optimizers import Optimizer
-from nbbp.program import Program, Runner
+from nbbp.program import Program, Runner, accumulate
+from nbbp.updating import Update
 
 RUN_SECONDS = 0.05  # between two returns to Python
 LANE_ROWS = 64  # in a lane at least
@@ -64,124 +66,211 @@ def row_lanes(rows: int, parameters: int) -> list[slice]:
     return [slice(a, b) for a, b in itertools.pairwise(edges)]
 
 
-class Trainer:
-    """A network, its loss and optimizer, bound to training data.
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """Rows to train on or to measure.
 
-    Parameters
+    Attributes
     ----------
     x : ndarray (rows, *input_shape)
     target : ndarray (rows, columns)
-        In the loss's form: see `nbbp.checks.targets`.
-    moments : list of ndarray
-        The optimizer's flat arrays.
-    seed : int or None
-        Decides the order of rows in each epoch; None leaves them as they are.
+        What the loss compares with, in its form: see `nbbp.checks.targets`.
+    truth : ndarray (rows, columns)
+        What metrics compare with: targets before labels were smoothed.
+    weights : ndarray (rows,) or None
+        How much each row counts; None for 1.
+    """
+
+    x: np.ndarray
+    target: np.ndarray
+    truth: np.ndarray
+    weights: np.ndarray | None = None
+
+
+class Trainer:
+    """A network, its loss and its update, bound to training data.
+
+    Parameters
+    ----------
+    batch_size : int
+        Rows of a mini-batch.
+    parts : int
+        How many pieces of `batch_size` rows go through the network one after the other before an update is made from
+        all of them.
+    shuffle : bool
+        Whether every epoch has an order of its own, which the network's seed decides.
     epoch_by_epoch : bool
         Whether every epoch has to be seen; else short ones go together, to spare the way through Python.
     record_outputs : bool
         Whether the outputs of every step are kept, for metrics.
+    clock : ndarray, optional
+        Given where several trainers run side by side, each on one thread.
     """
 
     def __init__(
         self,
         network: Network,
         loss: Loss,
-        optimizer: Optimizer,
-        moments: list[np.ndarray],
-        x: np.ndarray,
-        target: np.ndarray,
+        update: Update,
+        data: Data,
         batch_size: int,
         backend: str,
-        seed: int | None,
-        epoch_by_epoch: bool,
-        record_outputs: bool,
+        *,
+        parts: int = 1,
+        shuffle: bool = True,
+        epoch_by_epoch: bool = True,
+        record_outputs: bool = False,
+        clock: np.ndarray | None = None,
         progress: Callable = iter,
     ) -> None:
-        self.network, self.loss, self.optimizer, self.moments = network, loss, optimizer, moments
-        self.rows, self.batch_size = len(x), min(batch_size, len(x))
-        self.x, self.target = x.reshape(len(x), -1), target
+        self.network, self.loss, self.update, self.data = network, loss, update, data
+        self.rows = len(data.x)
+        self._part_rows = min(batch_size, self.rows)
+        self.batch_size = min(parts * self._part_rows, self.rows)
         self.steps_per_epoch = -(-self.rows // self.batch_size)
         self.epochs_together = 1 if epoch_by_epoch else max(1, ROWS_TOGETHER // self.rows)
         steps, rows = self.epochs_together * self.steps_per_epoch, self.epochs_together * self.rows
-        self.clock = prog.new_clock()
-        self._seed, self._pace = seed, threads.Pace(RUN_SECONDS)
+        self.clock = prog.new_clock() if clock is None else clock
+        self._shuffle, self._pace = shuffle, threads.Pace(RUN_SECONDS)
         self._orders = np.tile(np.arange(self.rows), (self.epochs_together, 1))
         self._keys = np.zeros(self.epochs_together, np.uint64)
         self.order = self._orders.reshape(-1)
         shuffling = Program(backend, network.params.dtype, rows)
         shuffling.call(random.shuffle, self._orders, self._keys)
         self._shuffling = Runner(shuffling)
-        self.numbers = np.zeros((steps, optimizer.numbers(np.ones(1, np.int64)).shape[1]), network.params.dtype)
+        self.numbers = np.zeros((steps, update.numbers(1).shape[1]), network.params.dtype)
         self.step_loss = np.zeros(steps)
         outputs = int(np.prod(network.layout.output_shape))
         self.outputs = np.zeros((rows, outputs), network.params.dtype) if record_outputs else None
         rest = self.rows % self.batch_size
         last = self._bind(backend, rest) if rest else None
-        self.runner = Runner(self._bind(backend, self.batch_size), self.clock, last, progress)
+        self.runner = Runner(self._bind(backend, self.batch_size), last, progress, alone=clock is not None)
 
     def _bind(self, backend: str, rows: int) -> Program:
         """A training step of `rows` rows: gather, forward, loss, backward, update."""
         network = self.network
-        program = Program(backend, network.params.dtype, rows)
+        program = Program(backend, network.params.dtype, rows, clock=self.clock, seed=network.seed)
         row_loss, scale = program.buffer(rows), np.full(rows, 1 / rows, program.dtype)
-        lanes = row_lanes(rows, network.layout.size)
-        if len(lanes) == 1:
-            self._bind_rows(program, lanes[0], row_loss, scale, network.grads)
+        if rows > self._part_rows:
+            self._bind_parts(program, row_loss, scale)
         else:
-            grads = program.buffer(len(lanes), len(network.grads))
-            programs = [Program(backend, program.dtype, lane.stop - lane.start) for lane in lanes]
-            for part, lane, lane_grads in zip(programs, lanes, grads, strict=True):
-                self._bind_rows(part, lane, row_loss[lane], scale[lane], lane_grads)
-            program.call_lanes(programs)
-            program.call(column_sums, network.grads, grads)
-        program.call(prog.record_loss, self.step_loss, row_loss, scale, self.clock)
+            self._bind_lanes(program, row_loss, scale)
+        penalty = program.buffer(1)
+        network.penalize(program, penalty, network.grads)
+        program.call(prog.record_loss, self.step_loss, row_loss, scale, penalty, self.clock)
         numbers = np.zeros(self.numbers.shape[1], program.dtype)
         program.call(prog.take_row, numbers, self.numbers, self.clock)
-        program.call(self.optimizer.kernel, network.params, network.grads, *self.moments, numbers)
+        self.update.bind(program, numbers)
         return program
 
-    def _bind_rows(self, program: Program, lane: slice, row_loss: np.ndarray, scale: np.ndarray, grads) -> None:
-        """Gather, forward, loss and backward of some rows of a mini-batch."""
-        x, target = self.network.input(program), np.zeros((program.rows, self.target.shape[1]), self.target.dtype)
-        order = self.order[lane.start :]
-        program.call(prog.gather, x.reshape(program.rows, -1), self.x, target, self.target, order, self.clock)
+    def _bind_lanes(self, program: Program, row_loss: np.ndarray, scale: np.ndarray) -> None:
+        """The mini-batch in one piece, or in lanes side by side."""
+        layout, grads = self.network.layout, self.network.grads
+        lanes = [slice(0, program.rows)] if layout.couples_rows else row_lanes(program.rows, layout.size)
+        if len(lanes) == 1:
+            self._bind_rows(program, row_loss, scale, grads)
+            return
+        lane_grads = program.buffer(len(lanes), len(grads))
+        programs = [program.part(lane) for lane in lanes]
+        for part, lane, own in zip(programs, lanes, lane_grads, strict=True):
+            self._bind_rows(part, row_loss[lane], scale[lane], own)
+        program.call_lanes(programs)
+        program.call(column_sums, grads, lane_grads)
+
+    def _bind_parts(self, program: Program, row_loss: np.ndarray, scale: np.ndarray) -> None:
+        """The mini-batch in parts one after the other, in the same buffers; their gradients are added."""
+        part_grads, part = program.buffer(len(self.network.grads)), None
+        for begin in range(0, program.rows, self._part_rows):
+            rows = slice(begin, min(begin + self._part_rows, program.rows))
+            part = program.part(rows, after=part)
+            self._bind_rows(part, row_loss[rows], scale[rows], part_grads if begin else self.network.grads)
+            program.calls += part.calls
+            if begin:
+                program.call(accumulate, self.network.grads, part_grads)
+
+    def _bind_rows(self, program: Program, row_loss: np.ndarray, scale: np.ndarray, grads: np.ndarray) -> None:
+        """Gather, forward, loss and backward of the rows of a program."""
+        x = self.network.input(program)
+        target = np.zeros((program.rows, self.data.target.shape[1]), self.data.target.dtype)
+        order = self.order[program.first_row :]
+        flat, data_flat = x.reshape(program.rows, -1), self.data.x.reshape(self.rows, -1)
+        program.call(prog.gather, flat, data_flat, target, self.data.target, order, self.clock)
+        if self.data.weights is not None:
+            share = scale[:1].copy()
+            program.call(prog.weigh, scale, self.data.weights, share, order, self.clock)
         z = self.network.gradients(program, self.loss, x, target, row_loss, scale, grads)
         if self.outputs is not None:
-            program.call(prog.record_rows, self.outputs[lane.start :], z, self.clock)
+            program.call(prog.record_rows, self.outputs[program.first_row :], z, self.clock)
 
-    def train(self, epochs: int, epochs_done: int, steps_done: int, after: Callable[[int], None]) -> int:
+    def train(
+        self,
+        epochs: int,
+        epochs_done: int,
+        after: Callable[[int], None] = lambda steps: None,
+        pause_in: Callable[[int], float] = lambda step: math.inf,
+    ) -> int:
         """Train for some epochs; returns the number of steps that were completed.
 
         Parameters
         ----------
         epochs : int
             At most `epochs_together`.
-        epochs_done, steps_done : int
-            Epochs that the data, and steps that the optimizer have seen before.
+        epochs_done : int
+            Epochs that the data have seen before.
         after
-            Called with the number of steps done since it was last called; it may raise.
+            Called with the number of steps done since it was last called; it may raise. `update.steps` counts them.
+        pause_in
+            Given the model's steps, after how many more `after` is called at the latest.
         """
-        steps = epochs * self.steps_per_epoch
-        if self._seed is not None:
-            self._keys[:] = [random.stream(self._seed, SHUFFLING, epochs_done + e) for e in range(len(self._keys))]
-            self._shuffling.once()
-        self.numbers[:steps] = self.optimizer.numbers(np.arange(steps_done + 1, steps_done + steps + 1))
         clock = self.clock
-        clock[:] = 0
-        clock[prog.BATCHES] = self.steps_per_epoch
+        self.begin(epochs, epochs_done)
 
         def run(most: int) -> int:
             done = int(clock[prog.STEP])
-            clock[prog.END] = min(steps, done + most)
-            self.runner.run()
+            self.allow(int(min(most, pause_in(self.update.steps))))
+            try:
+                self.runner.run()
+            finally:
+                self.count()
             return int(clock[prog.STEP]) - done
 
-        while clock[prog.STEP] < steps and not clock[prog.STOP]:
+        while not self.finished:
             done = int(clock[prog.STEP])
             self._pace.run(run)
             after(int(clock[prog.STEP]) - done)
         return int(clock[prog.STEP])
 
+    def begin(self, epochs: int, epochs_done: int) -> None:
+        """Order the rows of some epochs and set the clock to their beginning."""
+        self._steps = epochs * self.steps_per_epoch
+        if self._shuffle:
+            seed = self.network.seed
+            self._keys[:] = [random.stream(seed, SHUFFLING, epochs_done + e) for e in range(len(self._keys))]
+            self._shuffling.once()
+        self.numbers[: self._steps] = self.update.numbers(self._steps)
+        self.clock[:] = 0
+        self.clock[prog.BATCHES], self.clock[prog.BEFORE] = self.steps_per_epoch, self.update.steps
+
+    def allow(self, steps: int) -> None:
+        """Let the runner take so many more steps."""
+        self.clock[prog.END] = min(self._steps, self.clock[prog.STEP] + steps)
+
+    def count(self) -> None:
+        """Add the steps that were taken to the model's."""
+        self.update.steps = int(self.clock[prog.BEFORE] + self.clock[prog.STEP])
+
+    @property
+    def finished(self) -> bool:
+        """Whether all steps of the epochs are done, or the loss is no longer finite."""
+        return self.diverged or bool(self.clock[prog.STEP] >= self._steps)
+
     @property
     def diverged(self) -> bool:
+        """Whether the loss is no longer finite."""
         return bool(self.clock[prog.STOP])
+
+    def epoch_loss(self, epoch: int) -> float:
+        """Mean over the rows of one of the epochs."""
+        steps = self.steps_per_epoch
+        rows = np.minimum(self.batch_size, self.rows - np.arange(steps) * self.batch_size)
+        return float(self.step_loss[epoch * steps : (epoch + 1) * steps] @ (rows / self.rows))

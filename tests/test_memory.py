@@ -8,6 +8,7 @@ from numba.core.runtime import _nrt_python, rtsys
 
 import nbbp
 from nbbp import program as prog
+from nbbp.training import Trainer
 
 SIZES = {"lanes": (4, 32, 16, 4), "by operation": (600, 512, 10)}
 
@@ -23,8 +24,9 @@ def model_and_data(name: str, rows: int = 1000):
 @pytest.mark.parametrize("name", SIZES)
 def test_a_step_allocates_nothing(name):
     model, X, y = model_and_data(name)
-    trainer = model._trainer(*model._checked("X", X, "y", y), 256, shuffle=True, epoch_by_epoch=True)
-    trainer.train(1, 0, 0, lambda steps: None)
+    model.build(X.shape[1])
+    trainer = Trainer(model.network, model.loss, model.update, model._data("X", X, "y", y), 256, model.backend)
+    trainer.train(1, 0)
     allocated = []
     _nrt_python.memsys_enable_stats()
     try:

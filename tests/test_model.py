@@ -263,7 +263,7 @@ def test_initializers(name):
     w = table[name]((300, 200), np.random.default_rng(0))
     assert w.shape == (300, 200)
     deviations = {
-        "zeros": 0, "constant": 0, "normal": 0.05, "uniform": 0.05 / 3**0.5, "sparse": (15 / 300) ** 0.5,
+        "zeros": 0, "ones": 0, "constant": 0, "normal": 0.05, "uniform": 0.05 / 3**0.5, "sparse": (15 / 300) ** 0.5,
         "glorot": (2 / 500) ** 0.5, "he": (2 / 300) ** 0.5, "lecun": (1 / 300) ** 0.5, "orthogonal": 300**-0.5,
     }  # fmt: skip
     expected = deviations.get(name, deviations[name.split("_")[0]])

@@ -56,7 +56,7 @@ def measure(size: int, dtype: str = "float32") -> Share:
         if forward:
             layer.forward(program, y, x, p)
         else:
-            layer.backward(program, dx, dy, x, y, p, g)
+            layer.backward(program, dx, dy, x, y, p, g, None)
         return program
 
     weights, both, inputs = bound(False), bound(False, dx), Program("numba", dtype, size)

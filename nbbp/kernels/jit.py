@@ -78,6 +78,26 @@ def _warn_once(message: str) -> None:
     warnings.warn(message, RuntimeWarning, stacklevel=2)
 
 
+def _fingerprint(function: Callable) -> str:
+    """Names the code of a function from outside the package, with the numbers and functions that it refers to."""
+    code = function.__code__
+    parts = [code.co_code, repr(code.co_names).encode()]
+    parts += [repr(c).encode() for c in code.co_consts if not isinstance(c, python_types.CodeType)]
+    cells = [cell.cell_contents for cell in function.__closure__ or ()]
+    for thing in [function.__globals__.get(name) for name in code.co_names] + cells:
+        inner = getattr(thing, "py_func", thing)
+        if isinstance(inner, python_types.FunctionType) and not _is_ours(inner):
+            parts.append(_fingerprint(inner).encode())
+        elif isinstance(inner, int | float):
+            parts.append(repr(inner).encode())
+    return hashlib.sha256(b"|".join(parts)).hexdigest()[:10]
+
+
+def _is_ours(function: Callable) -> bool:
+    """Whether SOURCES covers it."""
+    return function.__module__.partition(".")[0] == __name__.partition(".")[0]
+
+
 def _copy(function: Callable, name: str, **replaced) -> python_types.FunctionType:
     """The same code under another name, with some of the globals it sees replaced.
 
@@ -85,7 +105,9 @@ def _copy(function: Callable, name: str, **replaced) -> python_types.FunctionTyp
     """
     names = {**function.__globals__, **replaced} if replaced else function.__globals__
     copy = python_types.FunctionType(function.__code__, names, name)
-    copy.__qualname__, copy.__module__ = f"{name}_{SOURCES}", function.__module__
+    used = [getattr(names.get(part), "py_func", None) for part in function.__code__.co_names]
+    foreign = [_fingerprint(part) for part in (function, *used) if part is not None and not _is_ours(part)]
+    copy.__qualname__, copy.__module__ = "_".join([name, SOURCES, *foreign]), function.__module__
     return copy
 
 
@@ -112,12 +134,45 @@ def address(dispatcher, arrays) -> int:
     return result.library.get_pointer_to_function(result.fndesc.llvm_func_name)
 
 
+class TwinError(ValueError):
+    """The compiled function of a kernel and its NumPy reference give different results."""
+
+
 class Kernel:
-    """A compiled function and its NumPy reference: the same name, the same arguments, the same meaning."""
+    """A compiled function and its NumPy reference: the same name, the same arguments, the same meaning.
+
+    Kernels from outside the package are held against their references when they are first bound.
+    """
 
     def __init__(self, function: Callable, reference: Callable, shapes: str, cycles: float) -> None:
         self.name, self.shapes, self.reference = function.__name__, shapes, reference
         self._function, self._cycles = function, cycles
+        self.trusted = _is_ours(function)
+
+    def check(self, *arrays: np.ndarray) -> None:
+        """Run both on copies of these arrays, floats replaced by random ones; TwinError where they differ.
+
+        Parameters
+        ----------
+        *arrays : ndarray
+            As the kernel takes them.
+        """
+        rng = np.random.default_rng(0)
+        given = [rng.standard_normal(a.shape).astype(a.dtype) if a.dtype.kind == "f" else a.copy() for a in arrays]
+        expected = [a.copy() for a in given]
+        with np.errstate(all="ignore"):
+            self.reference(*expected)
+        self.serial(*given)
+        for number, (got, right) in enumerate(zip(given, expected, strict=True)):
+            bound = 1e-4 if right.dtype == np.float32 else 1e-9
+            apart = ~np.isclose(got, right, rtol=bound, atol=bound, equal_nan=True)
+            if apart.any():
+                at = tuple(int(i) for i in np.argwhere(apart)[0])
+                raise TwinError(
+                    f"kernel {self.name}: argument {number} at {at} is {got[at]} compiled and {right[at]} in NumPy "
+                    f"(both on the same random numbers); the two functions must compute the same"
+                )
+        self.trusted = True
 
     def __repr__(self) -> str:
         return f"<kernel {self.name} {self.shapes}>"

@@ -4,12 +4,16 @@ So they are the same in compiled code and in NumPy, in any order and at any numb
 save. The function is SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014).
 """
 
+import functools
+
 import numpy as np
 
+from nbbp.kernels import vector_math as vm
 from nbbp.kernels.jit import device, kernel
 
 _GAMMA, _FIRST, _SECOND = (np.uint64(c) for c in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))
-_ONE, _27, _30, _31, _32 = (np.uint64(c) for c in (1, 27, 30, 31, 32))
+_ONE, _27, _30, _31, _32, _LOW = (np.uint64(c) for c in (1, 27, 30, 31, 32, 2**32 - 1))
+_UNIT = vm.constant(2.0**-32)
 
 
 def bits(key, index):
@@ -20,7 +24,7 @@ def bits(key, index):
     return z ^ (z >> _31)
 
 
-_bits = device(bits, inline=True)
+random_bits = device(bits, inline=True)
 
 
 def stream(seed: int, *path: int) -> np.uint64:
@@ -29,6 +33,39 @@ def stream(seed: int, *path: int) -> np.uint64:
     for step in path:
         key = bits(key, np.array([step], np.uint64))
     return key[0]
+
+
+_cosine = vm.polynomial(  # of 2 pi v, |v| <= 1/2, as a function of v^2
+    (
+        *(0.999999988944576474, -19.739204466576142, 64.9391159283465366, -85.4501134275061263),
+        *(60.1674297919607677, -25.9668846126773847, 6.52770596315192693),
+    ),
+    (
+        *(1.0, -19.7392088021787171, 64.9393940226682586, -85.4568172066912686, 60.2446413717817336),
+        *(-26.4262567812118904, 7.9035363400771734, -1.71439041380985169, 0.282004079583163128),
+        *(-0.036374900363402311, 0.00375859056131035416, -0.000290060050191289281),
+    ),
+)
+
+
+def normal(key, index, dtype) -> np.ndarray:
+    """Standard normal numbers at `index` of the stream `key`, both uint64 arrays.
+
+    Box and Muller, "A note on the generation of random normal deviates", 1958; the second of their two is not used.
+    """
+    numbers, unit = bits(key, index), dtype.type(2.0**-32)
+    radius = np.sqrt(-2 * np.log(((numbers >> _32).astype(dtype) + dtype.type(0.5)) * unit))
+    turn = (numbers & _LOW).astype(dtype) * unit - dtype.type(0.5)
+    return radius * np.cos(2 * np.pi * turn).astype(dtype)
+
+
+@functools.partial(device, inline=True)
+def random_normal(key, index, like):
+    """`normal` in the dtype of `like`."""
+    number, half, unit = random_bits(key, index), vm.HALF(like), _UNIT(like)
+    u = (type(like)(number >> _32) + half) * unit
+    turn = type(like)(number & _LOW) * unit - half
+    return np.sqrt(-vm.TWO(like) * vm.log(u)) * _cosine(turn * turn)
 
 
 def shuffle_reference(orders, keys):
@@ -55,5 +92,5 @@ def shuffle(orders, keys):
             order[i] = i
         for i in range(order.shape[0] - 1, 0, -1):
             top = np.uint64(i)
-            other = np.int64(((_bits(key, top) >> _32) * (top + _ONE)) >> _32)
+            other = np.int64(((random_bits(key, top) >> _32) * (top + _ONE)) >> _32)
             order[i], order[other] = order[other], order[i]

@@ -18,6 +18,8 @@ os.environ.setdefault("GOMP_SPINCOUNT", "3000")  # read when the library is load
 if "NUMBA_THREADING_LAYER_PRIORITY" not in os.environ:
     numba.config.THREADING_LAYER_PRIORITY = ["omp", "tbb", "workqueue"]  # type: ignore[attr-defined]
 
+PIECE = 4096  # elements of a flat array that one thread takes at a time
+
 
 def layer() -> str:
     """Name of the threading layer in use: omp, tbb or workqueue."""

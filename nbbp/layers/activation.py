@@ -20,6 +20,8 @@ class Activation(Layer):
 
     name: str
 
+    in_place = True
+
     def __post_init__(self) -> None:
         checks.choose("activation", self.name, ACTIVATIONS)
 
@@ -37,6 +39,6 @@ class Activation(Layer):
             program.call(copy, y.reshape(-1), x.reshape(-1))
         program.call(activation.forward, activation.shaped(y))
 
-    def backward(self, program, dx, dy, x, y, p, g):
+    def backward(self, program, dx, dy, x, y, p, g, kept):
         activation = ACTIVATIONS[self.name]
         program.call(activation.backward, activation.shaped(dy), activation.shaped(y if activation.from_output else x))

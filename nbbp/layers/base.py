@@ -2,6 +2,7 @@
 
 import dataclasses
 import types
+from typing import Any
 
 import numpy as np
 
@@ -30,7 +31,11 @@ class Layer:
     needs_input = True
     """Whether `backward` reads x."""
     needs_output = True
-    """Whether `backward` reads y. Where neither side needs it, an output overwrites its input."""
+    """Whether `backward` reads y."""
+    in_place = False
+    """Whether dx overwrites dy, and y overwrites x where nobody reads it later."""
+    couples_rows = False
+    """Whether, in training, a row's output depends on the other rows of its mini-batch."""
 
     def expand(self) -> "list[Layer]":
         """The layers that this one stands for: itself, unless it is a shorthand."""
@@ -44,15 +49,36 @@ class Layer:
         """The trained arrays by name."""
         return {}
 
-    def forward(self, program: Program, y: np.ndarray, x: np.ndarray, p: Views) -> None:
-        """Bind the calls that overwrite y (batch, *output_shape) from x (batch, *input_shape)."""
+    def state(self, input_shape: Shape) -> dict[str, Parameter]:
+        """The arrays that are kept from step to step but not trained, by name."""
+        return {}
+
+    def check_input(self, name: str, x: np.ndarray) -> None:
+        """ValueError where rows of x cannot go into this layer, the first of a network."""
+
+    def penalize(self, program: Program, total: np.ndarray, p: Views, g: Views) -> None:
+        """Bind the calls that add the layer's penalty to total (1,) and its gradient to g."""
+
+    def constrain(self, program: Program, p: Views) -> None:
+        """Bind the calls that bring p back into its bounds after an update."""
+
+    def forward(self, program: Program, y: np.ndarray, x: np.ndarray, p: Views) -> Any:
+        """Bind the calls that overwrite y (batch, *output_shape) from x (batch, *input_shape).
+
+        p has the parameters and the state. What is returned comes back to `backward` as `kept`.
+        """
         raise NotImplementedError
 
     def backward(
-        self, program: Program, dx: np.ndarray | None, dy: np.ndarray, x: np.ndarray, y: np.ndarray, p: Views, g: Views
+        self,
+        program: Program,
+        dx: np.ndarray | None,
+        dy: np.ndarray,
+        x: np.ndarray,
+        y: np.ndarray,
+        p: Views,
+        g: Views,
+        kept: Any,
     ) -> None:
-        """Bind the calls that overwrite the parameters' gradients g and, unless it is None, dx; dy may be spoilt.
-
-        A layer without parameters whose output has the input's shape is given dx = dy and works in place.
-        """
+        """Bind the calls that overwrite the parameters' gradients g and, unless it is None, dx; dy may be spoilt."""
         raise NotImplementedError

@@ -4,11 +4,12 @@ import dataclasses
 
 import numpy as np
 
-from nbbp import checks
+from nbbp import checks, regularization
 from nbbp.activations import ACTIVATIONS
 from nbbp.initializers import INITIALIZERS, Initializer, zeros
 from nbbp.kernels import packed_gemm
 from nbbp.kernels.gemm import affine, column_sums, product_of_transposed, transpose
+from nbbp.kernels.threads import PIECE
 from nbbp.layers.activation import Activation
 from nbbp.layers.base import Layer, Parameter
 
@@ -27,12 +28,20 @@ class Dense(Layer):
         Whether b is there; it starts at zero.
     initializer : str or callable
         First values of w: one of `nbbp.INITIALIZERS`, or a function of (shape, generator).
+    l1, l2 : float
+        l1 sum |w| + l2 sum w^2 is added to the loss, as in Keras; PyTorch's weight_decay is 2 l2.
+    max_norm : float, optional
+        After each update, the weights into a unit are scaled down to this norm where theirs is larger: Srivastava et
+        al., "Dropout", 2014, section 5.1.
     """
 
     units: int
     activation: str = "linear"
     use_bias: bool = True
     initializer: str | Initializer = "glorot_uniform"
+    l1: float = 0.0
+    l2: float = 0.0
+    max_norm: float | None = None
 
     needs_output = False
 
@@ -40,6 +49,10 @@ class Dense(Layer):
         object.__setattr__(self, "units", checks.positive_integer("Dense: units", self.units))
         checks.boolean("Dense: use_bias", self.use_bias)
         checks.choose("activation", self.activation, ACTIVATIONS)
+        checks.number("Dense: l1", self.l1)
+        checks.number("Dense: l2", self.l2)
+        if self.max_norm is not None:
+            checks.number("Dense: max_norm", self.max_norm, open_low=True)
         if not callable(self.initializer):
             checks.choose("initializer", self.initializer, INITIALIZERS)
 
@@ -61,6 +74,17 @@ class Dense(Layer):
         shapes = {"w": Parameter((input_shape[0], self.units), initializer)}
         return shapes | ({"b": Parameter((self.units,), zeros)} if self.use_bias else {})
 
+    def penalize(self, program, total, p, g):
+        if self.l1 or self.l2:
+            sums = program.buffer(-(-p.w.size // PIECE))
+            numbers = np.array([self.l1, self.l2], p.w.dtype)
+            program.call(regularization.penalize, total, g.w.reshape(-1), p.w.reshape(-1), sums, numbers)
+
+    def constrain(self, program, p):
+        if self.max_norm is not None:
+            limit = np.array([self.max_norm], p.w.dtype)
+            program.call(regularization.limit_norms, p.w, program.buffer(self.units), limit)
+
     def forward(self, program, y, x, p):
         bias = p.b if self.use_bias else np.zeros(self.units, y.dtype)
         (rows, n_in), n_out = x.shape, self.units
@@ -69,7 +93,7 @@ class Dense(Layer):
         else:
             program.call(affine, y, x, p.w, bias)
 
-    def backward(self, program, dx, dy, x, y, p, g):
+    def backward(self, program, dx, dy, x, y, p, g, kept):
         (rows, n_in), n_out = x.shape, self.units
         db = g.b if self.use_bias else program.buffer(n_out)
         if packed_gemm.worthwhile(n_in, n_out, rows, x.dtype):

@@ -7,6 +7,7 @@ from nbbp.bench.workloads import Prediction, Workload
 
 def prepare(workload: Workload, backend: str = "numba"):
     import nbbp
+    from nbbp.training import Trainer
 
     hidden = [nbbp.Dense(units, activation=workload.activation) for units in workload.sizes[1:-1]]
     model = nbbp.Sequential(
@@ -14,11 +15,12 @@ def prepare(workload: Workload, backend: str = "numba"):
     )
     model.build(workload.sizes[0])
     X, y = workload.data()
-    trainer = model._trainer(*model._checked("X", X, "y", y), workload.batch, shuffle=True, epoch_by_epoch=True)
+    data = model._data("X", X, "y", y)
+    trainer = Trainer(model.network, model.loss, model.update, data, workload.batch, backend)
     epochs = itertools.count()
 
     def epoch() -> None:
-        trainer.train(1, next(epochs), 0, lambda steps: None)
+        trainer.train(1, next(epochs))
 
     return epoch
 

@@ -1,37 +1,14 @@
-"""Every figure. Each function returns a matplotlib Figure, and saves it where a path is given.
+"""Losses over time."""
 
-Figures are made without pyplot: no display is needed, and no figure stays open behind the user's back.
-"""
-
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from nbbp.history import History
+from nbbp.plots.figure import COLORS, finish, new_figure
 
-if TYPE_CHECKING:
-    from nbbp.bench.measure import Result
-    from nbbp.comparison import Comparison
-
-COLORS = ("#1f5fa8", "#d1495b", "#2a9d62", "#e39b1e", "#7a4fa3", "#5c6770", "#8c5a2b")
 RAW_POINTS = 4000  # raw step losses drawn at most; more would only cost time and file size
-
-
-def _figure(panels: int = 1, width: float = 7.0) -> tuple[Figure, Sequence]:
-    figure = Figure(figsize=(width, 4.2), dpi=120, layout="constrained")
-    axes = figure.subplots(1, panels, squeeze=False)[0]
-    for axis in axes:
-        axis.grid(alpha=0.25, linewidth=0.6)
-        axis.spines[["top", "right"]].set_visible(False)
-    return figure, axes
-
-
-def _finish(figure: Figure, path) -> Figure:
-    if path is not None:
-        figure.savefig(path)
-    return figure
 
 
 def smoothed(losses: np.ndarray, window: int) -> np.ndarray:
@@ -78,7 +55,7 @@ def loss_curves(histories: History | Mapping[str, History], path=None, log: bool
     if isinstance(histories, History):
         several = False
         metrics = [name for name in histories.epochs if name != "loss" and not name.startswith("val_")]
-    figure, axes = _figure(1 + bool(metrics), width=10.5 if metrics else 7.0)
+    figure, axes = new_figure(1 + bool(metrics), width=10.5 if metrics else 7.0)
     for i, (label, history) in enumerate(named.items()):
         color = COLORS[i % len(COLORS)]
         _draw_steps(axes[0], history, color, label)
@@ -98,58 +75,37 @@ def loss_curves(histories: History | Mapping[str, History], path=None, log: bool
                 axes[1].plot(np.arange(1, len(values) + 1), values, style, color=COLORS[i], label=label)
         axes[1].set(xlabel="epoch", ylabel=", ".join(metrics))
         axes[1].legend(frameon=False)
-    return _finish(figure, path)
+    return finish(figure, path)
 
 
-def comparison(result: "Comparison", path=None) -> Figure:
-    """Loss of every step, compiled and in NumPy, and how far the two are apart.
+def learning_rate(rates: np.ndarray, losses: np.ndarray, chosen: float, path=None) -> Figure:
+    """Loss against the learning rate that led to it, and the rate that was chosen.
+
+    Smith, "Cyclical learning rates for training neural networks", 2017, section 3.3: the loss falls fastest at a good
+    rate and rises beyond it. The axis of losses ends where they explode.
 
     Parameters
     ----------
-    result : Comparison
-        From `nbbp.compare`.
+    rates : array_like (steps,)
+        Rising.
+    losses : array_like (steps,)
+        Those that are not finite are left out.
+    chosen : float
     path : path-like, optional
 
     Returns
     -------
     matplotlib.figure.Figure
     """
-    figure, (curves, difference) = _figure(2, width=10.5)
-    steps = np.arange(1, len(result.compiled) + 1)
-    curves.plot(steps, result.reference, color=COLORS[1], linewidth=4, alpha=0.45, label="NumPy")
-    curves.plot(steps, result.compiled, color=COLORS[0], linewidth=1.2, label="compiled")
-    curves.set(xlabel="step", ylabel="loss", title=f"compiled: {result.speedup:.1f} times as fast")
-    curves.legend(frameon=False)
-    apart = np.abs(result.compiled - result.reference)
-    difference.plot(steps, np.where(apart > 0, apart, np.nan), ".", color=COLORS[2], markersize=4)
-    difference.set(xlabel="step", ylabel="difference of the losses", title="points missing: equal to the last bit")
-    if np.any(apart > 0):
-        difference.set_yscale("log")
-    return _finish(figure, path)
-
-
-def benchmark(results: "Sequence[Result]", path=None) -> Figure:
-    """How many times nbbp's time each peer takes, workload by workload, on a logarithmic axis.
-
-    Parameters
-    ----------
-    results : sequence of nbbp.bench.measure.Result
-    path : path-like, optional
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-    """
-    figure, (axis,) = _figure(width=10.5)
-    peers = [peer for peer in dict.fromkeys(p for r in results for p in r.rounds) if peer != "nbbp"]
-    width = 0.8 / max(1, len(peers))
-    for k, peer in enumerate(peers):
-        at = [
-            (i + (k - (len(peers) - 1) / 2) * width, r.ratio(peer)) for i, r in enumerate(results) if peer in r.rounds
-        ]
-        axis.bar([x for x, _ in at], [ratio for _, ratio in at], width, color=COLORS[k % len(COLORS)], label=peer)
-    axis.axhline(1, color="black", linewidth=1)
-    axis.set_xticks(range(len(results)), [result.workload for result in results], rotation=20)
-    axis.set(yscale="log", ylabel="time of a step, nbbp = 1")
-    axis.legend(frameon=False, ncols=4)
-    return _finish(figure, path)
+    rates, losses = np.asarray(rates, float), np.asarray(losses, float)
+    figure, (axis,) = new_figure()
+    axis.plot(rates, np.where(np.isfinite(losses), losses, np.nan), color=COLORS[0], linewidth=1.6)
+    axis.axvline(chosen, color=COLORS[1], linewidth=1.4, linestyle="--", label=f"chosen: {chosen:.2g}")
+    seen = losses[np.isfinite(losses)]
+    if len(seen):
+        low, start = seen.min(), seen[: max(1, len(seen) // 20)].mean()
+        span = max(start - low, 0.1 * abs(start)) or 1.0
+        axis.set_ylim(low - 0.1 * span, min(seen.max(), start + span) + 0.1 * span)
+    axis.set(xscale="log", xlabel="learning rate", ylabel="loss")
+    axis.legend(frameon=False)
+    return finish(figure, path)

@@ -1,0 +1,84 @@
+"""Averages of the parameters over the steps of a fit, which often predict better than the last ones.
+
+After each update: average += weight (parameters - average), with a weight for each step.
+"""
+
+import dataclasses
+
+import numpy as np
+from numba import prange
+
+from nbbp import checks
+from nbbp.kernels.jit import kernel
+from nbbp.kernels.threads import PIECE
+
+
+def average_reference(mean, p, weight):
+    mean += weight * (p - mean)
+
+
+@kernel(average_reference, "(n) (n) (1)", cycles=0.3)
+def average(mean, p, weight):
+    """mean += weight (p - mean)."""
+    n, share = p.shape[0], weight[0]
+    for q in prange((n + PIECE - 1) // PIECE):
+        mean_part, p_part = mean[q * PIECE : (q + 1) * PIECE], p[q * PIECE : (q + 1) * PIECE]
+        for i in range(p_part.shape[0]):
+            mean_part[i] += share * (p_part[i] - mean_part[i])
+
+
+class Averaging:
+    """Base of the averages."""
+
+    def weights(self, steps: np.ndarray) -> np.ndarray:
+        """Weight of the newest parameters at each step; steps count from 1."""
+        raise NotImplementedError
+
+
+@dataclasses.dataclass(frozen=True)
+class EMA(Averaging):
+    """Exponential moving average: average = decay average + (1 - decay) parameters.
+
+    At step t the decay is (1 + t) / (10 + t) while that is smaller, so that the first values are forgotten. Polyak and
+    Juditsky, "Acceleration of stochastic approximation by averaging", 1992.
+
+    Parameters
+    ----------
+    decay : float in [0, 1)
+    """
+
+    decay: float = 0.999
+
+    def __post_init__(self) -> None:
+        checks.number("EMA: decay", self.decay, high=1.0)
+
+    def weights(self, steps):
+        return 1 - np.minimum(self.decay, (1 + steps) / (10 + steps))
+
+
+@dataclasses.dataclass(frozen=True)
+class SWA(Averaging):
+    """Stochastic weight averaging: the plain mean of the parameters at every `every`-th step from `begin` on.
+
+    Izmailov et al., "Averaging weights leads to wider optima and better generalization", 2018. Networks with
+    `BatchNorm` keep the running statistics of the last parameters.
+
+    Parameters
+    ----------
+    begin : int
+        First step, counted from 1.
+    every : int
+        Steps between two that count, an epoch's for instance.
+    """
+
+    begin: int
+    every: int = 1
+
+    def __post_init__(self) -> None:
+        checks.positive_integer("SWA: begin", self.begin)
+        checks.positive_integer("SWA: every", self.every)
+
+    def weights(self, steps):
+        since = steps - self.begin
+        counts = (since >= 0) & (since % self.every == 0)
+        return np.where(counts, 1 / (1 + np.maximum(since, 0) // self.every), np.where(since < 0, 1.0, 0.0))

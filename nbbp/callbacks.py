@@ -1,0 +1,271 @@
+"""Callbacks: what else happens during a fit.
+
+A callback is told when the fit begins and ends, when each epoch ends, and every `every` steps where it asks for that;
+between these points the steps run in compiled code. It is given the `Fit`: the model, the history so far, and
+``fit.stop(reason)``. An exception from a callback ends the fit and reaches the caller; the model stays usable.
+
+To write one, derive from `Callback` and override what you need.
+"""
+
+import csv
+import math
+import pathlib
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from nbbp import checks
+from nbbp.metrics import HIGHER_IS_BETTER
+from nbbp.schedules import Schedule
+
+if TYPE_CHECKING:
+    from nbbp.fitting import Fit
+
+
+class Callback:
+    """Base of all callbacks."""
+
+    every: int | None = None
+    """Steps between two calls of `on_step`; None for no calls."""
+
+    def pause_in(self, step: int) -> float:
+        """Steps after which the run that goes on from `step` has to come back for this callback, infinity if never."""
+        return self.every - step % self.every if self.every else math.inf
+
+    def on_fit_begin(self, fit: "Fit") -> None:
+        """Before the first step."""
+
+    def on_step(self, fit: "Fit") -> None:
+        """After every `every`-th step of the model."""
+
+    def on_pause(self, fit: "Fit") -> None:
+        """Whenever a run of steps comes back, a few hundredths of a second apart."""
+
+    def on_epoch_end(self, fit: "Fit") -> None:
+        """After an epoch, when its values are in the history."""
+
+    def on_fit_end(self, fit: "Fit") -> None:
+        """After the last epoch, also when an exception ends the fit; the callback that began last comes first."""
+
+
+class _Monitor(Callback):
+    """Watches one value of the history and remembers the best."""
+
+    def __init__(self, monitor: str, patience: int, min_delta: float) -> None:
+        self.monitor, self.patience = monitor, checks.positive_integer("patience", patience)
+        checks.number("min_delta", min_delta)
+        self.min_delta = min_delta
+        self._sign = 1.0 if monitor.removeprefix("val_") in HIGHER_IS_BETTER else -1.0
+
+    def on_fit_begin(self, fit):
+        checks.choose("monitor", self.monitor, dict.fromkeys(fit.recorded))
+        self._best, self._waited = -math.inf, 0
+
+    def _improved(self, fit: "Fit") -> bool:
+        """Whether the epoch's value is the best so far; counts the epochs since."""
+        value = self._sign * fit.history[self.monitor][-1]
+        if value > self._best + (self.min_delta if self._best > -math.inf else 0):
+            self._best, self._waited = value, 0
+            return True
+        self._waited += 1
+        return False
+
+
+class EarlyStopping(_Monitor):
+    """Stop when a value has not improved for some epochs, and put the best parameters back.
+
+    Prechelt, "Early stopping - but when?", 1998.
+
+    Parameters
+    ----------
+    monitor : str
+        A name in the history; metrics such as accuracy are better the larger, everything else the smaller.
+    patience : int
+        Epochs without improvement that are borne.
+    min_delta : float
+        The least change that is an improvement.
+    restore_best : bool
+        Whether the parameters of the best epoch are put back when the fit ends, however it ends.
+    """
+
+    def __init__(
+        self, monitor: str = "val_loss", patience: int = 10, min_delta: float = 0.0, restore_best: bool = True
+    ) -> None:
+        super().__init__(monitor, patience, min_delta)
+        self.restore_best = restore_best
+
+    def on_fit_begin(self, fit):
+        super().on_fit_begin(fit)
+        self.best_epoch, self._kept = 0, None
+
+    def on_epoch_end(self, fit):
+        if self._improved(fit):
+            self.best_epoch = len(fit.history)
+            network = fit.model.network
+            self._kept = (network.params.copy(), network.state.copy()) if self.restore_best else None
+        elif self._waited >= self.patience:
+            fit.stop(f"{self.monitor} has not improved since epoch {self.best_epoch}")
+
+    def on_fit_end(self, fit):
+        if self._kept is not None:
+            fit.model.network.params[:], fit.model.network.state[:] = self._kept
+
+
+class ReduceOnPlateau(_Monitor):
+    """Multiply the learning rate by a factor when a value has not improved for some epochs.
+
+    Parameters
+    ----------
+    monitor, patience, min_delta
+        As for `EarlyStopping`.
+    factor : float in (0, 1)
+    least : float
+        The learning rate does not fall below.
+    """
+
+    def __init__(
+        self,
+        monitor: str = "val_loss",
+        factor: float = 0.5,
+        patience: int = 5,
+        min_delta: float = 0.0,
+        least: float = 0.0,
+    ) -> None:
+        super().__init__(monitor, patience, min_delta)
+        checks.number("factor", factor, high=1.0, open_low=True)
+        self.factor, self.least = factor, least
+
+    def on_epoch_end(self, fit):
+        if not self._improved(fit) and self._waited >= self.patience:
+            self._waited = 0
+            rate = fit.model.learning_rate
+            if isinstance(rate, Schedule):
+                raise TypeError("ReduceOnPlateau changes a learning rate that is a number; this one is a schedule")
+            fit.model.learning_rate = max(rate * self.factor, min(rate, self.least))
+
+
+class StopBelow(Callback):
+    """Stop when a value falls below a threshold.
+
+    Parameters
+    ----------
+    threshold : float
+    monitor : str
+        A name in the history.
+    """
+
+    def __init__(self, threshold: float, monitor: str = "loss") -> None:
+        self.threshold, self.monitor = threshold, monitor
+
+    def on_fit_begin(self, fit):
+        checks.choose("monitor", self.monitor, dict.fromkeys(fit.recorded))
+
+    def on_epoch_end(self, fit):
+        if fit.history[self.monitor][-1] < self.threshold:
+            fit.stop(f"{self.monitor} is below {self.threshold:g}")
+
+
+class TimeLimit(Callback):
+    """Stop after some seconds, in the middle of an epoch where need be.
+
+    Parameters
+    ----------
+    seconds : float
+    """
+
+    def __init__(self, seconds: float) -> None:
+        checks.number("seconds", seconds, open_low=True)
+        self.seconds = seconds
+
+    def on_fit_begin(self, fit):
+        self._end = time.monotonic() + self.seconds
+
+    def on_pause(self, fit):
+        if time.monotonic() > self._end:
+            fit.stop(f"{self.seconds:g} s are over")
+
+
+class CSVLog(Callback):
+    """Write each epoch's values to a file as soon as they are there; callbacks before it may have noted some.
+
+    Parameters
+    ----------
+    path
+        Of the CSV file, which is overwritten.
+    """
+
+    def __init__(self, path) -> None:
+        self.path = pathlib.Path(path)
+
+    def on_fit_begin(self, fit):
+        self._file = self.path.open("w", newline="", encoding="utf-8")
+        self._writer: Any = None
+
+    def on_epoch_end(self, fit):
+        epoch = len(fit.history)
+        values = {"epoch": epoch} | {name: repr(v[-1]) for name, v in fit.history.epochs.items() if len(v) == epoch}
+        if self._writer is None:
+            self._writer = csv.DictWriter(self._file, values, extrasaction="ignore")
+            self._writer.writeheader()
+        self._writer.writerow(values)
+        self._file.flush()
+
+    def on_fit_end(self, fit):
+        self._file.close()
+
+
+class LearningRateLog(Callback):
+    """Record the learning rate of each epoch's last step in the history, as ``learning_rate``."""
+
+    def on_pause(self, fit):  # before another callback changes the rate at the end of the epoch
+        rate = fit.model.learning_rate
+        self._rate = rate(fit.model.steps - 1) if isinstance(rate, Schedule) else rate
+
+    def on_epoch_end(self, fit):
+        fit.history.note(learning_rate=self._rate)
+
+
+class PlotCurve(Callback):
+    """Draw the loss curves to a file after every epoch, at most once in two seconds, and at the end.
+
+    Parameters
+    ----------
+    path
+        Of the picture; its ending says the format.
+    """
+
+    def __init__(self, path) -> None:
+        self.path = pathlib.Path(path)
+
+    def on_fit_begin(self, fit):
+        self._drawn = time.monotonic()
+
+    def on_epoch_end(self, fit):
+        if time.monotonic() > self._drawn + 2:
+            fit.history.plot(self.path)
+            self._drawn = time.monotonic()
+
+    def on_fit_end(self, fit):
+        if len(fit.history):
+            fit.history.plot(self.path)
+
+
+class Call(Callback):
+    """Call a function of the `Fit` after every epoch, or after every `every` steps.
+
+    Parameters
+    ----------
+    function : callable
+    every : int, optional
+    """
+
+    def __init__(self, function: Callable[["Fit"], None], every: int | None = None) -> None:
+        self.function = function
+        self.every = None if every is None else checks.positive_integer("every", every)
+
+    def on_step(self, fit):
+        self.function(fit)
+
+    def on_epoch_end(self, fit):
+        if self.every is None:
+            self.function(fit)

@@ -1,0 +1,70 @@
+"""What may happen to a gradient before the optimizer uses it: noise and clipping, over the flat array."""
+
+import numpy as np
+from numba import prange
+
+from nbbp.kernels import random
+from nbbp.kernels.jit import kernel
+from nbbp.kernels.sums import sum_of_squares
+from nbbp.kernels.threads import PIECE
+from nbbp.program import BEFORE, STEP
+
+
+def noise_reference(g, size, key, clock):
+    step = clock[BEFORE] + clock[STEP]
+    deviation = np.sqrt(size / (1 + step) ** 0.55).astype(g.dtype)
+    numbers = np.arange(len(g), dtype=np.uint64)
+    g += deviation * random.normal(random.bits(key, np.array([step], np.uint64)), numbers, g.dtype)
+
+
+@kernel(noise_reference, "(n) (1) (1) (8)", cycles=4.0)
+def noise(g, size, key, clock):
+    """g += normal numbers of variance size / (1 + t)^0.55."""
+    n, step = g.shape[0], clock[BEFORE] + clock[STEP]
+    deviation = type(size[0])(np.sqrt(np.float64(size[0]) / (1.0 + step) ** 0.55))
+    own_key = random.random_bits(key[0], np.uint64(step))
+    for q in prange((n + PIECE - 1) // PIECE):
+        part = g[q * PIECE : (q + 1) * PIECE]
+        for i in range(part.shape[0]):
+            part[i] += deviation * random.random_normal(own_key, np.uint64(q * PIECE + i), deviation)
+
+
+def clip_reference(g, limit):
+    np.clip(g, -limit[0], limit[0], out=g)
+
+
+@kernel(clip_reference, "(n) (1)", cycles=0.2)
+def clip(g, limit):
+    """g brought into [-limit, limit]."""
+    n, high = g.shape[0], limit[0]
+    for q in prange((n + PIECE - 1) // PIECE):
+        part = g[q * PIECE : (q + 1) * PIECE]
+        for i in range(part.shape[0]):
+            low = -high if part[i] < -high else part[i]
+            part[i] = high if low > high else low
+
+
+def clip_norm_reference(g, squares, limit):
+    squares[:] = np.add.reduceat(g * g, np.arange(0, len(g), PIECE))
+    norm = np.sqrt(squares.sum())
+    if norm > limit[0]:
+        g *= limit[0] / norm
+
+
+@kernel(clip_norm_reference, "(n) (P) (1)", cycles=0.6)
+def clip_norm(g, squares, limit):
+    """g scaled down to the norm `limit` where its own is larger; squares (n / PIECE, rounded up) is scratch."""
+    n = g.shape[0]
+    for q in prange(squares.shape[0]):
+        part = g[q * PIECE : (q + 1) * PIECE]
+        squares[q] = sum_of_squares(part)
+    total = squares[0]
+    for q in range(1, squares.shape[0]):
+        total += squares[q]
+    norm = np.sqrt(total)
+    if norm > limit[0]:
+        scale = limit[0] / norm
+        for q in prange(squares.shape[0]):
+            part = g[q * PIECE : min(n, (q + 1) * PIECE)]
+            for i in range(part.shape[0]):
+                part[i] *= scale

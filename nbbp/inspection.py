@@ -1,0 +1,154 @@
+"""What goes on inside a network while it trains: sizes of gradients, weights and updates, and units that are stuck."""
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from nbbp import checks
+from nbbp.callbacks import Callback
+from nbbp.layers import Activation, Residual
+from nbbp.layout import Place
+from nbbp.network import Pass
+from nbbp.program import Program, Runner
+
+SAMPLE_ROWS = 256  # a share of rows is then known to half a percent
+TINY = float(np.finfo(np.float64).tiny)  # in place of a norm that is 0
+LIMITS = {"sigmoid": (0.01, 0.99), "tanh": (-0.99, 0.99)}  # outputs beyond are saturated
+
+
+class Inspection:
+    """What `Inspect` recorded, as arrays with one value for each record.
+
+    Attributes
+    ----------
+    steps : ndarray (records,), int64
+        The model's steps at each record.
+    gradients : dict of str to ndarray (records,)
+        By parameter, such as ``dense_0.w``: the norm sqrt(sum g^2) of the step's gradient, as the optimizer used it.
+    weights : dict of str to ndarray (records,)
+        The norm of the parameter after the step.
+    updates : dict of str to ndarray (records,)
+        The norm of what the step changed, as a share of `weights`; about 0.001 is usual (Karpathy, CS231n notes,
+        "Ratio of weights:updates").
+    dead : dict of str to ndarray (records,)
+        By hidden relu layer, such as ``activation_0``: the share of its units that are 0 for every row of the sample.
+    saturated : dict of str to ndarray (records,)
+        By hidden sigmoid or tanh layer: the share of its outputs on the sample that are within 1 percent of a limit:
+        below 0.01 or above 0.99 for sigmoid, below -0.99 or above 0.99 for tanh.
+    """
+
+    def __init__(self) -> None:
+        self.steps = np.zeros(0, np.int64)
+        self.gradients: dict[str, np.ndarray] = {}
+        self.weights: dict[str, np.ndarray] = {}
+        self.updates: dict[str, np.ndarray] = {}
+        self.dead: dict[str, np.ndarray] = {}
+        self.saturated: dict[str, np.ndarray] = {}
+
+    def __len__(self) -> int:
+        """Records."""
+        return len(self.steps)
+
+    def __repr__(self) -> str:
+        return f"<Inspection of {len(self.gradients)} parameters, {len(self)} records>"
+
+    def add(self, step: int, **values: dict[str, float]) -> None:
+        """One record more: ``gradients={name: value, ...}`` and so on."""
+        self.steps = np.append(self.steps, step)
+        for kind, named in values.items():
+            series = getattr(self, kind)
+            for name, value in named.items():
+                series[name] = np.append(series.get(name, ()), value)
+
+
+class Inspect(Callback):
+    """Record in ``history.inspected``, every `every` steps, what goes on inside the network: see `Inspection`.
+
+    Units are looked at in a forward pass of 256 rows spread over the training data, the same at every record. The run
+    comes back one step before each record too, to keep the parameters that the step is going to change.
+
+    Parameters
+    ----------
+    every : int
+
+    Examples
+    --------
+    >>> import nbbp
+    >>> X, y = nbbp.datasets.load_digits()
+    >>> model = nbbp.Sequential([nbbp.Dense(32, activation="relu"), nbbp.Dense(10)], loss="softmax_cross_entropy")
+    >>> history = model.fit(X, y, epochs=4, callbacks=[nbbp.Inspect(every=100)], verbose=0)
+    >>> history.inspected.steps
+    array([100, 200])
+    >>> list(history.inspected.gradients)
+    ['dense_0.w', 'dense_0.b', 'dense_1.w', 'dense_1.b']
+    """
+
+    def __init__(self, every: int = 100) -> None:
+        self.every: int = checks.positive_integer("every", every)
+
+    def pause_in(self, step):
+        return max(1, super().pause_in(step) - 1)
+
+    def on_fit_begin(self, fit):
+        model, x = fit.model, fit.data.x
+        rows = min(len(x), SAMPLE_ROWS)
+        sample = Program(model.backend, model.dtype, rows, training=False)
+        entry = model.network.input(sample)
+        entry[:] = x[np.linspace(0, len(x) - 1, rows).astype(int)]
+        places, bound = model.network.layout.places, model.network.forward(sample, entry)
+        hidden = {name: (kind, y) for name, kind, y in _activations(places, bound) if name != places[-1].name}
+        self._relu = {name: y.reshape(rows, -1) for name, (kind, y) in hidden.items() if kind == "relu"}
+        self._bounded = {name: (y, *LIMITS[kind]) for name, (kind, y) in hidden.items() if kind in LIMITS}
+        self._sample = Runner(sample) if self._relu or self._bounded else None
+        self._before = model.params.copy()
+        self._recorded = model.steps
+        fit.history.inspected = Inspection()
+
+    def on_pause(self, fit):
+        model = fit.model
+        if model.steps % self.every == 0 and model.steps > self._recorded:
+            self._recorded = model.steps
+            self._record(model, fit.history.inspected)
+        if (model.steps + 1) % self.every == 0:
+            self._before[:] = model.params
+
+    def _record(self, model, inspection: Inspection) -> None:
+        named = model.network.layout.named
+        weights = norms(named(model.params))
+        np.subtract(model.params, self._before, out=self._before)
+        changes = norms(named(self._before))
+        if self._sample is not None:
+            self._sample.once()
+        inspection.add(
+            model.steps,
+            gradients=norms(named(model.grads)),
+            weights=weights,
+            updates={name: change / max(weights[name], TINY) for name, change in changes.items()},
+            dead={name: float(np.mean(y.max(axis=0) <= 0)) for name, y in self._relu.items()},
+            saturated={name: float(np.mean((y < low) | (y > high))) for name, (y, low, high) in self._bounded.items()},
+        )
+
+
+def _activations(places: tuple[Place, ...], bound: Pass) -> Iterator[tuple[str, str, np.ndarray]]:
+    """Name, function and output (rows, *shape) of every activation, those inside Residual layers included."""
+    for place, y, kept in zip(places, bound.outputs, bound.kept, strict=True):
+        if isinstance(place.layer, Activation):
+            yield place.name, place.layer.name, y
+        elif isinstance(place.layer, Residual):
+            layout, _, inside = kept
+            for name, kind, inner in _activations(layout.places, inside):
+                yield f"{place.name}.{name}", kind, inner
+
+
+def norms(arrays: dict[str, np.ndarray]) -> dict[str, float]:
+    """Euclidean norm of each in float64; not by BLAS, whose threads would wait for those of the kernels."""
+    return {name: float(np.sqrt(np.square(array, dtype=np.float64).sum())) for name, array in arrays.items()}
+
+
+def by_layer(norms: Mapping[str, np.ndarray | float]) -> dict[str, np.ndarray]:
+    """Norms of parameters joined into one for each layer, from input to output: ``dense_0.w`` into ``dense_0``."""
+    squares: dict[str, np.ndarray] = {}
+    for name, values in norms.items():
+        layer = name.rpartition(".")[0]
+        squares[layer] = squares.get(layer, 0) + np.square(values)
+    return {layer: np.sqrt(total) for layer, total in squares.items()}

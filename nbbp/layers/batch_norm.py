@@ -1,0 +1,152 @@
+"""BatchNorm: every feature with mean 0 and deviation 1 over the mini-batch."""
+
+import dataclasses
+
+import numpy as np
+from numba import prange
+
+from nbbp import checks
+from nbbp.initializers import ones, zeros
+from nbbp.kernels.jit import kernel
+from nbbp.kernels.vector_math import ONE, ZERO
+from nbbp.layers.base import Layer, Parameter
+
+PANEL = 32  # features that one thread takes at a time
+
+
+def batch_norm_reference(y, mean, inverse, running_mean, running_variance, x, gamma, beta, numbers):
+    rest, epsilon, unbiased = numbers
+    mean[:] = x.mean(axis=0)
+    variance = np.square(x - mean).mean(axis=0)
+    inverse[:] = 1 / np.sqrt(variance + epsilon)
+    running_mean += rest * (mean - running_mean)
+    running_variance += rest * (unbiased * variance - running_variance)
+    y[:] = (x - mean) * (inverse * gamma) + beta
+
+
+@kernel(batch_norm_reference, "(b,n) (n) (n) (n) (n) (b,n) (n) (n) (3)", cycles=0.5)
+def batch_norm(y, mean, inverse, running_mean, running_variance, x, gamma, beta, numbers):
+    """y = gamma (x - mean) inverse + beta, where inverse = 1 / sqrt(variance + epsilon), over the rows of x.
+
+    numbers: share of the mini-batch in the running statistics, epsilon, b / (b - 1).
+    """
+    rows, n = x.shape
+    rest, epsilon, unbiased = numbers[0], numbers[1], numbers[2]
+    share = ONE(rest) / type(rest)(rows)
+    for q in prange((n + PANEL - 1) // PANEL):
+        begin, end = q * PANEL, min(n, (q + 1) * PANEL)
+        m, v, g, b = mean[begin:end], inverse[begin:end], gamma[begin:end], beta[begin:end]
+        running_m, running_v = running_mean[begin:end], running_variance[begin:end]
+        for j in range(m.shape[0]):
+            m[j] = v[j] = ZERO(rest)
+        for i in range(rows):
+            x_row = x[i, begin:end]
+            for j in range(m.shape[0]):
+                m[j] += x_row[j]
+        for j in range(m.shape[0]):
+            m[j] *= share
+        for i in range(rows):
+            x_row = x[i, begin:end]
+            for j in range(m.shape[0]):
+                v[j] += (x_row[j] - m[j]) * (x_row[j] - m[j])
+        for j in range(m.shape[0]):
+            variance = v[j] * share
+            v[j] = ONE(rest) / np.sqrt(variance + epsilon)
+            running_m[j] += rest * (m[j] - running_m[j])
+            running_v[j] += rest * (unbiased * variance - running_v[j])
+        for i in range(rows):
+            x_row, y_row = x[i, begin:end], y[i, begin:end]
+            for j in range(m.shape[0]):
+                y_row[j] = (x_row[j] - m[j]) * (v[j] * g[j]) + b[j]
+
+
+def batch_norm_backward_reference(dx, dgamma, dbeta, dy, x, gamma, mean, inverse):
+    normal = (x - mean) * inverse
+    dgamma[:], dbeta[:] = (dy * normal).sum(axis=0), dy.sum(axis=0)
+    dx[:] = gamma * inverse * (dy - dbeta / len(x) - normal * (dgamma / len(x)))
+
+
+@kernel(batch_norm_backward_reference, "(b,n) (n) (n) (b,n) (b,n) (n) (n) (n)", cycles=0.5)
+def batch_norm_backward(dx, dgamma, dbeta, dy, x, gamma, mean, inverse):
+    """dx = gamma inverse (dy - mean(dy) - h mean(dy h)), h = (x - mean) inverse; dgamma = sum dy h, dbeta = sum dy."""
+    rows, n = x.shape
+    for q in prange((n + PANEL - 1) // PANEL):
+        begin, end = q * PANEL, min(n, (q + 1) * PANEL)
+        m, v, g = mean[begin:end], inverse[begin:end], gamma[begin:end]
+        dg, db = dgamma[begin:end], dbeta[begin:end]
+        share = ONE(g[0]) / type(g[0])(rows)
+        for j in range(m.shape[0]):
+            dg[j] = db[j] = ZERO(g[j])
+        for i in range(rows):
+            x_row, dy_row = x[i, begin:end], dy[i, begin:end]
+            for j in range(m.shape[0]):
+                db[j] += dy_row[j]
+                dg[j] += dy_row[j] * ((x_row[j] - m[j]) * v[j])
+        for i in range(rows):
+            x_row, dy_row, dx_row = x[i, begin:end], dy[i, begin:end], dx[i, begin:end]
+            for j in range(m.shape[0]):
+                h = (x_row[j] - m[j]) * v[j]
+                dx_row[j] = g[j] * v[j] * (dy_row[j] - db[j] * share - h * (dg[j] * share))
+
+
+def normalize_reference(y, x, gamma, beta, mean, variance, epsilon):
+    y[:] = (x - mean) * (gamma / np.sqrt(variance + epsilon)) + beta
+
+
+@kernel(normalize_reference, "(b,n) (b,n) (n) (n) (n) (n) (1)", cycles=0.5)
+def normalize(y, x, gamma, beta, mean, variance, epsilon):
+    """y = gamma (x - mean) / sqrt(variance + epsilon) + beta."""
+    for i in prange(x.shape[0]):
+        x_row, y_row = x[i], y[i]
+        for j in range(x_row.shape[0]):
+            y_row[j] = (x_row[j] - mean[j]) * (gamma[j] / np.sqrt(variance[j] + epsilon[0])) + beta[j]
+
+
+@dataclasses.dataclass(frozen=True)
+class BatchNorm(Layer):
+    """y = gamma (x - mean) / sqrt(variance + epsilon) + beta, feature by feature.
+
+    In training mean and variance are those of the mini-batch, and gradients go through them; running averages of them
+    are kept for prediction: running += (1 - momentum) (batch - running), with the unbiased variance, as in PyTorch,
+    whose momentum is 1 minus this one; Keras keeps the biased variance.
+
+    Ioffe and Szegedy, "Batch normalization", 2015.
+
+    Parameters
+    ----------
+    momentum : float in [0, 1)
+    epsilon : float
+    """
+
+    momentum: float = 0.9
+    epsilon: float = 1e-5
+
+    needs_output = False
+    couples_rows = True
+
+    def __post_init__(self) -> None:
+        checks.number("BatchNorm: momentum", self.momentum, high=1.0)
+        checks.number("BatchNorm: epsilon", self.epsilon, open_low=True)
+
+    def parameters(self, input_shape):
+        return {"gamma": Parameter(input_shape[-1:], ones), "beta": Parameter(input_shape[-1:], zeros)}
+
+    def state(self, input_shape):
+        return {"mean": Parameter(input_shape[-1:], zeros), "variance": Parameter(input_shape[-1:], ones)}
+
+    def forward(self, program, y, x, p):
+        y, x = y.reshape(-1, y.shape[-1]), x.reshape(-1, x.shape[-1])
+        if not program.training:
+            epsilon = np.array([self.epsilon], y.dtype)
+            program.call(normalize, y, x, p.gamma, p.beta, p.mean, p.variance, epsilon)
+            return None
+        rows, n = x.shape
+        mean, inverse = program.buffer(n), program.buffer(n)
+        numbers = np.array([1 - self.momentum, self.epsilon, rows / max(1, rows - 1)], y.dtype)
+        program.call(batch_norm, y, mean, inverse, p.mean, p.variance, x, p.gamma, p.beta, numbers)
+        return mean, inverse
+
+    def backward(self, program, dx, dy, x, y, p, g, kept):
+        dx = program.buffer(*x.shape) if dx is None else dx
+        dx, dy, x = (array.reshape(-1, array.shape[-1]) for array in (dx, dy, x))
+        program.call(batch_norm_backward, dx, g.gamma, g.beta, dy, x, p.gamma, *kept)

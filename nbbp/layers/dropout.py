@@ -1,0 +1,74 @@
+"""Dropout: in training, outputs are zeroed at random and the others made larger."""
+
+import dataclasses
+
+import numpy as np
+from numba import prange
+
+from nbbp import checks
+from nbbp.kernels.jit import kernel
+from nbbp.kernels.random import bits, random_bits
+from nbbp.kernels.threads import PIECE
+from nbbp.kernels.vector_math import ZERO
+from nbbp.layers.base import Layer
+from nbbp.program import BEFORE, STEP, copy
+
+
+def dropout_reference(y, scale, draw, clock):
+    key = bits(draw[:1], np.array([clock[BEFORE] + clock[STEP]], np.uint64))
+    numbers = bits(key, draw[2] + np.arange(len(y), dtype=np.uint64))
+    y[:] = np.where(numbers < draw[1], y * scale, 0)
+
+
+@kernel(dropout_reference, "(n) (1) (3) (8)", cycles=1.0)
+def dropout(y, scale, draw, clock):
+    """y_i = scale y_i where the random number of element draw[2] + i in this step is below draw[1], else 0.
+
+    draw: key of the stream, threshold of 64-bit numbers, index of the first element in the mini-batch.
+    """
+    n, factor, threshold = y.shape[0], scale[0], draw[1]
+    key = random_bits(draw[0], np.uint64(clock[BEFORE] + clock[STEP]))
+    for q in prange((n + PIECE - 1) // PIECE):
+        part, first = y[q * PIECE : (q + 1) * PIECE], draw[2] + np.uint64(q * PIECE)
+        for i in range(part.shape[0]):
+            kept = random_bits(key, first + np.uint64(i)) < threshold
+            part[i] = part[i] * factor if kept else ZERO(factor)
+
+
+@dataclasses.dataclass(frozen=True)
+class Dropout(Layer):
+    """y = x m / (1 - rate) in training, m being 0 with probability `rate` and else 1; y = x in prediction.
+
+    Srivastava et al., "Dropout: a simple way to prevent neural networks from overfitting", 2014, scaled in training
+    ("inverted") as in PyTorch and Keras. m is a function of the model's seed, the layer, the step and the element, so
+    that it is the same in both backends and at any number of threads, and is drawn again instead of kept.
+
+    Parameters
+    ----------
+    rate : float in [0, 1)
+        Share of the inputs that are dropped.
+    """
+
+    rate: float = 0.5
+
+    needs_input = needs_output = False
+    in_place = True
+
+    def __post_init__(self) -> None:
+        checks.number("Dropout: rate", self.rate, high=1.0)
+
+    def forward(self, program, y, x, p):
+        if y is not x:
+            program.call(copy, y.reshape(-1), x.reshape(-1))
+        if not program.training or not self.rate:
+            return None
+        keep = 1 - self.rate
+        scale = np.array([1 / keep], y.dtype)
+        first = program.first_row * (y.size // program.rows)
+        draw = np.array([program.stream(), min(int(keep * 2.0**64), 2**64 - 1), first], np.uint64)
+        program.call(dropout, y.reshape(-1), scale, draw, program.clock)
+        return scale, draw
+
+    def backward(self, program, dx, dy, x, y, p, g, kept):
+        if kept is not None:
+            program.call(dropout, dx.reshape(-1), *kept, program.clock)

@@ -1,0 +1,150 @@
+"""Embedding: integer columns as trained vectors."""
+
+import dataclasses
+from collections.abc import Mapping
+
+import numpy as np
+from numba import prange
+
+from nbbp import checks
+from nbbp.initializers import uniform
+from nbbp.kernels.jit import device, kernel
+from nbbp.kernels.vector_math import ZERO
+from nbbp.layers.base import Layer, Parameter
+
+
+def embed_reference(y, x, table, columns):
+    codes = np.clip(x[:, columns[0]].astype(np.int64), 0, len(table) - 1)
+    y[:, columns[1] : columns[1] + table.shape[1]] = table[codes]
+
+
+@device
+def _code(value, categories):
+    """Row of the table; within it whatever the value is."""
+    return min(max(np.int64(value), 0), categories - 1)
+
+
+@kernel(embed_reference, "(b,N) (b,M) (C,d) (2)", cycles=1.0)
+def embed(y, x, table, columns):
+    """Columns columns[1] ... of y: the table's row that column columns[0] of x names."""
+    for i in prange(x.shape[0]):
+        row, entry = y[i], table[_code(x[i, columns[0]], table.shape[0])]
+        for j in range(entry.shape[0]):
+            row[columns[1] + j] = entry[j]
+
+
+def embed_backward_reference(dtable, dy, x, columns):
+    codes = np.clip(x[:, columns[0]].astype(np.int64), 0, len(dtable) - 1)
+    dtable[:] = 0
+    np.add.at(dtable, codes, dy[:, columns[1] : columns[1] + dtable.shape[1]])
+
+
+@kernel(embed_backward_reference, "(C,d) (b,N) (b,M) (2)", cycles=1.0)
+def embed_backward(dtable, dy, x, columns):
+    """Each row of dtable: the sum, in order, of dy over the rows of x that name it."""
+    for k in range(dtable.shape[0]):
+        for j in range(dtable.shape[1]):
+            dtable[k, j] = ZERO(dtable[k, j])
+    for i in range(x.shape[0]):
+        entry, row = dtable[_code(x[i, columns[0]], dtable.shape[0])], dy[i]
+        for j in range(entry.shape[0]):
+            entry[j] += row[columns[1] + j]
+
+
+def take_columns_reference(y, x, sources):
+    y[:, : len(sources)] = x[:, sources]
+
+
+@kernel(take_columns_reference, "(b,N) (b,M) (k)", cycles=1.0)
+def take_columns(y, x, sources):
+    """The first columns of y are the columns of x that `sources` names."""
+    for i in prange(x.shape[0]):
+        for j in range(sources.shape[0]):
+            y[i, j] = x[i, sources[j]]
+
+
+def put_columns_reference(dx, dy, sources):
+    dx[:] = 0
+    dx[:, sources] = dy[:, : len(sources)]
+
+
+@kernel(put_columns_reference, "(b,M) (b,N) (k)", cycles=1.0)
+def put_columns(dx, dy, sources):
+    """The columns of dx that `sources` names are the first columns of dy, the others 0."""
+    for i in prange(dx.shape[0]):
+        row = dx[i]
+        for j in range(row.shape[0]):
+            row[j] = ZERO(row[j])
+        for j in range(sources.shape[0]):
+            row[sources[j]] = dy[i, j]
+
+
+@dataclasses.dataclass(frozen=True)
+class Embedding(Layer):
+    """Integer columns replaced by trained vectors; the other columns come first and stay as they are.
+
+    y = (x without the integer columns, table_c[x_c] for each integer column c in the order given). Bengio et al.,
+    "A neural probabilistic language model", 2003; Guo and Berkhahn, "Entity embeddings of categorical variables", 2016.
+
+    Parameters
+    ----------
+    categories : mapping of int to int
+        For each integer column the number of its categories, numbered from 0. As the first layer, a number outside is
+        an error in `fit` and `predict`.
+    dimension : int
+        Length of each vector.
+    """
+
+    categories: Mapping[int, int]
+    dimension: int = 8
+
+    needs_output = False
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.categories, Mapping) or not self.categories:
+            raise TypeError(f"Embedding: categories must be a dict of column to number, got {self.categories!r}")
+        pairs = tuple((int(c), checks.positive_integer("Embedding: categories", n)) for c, n in self.categories.items())
+        object.__setattr__(self, "categories", dict(pairs))
+        checks.positive_integer("Embedding: dimension", self.dimension)
+
+    def _others(self, features: int) -> np.ndarray:
+        """Columns that stay."""
+        return np.array([c for c in range(features) if c not in self.categories], np.int64)
+
+    def output_shape(self, input_shape):
+        if len(input_shape) != 1:
+            raise ValueError(f"Embedding takes samples of one axis, features; got samples of shape {input_shape}")
+        wrong = [c for c in self.categories if not 0 <= c < input_shape[0]]
+        if wrong:
+            raise ValueError(f"Embedding: there is no column {wrong[0]} among {input_shape[0]} features")
+        return (input_shape[0] + len(self.categories) * (self.dimension - 1),)
+
+    def parameters(self, input_shape):
+        return {f"table_{c}": Parameter((n, self.dimension), uniform(0.05)) for c, n in self.categories.items()}
+
+    def check_input(self, name, x):
+        for column, categories in self.categories.items():
+            codes = x[:, column]
+            wrong = (codes != np.floor(codes)) | (codes < 0) | (codes >= categories)
+            if wrong.any():
+                row = int(np.argmax(wrong))
+                raise ValueError(
+                    f"{name}: column {column} must hold whole numbers from 0 to {categories - 1}; "
+                    f"got {codes[row]:g} in row {row}"
+                )
+
+    def _columns(self, features: int) -> dict[int, np.ndarray]:
+        """For each integer column: where it is, and where its vector begins."""
+        begin = features - len(self.categories)
+        return {c: np.array([c, begin + k * self.dimension]) for k, c in enumerate(self.categories)}
+
+    def forward(self, program, y, x, p):
+        program.call(take_columns, y, x, self._others(x.shape[1]))
+        for column, places in self._columns(x.shape[1]).items():
+            program.call(embed, y, x, getattr(p, f"table_{column}"), places)
+
+    def backward(self, program, dx, dy, x, y, p, g, kept):
+        for column, places in self._columns(x.shape[1]).items():
+            program.call(embed_backward, getattr(g, f"table_{column}"), dy, x, places)
+        if dx is not None:
+            program.call(put_columns, dx, dy, self._others(x.shape[1]))

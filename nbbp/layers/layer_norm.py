@@ -1,0 +1,97 @@
+"""LayerNorm: every row with mean 0 and deviation 1 over its features."""
+
+import dataclasses
+
+import numpy as np
+from numba import prange
+
+from nbbp import checks
+from nbbp.initializers import ones, zeros
+from nbbp.kernels.gemm import column_sums
+from nbbp.kernels.jit import kernel
+from nbbp.kernels.sums import total
+from nbbp.kernels.vector_math import ONE
+from nbbp.layers.base import Layer, Parameter
+
+
+def layer_norm_reference(y, mean, inverse, x, gamma, beta, epsilon):
+    mean[:] = x.mean(axis=1)
+    inverse[:] = 1 / np.sqrt(x.var(axis=1) + epsilon)
+    y[:] = (x - mean[:, None]) * inverse[:, None] * gamma + beta
+
+
+@kernel(layer_norm_reference, "(b,n) (b) (b) (b,n) (n) (n) (1)", cycles=1.0)
+def layer_norm(y, mean, inverse, x, gamma, beta, epsilon):
+    """y = gamma (x - mean) inverse + beta, where inverse = 1 / sqrt(variance + epsilon), over each row."""
+    share = ONE(epsilon[0]) / type(epsilon[0])(x.shape[1])
+    for i in prange(x.shape[0]):
+        x_row, y_row = x[i], y[i]
+        m = total(x_row) * share
+        for j in range(x_row.shape[0]):
+            y_row[j] = (x_row[j] - m) * (x_row[j] - m)
+        v = ONE(m) / np.sqrt(total(y_row) * share + epsilon[0])
+        for j in range(x_row.shape[0]):
+            y_row[j] = (x_row[j] - m) * v * gamma[j] + beta[j]
+        mean[i], inverse[i] = m, v
+
+
+def layer_norm_backward_reference(dx, slope, dy, x, gamma, mean, inverse):
+    normal = (x - mean[:, None]) * inverse[:, None]
+    slope[:] = dy * normal
+    d = dy * gamma
+    inner = (d * normal).mean(axis=1, keepdims=True)
+    dx[:] = inverse[:, None] * (d - d.mean(axis=1, keepdims=True) - normal * inner)
+
+
+@kernel(layer_norm_backward_reference, "(b,n) (b,n) (b,n) (b,n) (n) (b) (b)", cycles=1.5)
+def layer_norm_backward(dx, slope, dy, x, gamma, mean, inverse):
+    """dx = inverse (d - mean(d) - h mean(d h)) with d = gamma dy, h = (x - mean) inverse; slope = dy h."""
+    share = ONE(gamma[0]) / type(gamma[0])(x.shape[1])
+    for i in prange(x.shape[0]):
+        x_row, d_row, slope_row, dx_row, m, v = x[i], dy[i], slope[i], dx[i], mean[i], inverse[i]
+        for j in range(x_row.shape[0]):
+            dx_row[j] = d_row[j] * gamma[j]
+        mean_d = total(dx_row) * share
+        for j in range(x_row.shape[0]):
+            slope_row[j] = dx_row[j] * ((x_row[j] - m) * v)
+        mean_dh = total(slope_row) * share
+        for j in range(x_row.shape[0]):
+            h = (x_row[j] - m) * v
+            dx_row[j] = v * (dx_row[j] - mean_d - h * mean_dh)
+            slope_row[j] = d_row[j] * h
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerNorm(Layer):
+    """y = gamma (x - mean) / sqrt(variance + epsilon) + beta, mean and variance being those of the row.
+
+    Ba, Kiros and Hinton, "Layer normalization", 2016; as PyTorch's, and Keras's but for epsilon.
+
+    Parameters
+    ----------
+    epsilon : float
+    """
+
+    epsilon: float = 1e-5
+
+    needs_output = False
+
+    def __post_init__(self) -> None:
+        checks.number("LayerNorm: epsilon", self.epsilon, open_low=True)
+
+    def parameters(self, input_shape):
+        return {"gamma": Parameter(input_shape[-1:], ones), "beta": Parameter(input_shape[-1:], zeros)}
+
+    def forward(self, program, y, x, p):
+        y, x = y.reshape(-1, y.shape[-1]), x.reshape(-1, x.shape[-1])
+        mean, inverse = program.buffer(len(x)), program.buffer(len(x))
+        program.call(layer_norm, y, mean, inverse, x, p.gamma, p.beta, np.array([self.epsilon], y.dtype))
+        return mean, inverse
+
+    def backward(self, program, dx, dy, x, y, p, g, kept):
+        dx = program.buffer(*x.shape) if dx is None else dx
+        dx, dy, x = (array.reshape(-1, array.shape[-1]) for array in (dx, dy, x))
+        slope = program.buffer(*x.shape)
+        program.call(layer_norm_backward, dx, slope, dy, x, p.gamma, *kept)
+        program.call(column_sums, g.gamma, slope)
+        program.call(column_sums, g.beta, dy)

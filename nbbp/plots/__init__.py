@@ -1,0 +1,23 @@
+"""Every figure. Each function returns a matplotlib Figure, and saves it where a path is given.
+
+Figures are made without pyplot: no display is needed, and no figure stays open behind the user's back.
+"""
+
+from nbbp.plots.benchmarks import benchmark, comparison
+from nbbp.plots.curves import learning_rate, loss_curves, smoothed
+from nbbp.plots.figure import COLORS
+from nbbp.plots.networks import gradient_flow, weights
+from nbbp.plots.predictions import confusion_matrix, decision_boundary
+
+__all__ = [
+    "COLORS",
+    "benchmark",
+    "comparison",
+    "confusion_matrix",
+    "decision_boundary",
+    "gradient_flow",
+    "learning_rate",
+    "loss_curves",
+    "smoothed",
+    "weights",
+]

@@ -1,0 +1,67 @@
+"""Compiled against NumPy, and nbbp against others."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from nbbp.plots.figure import COLORS, finish, new_figure
+
+if TYPE_CHECKING:
+    from nbbp.bench.measure import Result
+    from nbbp.comparison import Comparison
+
+
+def comparison(result: "Comparison", path=None) -> Figure:
+    """Loss of every step, compiled and in NumPy, and how far the two are apart.
+
+    Parameters
+    ----------
+    result : Comparison
+        From `nbbp.compare`.
+    path : path-like, optional
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    figure, (curves, difference) = new_figure(2, width=10.5)
+    steps = np.arange(1, len(result.compiled) + 1)
+    curves.plot(steps, result.reference, color=COLORS[1], linewidth=4, alpha=0.45, label="NumPy")
+    curves.plot(steps, result.compiled, color=COLORS[0], linewidth=1.2, label="compiled")
+    curves.set(xlabel="step", ylabel="loss", title=f"compiled: {result.speedup:.1f} times as fast")
+    curves.legend(frameon=False)
+    apart = np.abs(result.compiled - result.reference)
+    difference.plot(steps, np.where(apart > 0, apart, np.nan), ".", color=COLORS[2], markersize=4)
+    difference.set(xlabel="step", ylabel="difference of the losses", title="points missing: equal to the last bit")
+    if np.any(apart > 0):
+        difference.set_yscale("log")
+    return finish(figure, path)
+
+
+def benchmark(results: "Sequence[Result]", path=None) -> Figure:
+    """How many times nbbp's time each peer takes, workload by workload, on a logarithmic axis.
+
+    Parameters
+    ----------
+    results : sequence of nbbp.bench.measure.Result
+    path : path-like, optional
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    figure, (axis,) = new_figure(width=10.5)
+    peers = [peer for peer in dict.fromkeys(p for r in results for p in r.rounds) if peer != "nbbp"]
+    width = 0.8 / max(1, len(peers))
+    for k, peer in enumerate(peers):
+        at = [
+            (i + (k - (len(peers) - 1) / 2) * width, r.ratio(peer)) for i, r in enumerate(results) if peer in r.rounds
+        ]
+        axis.bar([x for x, _ in at], [ratio for _, ratio in at], width, color=COLORS[k % len(COLORS)], label=peer)
+    axis.axhline(1, color="black", linewidth=1)
+    axis.set_xticks(range(len(results)), [result.workload for result in results], rotation=20)
+    axis.set(yscale="log", ylabel="time of a step, nbbp = 1")
+    axis.legend(frameon=False, ncols=4)
+    return finish(figure, path)

@@ -1,0 +1,96 @@
+"""What is inside a network: gradients and weights, layer by layer."""
+
+from typing import TYPE_CHECKING
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+
+from nbbp.history import History
+from nbbp.inspection import by_layer, norms
+from nbbp.plots.figure import COLORS, finish, new_figure
+
+if TYPE_CHECKING:
+    from nbbp.model import Sequential
+
+BINS = 40
+COLUMNS = 4  # of panels beside each other
+
+
+def gradient_flow(source: "History | Sequential", path=None) -> Figure:
+    """Norm of every layer's gradient, logarithmic: over the steps of a history, or as bars of a model's last gradient.
+
+    A layer's norm is that of all its parameters together. Norms that fall by orders of magnitude from the output to
+    the input are a vanishing gradient (Glorot and Bengio, "Understanding the difficulty of training deep feedforward
+    neural networks", 2010).
+
+    Parameters
+    ----------
+    source : History or Sequential
+        A history that `nbbp.Inspect` has recorded in, or a model that was trained.
+    path : path-like, optional
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    if isinstance(source, History):
+        return _flow_over_steps(source, path)
+    layers = by_layer(norms(source.network.layout.named(source.grads)))
+    figure, (axis,) = new_figure(width=max(7.0, 0.4 * len(layers)))
+    sizes = np.array(list(layers.values()), float)
+    axis.bar(range(len(layers)), sizes, 0.7, color=COLORS[0])
+    turned = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"} if len(layers) > 6 else {}
+    axis.set_xticks(range(len(layers)), list(layers), **turned)
+    axis.set(xlabel="layer, from input to output", ylabel="norm of the gradient")
+    if np.any(sizes > 0):
+        axis.set_yscale("log")
+        low, high = np.log10([sizes[sizes > 0].min() / 2, sizes.max()])
+        axis.set_ylim(10 ** np.floor(low), 10 ** np.ceil(high))
+    return finish(figure, path)
+
+
+def _flow_over_steps(history: History, path) -> Figure:
+    if not history.inspected:
+        raise ValueError("the history has no gradients: fit with callbacks=[nbbp.Inspect(every=...)] for some steps")
+    layers = by_layer(history.inspected.gradients)
+    figure, (axis,) = new_figure(width=8.5)
+    shades = mpl.colormaps["viridis"](np.linspace(0, 0.9, len(layers)))
+    for (name, sizes), shade in zip(layers.items(), shades, strict=True):
+        marker = "." if len(sizes) < 30 else ""
+        axis.plot(history.inspected.steps, np.where(sizes > 0, sizes, np.nan), marker=marker, color=shade, label=name)
+    axis.set(xlabel="step", ylabel="norm of the gradient", yscale="log")
+    columns = -(-len(layers) // 20)
+    axis.legend(
+        frameon=False, fontsize="small", loc="upper left", bbox_to_anchor=(1, 1), ncols=columns,
+        title="from input\nto output", title_fontsize="small",
+    )  # fmt: skip
+    return finish(figure, path)
+
+
+def weights(model: "Sequential", path=None) -> Figure:
+    """A histogram of each layer's weights, biases and other vectors left out.
+
+    Parameters
+    ----------
+    model : Sequential
+    path : path-like, optional
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    matrices = {name: w.ravel() for name, w in model.named_params().items() if w.ndim > 1}
+    if not matrices:
+        raise ValueError("the model has no layer with weights")
+    columns = min(COLUMNS, len(matrices))
+    rows = -(-len(matrices) // columns)
+    figure, axes = new_figure(len(matrices), max(4.5, 2.6 * columns), 0.6 + 2.1 * rows, rows)
+    for axis, (name, w) in zip(axes, matrices.items(), strict=True):
+        axis.hist(w[np.isfinite(w)], BINS, color=COLORS[0])
+        axis.set_title(f"{name}: deviation {w.std():.2g}", fontsize="small")
+        axis.tick_params(labelsize="small")
+        axis.locator_params(nbins=4)
+    figure.supxlabel("weight", fontsize="medium")
+    figure.supylabel("number of weights", fontsize="medium")
+    return finish(figure, path)

@@ -1,0 +1,144 @@
+"""What a model predicts, and where it is wrong."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from nbbp.plots.figure import COLORS, finish, new_figure
+
+if TYPE_CHECKING:
+    from nbbp.model import Sequential
+
+MARKERS = "os^DvPX*<>"
+GRID = 200  # points along each axis at which the model is asked
+
+
+def confusion_matrix(y, prediction, names: Sequence[str] | None = None, path=None) -> Figure:
+    """How often each true class (rows) was given each predicted class (columns): counts, and shares of the row.
+
+    Parameters
+    ----------
+    y : array_like (rows,) or (rows, classes)
+        Labels, or a class for each row as `fit` takes them.
+    prediction : array_like (rows, classes) or (rows, 1)
+        From `Sequential.predict`; one column is the probability of class 1.
+    names : sequence of str, optional
+        Of the classes.
+    path : path-like, optional
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    prediction = np.asarray(prediction)
+    prediction = prediction.reshape(len(prediction), -1)
+    truth, guess = _true(np.asarray(y).reshape(len(prediction), -1), prediction.shape[1]), _guessed(prediction)
+    size = max(2, prediction.shape[1])
+    names = [str(k) for k in range(size)] if names is None else list(names)
+    if len(names) != size:
+        raise ValueError(f"there are {size} classes and {len(names)} names")
+    counts = np.bincount(truth * size + guess, minlength=size * size).reshape(size, size)
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    side = max(3.6, 0.55 * size)
+    figure, (axis,) = new_figure(width=side + 2.0, height=side + 0.8)
+    image = axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    axis.grid(False)
+    font = 10 if size <= 6 else 7
+    for (i, j), count in np.ndenumerate(counts):
+        if count:
+            text = f"{count}\n{shares[i, j]:.0%}"
+            axis.text(
+                j, i, text, ha="center", va="center", fontsize=font, color="white" if shares[i, j] > 0.5 else "black"
+            )
+    turned = (
+        {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if max(map(len, names)) * size > 11 * side else {}
+    )
+    axis.set_xticks(range(size), names, **turned)
+    axis.set_yticks(range(size), names)
+    right = np.trace(counts) / max(1, counts.sum())
+    axis.set(xlabel="predicted class", ylabel="true class", title=f"{right:.1%} of {counts.sum():,} right")
+    figure.colorbar(image, label="share of the true class", format=PercentFormatter(1), shrink=0.8)
+    return finish(figure, path)
+
+
+def decision_boundary(model: "Sequential", X, y, path=None) -> Figure:
+    """What a model of two features predicts around the data: regions of classes, or contours of its value.
+
+    Parameters
+    ----------
+    model : Sequential
+        One output means class 1 from 1/2 on where y holds 0 and 1 only, else a value.
+    X : array_like (rows, 2)
+    y : array_like (rows,) or (rows, outputs)
+    path : path-like, optional
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    X = np.asarray(X)
+    if X.ndim != 2 or X.shape[1] != 2:
+        raise ValueError(f"a boundary is drawn over two features; X has the shape {X.shape}")
+    y = np.asarray(y).reshape(len(X), -1)
+    low, high = X.min(axis=0), X.max(axis=0)
+    margin = 0.08 * np.where(high > low, high - low, 1)
+    first, second = (np.linspace(a, b, GRID) for a, b in zip(low - margin, high + margin, strict=True))
+    points = np.stack(np.meshgrid(first, second), axis=-1)
+    surface = model.predict(points.reshape(-1, 2))
+    figure, (axis,) = new_figure(width=6.4, height=4.8)
+    if surface.shape[1] == 1 and not np.isin(y, (0, 1)).all():
+        _draw_values(figure, axis, first, second, surface.reshape(GRID, GRID), X, y[:, 0])
+    else:
+        _draw_classes(axis, first, second, surface, X, y)
+    axis.grid(False)
+    axis.set(xlabel="feature 0", ylabel="feature 1")
+    return finish(figure, path)
+
+
+def _draw_classes(
+    axis, first: np.ndarray, second: np.ndarray, surface: np.ndarray, X: np.ndarray, y: np.ndarray
+) -> None:
+    """Regions in a light colour; a class's points in the same colour and with a marker of their own."""
+    guess, truth = _guessed(surface), _true(y, surface.shape[1])
+    size = max(2, surface.shape[1])
+    colors = [COLORS[k % len(COLORS)] for k in range(size)]
+    regions = guess.reshape(len(second), len(first))
+    axis.pcolormesh(
+        first,
+        second,
+        regions,
+        cmap=ListedColormap(colors),
+        vmin=-0.5,
+        vmax=size - 0.5,
+        alpha=0.25,
+        lw=0,
+        rasterized=True,
+    )
+    for k in range(size):
+        of_class, marker = X[truth == k], MARKERS[k % len(MARKERS)]
+        axis.scatter(*of_class.T, s=22, color=colors[k], marker=marker, edgecolor="white", linewidth=0.5, label=str(k))
+    axis.legend(title="class", loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
+
+
+def _draw_values(figure, axis, first, second, surface: np.ndarray, X: np.ndarray, y: np.ndarray) -> None:
+    """Contours of the prediction; the points carry their true value in the same colours."""
+    levels = MaxNLocator(20).tick_values(min(surface.min(), y.min()), max(surface.max(), y.max()))
+    contours = axis.contourf(first, second, surface, levels)
+    axis.scatter(*X.T, c=y, s=22, edgecolor="white", linewidth=0.6, vmin=levels[0], vmax=levels[-1])
+    figure.colorbar(contours, label="prediction; in the points, the true value")
+
+
+def _guessed(prediction: np.ndarray) -> np.ndarray:
+    """Class of every row (rows,) of predictions (rows, outputs)."""
+    return prediction.argmax(axis=1) if prediction.shape[1] > 1 else (prediction[:, 0] >= 0.5).astype(int)
+
+
+def _true(y: np.ndarray, outputs: int) -> np.ndarray:
+    """Class of every row (rows,) of targets (rows, 1) or (rows, outputs)."""
+    if y.shape[1] > 1:
+        return y.argmax(axis=1)
+    return y[:, 0].astype(int) if outputs > 1 else (y[:, 0] >= 0.5).astype(int)

@@ -1,0 +1,173 @@
+"""Schedules: a hyperparameter as a function of the step.
+
+``schedule(steps)`` takes an array of step numbers, 0 being the first update, and returns float64 values. A fit computes
+them some tens of thousands of steps ahead, so that a schedule costs the compiled loop nothing.
+
+To add one, write a dataclass with `value`, a function of one step number.
+"""
+
+import dataclasses
+import math
+
+import numpy as np
+
+from nbbp import checks
+
+
+@dataclasses.dataclass(frozen=True)
+class Schedule:
+    """Base of all schedules."""
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            given, name = getattr(self, field.name), f"{type(self).__name__}: {field.name}"
+            if field.type is int:
+                checks.positive_integer(name, given)
+            elif field.type is float:
+                checks.number(name, given)
+
+    def __call__(self, steps) -> np.ndarray:
+        """Values at these steps (float64)."""
+        return np.array([self.value(int(step)) for step in np.ravel(steps)]).reshape(np.shape(steps))
+
+    def value(self, step: int) -> float:
+        """The value at a step, 0 being the first."""
+        raise NotImplementedError
+
+
+@dataclasses.dataclass(frozen=True)
+class Constant(Schedule):
+    """The same at every step."""
+
+    initial: float
+
+    def value(self, step):
+        return self.initial
+
+
+@dataclasses.dataclass(frozen=True)
+class Step(Schedule):
+    """initial factor^floor(t / every)."""
+
+    initial: float
+    every: int
+    factor: float = 0.1
+
+    def value(self, step):
+        return self.initial * self.factor ** (step // self.every)
+
+
+@dataclasses.dataclass(frozen=True)
+class Exponential(Schedule):
+    """initial factor^(t / steps)."""
+
+    initial: float
+    steps: int
+    factor: float = 0.1
+
+    def value(self, step):
+        return self.initial * self.factor ** (step / self.steps)
+
+
+@dataclasses.dataclass(frozen=True)
+class InverseTime(Schedule):
+    """initial / (1 + rate t / steps): Robbins and Monro's condition holds, 1951."""
+
+    initial: float
+    steps: int
+    rate: float = 1.0
+
+    def value(self, step):
+        return self.initial / (1 + self.rate * step / self.steps)
+
+
+@dataclasses.dataclass(frozen=True)
+class Polynomial(Schedule):
+    """final + (initial - final) (1 - t / steps)^power, and final from `steps` on; linear with power 1."""
+
+    initial: float
+    steps: int
+    final: float = 0.0
+    power: float = 1.0
+
+    def value(self, step):
+        rest = 1 - min(step, self.steps) / self.steps
+        return self.final + (self.initial - self.final) * rest**self.power
+
+
+@dataclasses.dataclass(frozen=True)
+class Cosine(Schedule):
+    """final + (initial - final) (1 + cos(pi t / steps)) / 2, and final from `steps` on.
+
+    With `restarts`, t begins again at 0 after each cycle, and each is `growth` times as long as the one before.
+    Loshchilov and Hutter, "SGDR: stochastic gradient descent with warm restarts", 2017.
+    """
+
+    initial: float
+    steps: int
+    final: float = 0.0
+    restarts: bool = False
+    growth: int = 1
+
+    def value(self, step):
+        length = self.steps
+        if self.restarts and self.growth == 1:
+            step %= length
+        while self.restarts and step >= length:
+            step -= length
+            length *= self.growth
+        share = min(step / length, 1.0)
+        return self.final + (self.initial - self.final) * (1 + math.cos(math.pi * share)) / 2
+
+
+@dataclasses.dataclass(frozen=True)
+class WarmUp(Schedule):
+    """Linear from `schedule`'s first value / steps up to it over `steps`, then `schedule` from its beginning.
+
+    Goyal et al., "Accurate, large minibatch SGD", 2017.
+    """
+
+    schedule: Schedule
+    steps: int
+
+    def value(self, step):
+        if step < self.steps:
+            return self.schedule.value(0) * (step + 1) / self.steps
+        return self.schedule.value(step - self.steps)
+
+
+@dataclasses.dataclass(frozen=True)
+class OneCycle(Schedule):
+    """Up to `maximum` over the first `rise` of all steps, then down to a tiny value, both along half a cosine.
+
+    It begins at maximum / 25 and ends at maximum / 250,000, the settings of Smith and Topin, "Super-convergence", 2018,
+    as in PyTorch's OneCycleLR, whose cycled momentum is not a part of it.
+    """
+
+    maximum: float
+    steps: int
+    rise: float = 0.3
+
+    def value(self, step):
+        top = max(1.0, self.rise * self.steps - 1)
+        last = max(top + 1, self.steps - 1.0)
+        if step <= top:
+            return self._between(self.maximum / 25, self.maximum, step / top)
+        return self._between(self.maximum, self.maximum / 250_000, (min(step, last) - top) / (last - top))
+
+    @staticmethod
+    def _between(begin: float, end: float, share: float) -> float:
+        return end + (begin - end) * (1 + math.cos(math.pi * share)) / 2
+
+
+@dataclasses.dataclass(frozen=True)
+class SutskeverMomentum(Schedule):
+    """min(1 - 2^(-1 - log2(floor(t / 250) + 1)), maximum): a momentum that grows as training goes on.
+
+    Sutskever et al., "On the importance of initialization and momentum in deep learning", 2013, section 3.
+    """
+
+    maximum: float = 0.99
+
+    def value(self, step):
+        return min(1 - 0.5 / (step // 250 + 1), self.maximum)
