@@ -1,0 +1,159 @@
+"""Ensemble: networks trained side by side, each on a thread of its own."""
+
+import time
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from nbbp import checks
+from nbbp import program as prog
+from nbbp.history import History
+from nbbp.model import Sequential
+from nbbp.program import SideBySide
+from nbbp.training import RUN_SECONDS, Data, Trainer, compiling
+
+
+class Ensemble:
+    """Several networks: other seeds, other learning rates, other rows.
+
+    Each trains on one thread, without a fork in a step, so that as many train at once as there are processors; what
+    each learns has the bits that it would have alone.
+
+    Parameters
+    ----------
+    members : int or sequence of Sequential
+        Networks with the same outputs; or how many to make.
+    make : callable, optional
+        ``make(seed)`` gives a Sequential, for seeds 0, 1, ..., where `members` is a number.
+
+    Examples
+    --------
+    >>> import nbbp
+    >>> X, y = nbbp.datasets.load_digits()
+    >>> ensemble = nbbp.Ensemble(4, lambda seed: nbbp.Sequential(
+    ...     [nbbp.Dense(16, "relu"), nbbp.Dense(10)], "softmax_cross_entropy", nbbp.Adam(), seed=seed))
+    >>> histories = ensemble.fit(X, y, epochs=3, verbose=0)
+    >>> ensemble.predict(X).shape, ensemble.spread(X).shape, ensemble.vote(X).shape
+    ((1797, 10), (1797, 10), (1797,))
+    """
+
+    def __init__(self, members: int | Sequence[Sequential], make: Callable[[int], Sequential] | None = None) -> None:
+        if make is not None:
+            members = [make(seed) for seed in range(checks.positive_integer("members", members))]
+        if not isinstance(members, Sequence) or not members:
+            raise TypeError("an ensemble takes a list of models, or a number and a function that makes one from a seed")
+        self.members = list(members)
+        if len({id(member) for member in self.members}) < len(self.members):
+            raise ValueError("the members of an ensemble must be different models")
+
+    def __len__(self) -> int:
+        return len(self.members)
+
+    def fit(
+        self,
+        X,
+        y,
+        epochs: int = 1,
+        batch_size: int = 32,
+        rows: Sequence | None = None,
+        validation_data: tuple | None = None,
+        verbose: int = 1,
+    ) -> list[History]:
+        """Train all members; called again, each goes on where it stopped.
+
+        Parameters
+        ----------
+        X, y : array_like
+            As for `Sequential.fit`.
+        epochs, batch_size : int
+        rows : sequence of integer arrays, optional
+            For each member the rows that it trains on: folds, or bootstrap samples. All rows when it is left out.
+        validation_data : (X, y), optional
+            Measured after every epoch.
+        verbose : {0, 1}
+
+        Returns
+        -------
+        list of History
+            One for each member. A member whose loss is no longer finite stops: ``history.stopped`` says so.
+        """
+        epochs, batch_size = (
+            checks.positive_integer("epochs", epochs),
+            checks.positive_integer("batch_size", batch_size),
+        )
+        if rows is not None and len(rows) != len(self):
+            raise ValueError(f"rows must have an entry for each of {len(self)} members, got {len(rows)}")
+        validation = None
+        if validation_data is not None:
+            held_out, known = validation_data
+            validation = self.members[0]._data("validation X", held_out, "validation y", known)
+        clocks = np.zeros((len(self), 16), np.int64)  # two cache lines each: their threads write to them in every step
+        progress = compiling if verbose else iter
+        trainers = []
+        for k, member in enumerate(self.members):
+            data = member._data("X", X, "y", y)
+            if rows is not None:
+                data = Data(data.x[rows[k]], data.target[rows[k]], data.truth[rows[k]])
+            trainer = Trainer(
+                member.network, member.loss, member.update, data, batch_size, member.backend,
+                clock=clocks[k, :8], progress=progress,
+            )  # fmt: skip
+            trainers.append(trainer)
+        histories = [History(trainer.steps_per_epoch, label=f"member {k}") for k, trainer in enumerate(trainers)]
+        side_by_side = SideBySide([trainer.runner for trainer in trainers], clocks)
+        bar = tqdm(total=epochs * sum(t.steps_per_epoch for t in trainers), disable=verbose != 1, unit="step")
+        with bar:
+            for _ in range(epochs):
+                self._epoch(trainers, side_by_side, histories, bar)
+                if validation is not None:
+                    for member, history in zip(self.members, histories, strict=True):
+                        history.note(**member.measure(validation, prefix="val_"))
+        return histories
+
+    def _epoch(self, trainers: list[Trainer], side_by_side: SideBySide, histories: list[History], bar) -> None:
+        for member, trainer in zip(self.members, trainers, strict=True):
+            trainer.begin(1, member.epochs)
+            member.epochs += 1
+        steps, most = 0, 1
+        while not all(trainer.finished for trainer in trainers):
+            begin = time.perf_counter()
+            for trainer in trainers:
+                trainer.allow(most)
+            side_by_side.run()
+            taken = max(time.perf_counter() - begin, 1e-9)
+            most = max(1, min(int(most * RUN_SECONDS / taken), 4 * most))
+            done = sum(int(trainer.clock[prog.STEP]) for trainer in trainers)
+            bar.update(done - steps)
+            steps = done
+        for trainer, history in zip(trainers, histories, strict=True):
+            trainer.count()
+            history.add_steps(trainer.step_loss[: int(trainer.clock[prog.STEP]) + trainer.diverged])
+            if trainer.diverged:
+                history.stopped = "the loss is no longer finite"
+            history.add_epoch(loss=trainer.epoch_loss(0))
+
+    def _outputs(self, X) -> np.ndarray:
+        """Predictions of all members, (members, rows, outputs)."""
+        return np.stack([member.predict(X) for member in self.members])
+
+    def predict(self, X) -> np.ndarray:
+        """Mean of the members' predictions, (rows, outputs).
+
+        For probabilities as in Lakshminarayanan et al., "Simple and scalable predictive uncertainty estimation using
+        deep ensembles", 2017.
+        """
+        return self._outputs(X).mean(axis=0)
+
+    def spread(self, X) -> np.ndarray:
+        """Standard deviation of the members' predictions, (rows, outputs)."""
+        return self._outputs(X).std(axis=0)
+
+    def vote(self, X) -> np.ndarray:
+        """The class that most members choose (rows,); the first among equals."""
+        outputs = self._outputs(X)
+        classes = outputs.argmax(axis=2) if outputs.shape[2] > 1 else (outputs[:, :, 0] >= 0.5).astype(np.int64)
+        counts = np.zeros((outputs.shape[1], max(2, outputs.shape[2])), np.int64)
+        for chosen in classes:
+            counts[np.arange(len(chosen)), chosen] += 1
+        return counts.argmax(axis=1)

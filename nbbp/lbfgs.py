@@ -1,0 +1,64 @@
+"""L-BFGS over all rows at once, by SciPy, on the flat arrays."""
+
+import numpy as np
+
+from nbbp import checks
+from nbbp.history import History
+from nbbp.model import Sequential
+
+
+def fit_lbfgs(model: Sequential, X, y, iterations: int = 100, memory: int = 10, sample_weight=None) -> History:
+    """Train on all rows at once with the quasi-Newton method L-BFGS; the model's own optimizer is not used.
+
+    Liu and Nocedal, "On the limited memory BFGS method for large scale optimization", 1989. Good for small data and
+    smooth networks, where it needs far fewer passes than gradient descent; layers that draw random numbers draw the
+    same in each pass.
+
+    Parameters
+    ----------
+    model : Sequential
+    X, y, sample_weight : array_like
+        As for `Sequential.fit`.
+    iterations : int
+        At most.
+    memory : int
+        Pairs of steps and gradient differences that stand for the Hessian.
+
+    Returns
+    -------
+    History
+        One epoch for each iteration; ``stopped`` has SciPy's message.
+
+    Raises
+    ------
+    ImportError
+        Without SciPy: ``pip install nbbp[scipy]``.
+    """
+    try:
+        from scipy.optimize import minimize
+    except ImportError:
+        raise ImportError("fit_lbfgs needs SciPy: pip install nbbp[scipy]") from None
+    iterations = checks.positive_integer("iterations", iterations)
+    memory = checks.positive_integer("memory", memory)
+    loss = model._bound_gradients(model._data("X", X, "y", y, sample_weight))
+    history = History(steps_per_epoch=1, label="L-BFGS")
+
+    def value_and_gradient(flat: np.ndarray) -> tuple[float, np.ndarray]:
+        model.params[:] = flat
+        return loss(), model.grads.astype(np.float64)
+
+    def note(intermediate_result) -> None:
+        history.add_steps(np.array([intermediate_result.fun]))
+        history.add_epoch(loss=intermediate_result.fun)
+
+    result = minimize(
+        value_and_gradient,
+        model.params.astype(np.float64),
+        jac=True,
+        method="L-BFGS-B",
+        callback=note,
+        options={"maxiter": iterations, "maxcor": memory, "maxfun": 20 * iterations},
+    )
+    model.params[:] = result.x
+    history.stopped = result.message
+    return history

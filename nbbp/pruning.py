@@ -1,0 +1,84 @@
+"""Pruning: weights of small magnitude become 0 and stay 0."""
+
+import dataclasses
+
+import numpy as np
+
+from nbbp import checks
+from nbbp.model import Sequential
+
+
+def prune(model: Sequential, share: float) -> None:
+    """Set the smallest weights of all layers together to 0 and keep them there in later fits.
+
+    Biases and other vectors stay. Han et al., "Learning both weights and connections for efficient neural networks",
+    2015: train, prune, train on.
+
+    Parameters
+    ----------
+    model : Sequential
+        Changed in place: ``model.network.mask`` is 0 where a weight is pruned.
+    share : float in [0, 1)
+        Of all weights, those pruned before included.
+    """
+    checks.number("share", share, high=1.0)
+    network = model.network
+    weights = np.concatenate([w.reshape(-1) for w in network.layout.named(network.params).values() if w.ndim > 1])
+    threshold = np.partition(np.abs(weights), int(share * len(weights)))[int(share * len(weights))]
+    mask = np.ones_like(network.params)
+    named = network.layout.named(network.params)
+    for name, kept in network.layout.named(mask).items():
+        if kept.ndim > 1:
+            kept[np.abs(named[name]) < threshold] = 0
+    network.mask = mask
+    network.params *= mask
+
+
+@dataclasses.dataclass(frozen=True)
+class PruningReport:
+    """Size and quality at several shares of pruned weights.
+
+    Attributes
+    ----------
+    shares : list of float
+    kept : list of int
+        Parameters that are not 0.
+    values : list of dict
+        What `Sequential.evaluate` gives.
+    """
+
+    shares: list[float]
+    kept: list[int]
+    values: list[dict[str, float]]
+
+    def __str__(self) -> str:
+        names = list(self.values[0])
+        lines = ["pruned  parameters" + "".join(f"{name:>12}" for name in names)]
+        for share, kept, values in zip(self.shares, self.kept, self.values, strict=True):
+            lines.append(f"{share:6.0%}  {kept:10,}" + "".join(f"{values[name]:12.4f}" for name in names))
+        return "\n".join(lines)
+
+
+def pruning_report(
+    model: Sequential, train: tuple, test: tuple, shares=(0.0, 0.5, 0.8, 0.9, 0.95), **fit
+) -> PruningReport:
+    """Prune copies of a trained model step by step, train on after each, and measure; the model stays as it is.
+
+    Parameters
+    ----------
+    model : Sequential
+    train, test : (X, y)
+    shares : sequence of float
+        Rising.
+    **fit
+        For `Sequential.fit` after each pruning, such as ``epochs=5``.
+    """
+    copy = model._copy()
+    kept, values = [], []
+    for share in shares:
+        if share:
+            prune(copy, share)
+            copy.fit(*train, **{"verbose": 0} | fit)
+        kept.append(int(np.count_nonzero(copy.params)))
+        values.append(copy.evaluate(*test))
+    return PruningReport(list(shares), kept, values)

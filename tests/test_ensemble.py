@@ -1,0 +1,132 @@
+"""Many networks at once, smaller networks, and other ways to train."""
+
+import numpy as np
+import pytest
+
+import nbbp
+
+
+def make(seed: int = 0, units: int = 32, **settings) -> nbbp.Sequential:
+    layers = [nbbp.Dense(units, activation="tanh"), nbbp.Dense(10)]
+    return nbbp.Sequential(layers, "softmax_cross_entropy", nbbp.Adam(0.005), ["accuracy"], seed, **settings)
+
+
+def test_members_of_an_ensemble_learn_what_they_would_alone(digits):
+    X, y, X_test, y_test = digits
+    ensemble = nbbp.Ensemble(3, make)
+    histories = ensemble.fit(X, y, epochs=2, batch_size=100, validation_data=(X_test, y_test), verbose=0)
+    for seed, (member, history) in enumerate(zip(ensemble.members, histories, strict=True)):
+        alone = make(seed)
+        own = alone.fit(X, y, epochs=2, batch_size=100, validation_data=(X_test, y_test), verbose=0)
+        assert member.params.tobytes() == alone.params.tobytes()
+        assert history.step_loss.tobytes() == own.step_loss.tobytes()
+        assert history["val_accuracy"] == own["val_accuracy"]
+    outputs = np.stack([member.predict(X_test) for member in ensemble.members])
+    np.testing.assert_array_equal(ensemble.predict(X_test), outputs.mean(axis=0))
+    np.testing.assert_array_equal(ensemble.spread(X_test), outputs.std(axis=0))
+    votes = outputs.argmax(axis=2)
+    for chosen, row in zip(ensemble.vote(X_test), votes.T, strict=True):
+        assert chosen == np.bincount(row).argmax()
+
+
+def test_an_ensemble_trains_on_folds_and_goes_on_when_a_member_diverges(digits):
+    X, y = digits[0][:300] * 100, np.eye(10)[digits[1][:300]]
+    layers = [nbbp.Dense(8), nbbp.Dense(10)]
+    members = [nbbp.Sequential(layers, "mse", nbbp.SGD(rate), seed=1) for rate in (1e-7, 10.0)]
+    folds = [np.arange(200), np.arange(100, 300)]
+    first, second = nbbp.Ensemble(members).fit(X, y, epochs=2, batch_size=50, rows=folds, verbose=0)
+    assert second.stopped == "the loss is no longer finite"
+    alone = nbbp.Sequential(layers, "mse", nbbp.SGD(1e-7), seed=1)
+    assert alone.fit(X[:200], y[:200], epochs=2, batch_size=50, verbose=0)["loss"] == first["loss"]
+
+
+def test_members_need_not_be_alike(digits):
+    X, y = digits[0][:130], digits[1][:130]
+    members = [make(0, 8), make(1, 64)]
+    nbbp.Ensemble(members).fit(X, y, epochs=2, batch_size=100, verbose=0)
+    for member, alone in zip(members, (make(0, 8), make(1, 64)), strict=True):
+        alone.fit(X, y, epochs=2, batch_size=100, verbose=0)
+        assert member.params.tobytes() == alone.params.tobytes()
+
+
+@pytest.mark.parametrize("backend", ["numba", "numpy"])
+def test_pruned_weights_stay_zero(backend, digits):
+    X, y = digits[0][:300], digits[1][:300]
+    model = make(backend=backend)
+    model.fit(X, y, epochs=2, verbose=0)
+    nbbp.prune(model, 0.75)
+    weights = [w for w in model.named_params().values() if w.ndim == 2]
+    size = sum(w.size for w in weights)
+    zero = [w == 0 for w in weights]
+    assert sum(int(z.sum()) for z in zero) == pytest.approx(0.75 * size, abs=2)
+    largest_pruned = max(np.abs(w[z]).max(initial=0) for w, z in zip(weights, zero, strict=True))
+    assert largest_pruned == 0
+    model.fit(X, y, epochs=2, verbose=0)
+    twin = model._copy()
+    twin.fit(X, y, epochs=1, verbose=0)
+    for trained in (model, twin):
+        again = [w for w in trained.named_params().values() if w.ndim == 2]
+        assert all((w[z] == 0).all() and (w[~z] != 0).any() for w, z in zip(again, zero, strict=True))
+
+
+def test_pruning_report(digits):
+    X, y, X_test, y_test = digits
+    model = make()
+    model.fit(X, y, epochs=10, verbose=0)
+    before = model.params.copy()
+    report = nbbp.pruning_report(model, (X, y), (X_test, y_test), shares=(0.0, 0.5, 0.9), epochs=2)
+    assert (model.params == before).all()
+    assert report.kept[0] == np.count_nonzero(before)
+    assert report.kept[2] < 0.2 * report.kept[0]
+    assert report.values[1]["accuracy"] > 0.9
+    assert str(report).splitlines()[0].split() == ["pruned", "parameters", "loss", "accuracy"]
+
+
+def test_distillation_teaches_what_the_teacher_knows(digits):
+    """A student that never sees labels agrees with its teacher."""
+    X, y, X_test, y_test = digits
+    teacher, student = make(units=64), make(1, units=8)
+    teacher.fit(X, y, epochs=20, verbose=0)
+    wrong = np.zeros_like(y)
+    history = nbbp.distill(
+        student, teacher, X, wrong, share=0.999, epochs=20, validation_data=(X_test, y_test), verbose=0
+    )
+    agreement = np.mean(student.predict(X_test).argmax(axis=1) == teacher.predict(X_test).argmax(axis=1))
+    assert agreement > 0.9
+    assert history["val_accuracy"][-1] == pytest.approx(student.evaluate(X_test, y_test)["accuracy"])
+    assert student.loss.name == "softmax_cross_entropy"
+
+
+def test_distillation_loss_is_a_mixture(rng):
+    z, soft, hard = rng.standard_normal((5, 3)), rng.dirichlet(np.ones(3), 5), np.eye(3)[[0, 1, 2, 0, 1]]
+
+    def cross_entropy(t, z):
+        return -np.sum(t * (z - np.log(np.exp(z).sum(axis=1, keepdims=True))), axis=1).mean()
+
+    model = nbbp.Sequential([nbbp.Activation("linear")], "distillation", dtype="float64")
+    expected = 0.9 * 16 * cross_entropy(soft, z / 4) + 0.1 * cross_entropy(hard, z)
+    assert model.evaluate(z, np.hstack([soft, hard]))["loss"] == pytest.approx(expected, rel=1e-12)
+
+
+def test_find_learning_rate(digits):
+    X, y = digits[0], digits[1]
+    model = make()
+    found = nbbp.find_learning_rate(model, X, y)
+    assert model.steps == 0
+    assert 1e-4 < found.suggestion < 0.3
+    assert (np.diff(found.rates) > 0).all()
+    assert len(found.rates) == len(found.losses) < 200  # it ends when the loss has risen
+    model.learning_rate = found.suggestion
+    assert model.fit(X, y, epochs=10, verbose=0)["accuracy"][-1] > 0.9
+
+
+def test_lbfgs_finds_the_least_squares_solution(rng):
+    pytest.importorskip("scipy")
+    X = rng.standard_normal((50, 4))
+    y = X @ rng.standard_normal((4, 2)) + rng.normal(0, 0.1, (50, 2))
+    model = nbbp.Sequential([nbbp.Dense(2)], dtype="float64")
+    history = nbbp.fit_lbfgs(model, X, y, iterations=200)
+    solution = np.linalg.lstsq(np.hstack([X, np.ones((50, 1))]), y, rcond=None)[0]
+    np.testing.assert_allclose(model.named_params()["dense_0.w"], solution[:4], atol=1e-5)
+    assert (np.diff(history["loss"]) <= 0).all()
+    assert "CONVERGENCE" in history.stopped
