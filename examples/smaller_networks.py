@@ -1,0 +1,75 @@
+"""Smaller networks for the digits: pruned ones, and students of a large one.
+
+Left, weights of small magnitude are set to 0 and the rest trained on, step by step (Han et al., "Learning both weights
+and connections for efficient neural networks", 2015). Right, networks of a few hidden units learn from labels, or from
+the probabilities of a large one (Hinton et al., "Distilling the knowledge in a neural network", 2015).
+"""
+
+import pathlib
+
+import numpy as np
+from matplotlib.figure import Figure
+
+import nbbp
+
+PLOTS = pathlib.Path(__file__).parent.parent / "plots"
+UNITS = (4, 5, 6, 8, 10, 12)
+SHARES = (0.0, 0.5, 0.7, 0.8, 0.9, 0.95, 0.97)
+
+
+def network(units: int, seed: int = 0) -> nbbp.Sequential:
+    layers = [nbbp.Dense(units, "relu"), nbbp.Dense(10)]
+    return nbbp.Sequential(layers, "softmax_cross_entropy", nbbp.Adam(0.003), ["accuracy"], seed)
+
+
+def data():
+    """(X, y), (X_test, y_test); few to train on, so that a teacher has something to tell."""
+    X, y = nbbp.datasets.load_digits()
+    order = np.random.default_rng(0).permutation(len(X))
+    X, y = X[order], y[order]
+    return (X[:400], y[:400]), (X[400:], y[400:])
+
+
+def pruned(teacher: nbbp.Sequential, shares=SHARES, epochs: int = 10) -> nbbp.PruningReport:
+    return nbbp.pruning_report(teacher, *data(), shares=shares, epochs=epochs)
+
+
+def distilled(teacher: nbbp.Sequential, units=UNITS, epochs: int = 100, seeds: int = 5):
+    """Test accuracies (students, seeds) of networks that learn from labels, and of some that learn from the teacher."""
+    train, test = data()
+    alone, taught = np.zeros((len(units), seeds)), np.zeros((len(units), seeds))
+    for i, n in enumerate(units):
+        for seed in range(seeds):
+            student, pupil = network(n, seed), network(n, seed)
+            student.fit(*train, epochs=epochs, verbose=0)
+            nbbp.distill(pupil, teacher, *train, epochs=epochs, verbose=0)
+            alone[i, seed], taught[i, seed] = (m.evaluate(*test)["accuracy"] for m in (student, pupil))
+    return alone, taught
+
+
+def teach(epochs: int = 40) -> nbbp.Sequential:
+    teacher = network(128)
+    teacher.fit(*data()[0], epochs=epochs, verbose=0)
+    return teacher
+
+
+if __name__ == "__main__":
+    teacher = teach()
+    report = pruned(teacher)
+    print(report)
+    alone, taught = distilled(teacher)
+    figure = Figure(figsize=(9, 4.2), dpi=120, layout="constrained")
+    left, right = figure.subplots(1, 2)
+    left.plot(report.kept, [values["accuracy"] for values in report.values], marker="o", color=nbbp.plots.COLORS[0])
+    left.set(xscale="log", xlabel="parameters that are not 0", ylabel="test accuracy", title="pruned and trained on")
+    for accuracies, name, color in (
+        (taught, "taught by 128 units", nbbp.plots.COLORS[0]),
+        (alone, "labels alone", nbbp.plots.COLORS[1]),
+    ):
+        right.plot(UNITS, accuracies.mean(axis=1), marker="o", color=color, label=name)
+        right.fill_between(UNITS, accuracies.min(axis=1), accuracies.max(axis=1), color=color, alpha=0.15, linewidth=0)
+    right.set(xlabel="hidden units", ylabel="test accuracy", title="students, five seeds each")
+    right.legend(loc="lower right")
+    for axis in (left, right):
+        axis.grid(alpha=0.25)
+    figure.savefig(PLOTS / "smaller_networks.png")

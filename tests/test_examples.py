@@ -1,0 +1,106 @@
+"""What the teaching examples show, on short runs."""
+
+import importlib.util
+import pathlib
+
+import numpy as np
+import pytest
+
+EXAMPLES = pathlib.Path(__file__).parent.parent / "examples"
+
+
+def example(name: str):
+    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def is_drawn(module, results, path: pathlib.Path) -> bool:
+    module.draw(results, path)
+    return path.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+
+
+def test_gradients_vanish_through_sigmoids_alone(tmp_path):
+    module = example("vanishing_gradients")
+    results = {name: module.train(name, epochs=5, verbose=0) for name in module.networks()}
+    first_to_last = {name: norms[0] / norms[-1] for name, (norms, _) in results.items()}
+    losses = {name: history["loss"][-1] for name, (_, history) in results.items()}
+    assert all(len(norms) == 20 for norms, _ in results.values())
+    assert first_to_last.pop("sigmoid") < 1e-9
+    assert all(0.1 < ratio < 100 for ratio in first_to_last.values())
+    assert losses["sigmoid"] > np.log(10) - 0.01
+    assert losses["relu, batch norm, residual"] < 1
+    assert is_drawn(module, results, tmp_path / "picture.png")
+
+
+def test_momentum_is_faster_than_plain_sgd(tmp_path):
+    module = example("momentum")
+    histories = {name: module.train(name, epochs=60, verbose=0) for name in module.OPTIMIZERS}
+    plain, momentum, nesterov = (history["loss"][-1] for history in histories.values())
+    assert momentum < plain / 2
+    assert nesterov < plain / 2
+    assert is_drawn(module, histories, tmp_path / "picture.png")
+
+
+def test_remedies_for_overfitting(tmp_path):
+    module = example("overfitting")
+    results = {remedy: module.train(remedy, verbose=0) for remedy in module.REMEDIES}
+    accuracy, history = results.pop("nothing")
+    assert history["loss"][-1] < 0.1
+    assert history["val_loss"][-1] > 1.4 * min(history["val_loss"])
+    for better, other in results.values():
+        assert better > accuracy + 0.08
+        assert other["loss"][-1] > 3 * history["loss"][-1]
+    early = results["early stopping"][1]
+    assert early.stopped
+    assert early["val_loss"] == history["val_loss"][: len(early)]
+    assert is_drawn(module, results, tmp_path / "picture.png")
+
+
+def test_smaller_batches_take_fewer_epochs_and_more_steps(tmp_path):
+    module = example("descent")
+    results = {name: module.train(name, until=0.1, verbose=0) for name in module.BATCH_AND_RATE}
+    full, mini, online = (history for history, _ in results.values())
+    assert len(full) > 5 * len(mini)
+    assert len(mini) > len(online)
+    assert len(full.step_loss) < len(mini.step_loss) < len(online.step_loss)
+    assert all(np.all(np.diff(seconds) > 0) for _, seconds in results.values())
+    assert is_drawn(module, results, tmp_path / "picture.png")
+
+
+@pytest.mark.parametrize("name", ["exponential", "inverse time", "cosine", "cosine, restarts", "one cycle"])
+def test_schedules_go_below_a_constant_rate(name):
+    module = example("schedules")
+    constant, other = ([module.train(n, seed=seed)["loss"][-1] for seed in range(3)] for n in ("constant", name))
+    assert np.median(other) < np.median(constant) / 2
+
+
+def test_schedules_are_drawn(tmp_path):
+    module = example("schedules")
+    assert is_drawn(module, {name: [0.1, 0.2] for name in module.schedules(100)}, tmp_path / "picture.png")
+
+
+def test_an_ensemble_is_better_calibrated():
+    module = example("ensemble")
+    one, many, y = module.train(members=5, epochs=60, verbose=0)
+    gaps = [module.reliability(probabilities, y)[2] for probabilities in (one, many)]
+    assert gaps[1] < gaps[0]
+    right = [np.mean(probabilities.argmax(axis=1) == y) for probabilities in (one, many)]
+    assert right[1] > right[0]
+
+
+def test_smaller_networks():
+    module = example("smaller_networks")
+    teacher = module.teach(epochs=20)
+    report = module.pruned(teacher, shares=(0.0, 0.8), epochs=5)
+    assert report.kept[1] < 0.25 * report.kept[0]
+    assert report.values[1]["accuracy"] > 0.93
+    alone, taught = module.distilled(teacher, units=(6,), epochs=30, seeds=3)
+    assert taught.mean() > alone.mean() > 0.6
+
+
+def test_a_learning_rate_is_found_and_used():
+    found, histories = example("learning_rate").train(epochs=5, verbose=0)
+    assert 0.01 < found.suggestion < 0.3
+    assert all(history["val_accuracy"][-1] > 0.9 for history in histories.values())
