@@ -3,9 +3,13 @@
 from collections.abc import Iterator, Mapping
 
 import numpy as np
+from numba import prange
 
 from nbbp import checks
 from nbbp.callbacks import Callback
+from nbbp.kernels.jit import kernel
+from nbbp.kernels.sums import sum_of_squares
+from nbbp.kernels.threads import PIECE
 from nbbp.layers import Activation, Residual
 from nbbp.layout import Place
 from nbbp.network import Pass
@@ -14,6 +18,23 @@ from nbbp.program import Program, Runner
 SAMPLE_ROWS = 256  # a share of rows is then known to half a percent
 TINY = float(np.finfo(np.float64).tiny)  # in place of a norm that is 0
 LIMITS = {"sigmoid": (0.01, 0.99), "tanh": (-0.99, 0.99)}  # outputs beyond are saturated
+
+
+def norm_reference(result, x, sums):
+    sums[:] = np.add.reduceat(x * x, np.arange(0, len(x), PIECE))
+    result[0] = np.sqrt(sums.sum())
+
+
+@kernel(norm_reference, "(1) (n) (P)", cycles=0.3)
+def norm(result, x, sums):
+    """Euclidean norm; sums (n / PIECE, rounded up) is scratch."""
+    n = x.shape[0]
+    for q in prange(sums.shape[0]):
+        sums[q] = sum_of_squares(x[q * PIECE : min(n, (q + 1) * PIECE)])
+    total = sums[0]
+    for q in range(1, sums.shape[0]):
+        total += sums[q]
+    result[0] = np.sqrt(total)
 
 
 class Inspection:
@@ -99,8 +120,14 @@ class Inspect(Callback):
         hidden = {name: (kind, y) for name, kind, y in _activations(places, bound) if name != places[-1].name}
         self._relu = {name: y.reshape(rows, -1) for name, (kind, y) in hidden.items() if kind == "relu"}
         self._bounded = {name: (y, *LIMITS[kind]) for name, (kind, y) in hidden.items() if kind in LIMITS}
-        self._sample = Runner(sample) if self._relu or self._bounded else None
-        self._before = model.params.copy()
+        self._before, self._norms = model.params.copy(), {}
+        for kind, flat in (("gradients", model.grads), ("weights", model.params), ("updates", self._before)):
+            arrays = model.network.layout.named(flat)
+            self._norms[kind] = {name: np.zeros(1, model.dtype) for name in arrays}
+            for name, array in arrays.items():
+                sums = sample.buffer(-(-array.size // PIECE))
+                sample.call(norm, self._norms[kind][name], array.reshape(-1), sums)
+        self._sample = Runner(sample)
         self._recorded = model.steps
         fit.history.inspected = Inspection()
 
@@ -113,17 +140,15 @@ class Inspect(Callback):
             self._before[:] = model.params
 
     def _record(self, model, inspection: Inspection) -> None:
-        named = model.network.layout.named
-        weights = norms(named(model.params))
         np.subtract(model.params, self._before, out=self._before)
-        changes = norms(named(self._before))
-        if self._sample is not None:
-            self._sample.once()
+        self._sample.once()
+        norms = {kind: {name: float(value[0]) for name, value in named.items()} for kind, named in self._norms.items()}
+        weights = norms["weights"]
         inspection.add(
             model.steps,
-            gradients=norms(named(model.grads)),
+            gradients=norms["gradients"],
             weights=weights,
-            updates={name: change / max(weights[name], TINY) for name, change in changes.items()},
+            updates={name: change / max(weights[name], TINY) for name, change in norms["updates"].items()},
             dead={name: float(np.mean(y.max(axis=0) <= 0)) for name, y in self._relu.items()},
             saturated={name: float(np.mean((y < low) | (y > high))) for name, (y, low, high) in self._bounded.items()},
         )

@@ -332,7 +332,9 @@ def copy_reference(y, x):
 def copy(y, x):
     """y = x."""
     for q in prange((x.shape[0] + PIECE - 1) // PIECE):
-        y[q * PIECE : (q + 1) * PIECE] = x[q * PIECE : (q + 1) * PIECE]
+        y_part, x_part = y[q * PIECE : (q + 1) * PIECE], x[q * PIECE : (q + 1) * PIECE]
+        for i in range(x_part.shape[0]):
+            y_part[i] = x_part[i]
 
 
 def accumulate_reference(y, x):

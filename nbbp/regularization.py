@@ -47,13 +47,13 @@ def limit_norms(w, norms, limit):
         for j in range(scale.shape[0]):
             scale[j] = ZERO(scale[j])
         for i in range(m):
-            row = w[i, begin:end]
+            row = w[i][begin:end]
             for j in range(scale.shape[0]):
                 scale[j] += row[j] * row[j]
         for j in range(scale.shape[0]):
             scale[j] = np.sqrt(scale[j])
         for i in range(m):
-            row = w[i, begin:end]
+            row = w[i][begin:end]
             for j in range(scale.shape[0]):
                 row[j] *= limit[0] / max(scale[j], limit[0])
 

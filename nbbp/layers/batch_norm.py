@@ -7,11 +7,11 @@ from numba import prange
 
 from nbbp import checks
 from nbbp.initializers import ones, zeros
-from nbbp.kernels.jit import kernel
+from nbbp.kernels.jit import device, kernel
 from nbbp.kernels.vector_math import ONE, ZERO
 from nbbp.layers.base import Layer, Parameter
 
-PANEL = 32  # features that one thread takes at a time
+PANEL = 64  # features that one thread takes at a time
 
 
 def batch_norm_reference(y, mean, inverse, running_mean, running_variance, x, gamma, beta, numbers):
@@ -24,7 +24,41 @@ def batch_norm_reference(y, mean, inverse, running_mean, running_variance, x, ga
     y[:] = (x - mean) * (inverse * gamma) + beta
 
 
-@kernel(batch_norm_reference, "(b,n) (n) (n) (n) (n) (b,n) (n) (n) (3)", cycles=0.5)
+# Loops over few arrays: where there are many, the compiler gives up telling them apart and does not vectorise.
+@device
+def _add_rows(sums, x, begin):
+    """sums_j = sum_i x_ij, for the features from `begin` on."""
+    for j in range(sums.shape[0]):
+        sums[j] = ZERO(sums[j])
+    for i in range(x.shape[0]):
+        row = x[i][begin : begin + sums.shape[0]]
+        for j in range(sums.shape[0]):
+            sums[j] += row[j]
+
+
+@device
+def _add_squares(sums, x, mean, begin):
+    """sums_j = sum_i (x_ij - mean_j)^2."""
+    for j in range(sums.shape[0]):
+        sums[j] = ZERO(sums[j])
+    for i in range(x.shape[0]):
+        row = x[i][begin : begin + sums.shape[0]]
+        for j in range(sums.shape[0]):
+            sums[j] += (row[j] - mean[j]) * (row[j] - mean[j])
+
+
+@device
+def _add_products(sums, dy, x, mean, begin):
+    """sums_j = sum_i dy_ij (x_ij - mean_j)."""
+    for j in range(sums.shape[0]):
+        sums[j] = ZERO(sums[j])
+    for i in range(x.shape[0]):
+        row, dy_row = x[i][begin : begin + sums.shape[0]], dy[i][begin : begin + sums.shape[0]]
+        for j in range(sums.shape[0]):
+            sums[j] += dy_row[j] * (row[j] - mean[j])
+
+
+@kernel(batch_norm_reference, "(b,n) (n) (n) (n) (n) (b,n) (n) (n) (3)", cycles=1.2)
 def batch_norm(y, mean, inverse, running_mean, running_variance, x, gamma, beta, numbers):
     """y = gamma (x - mean) inverse + beta, where inverse = 1 / sqrt(variance + epsilon), over the rows of x.
 
@@ -36,26 +70,17 @@ def batch_norm(y, mean, inverse, running_mean, running_variance, x, gamma, beta,
     for q in prange((n + PANEL - 1) // PANEL):
         begin, end = q * PANEL, min(n, (q + 1) * PANEL)
         m, v, g, b = mean[begin:end], inverse[begin:end], gamma[begin:end], beta[begin:end]
-        running_m, running_v = running_mean[begin:end], running_variance[begin:end]
-        for j in range(m.shape[0]):
-            m[j] = v[j] = ZERO(rest)
-        for i in range(rows):
-            x_row = x[i, begin:end]
-            for j in range(m.shape[0]):
-                m[j] += x_row[j]
+        _add_rows(m, x, begin)
         for j in range(m.shape[0]):
             m[j] *= share
+        _add_squares(v, x, m, begin)
+        for j in range(begin, end):
+            variance = inverse[j] * share
+            inverse[j] = ONE(rest) / np.sqrt(variance + epsilon)
+            running_mean[j] += rest * (mean[j] - running_mean[j])
+            running_variance[j] += rest * (unbiased * variance - running_variance[j])
         for i in range(rows):
-            x_row = x[i, begin:end]
-            for j in range(m.shape[0]):
-                v[j] += (x_row[j] - m[j]) * (x_row[j] - m[j])
-        for j in range(m.shape[0]):
-            variance = v[j] * share
-            v[j] = ONE(rest) / np.sqrt(variance + epsilon)
-            running_m[j] += rest * (m[j] - running_m[j])
-            running_v[j] += rest * (unbiased * variance - running_v[j])
-        for i in range(rows):
-            x_row, y_row = x[i, begin:end], y[i, begin:end]
+            x_row, y_row = x[i][begin:end], y[i][begin:end]
             for j in range(m.shape[0]):
                 y_row[j] = (x_row[j] - m[j]) * (v[j] * g[j]) + b[j]
 
@@ -66,27 +91,27 @@ def batch_norm_backward_reference(dx, dgamma, dbeta, dy, x, gamma, mean, inverse
     dx[:] = gamma * inverse * (dy - dbeta / len(x) - normal * (dgamma / len(x)))
 
 
-@kernel(batch_norm_backward_reference, "(b,n) (n) (n) (b,n) (b,n) (n) (n) (n)", cycles=0.5)
+@device
+def _fill_dx(dx, dy, x, mean, inverse, gamma, dgamma, dbeta, begin, end):
+    share = ONE(gamma[0]) / type(gamma[0])(x.shape[0])
+    for i in range(x.shape[0]):
+        x_row, dy_row, dx_row = x[i][begin:end], dy[i][begin:end], dx[i][begin:end]
+        m, v, dg, db, g = mean[begin:end], inverse[begin:end], dgamma[begin:end], dbeta[begin:end], gamma[begin:end]
+        for j in range(x_row.shape[0]):
+            dx_row[j] = g[j] * v[j] * (dy_row[j] - db[j] * share - (x_row[j] - m[j]) * v[j] * (dg[j] * share))
+
+
+@kernel(batch_norm_backward_reference, "(b,n) (n) (n) (b,n) (b,n) (n) (n) (n)", cycles=1.5)
 def batch_norm_backward(dx, dgamma, dbeta, dy, x, gamma, mean, inverse):
     """dx = gamma inverse (dy - mean(dy) - h mean(dy h)), h = (x - mean) inverse; dgamma = sum dy h, dbeta = sum dy."""
-    rows, n = x.shape
+    n = x.shape[1]
     for q in prange((n + PANEL - 1) // PANEL):
         begin, end = q * PANEL, min(n, (q + 1) * PANEL)
-        m, v, g = mean[begin:end], inverse[begin:end], gamma[begin:end]
-        dg, db = dgamma[begin:end], dbeta[begin:end]
-        share = ONE(g[0]) / type(g[0])(rows)
-        for j in range(m.shape[0]):
-            dg[j] = db[j] = ZERO(g[j])
-        for i in range(rows):
-            x_row, dy_row = x[i, begin:end], dy[i, begin:end]
-            for j in range(m.shape[0]):
-                db[j] += dy_row[j]
-                dg[j] += dy_row[j] * ((x_row[j] - m[j]) * v[j])
-        for i in range(rows):
-            x_row, dy_row, dx_row = x[i, begin:end], dy[i, begin:end], dx[i, begin:end]
-            for j in range(m.shape[0]):
-                h = (x_row[j] - m[j]) * v[j]
-                dx_row[j] = g[j] * v[j] * (dy_row[j] - db[j] * share - h * (dg[j] * share))
+        _add_rows(dbeta[begin:end], dy, begin)
+        _add_products(dgamma[begin:end], dy, x, mean[begin:end], begin)
+        for j in range(begin, end):
+            dgamma[j] *= inverse[j]
+        _fill_dx(dx, dy, x, mean, inverse, gamma, dgamma, dbeta, begin, end)
 
 
 def normalize_reference(y, x, gamma, beta, mean, variance, epsilon):
