@@ -78,10 +78,8 @@ class Ensemble:
         list of History
             One for each member. A member whose loss is no longer finite stops: ``history.stopped`` says so.
         """
-        epochs, batch_size = (
-            checks.positive_integer("epochs", epochs),
-            checks.positive_integer("batch_size", batch_size),
-        )
+        epochs = checks.positive_integer("epochs", epochs)
+        batch_size = checks.positive_integer("batch_size", batch_size)
         if rows is not None and len(rows) != len(self):
             raise ValueError(f"rows must have an entry for each of {len(self)} members, got {len(rows)}")
         validation = None
@@ -97,41 +95,49 @@ class Ensemble:
                 data = Data(data.x[rows[k]], data.target[rows[k]], data.truth[rows[k]])
             trainer = Trainer(
                 member.network, member.loss, member.update, data, batch_size, member.backend,
-                clock=clocks[k, :8], progress=progress,
+                epoch_by_epoch=validation is not None, clock=clocks[k, :8], progress=progress,
             )  # fmt: skip
             trainers.append(trainer)
         histories = [History(trainer.steps_per_epoch, label=f"member {k}") for k, trainer in enumerate(trainers)]
         side_by_side = SideBySide([trainer.runner for trainer in trainers], clocks)
         bar = tqdm(total=epochs * sum(t.steps_per_epoch for t in trainers), disable=verbose != 1, unit="step")
         with bar:
-            for _ in range(epochs):
-                self._epoch(trainers, side_by_side, histories, bar)
+            while len(histories[0]) < epochs:
+                together = min(epochs - len(histories[0]), *(trainer.epochs_together for trainer in trainers))
+                self._train(together, trainers, side_by_side, histories, bar)
                 if validation is not None:
                     for member, history in zip(self.members, histories, strict=True):
                         history.note(**member.measure(validation, prefix="val_"))
         return histories
 
-    def _epoch(self, trainers: list[Trainer], side_by_side: SideBySide, histories: list[History], bar) -> None:
+    def _train(
+        self, epochs: int, trainers: list[Trainer], side_by_side: SideBySide, histories: list[History], bar
+    ) -> None:
+        """Train all members for some epochs and note what they measured."""
         for member, trainer in zip(self.members, trainers, strict=True):
-            trainer.begin(1, member.epochs)
-            member.epochs += 1
-        steps, most = 0, 1
-        while not all(trainer.finished for trainer in trainers):
-            begin = time.perf_counter()
-            for trainer in trainers:
-                trainer.allow(most)
-            side_by_side.run()
-            taken = max(time.perf_counter() - begin, 1e-9)
-            most = max(1, min(int(most * RUN_SECONDS / taken), 4 * most))
-            done = sum(int(trainer.clock[prog.STEP]) for trainer in trainers)
-            bar.update(done - steps)
-            steps = done
-        for trainer, history in zip(trainers, histories, strict=True):
-            trainer.count()
-            history.add_steps(trainer.step_loss[: int(trainer.clock[prog.STEP]) + trainer.diverged])
-            if trainer.diverged:
-                history.stopped = "the loss is no longer finite"
-            history.add_epoch(loss=trainer.epoch_loss(0))
+            trainer.begin(epochs, member.epochs)
+            member.epochs += epochs
+        steps, most = 0, 16
+        try:
+            while not all(trainer.finished for trainer in trainers):
+                begin = time.perf_counter()
+                for trainer in trainers:
+                    trainer.allow(most)
+                side_by_side.run()
+                taken = max(time.perf_counter() - begin, 1e-9)
+                most = max(1, min(int(most * RUN_SECONDS / taken), 4 * most))
+                done = sum(int(trainer.clock[prog.STEP]) for trainer in trainers)
+                bar.update(done - steps)
+                steps = done
+        finally:  # Ctrl-C arrives here between two runs
+            for trainer, history in zip(trainers, histories, strict=True):
+                trainer.count()
+                done = int(trainer.clock[prog.STEP])
+                history.add_steps(trainer.step_loss[: done + trainer.diverged])
+                if trainer.diverged:
+                    history.stopped = "the loss is no longer finite"
+                for loss in trainer.epoch_losses(epochs if trainer.finished else done // trainer.steps_per_epoch):
+                    history.add_epoch(loss=loss)
 
     def _outputs(self, X) -> np.ndarray:
         """Predictions of all members, (members, rows, outputs)."""

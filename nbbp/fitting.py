@@ -133,8 +133,8 @@ class Fit:
         """Loss and metrics of complete epochs."""
         trainer, model = self._trainer, self.model
         rows, weights = trainer.rows, trainer.data.weights
-        for epoch in range(epochs):
-            values = {"loss": trainer.epoch_loss(epoch)}
+        for epoch, loss in enumerate(trainer.epoch_losses(epochs)):
+            values = {"loss": loss}
             if trainer.outputs is not None:
                 part = slice(epoch * rows, (epoch + 1) * rows)
                 order = trainer.order[part]

@@ -132,6 +132,7 @@ class Trainer:
         steps, rows = self.epochs_together * self.steps_per_epoch, self.epochs_together * self.rows
         self.clock = prog.new_clock() if clock is None else clock
         self._shuffle, self._pace = shuffle, threads.Pace(RUN_SECONDS)
+        self._stream = random.stream(network.seed, SHUFFLING)
         self._orders = np.tile(np.arange(self.rows), (self.epochs_together, 1))
         self._keys = np.zeros(self.epochs_together, np.uint64)
         self.order = self._orders.reshape(-1)
@@ -244,8 +245,8 @@ class Trainer:
         """Order the rows of some epochs and set the clock to their beginning."""
         self._steps = epochs * self.steps_per_epoch
         if self._shuffle:
-            seed = self.network.seed
-            self._keys[:] = [random.stream(seed, SHUFFLING, epochs_done + e) for e in range(len(self._keys))]
+            epoch = np.arange(epochs_done, epochs_done + len(self._keys), dtype=np.uint64)
+            self._keys[:] = random.bits(self._stream, epoch)
             self._shuffling.once()
         self.numbers[: self._steps] = self.update.numbers(self._steps)
         self.clock[:] = 0
@@ -269,8 +270,8 @@ class Trainer:
         """Whether the loss is no longer finite."""
         return bool(self.clock[prog.STOP])
 
-    def epoch_loss(self, epoch: int) -> float:
-        """Mean over the rows of one of the epochs."""
+    def epoch_losses(self, epochs: int) -> list[float]:
+        """Mean over the rows, for each of the first epochs."""
         steps = self.steps_per_epoch
         rows = np.minimum(self.batch_size, self.rows - np.arange(steps) * self.batch_size)
-        return float(self.step_loss[epoch * steps : (epoch + 1) * steps] @ (rows / self.rows))
+        return np.sum(self.step_loss[: epochs * steps].reshape(epochs, steps) * (rows / self.rows), axis=1).tolist()
