@@ -27,6 +27,8 @@ class Callback:
 
     every: int | None = None
     """Steps between two calls of `on_step`; None for no calls."""
+    records: tuple[str, ...] = ()
+    """Names of the values that it notes in the history for each epoch, so that others can watch them."""
 
     def pause_in(self, step: int) -> float:
         """Steps after which the run that goes on from `step` has to come back for this callback, infinity if never."""
@@ -216,6 +218,8 @@ class CSVLog(Callback):
 
 class LearningRateLog(Callback):
     """Record the learning rate of each epoch's last step in the history, as ``learning_rate``."""
+
+    records = ("learning_rate",)
 
     def on_pause(self, fit):  # before another callback changes the rate at the end of the epoch
         rate = fit.model.learning_rate

@@ -56,8 +56,10 @@ class Fit:
     @property
     def recorded(self) -> tuple[str, ...]:
         """Names of the values that the history will have for each epoch."""
-        names = ("loss", *self.model.metrics)
-        return names if self._validation is None else (*names, *(f"val_{name}" for name in names))
+        names = ["loss", *self.model.metrics]
+        if self._validation is not None:
+            names += [f"val_{name}" for name in names]
+        return (*names, *(name for callback in self._callbacks for name in callback.records))
 
     def stop(self, reason: str) -> None:
         """End the fit at the next point where callbacks are called; `history.stopped` tells why."""

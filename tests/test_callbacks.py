@@ -31,6 +31,7 @@ class Scripted(Callback):
 
     def __init__(self, values, name: str = "score") -> None:
         self.values, self.name, self.seen = values, name, []
+        self.records = (name,)
 
     def on_epoch_end(self, fit):
         fit.history.note(**{self.name: self.values[len(fit.history) - 1]})
