@@ -31,12 +31,13 @@ def new_clock() -> np.ndarray:
     return np.zeros(8, np.int64)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass
 class Call:
     """A kernel and the arrays that it runs on."""
 
     kernel: Kernel
     arrays: tuple[np.ndarray, ...]
+    _block: np.ndarray | None = None
 
     def cycles(self) -> float:
         return self.kernel.cycles(self.arrays)
@@ -44,7 +45,15 @@ class Call:
     def compile(self, progress, parallel: bool) -> tuple[int, np.ndarray]:
         """Address of the machine code, and its arguments as integers."""
         shared = parallel and threads.worthwhile(self.cycles())
-        return self.kernel.address(self.arrays, shared), padded_block(self.arrays)
+        self._block = padded_block(self.arrays)
+        return self.kernel.address(self.arrays, shared), self._block
+
+    def rebind(self, *arrays: np.ndarray) -> None:
+        """Run on other arrays of the same dtypes and numbers of axes, compiled or not."""
+        self.kernel.lengths(arrays)
+        self.arrays = arrays
+        if self._block is not None:
+            self._block[:] = padded_block(arrays)
 
     def run_references(self, clock: np.ndarray) -> None:
         self.kernel.reference(*self.arrays)
@@ -132,12 +141,14 @@ class Program:
         self._streams += 1
         return random.stream(self.seed, IN_LAYERS, self._streams)
 
-    def call(self, kernel: Kernel, *arrays: np.ndarray) -> None:
+    def call(self, kernel: Kernel, *arrays: np.ndarray) -> Call:
         """Append a call of `kernel`."""
         kernel.lengths(arrays)
         if not kernel.trusted:
             kernel.check(*arrays)
-        self.calls.append(Call(kernel, arrays))
+        bound = Call(kernel, arrays)
+        self.calls.append(bound)
+        return bound
 
     def buffer(self, *shape: int) -> np.ndarray:
         """An array that holds what one call hands to a later one."""
@@ -349,6 +360,19 @@ def accumulate(y, x):
         y_part, x_part = y[q * PIECE : (q + 1) * PIECE], x[q * PIECE : (q + 1) * PIECE]
         for i in range(y_part.shape[0]):
             y_part[i] += x_part[i]
+
+
+def read_rows_reference(batch, record, clock):
+    batch[:] = record[clock[ROW] : clock[ROW] + len(batch)]
+
+
+@kernel(read_rows_reference, "(b,n) (R,n) (8)", cycles=0.3)
+def read_rows(batch, record, clock):
+    """The rows of `record` from clock[ROW] on."""
+    for i in prange(batch.shape[0]):
+        row, source = batch[i], record[clock[ROW] + i]
+        for j in range(row.shape[0]):
+            row[j] = source[j]
 
 
 def record_rows_reference(record, batch, clock):

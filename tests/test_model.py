@@ -316,3 +316,19 @@ def test_a_prediction_does_not_depend_on_the_rows_beside_it(digits):
     for rows in (1, 3, 512, 700):
         parts = np.concatenate([model.predict(X[i : i + rows]) for i in range(0, len(X), rows)])
         assert parts.tobytes() == whole.tobytes()
+
+
+@pytest.mark.parametrize("backend", ["numba", "numpy"])
+@pytest.mark.parametrize("units", [16, 600])
+def test_many_rows_are_predicted_in_blocks(backend, units, rng):
+    """In lanes where the parameters are few, whole blocks where they are many; the caller's array is let go."""
+    X = rng.standard_normal((1300, 500)).astype(np.float32)
+    model = nbbp.Sequential([nbbp.Dense(units, "relu"), nbbp.Dense(3)], "softmax_cross_entropy", backend=backend)
+    model.build(500)
+    one_by_one = np.concatenate([model.predict(X[i : i + 100]) for i in range(0, 1300, 100)])
+    np.testing.assert_allclose(model.predict(X), one_by_one, rtol=1e-5, atol=1e-7)
+    again = rng.standard_normal((2000, 500)).astype(np.float32)
+    again[:1300] = X
+    references = sys.getrefcount(again)
+    np.testing.assert_allclose(model.predict(again)[:1300], model.predict(X), rtol=1e-5, atol=1e-7)
+    assert sys.getrefcount(again) == references

@@ -242,15 +242,6 @@ def kernel(reference: Callable, shapes: str, *, cycles: float = 1.0, name: str |
     return declare
 
 
-def block(arrays) -> np.ndarray:
-    """The arguments of a compiled kernel as integers: for each array what Numba's array structure holds.
-
-    meminfo and parent (both null), number of items, item size, address, shape, strides.
-    """
-    words = [(0, 0, a.size, a.itemsize, a.ctypes.data, *a.shape, *a.strides) for a in arrays]
-    return np.array([word for array in words for word in array], np.int64)
-
-
 _WORDS_PER_CASE, _CASES = 8, 20
 
 
@@ -292,8 +283,14 @@ def call(typing_context, address, arguments, words):
 
 
 def padded_block(arrays) -> np.ndarray:
-    words = block(arrays)
-    padding = -len(words) % _WORDS_PER_CASE
-    if len(words) + padding > _WORDS_PER_CASE * _CASES:
+    """The arguments of a compiled kernel as integers: for each array what Numba's array structure holds.
+
+    meminfo and parent (both null), number of items, item size, address, shape, strides; then zeros to a multiple of 8.
+    """
+    words: list[int] = []
+    for a in arrays:
+        words += (0, 0, a.size, a.itemsize, a.__array_interface__["data"][0], *a.shape, *a.strides)
+    words += [0] * (-len(words) % _WORDS_PER_CASE)
+    if len(words) > _WORDS_PER_CASE * _CASES:
         raise ValueError(f"a kernel takes at most {_WORDS_PER_CASE * _CASES} words of arguments, got {len(words)}")
-    return np.append(words, np.zeros(padding, np.int64))
+    return np.array(words, np.int64)
