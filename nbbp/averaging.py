@@ -40,7 +40,8 @@ class EMA(Averaging):
     """Exponential moving average: average = decay average + (1 - decay) parameters.
 
     At step t the decay is (1 + t) / (10 + t) while that is smaller, so that the first values are forgotten. Polyak and
-    Juditsky, "Acceleration of stochastic approximation by averaging", 1992.
+    Juditsky, "Acceleration of stochastic approximation by averaging", 1992. Networks with `BatchNorm` keep the running
+    statistics of the last parameters, which fit the average where the parameters have settled.
 
     Parameters
     ----------

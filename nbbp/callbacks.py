@@ -14,6 +14,8 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from nbbp import checks
 from nbbp.metrics import HIGHER_IS_BETTER
 from nbbp.schedules import Schedule
@@ -50,6 +52,12 @@ class Callback:
         """After the last epoch, also when an exception ends the fit; the callback that began last comes first."""
 
 
+def _check_monitor(name: str, fit: "Fit") -> None:
+    if name.startswith("val_") and "val_loss" not in fit.recorded:
+        raise ValueError(f"monitor {name!r} needs validation_data; without, there is {', '.join(fit.recorded)}")
+    checks.choose("monitor", name, dict.fromkeys(fit.recorded))
+
+
 class _Monitor(Callback):
     """Watches one value of the history and remembers the best."""
 
@@ -60,7 +68,7 @@ class _Monitor(Callback):
         self._sign = 1.0 if monitor.removeprefix("val_") in HIGHER_IS_BETTER else -1.0
 
     def on_fit_begin(self, fit):
-        checks.choose("monitor", self.monitor, dict.fromkeys(fit.recorded))
+        _check_monitor(self.monitor, fit)
         self._best, self._waited = -math.inf, 0
 
     def _improved(self, fit: "Fit") -> bool:
@@ -103,14 +111,20 @@ class EarlyStopping(_Monitor):
     def on_epoch_end(self, fit):
         if self._improved(fit):
             self.best_epoch = len(fit.history)
-            network = fit.model.network
-            self._kept = (network.params.copy(), network.state.copy()) if self.restore_best else None
+            self._kept = [array.copy() for array in _trained(fit)] if self.restore_best else None
         elif self._waited >= self.patience:
             fit.stop(f"{self.monitor} has not improved since epoch {self.best_epoch}")
 
     def on_fit_end(self, fit):
         if self._kept is not None:
-            fit.model.network.params[:], fit.model.network.state[:] = self._kept
+            for array, best in zip(_trained(fit), self._kept, strict=True):
+                array[:] = best
+
+
+def _trained(fit: "Fit") -> list[np.ndarray]:
+    """Parameters, the layers' state and the averaged parameters, as far as there are any."""
+    network, mean = fit.model.network, fit.model.update.mean
+    return [network.params, network.state] if mean is None else [network.params, network.state, mean]
 
 
 class ReduceOnPlateau(_Monitor):
@@ -160,7 +174,7 @@ class StopBelow(Callback):
         self.threshold, self.monitor = threshold, monitor
 
     def on_fit_begin(self, fit):
-        checks.choose("monitor", self.monitor, dict.fromkeys(fit.recorded))
+        _check_monitor(self.monitor, fit)
 
     def on_epoch_end(self, fit):
         if fit.history[self.monitor][-1] < self.threshold:

@@ -61,7 +61,8 @@ def _array(name: str, data) -> np.ndarray:
         except (TypeError, ValueError) as error:
             raise TypeError(f"{name} must hold numbers: {error}") from None
     if array.dtype.kind not in "iuf":
-        raise TypeError(f"{name} must hold numbers, got dtype {array.dtype}")
+        labels = f"; np.unique({name}, return_inverse=True)[1] numbers its classes" if array.ndim == 1 else ""
+        raise TypeError(f"{name} must hold numbers, got dtype {array.dtype}{labels}")
     if array.ndim == 0:
         raise ValueError(f"{name} must have a row for each sample, got the single number {array}")
     if array.size == 0:

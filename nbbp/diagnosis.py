@@ -99,6 +99,8 @@ def diagnose(history: History) -> Diagnosis:
         try: a learning rate 10 times as large; more epochs
     not judged: overfitting: the fit had no validation data
     """
+    if not isinstance(history, History):
+        raise TypeError(f"diagnose takes the History that fit returned, got {type(history).__name__}")
     findings, not_judged = [], []
     diverged = _divergence(history)
     findings += diverged

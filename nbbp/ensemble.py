@@ -50,6 +50,9 @@ class Ensemble:
     def __len__(self) -> int:
         return len(self.members)
 
+    def __repr__(self) -> str:
+        return f"<Ensemble of {len(self)}, the first {self.members[0]!r}>"
+
     def fit(
         self,
         X,

@@ -1,6 +1,7 @@
 """Sequential: what the user holds."""
 
 import dataclasses
+import functools
 import math
 import warnings
 from collections.abc import Callable, Sequence
@@ -74,6 +75,8 @@ class Sequential:
         label_smoothing: float = 0.0,
         averaging: Averaging | None = None,
     ) -> None:
+        if isinstance(layers, Layer):
+            raise TypeError(f"layers must be a list, such as [{layers!r}]")
         self.layers = list(layers)
         if not self.layers:
             raise ValueError("a model needs at least one layer")
@@ -90,6 +93,8 @@ class Sequential:
             raise TypeError(f"metrics must be a list of names, such as [{metrics!r}]")
         self._chosen_metrics = list(metrics)
         self.metrics = dict(_metric(given) for given in metrics)
+        if len(self.metrics) < len(self._chosen_metrics):
+            raise ValueError(f"metrics must have names of their own, got {[_metric(given)[0] for given in metrics]}")
         if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
             raise ValueError(f"seed must be an integer, 0 or more; got {seed!r}")
         self.seed = int(seed)
@@ -242,6 +247,8 @@ class Sequential:
         accumulate = checks.positive_integer("accumulate", accumulate)
         if verbose not in (0, 1, 2):
             raise ValueError(f"verbose must be 0, 1 or 2, got {verbose!r}")
+        if isinstance(callbacks, Callback):
+            raise TypeError(f"callbacks must be a list, such as [{type(callbacks).__name__}(...)]")
         for callback in callbacks:
             if not isinstance(callback, Callback):
                 raise TypeError(f"callbacks must be nbbp.callbacks, such as EarlyStopping(); got {callback!r}")
@@ -390,8 +397,15 @@ class Sequential:
 def _metric(given: str | Callable) -> tuple[str, Callable]:
     """Name and function of (y, prediction, weight)."""
     if callable(given):
-        return given.__name__, lambda y, prediction, weight=None: float(given(y, prediction))
+        return given.__name__, functools.partial(_own_metric, given)
     return given, checks.choose("metric", given, METRICS)
+
+
+def _own_metric(function: Callable, y: np.ndarray, prediction: np.ndarray, weight=None) -> float:
+    value = function(y, prediction)
+    if np.ndim(value):
+        raise ValueError(f"metric {function.__name__} must give a number, got an array of shape {np.shape(value)}")
+    return float(value)
 
 
 def _smoothed(truth: np.ndarray, outputs: int, answers: int, share: float, dtype: np.dtype) -> np.ndarray:

@@ -34,7 +34,10 @@ def forward(program: Program, places: Sequence[Place], x: np.ndarray, views: Seq
         source, layer = outputs[-1] if outputs else x, place.layer
         in_place = layer.in_place and not (layer.needs_input or reads_its_output)
         y = source if in_place else program.buffer(program.rows, *place.output_shape)
+        calls = len(program.calls)
         kept.append(layer.forward(program, y, source, p))
+        if y is not source and len(program.calls) == calls:
+            raise TypeError(f"{place.name}: forward computed y itself, or not at all; it must bind program.call(...)")
         outputs.append(y)
         reads_its_output = layer.needs_output
     return Pass(x, tuple(outputs), tuple(kept))

@@ -64,32 +64,30 @@ def find_learning_rate(
     copy = model._copy()
     copy.learning_rate = schedule = Exponential(low, steps, high / low)
     trainer = Trainer(copy.network, copy.loss, copy.update, data, batch_size, copy.backend)
-    epochs = 0
-    copy.update.steps = 0
+    copy.update.steps = epochs = 0
+    half = max(2, steps // 20)
     losses: list[float] = []
-    while len(losses) < steps and not trainer.diverged and not _has_risen(losses):
+    while len(losses) < steps and not trainer.diverged and not _has_risen(losses, half):
         done = trainer.train(1, epochs)
         losses += trainer.step_loss[:done].tolist()
         epochs += 1
-    smooth = _smoothed(np.array(losses[:steps]))
-    end = next((i for i in range(len(smooth)) if smooth[i] > 4 * smooth[: i + 1].min() and i > 10), len(smooth))
-    rates, smooth = schedule(np.arange(end)), smooth[:end]
-    lowest = int(np.argmin(smooth)) if end else 0
-    if lowest < 2:
-        raise ValueError(f"the loss does not fall at any rate from {low:g} to {high:g}: try lower ones")
-    slopes = np.gradient(smooth[: lowest + 1], np.log(rates[: lowest + 1]))
-    return LearningRates(rates, smooth, float(rates[np.argmin(slopes)]))
+    smooth = _smoothed(np.array(losses[:steps]), half)
+    rates = schedule(np.arange(len(smooth)))
+    lowest = int(np.argmin(smooth))
+    falls = smooth[: max(0, lowest - 2 * half)] - smooth[2 * half : max(2 * half, lowest)]
+    if not len(falls) or falls.max() < 0.01 * smooth[0]:
+        raise ValueError(f"the loss does not fall at any rate from {low:g} to {high:g}: try others, or scaled features")
+    end = lowest + int(np.argmax(np.append(smooth[lowest:] > 4 * smooth[lowest], True)))
+    return LearningRates(rates[:end], smooth[:end], float(rates[half + np.argmax(falls)]))
 
 
-def _smoothed(losses: np.ndarray, decay: float = 0.9) -> np.ndarray:
-    """Exponential mean, each value divided by the sum of its weights."""
-    mean, smooth = 0.0, np.empty(len(losses))
-    for i, loss in enumerate(losses):
-        mean = decay * mean + (1 - decay) * loss
-        smooth[i] = mean / (1 - decay ** (i + 1))
-    return smooth
+def _smoothed(losses: np.ndarray, half: int) -> np.ndarray:
+    """Mean over `half` steps to either side, over fewer at both ends."""
+    sums, middle = np.concatenate([[0.0], np.cumsum(losses)]), np.arange(len(losses))
+    begin, end = np.maximum(middle - half, 0), np.minimum(middle + half + 1, len(losses))
+    return (sums[end] - sums[begin]) / (end - begin)
 
 
-def _has_risen(losses: list[float]) -> bool:
-    smooth = _smoothed(np.array(losses))
-    return len(smooth) > 10 and bool(smooth[-1] > 4 * smooth.min())
+def _has_risen(losses: list[float], half: int) -> bool:
+    smooth = _smoothed(np.array(losses), half)
+    return len(smooth) > 4 * half and bool(smooth[-1] > 4 * smooth.min())

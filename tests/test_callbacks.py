@@ -319,3 +319,11 @@ def test_settings_that_make_no_sense_are_refused(make, message):
 def test_what_is_no_callback_is_refused(small):
     with pytest.raises(TypeError, match="callbacks must be"):
         fit(classifier(), small, callbacks=[print])
+
+
+def test_the_average_of_the_best_epoch_is_put_back_with_it(small):
+    averages = []
+    model = classifier(averaging=nbbp.EMA(0.5))
+    note = Call(lambda fit: averages.append(fit.model.update.mean.copy()))
+    fit(model, small, epochs=4, callbacks=[Scripted([3, 1, 2, 2]), note, EarlyStopping("score", patience=2)])
+    assert model.averaged().params.tobytes() == averages[1].tobytes()

@@ -130,3 +130,10 @@ def test_lbfgs_finds_the_least_squares_solution(rng):
     np.testing.assert_allclose(model.named_params()["dense_0.w"], solution[:4], atol=1e-5)
     assert (np.diff(history["loss"]) <= 0).all()
     assert "CONVERGENCE" in history.stopped
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_suggested_rate_lies_where_the_loss_falls(seed, digits):
+    """Not among the first, noisy steps."""
+    model = nbbp.Sequential([nbbp.Dense(32, "relu"), nbbp.Dense(10)], "softmax_cross_entropy", "sgd", seed=seed)
+    assert 0.01 < nbbp.find_learning_rate(model, digits[0], digits[1]).suggestion < 1

@@ -126,3 +126,12 @@ def test_a_changed_function_never_runs_old_machine_code(tmp_path):
         script = SCRIPT.format(factor=factor)
         done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path)
         assert done.stdout.strip() == f"[{factor}, {factor}]", done.stderr
+
+
+def test_a_layer_that_computes_instead_of_binding_is_an_error():
+    class Doubled(nbbp.Layer):
+        def forward(self, program, y, x, p):
+            y[:] = 2 * x
+
+    with pytest.raises(TypeError, match=r"doubled_0: forward computed y itself, or not at all"):
+        nbbp.Sequential([Doubled()]).predict(np.ones((2, 3)))
