@@ -121,7 +121,7 @@ def define(name, value, derivative, numpy_value, numpy_derivative, *, from_outpu
         activation.forward.check(sample)
         activation.backward.check(sample, sample)
         _check_derivative(activation)
-    except ValueError:
+    except Exception:
         for kernel_name in (f"{name}_forward", f"{name}_backward"):
             del KERNELS[kernel_name]
         del ACTIVATIONS[name]

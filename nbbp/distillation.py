@@ -48,8 +48,10 @@ def distill(
         return np.hstack([soft, hard])
 
     if fit.get("validation_data") is not None:
-        X_held, y_held = fit["validation_data"]
-        fit["validation_data"] = X_held, both(X_held, y_held)
+        X_held, y_held, *weights = fit["validation_data"]
+        fit["validation_data"] = X_held, both(X_held, y_held), *weights
+    truth = teacher._data("X", X, "y", y).truth
+    fit["sample_weight"] = checks.weights(truth, fit.get("sample_weight"), fit.pop("class_weight", None), teacher.dtype)
     if student._network is None:
         student.build(np.asarray(X).shape[1])
     learner = student._copy(loss=dataclasses.replace(LOSSES["distillation"], numbers=(temperature, share)), metrics=[])

@@ -85,10 +85,10 @@ class Ensemble:
         batch_size = checks.positive_integer("batch_size", batch_size)
         if rows is not None and len(rows) != len(self):
             raise ValueError(f"rows must have an entry for each of {len(self)} members, got {len(rows)}")
-        validation = None
+        held_out = []
         if validation_data is not None:
-            held_out, known = validation_data
-            validation = self.members[0]._data("validation X", held_out, "validation y", known)
+            X_held, y_held = validation_data
+            held_out = [m._data("validation X", X_held, "validation y", y_held) for m in self.members]
         clocks = np.zeros((len(self), 16), np.int64)  # two cache lines each: their threads write to them in every step
         progress = compiling if verbose else iter
         trainers = []
@@ -98,28 +98,31 @@ class Ensemble:
                 data = Data(data.x[rows[k]], data.target[rows[k]], data.truth[rows[k]])
             trainer = Trainer(
                 member.network, member.loss, member.update, data, batch_size, member.backend,
-                epoch_by_epoch=validation is not None, clock=clocks[k, :8], progress=progress,
+                epoch_by_epoch=bool(held_out), clock=clocks[k, :8], progress=progress,
             )  # fmt: skip
             trainers.append(trainer)
         histories = [History(trainer.steps_per_epoch, label=f"member {k}") for k, trainer in enumerate(trainers)]
         side_by_side = SideBySide([trainer.runner for trainer in trainers], clocks)
         bar = tqdm(total=epochs * sum(t.steps_per_epoch for t in trainers), disable=verbose != 1, unit="step")
         with bar:
-            while len(histories[0]) < epochs:
-                together = min(epochs - len(histories[0]), *(trainer.epochs_together for trainer in trainers))
+            done = 0
+            while done < epochs:
+                together = min(epochs - done, *(trainer.epochs_together for trainer in trainers))
                 self._train(together, trainers, side_by_side, histories, bar)
-                if validation is not None:
-                    for member, history in zip(self.members, histories, strict=True):
-                        history.note(**member.measure(validation, prefix="val_"))
+                done += together
+                for member, data, history in zip(self.members, held_out, histories, strict=False):
+                    if not history.stopped:
+                        history.note(**member.measure(data, prefix="val_"))
         return histories
 
     def _train(
         self, epochs: int, trainers: list[Trainer], side_by_side: SideBySide, histories: list[History], bar
     ) -> None:
         """Train all members for some epochs and note what they measured."""
-        for member, trainer in zip(self.members, trainers, strict=True):
-            trainer.begin(epochs, member.epochs)
-            member.epochs += epochs
+        at_work = [m for m, history in enumerate(histories) if not history.stopped]
+        for m in at_work:
+            trainers[m].begin(epochs, self.members[m].epochs)
+            self.members[m].epochs += epochs
         steps, most = 0, 16
         try:
             while not all(trainer.finished for trainer in trainers):
@@ -133,13 +136,14 @@ class Ensemble:
                 bar.update(done - steps)
                 steps = done
         finally:  # Ctrl-C arrives here between two runs
-            for trainer, history in zip(trainers, histories, strict=True):
+            for m in at_work:
+                trainer, history = trainers[m], histories[m]
                 trainer.count()
                 done = int(trainer.clock[prog.STEP])
                 history.add_steps(trainer.step_loss[: done + trainer.diverged])
                 if trainer.diverged:
                     history.stopped = "the loss is no longer finite"
-                for loss in trainer.epoch_losses(epochs if trainer.finished else done // trainer.steps_per_epoch):
+                for loss in trainer.epoch_losses(done // trainer.steps_per_epoch):
                     history.add_epoch(loss=loss)
 
     def _outputs(self, X) -> np.ndarray:

@@ -5,6 +5,8 @@ import numpy as np
 from nbbp import checks
 from nbbp.history import History
 from nbbp.model import Sequential
+from nbbp.network import Network
+from nbbp.program import Program
 
 
 def fit_lbfgs(model: Sequential, X, y, iterations: int = 100, memory: int = 10, sample_weight=None) -> History:
@@ -12,7 +14,7 @@ def fit_lbfgs(model: Sequential, X, y, iterations: int = 100, memory: int = 10, 
 
     Liu and Nocedal, "On the limited memory BFGS method for large scale optimization", 1989. Good for small data and
     smooth networks, where it needs far fewer passes than gradient descent; layers that draw random numbers draw the
-    same in each pass.
+    same in each pass. Pruned weights stay 0; an average of the parameters begins anew.
 
     Parameters
     ----------
@@ -31,6 +33,8 @@ def fit_lbfgs(model: Sequential, X, y, iterations: int = 100, memory: int = 10, 
 
     Raises
     ------
+    ValueError
+        For layers that are not functions of parameters and data alone: running statistics, `max_norm`.
     ImportError
         Without SciPy: ``pip install nbbp[scipy]``.
     """
@@ -40,12 +44,14 @@ def fit_lbfgs(model: Sequential, X, y, iterations: int = 100, memory: int = 10, 
         raise ImportError("fit_lbfgs needs SciPy: pip install nbbp[scipy]") from None
     iterations = checks.positive_integer("iterations", iterations)
     memory = checks.positive_integer("memory", memory)
+    network = _checked(model, X, y)
     loss = model._bound_gradients(model._data("X", X, "y", y, sample_weight))
     history = History(steps_per_epoch=1, label="L-BFGS")
 
     def value_and_gradient(flat: np.ndarray) -> tuple[float, np.ndarray]:
         model.params[:] = flat
-        return loss(), model.grads.astype(np.float64)
+        value, gradient = loss(), model.grads.astype(np.float64)
+        return value, gradient if network.mask is None else gradient * network.mask
 
     def note(intermediate_result) -> None:
         history.add_steps(np.array([intermediate_result.fun]))
@@ -60,5 +66,17 @@ def fit_lbfgs(model: Sequential, X, y, iterations: int = 100, memory: int = 10, 
         options={"maxiter": iterations, "maxcor": memory, "maxfun": 20 * iterations},
     )
     model.params[:] = result.x
+    if model.update.mean is not None:
+        model.update.mean[:] = model.params
     history.stopped = result.message
     return history
+
+
+def _checked(model: Sequential, X, y) -> Network:
+    """The network, where L-BFGS can train it."""
+    model._data("X", X, "y", y)  # builds a model that is new
+    program = Program(model.backend, model.dtype, 1)
+    model.network.constrain(program)
+    if model.network.layout.state_size or program.calls:
+        raise ValueError("fit_lbfgs trains no layers with running statistics (BatchNorm) or max_norm: use fit")
+    return model.network

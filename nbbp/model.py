@@ -249,6 +249,7 @@ class Sequential:
             raise ValueError(f"verbose must be 0, 1 or 2, got {verbose!r}")
         if isinstance(callbacks, Callback):
             raise TypeError(f"callbacks must be a list, such as [{type(callbacks).__name__}(...)]")
+        callbacks = list(callbacks)
         for callback in callbacks:
             if not isinstance(callback, Callback):
                 raise TypeError(f"callbacks must be nbbp.callbacks, such as EarlyStopping(); got {callback!r}")
@@ -362,6 +363,8 @@ class Sequential:
         x = self._features(x_name, X)
         outputs = math.prod(self.network.layout.output_shape)
         truth = target = checks.targets(y_name, y, self.loss, self.dtype, len(x), outputs)
+        if class_weight is not None and self.loss.labels is None and self.loss.link not in ("softmax", "sigmoid"):
+            raise ValueError(f"class_weight is for classes; {self.loss.name} has none")
         weights = checks.weights(truth, sample_weight, class_weight, self.dtype)
         if self.label_smoothing:
             answers = outputs if self.loss.link == "softmax" else 2  # else each output is a yes/no question
@@ -397,14 +400,15 @@ class Sequential:
 def _metric(given: str | Callable) -> tuple[str, Callable]:
     """Name and function of (y, prediction, weight)."""
     if callable(given):
-        return given.__name__, functools.partial(_own_metric, given)
+        name = getattr(given, "__name__", type(given).__name__)
+        return name, functools.partial(_own_metric, name, given)
     return given, checks.choose("metric", given, METRICS)
 
 
-def _own_metric(function: Callable, y: np.ndarray, prediction: np.ndarray, weight=None) -> float:
+def _own_metric(name: str, function: Callable, y: np.ndarray, prediction: np.ndarray, weight=None) -> float:
     value = function(y, prediction)
     if np.ndim(value):
-        raise ValueError(f"metric {function.__name__} must give a number, got an array of shape {np.shape(value)}")
+        raise ValueError(f"metric {name} must give a number, got an array of shape {np.shape(value)}")
     return float(value)
 
 

@@ -19,19 +19,21 @@ def prune(model: Sequential, share: float) -> None:
     model : Sequential
         Changed in place: ``model.network.mask`` is 0 where a weight is pruned.
     share : float in [0, 1)
-        Of all weights, those pruned before included.
+        Of all weights, those pruned before included, which stay pruned.
     """
     checks.number("share", share, high=1.0)
     network = model.network
     weights = np.concatenate([w.reshape(-1) for w in network.layout.named(network.params).values() if w.ndim > 1])
     threshold = np.partition(np.abs(weights), int(share * len(weights)))[int(share * len(weights))]
-    mask = np.ones_like(network.params)
+    mask = np.ones_like(network.params) if network.mask is None else network.mask.copy()
     named = network.layout.named(network.params)
     for name, kept in network.layout.named(mask).items():
         if kept.ndim > 1:
             kept[np.abs(named[name]) < threshold] = 0
     network.mask = mask
     network.params *= mask
+    if model.update.mean is not None:
+        model.update.mean *= mask
 
 
 @dataclasses.dataclass(frozen=True)

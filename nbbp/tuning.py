@@ -62,7 +62,7 @@ def find_learning_rate(
     steps, batch_size = checks.positive_integer("steps", steps), checks.positive_integer("batch_size", batch_size)
     data = model._data("X", X, "y", y)
     copy = model._copy()
-    copy.learning_rate = schedule = Exponential(low, steps, high / low)
+    copy.learning_rate = schedule = _Growth(low, steps, high / low)
     trainer = Trainer(copy.network, copy.loss, copy.update, data, batch_size, copy.backend)
     copy.update.steps = epochs = 0
     half = max(2, steps // 20)
@@ -75,9 +75,9 @@ def find_learning_rate(
     rates = schedule(np.arange(len(smooth)))
     lowest = int(np.argmin(smooth))
     falls = smooth[: max(0, lowest - 2 * half)] - smooth[2 * half : max(2 * half, lowest)]
-    if not len(falls) or falls.max() < 0.01 * smooth[0]:
+    if not len(falls) or falls.max() < 0.01 * abs(smooth[0]):
         raise ValueError(f"the loss does not fall at any rate from {low:g} to {high:g}: try others, or scaled features")
-    end = lowest + int(np.argmax(np.append(smooth[lowest:] > 4 * smooth[lowest], True)))
+    end = lowest + int(np.argmax(np.append(smooth[lowest:] > _high(smooth), True)))
     return LearningRates(rates[:end], smooth[:end], float(rates[half + np.argmax(falls)]))
 
 
@@ -90,4 +90,16 @@ def _smoothed(losses: np.ndarray, half: int) -> np.ndarray:
 
 def _has_risen(losses: list[float], half: int) -> bool:
     smooth = _smoothed(np.array(losses), half)
-    return len(smooth) > 4 * half and bool(smooth[-1] > 4 * smooth.min())
+    return len(smooth) > 4 * half and bool(smooth[-1] > _high(smooth))
+
+
+def _high(smooth: np.ndarray) -> float:
+    """Four times the least; as far above it where that is negative."""
+    return float(smooth.min() + 3 * abs(smooth.min()))
+
+
+class _Growth(Exponential):
+    """Exponential until `steps`: an epoch may go on beyond."""
+
+    def value(self, step):
+        return super().value(min(step, self.steps))

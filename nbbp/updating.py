@@ -45,3 +45,5 @@ class Update:
             program.call(mask, network.params, network.mask)
         if self.mean is not None:
             program.call(average, self.mean, network.params, row[own:])
+            if network.mask is not None:
+                program.call(mask, self.mean, network.mask)

@@ -36,6 +36,8 @@ def test_an_ensemble_trains_on_folds_and_goes_on_when_a_member_diverges(digits):
     folds = [np.arange(200), np.arange(100, 300)]
     first, second = nbbp.Ensemble(members).fit(X, y, epochs=2, batch_size=50, rows=folds, verbose=0)
     assert second.stopped == "the loss is no longer finite"
+    assert len(second) < 2
+    assert not np.isfinite(second.step_loss[-1])
     alone = nbbp.Sequential(layers, "mse", nbbp.SGD(1e-7), seed=1)
     assert alone.fit(X[:200], y[:200], epochs=2, batch_size=50, verbose=0)["loss"] == first["loss"]
 
@@ -137,3 +139,29 @@ def test_a_suggested_rate_lies_where_the_loss_falls(seed, digits):
     """Not among the first, noisy steps."""
     model = nbbp.Sequential([nbbp.Dense(32, "relu"), nbbp.Dense(10)], "softmax_cross_entropy", "sgd", seed=seed)
     assert 0.01 < nbbp.find_learning_rate(model, digits[0], digits[1]).suggestion < 1
+
+
+def test_pruned_weights_stay_zero_in_averages_and_in_lbfgs(digits):
+    pytest.importorskip("scipy")
+    X, y = digits[0][:200], digits[1][:200]
+    model = make(averaging=nbbp.EMA(0.9))
+    model.fit(X, y, verbose=0)
+    nbbp.prune(model, 0.5)
+    zero = model.network.mask == 0
+    nbbp.prune(model, 0.3)  # what is pruned stays pruned
+    assert (model.network.mask[zero] == 0).all()
+    model.fit(X, y, epochs=2, verbose=0)
+    assert (model.averaged().params[zero] == 0).all()
+    nbbp.fit_lbfgs(model, X, y, iterations=5)
+    assert (model.params[zero] == 0).all()
+    assert model.averaged().params.tobytes() == model.params.tobytes()
+    with pytest.raises(ValueError, match="fit_lbfgs trains no layers with running statistics"):
+        nbbp.fit_lbfgs(nbbp.Sequential([nbbp.BatchNorm(), nbbp.Dense(10)], "softmax_cross_entropy"), X, y)
+
+
+def test_find_learning_rate_for_losses_below_zero_and_few_steps(rng):
+    X = rng.standard_normal((3000, 3))
+    y = rng.poisson(np.exp(X @ [0.3, 0.5, 0.2] + 3))[:, None]
+    model = nbbp.Sequential([nbbp.Dense(16, "tanh"), nbbp.Dense(1)], "poisson")
+    assert nbbp.find_learning_rate(model, X, y).suggestion > 1e-4
+    assert nbbp.find_learning_rate(model, X, y, batch_size=2, steps=60).suggestion > 1e-6

@@ -50,6 +50,8 @@ def test_twins_that_disagree_are_refused_and_may_be_mended():
         softsign(numpy_value=lambda x: x / (2 + np.abs(x)))
     with pytest.raises(ValueError, match=r"activation softsign: at x = .* the derivative is"):
         softsign(derivative=lambda y: ONE(y) - abs(y), numpy_derivative=lambda y: 1 - np.abs(y))
+    with pytest.raises(AttributeError):
+        softsign(numpy_value=lambda x: np.no_such_function(x))
     softsign()
 
 

@@ -19,6 +19,7 @@ and a parallel twin (`prange` is `range` in the serial one), compiled when first
 import contextlib
 import functools
 import hashlib
+import itertools
 import pathlib
 import types as python_types
 import warnings
@@ -84,11 +85,14 @@ def _fingerprint(function: Callable) -> str:
     parts = [code.co_code, repr(code.co_names).encode()]
     parts += [repr(c).encode() for c in code.co_consts if not isinstance(c, python_types.CodeType)]
     cells = [cell.cell_contents for cell in function.__closure__ or ()]
-    for thing in [function.__globals__.get(name) for name in code.co_names] + cells:
+    seen = [function.__globals__.get(name) for name in code.co_names]
+    modules = [thing for thing in seen if isinstance(thing, python_types.ModuleType) and thing is not np]
+    seen += [getattr(module, name, None) for module in modules for name in code.co_names]
+    for thing in [*seen, *cells, *(function.__defaults__ or ())]:
         inner = getattr(thing, "py_func", thing)
         if isinstance(inner, python_types.FunctionType) and not _is_ours(inner):
             parts.append(_fingerprint(inner).encode())
-        elif isinstance(inner, int | float):
+        elif isinstance(inner, int | float | tuple):
             parts.append(repr(inner).encode())
     return hashlib.sha256(b"|".join(parts)).hexdigest()[:10]
 
@@ -121,8 +125,17 @@ def compiled(function: Callable, name: str | None = None, parallel: bool = False
     return dispatcher
 
 
+_devices = itertools.count()
+
+
 def device(function: Callable, inline: bool = False):
-    """A function that only kernels call; its machine code is cached as a part of theirs."""
+    """A function that only kernels call; its machine code is cached as a part of theirs.
+
+    Each has a name of its own: kernels from the caches of several processes are linked into one, and functions that
+    were made in one place, such as lambdas, would be taken for each other.
+    """
+    foreign = "" if _is_ours(function) else _fingerprint(function)
+    function.__qualname__ = f"{function.__qualname__}_{SOURCES}_{next(_devices)}_{foreign}"
     return njit(function, forceinline=inline, **FLAGS)
 
 
