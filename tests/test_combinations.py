@@ -94,7 +94,7 @@ def mistakes():
         "Dropout: rate must be 0 or more and below 1, got 1.0": lambda: nbbp.Dropout(1.0),
         "Dropout: rate must be 0 or more and below 1, got -0.1": lambda: nbbp.Dropout(-0.1),
         "patience must be 1 or more, got 0": lambda: early(patience=0),
-        "unknown monitor 'val_loss'. Did you mean 'loss'": lambda: fit(callbacks=[early("val_loss")]),
+        "monitor 'val_loss' needs validation_data; without, there is loss": lambda: fit(callbacks=[early("val_loss")]),
         "unknown monitor 'accuracy'. Choose one of loss": lambda: fit(callbacks=[plateau("accuracy")]),
         "unknown metric 'acuracy'. Did you mean 'accuracy'": lambda: model(metrics=["acuracy"]),
         "weights must be finite, 0 or more": lambda: fit(sample_weight=-np.ones(8)),
