@@ -19,6 +19,9 @@ BLOCK_ROWS = 512
 LANE_ROWS = 128  # of a block that go through the network by themselves, on one thread
 LANE_BYTES = 1 << 20  # of parameters at most: they stay in the second-level cache of every core
 
+Lane = tuple[int, np.ndarray, np.ndarray, Call, Call]
+"""First row, buffers of x and z, and the calls that read into the one and record the other."""
+
 
 class Predictor:
     """Forward passes of blocks of 1, 2, 4, ... rows, each bound when it is first needed.
@@ -34,7 +37,7 @@ class Predictor:
     def __init__(self, network: Network, backend: str, link: str = "linear") -> None:
         self.network, self.backend, self.link = network, backend, ACTIVATIONS[link]
         self._bound: dict[int, tuple[np.ndarray, np.ndarray, Runner]] = {}
-        self._blocks: tuple[Runner, list[tuple[int, Call, Call]]] | None = None
+        self._blocks: tuple[Runner, list[Lane]] | None = None
         self._outputs = int(np.prod(network.layout.output_shape))
         self._lock = threading.Lock()  # blocks are shared, and kernels let go of the GIL
 
@@ -52,10 +55,6 @@ class Predictor:
         if bound is None:
             bound = self._bound[block] = self._bind(block)
         x_block, z_block, runner = bound
-        if rows == block:
-            x_block[:] = x
-            runner.once()
-            return z_block.copy()
         x_block[:rows] = x
         runner.once()
         return z_block[:rows].copy()
@@ -67,20 +66,20 @@ class Predictor:
         runner, lanes = self._blocks
         x_flat, z = x.reshape(len(x), -1), np.empty((len(x), self._outputs), x.dtype)
         whole = len(x) // BLOCK_ROWS
-        for begin, read, record in lanes:
-            read.rebind(read.arrays[0], x_flat[begin:], runner.clock)
-            record.rebind(z[begin:], record.arrays[1], runner.clock)
+        for begin, x_lane, z_lane, read, record in lanes:
+            read.rebind(x_lane, x_flat[begin:], runner.clock)
+            record.rebind(z[begin:], z_lane, runner.clock)
         runner.clock[:] = 0
         runner.clock[prog.END], runner.clock[prog.BATCHES] = whole, whole + 1
         runner.run()
-        for _, read, record in lanes:  # the caller's arrays are not kept alive
-            read.arrays, record.arrays = (read.arrays[0],), (z[:0].copy(), record.arrays[1])
+        for *_, read, record in lanes:  # the caller's arrays are not kept alive
+            read.arrays = record.arrays = ()
         if rest := len(x) - whole * BLOCK_ROWS:
             z[-rest:] = self._predict(x[-rest:])
         return z
 
-    def _bind_blocks(self) -> tuple[Runner, list[tuple[int, Call, Call]]]:
-        """A runner from block to block, and for each lane its first row and the calls that read x and record z."""
+    def _bind_blocks(self) -> tuple[Runner, list[Lane]]:
+        """A runner from block to block, and its lanes."""
         params = self.network.params
         program = Program(self.backend, params.dtype, BLOCK_ROWS, training=False)
         rows = LANE_ROWS if params.nbytes <= LANE_BYTES else BLOCK_ROWS
@@ -92,7 +91,7 @@ class Predictor:
             read = part.call(prog.read_rows, flat, np.zeros((1, flat.shape[1]), params.dtype), program.clock)
             z = self._bind_forward(part, x)
             record = part.call(prog.record_rows, np.zeros((1, self._outputs), params.dtype), z, program.clock)
-            lanes.append((begin, read, record))
+            lanes.append((begin, flat, z, read, record))
             parts.append(part)
         if len(parts) > 1:
             program.call_lanes(parts)
