@@ -11,6 +11,7 @@ import math
 import numpy as np
 from numba import prange
 
+from nbbp import checks
 from nbbp.kernels import vector_math as vm
 from nbbp.kernels.jit import KERNELS, Kernel, device, kernel
 from nbbp.kernels.threads import PIECE
@@ -111,8 +112,9 @@ def define(name, value, derivative, numpy_value, numpy_derivative, *, from_outpu
     TwinError
         Where the two forms differ.
     ValueError
-        Where the derivative is not that of the value.
+        Where the derivative is not that of the value, and for a name that is taken.
     """
+    checks.unused("activation", name, ACTIVATIONS)
     activation = _elementwise(
         name, value, derivative, numpy_value, numpy_derivative, from_output=from_output, cycles=cycles
     )

@@ -23,6 +23,8 @@ from nbbp.schedules import Schedule
 if TYPE_CHECKING:
     from nbbp.fitting import Fit
 
+SMALLEST_RATE = float(np.finfo(np.float32).tiny)  # that ReduceOnPlateau goes down to: half of the smallest would be 0
+
 
 class Callback:
     """Base of all callbacks."""
@@ -149,14 +151,18 @@ class ReduceOnPlateau(_Monitor):
     ) -> None:
         super().__init__(monitor, patience, min_delta)
         checks.number("factor", factor, high=1.0, open_low=True)
-        self.factor, self.least = factor, least
+        checks.number("least", least)
+        self.factor, self.least = factor, max(least, SMALLEST_RATE)
+
+    def on_fit_begin(self, fit):
+        super().on_fit_begin(fit)
+        if isinstance(fit.model.learning_rate, Schedule):
+            raise TypeError("ReduceOnPlateau changes a learning rate that is a number; this one is a schedule")
 
     def on_epoch_end(self, fit):
         if not self._improved(fit) and self._waited >= self.patience:
             self._waited = 0
             rate = fit.model.learning_rate
-            if isinstance(rate, Schedule):
-                raise TypeError("ReduceOnPlateau changes a learning rate that is a number; this one is a schedule")
             fit.model.learning_rate = max(rate * self.factor, min(rate, self.least))
 
 

@@ -7,10 +7,16 @@ what came. The caller's arrays are never modified.
 import difflib
 import math
 import numbers
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nbbp.losses import Loss
+if TYPE_CHECKING:
+    from nbbp.losses import Loss
+
+NOT_NUMBERS = (str, bytes, complex, np.complexfloating, np.datetime64, np.timedelta64, np.ma.MaskedArray)
+"""What may lie in an array of objects and has a float, but does not mean one."""
 
 
 def choose(kind: str, name, table: dict):
@@ -25,11 +31,24 @@ def choose(kind: str, name, table: dict):
     raise ValueError(f"unknown {kind} {name!r}.{hint} Choose one of {', '.join(table)}.")
 
 
+def unused(kind: str, name, table: dict) -> None:
+    """Check that a new entry of `table` has a name of its own."""
+    if not isinstance(name, str):
+        raise TypeError(f"the name of {kind} must be a string, got {name!r}")
+    if name in table:
+        raise ValueError(f"there is already {kind} {name!r}: take another name")
+
+
 def positive_integer(name: str, value) -> int:
+    return integer(name, value, least=1)
+
+
+def integer(name: str, value, least: int) -> int:
+    """The value as an int, `least` or more."""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
         raise TypeError(f"{name} must be an integer, got {value!r}")
-    if value < 1:
-        raise ValueError(f"{name} must be 1 or more, got {value}")
+    if value < least:
+        raise ValueError(f"{name} must be {least} or more, got {value}")
     return int(value)
 
 
@@ -48,29 +67,41 @@ def number(name: str, value, low: float = 0.0, high: float = math.inf, open_low:
         raise ValueError(f"{name} must be {least} and {most}, got {value!r}")
 
 
-def _array(name: str, data) -> np.ndarray:
+def array(name: str, data) -> np.ndarray:
+    """Integers or floats (rows, ...), of any dtype and strides."""
+    if hasattr(data, "toarray"):
+        raise TypeError(f"{name} is a sparse matrix, which nbbp does not take: {name}.toarray() is a dense one")
+    parts = data if isinstance(data, list | tuple) else [data]
+    if any(isinstance(part, np.ma.MaskedArray) and np.ma.is_masked(part) for part in parts):
+        raise ValueError(f"{name} has masked values: leave out their rows, or fill them with {name}.filled(...)")
     try:
-        array = np.asarray(data)
+        result = np.asarray(data)
     except ValueError as error:  # rows of different lengths
         raise ValueError(f"{name} must be a rectangular array of numbers: {error}") from None
-    if array.dtype == bool:
-        array = array.astype(np.int64)
-    if array.dtype == object:
+    if result.dtype == bool:
+        result = result.astype(np.int64)
+    hint = f"; np.unique({name}, return_inverse=True)[1] numbers its classes" if result.ndim == 1 else ""
+    if result.dtype == object:
+        for value in result.flat:
+            if isinstance(value, NOT_NUMBERS):
+                raise TypeError(f"{name} must hold numbers, got {value!r}{hint}")
         try:
-            array = array.astype(np.float64)
+            result = result.astype(np.float64)
         except (TypeError, ValueError) as error:
             raise TypeError(f"{name} must hold numbers: {error}") from None
-    if array.dtype.kind not in "iuf":
-        labels = f"; np.unique({name}, return_inverse=True)[1] numbers its classes" if array.ndim == 1 else ""
-        raise TypeError(f"{name} must hold numbers, got dtype {array.dtype}{labels}")
-    if array.ndim == 0:
-        raise ValueError(f"{name} must have a row for each sample, got the single number {array}")
-    if array.size == 0:
-        raise ValueError(f"{name} is empty: its shape is {array.shape}")
-    return array
+        except OverflowError as error:
+            raise ValueError(f"{name} must be finite: {error}") from None
+    if result.dtype.kind not in "iuf":
+        raise TypeError(f"{name} must hold numbers, got dtype {result.dtype}{hint}")
+    if result.ndim == 0:
+        raise ValueError(f"{name} must have a row for each sample, got the single number {result}")
+    if result.size == 0:
+        raise ValueError(f"{name} is empty: its shape is {result.shape}")
+    return result
 
 
-def _finite(name: str, given: np.ndarray, converted: np.ndarray) -> None:
+def finite(name: str, given: np.ndarray, converted: np.ndarray) -> None:
+    """Check that the converted array is finite; the message has the value as it was given."""
     with np.errstate(all="ignore"):
         total = float(np.sum(converted, dtype=np.float64))
     if not math.isfinite(total) and not np.isfinite(converted).all():
@@ -100,39 +131,39 @@ def features(name: str, data, dtype, input_shape: tuple[int, ...] | None) -> np.
     """Rows of features, C-contiguous in `dtype`; of `input_shape` where that is known."""
     if _is_as_needed(data, dtype, input_shape):
         return data
-    array = _array(name, data)
-    if array.ndim == 1:
+    given = array(name, data)
+    if given.ndim == 1:
         raise ValueError(
-            f"{name} must have two axes, samples and features, got shape {array.shape}; "
+            f"{name} must have two axes, samples and features, got shape {given.shape}; "
             f"reshape(-1, 1) makes samples with one feature, reshape(1, -1) one sample"
         )
-    if input_shape is not None and array.shape[1:] != input_shape:
+    if input_shape is not None and given.shape[1:] != input_shape:
         wanted = f"{input_shape[0]} features" if len(input_shape) == 1 else f"samples of shape {input_shape}"
-        got = f"{array.shape[1]}" if array.ndim == 2 else f"shape {array.shape[1:]}"
+        got = f"{given.shape[1]}" if given.ndim == 2 else f"shape {given.shape[1:]}"
         raise ValueError(f"{name}: the model takes {wanted}, got {got}")
     with np.errstate(over="ignore"):
-        converted = np.require(array, dtype, ["C", "A"])
-    _finite(name, array, converted)
+        converted = np.require(given, dtype, ["C", "A"])
+    finite(name, given, converted)
     return converted
 
 
-def targets(name: str, data, loss: Loss, dtype, rows: int, outputs: int) -> np.ndarray:
+def targets(name: str, data, loss: "Loss", dtype, rows: int, outputs: int) -> np.ndarray:
     """Targets of a loss: (rows, outputs) in `dtype`, or integer labels (rows, 1)."""
-    array = _array(name, data)
-    if len(array) != rows:
-        raise ValueError(f"X has {rows} rows and {name} has {len(array)}")
-    flat = array.reshape(rows, -1)
+    given = array(name, data)
+    if len(given) != rows:
+        raise ValueError(f"X has {rows} rows and {name} has {len(given)}")
+    flat = given.reshape(rows, -1)
     if loss.labels is not None and flat.shape[1] == 1:
-        return _labels(name, flat, outputs)
+        return labels(name, flat, outputs)
     if flat.shape[1] != outputs * loss.columns:
-        labels = ", or one integer label a row" if loss.labels is not None else ""
+        alternative = ", or one integer label a row" if loss.labels is not None else ""
         raise ValueError(
             f"{name} needs {'a column' if loss.columns == 1 else f'{loss.columns} columns'} for each of the model's "
-            f"{outputs} outputs{labels}; got {flat.shape[1]}"
+            f"{outputs} outputs{alternative}; got {flat.shape[1]}"
         )
     with np.errstate(over="ignore"):
         converted = np.require(flat, dtype, ["C", "A"])
-    _finite(name, flat, converted)
+    finite(name, flat, converted)
     low, high = loss.valid_targets
     wrong = (converted < low) | (converted > high)
     if wrong.any():
@@ -144,9 +175,11 @@ def targets(name: str, data, loss: Loss, dtype, rows: int, outputs: int) -> np.n
     return converted
 
 
-def _labels(name: str, column: np.ndarray, classes: int) -> np.ndarray:
+def labels(name: str, column: np.ndarray, classes: int) -> np.ndarray:
+    """Integer labels (rows, 1) of so many classes."""
     if column.dtype.kind == "f":
-        _finite(name, column, column)
+        finite(name, column, column)
+        column = column.astype(np.float64)
         fractional = column != np.floor(column)
         if fractional.any():
             row = int(np.argwhere(fractional)[0, 0])
@@ -161,32 +194,61 @@ def _labels(name: str, column: np.ndarray, classes: int) -> np.ndarray:
     return np.ascontiguousarray(column, np.int64)
 
 
+def row_numbers(name: str, data, rows: int) -> np.ndarray:
+    """Numbers of some of the rows (chosen,): integers from 0, or from -1 backwards, or a bool for each row."""
+    given = np.asarray(data)
+    if given.ndim != 1 or not given.size:
+        raise ValueError(f"{name} must be row numbers on one axis, one or more; got shape {given.shape}")
+    if given.dtype == bool:
+        if len(given) != rows or not given.any():
+            raise ValueError(f"{name} must have a bool for each of {rows} rows, one of them True; got {len(given)}")
+        return np.flatnonzero(given)
+    if given.dtype.kind not in "iu":
+        raise TypeError(f"{name} must be integers, got dtype {given.dtype}")
+    wrong = (given < -rows) | (given >= rows)
+    if wrong.any():
+        raise ValueError(f"{name} must lie in 0 to {rows - 1}, got {given[np.argmax(wrong)]}")
+    return given.astype(np.int64)
+
+
 def weights(target: np.ndarray, sample_weight, class_weight, dtype) -> np.ndarray | None:
     """How much each row counts (rows,), from the weights of rows and of classes; None where all count 1."""
     if sample_weight is None and class_weight is None:
         return None
     result = np.ones(len(target))
     if sample_weight is not None:
-        given = _array("sample_weight", sample_weight)
+        given = array("sample_weight", sample_weight)
         if given.shape != (len(target),):
             raise ValueError(f"sample_weight must have one number for each of {len(target)} rows, got {given.shape}")
-        result *= given
-    if class_weight is not None:
-        result *= _weights_of_classes(target, class_weight)
+        with np.errstate(all="ignore"):
+            result *= given
+    with np.errstate(all="ignore"):
+        if class_weight is not None:
+            result *= _weights_of_classes(target, class_weight)
+        result = result.astype(dtype)
     if not np.isfinite(result).all() or (result < 0).any():
-        raise ValueError("weights must be finite, 0 or more")
+        raise ValueError(f"weights must be finite, 0 or more; the largest {result.dtype} is {np.finfo(dtype).max:.3g}")
     if not result.any():
         raise ValueError("weights must not be 0 for all rows")
-    return result.astype(dtype)
+    return result
 
 
 def _weights_of_classes(target: np.ndarray, class_weight) -> np.ndarray:
+    if target.shape[1] > 1 and not np.allclose(target.sum(axis=1, dtype=np.float64), 1, atol=1e-3):
+        raise ValueError(
+            "class_weight needs one class a row; these targets answer a yes/no question in each column: "
+            "weigh their rows with sample_weight"
+        )
     labels = target[:, 0].astype(np.int64) if target.shape[1] == 1 else target.argmax(axis=1)
     if isinstance(class_weight, str):
         choose("class_weight", class_weight, {"balanced": None})
         counts = np.bincount(labels)
         return (len(labels) / (np.count_nonzero(counts) * np.maximum(counts, 1)))[labels]
+    if not isinstance(class_weight, Mapping):
+        raise TypeError(f"class_weight must be 'balanced' or a dict of label to number, got {class_weight!r}")
     missing = sorted(set(np.unique(labels).tolist()) - set(class_weight))
     if missing:
         raise ValueError(f"class_weight has no entry for class {missing[0]}")
+    for label, weight in class_weight.items():
+        number(f"class_weight of class {label}", weight)
     return np.array([class_weight[label] for label in labels.tolist()], np.float64)

@@ -10,8 +10,22 @@ from nbbp import checks
 from nbbp import program as prog
 from nbbp.history import History
 from nbbp.model import Sequential
+from nbbp.prediction import mean_loss
 from nbbp.program import SideBySide
 from nbbp.training import RUN_SECONDS, Data, Trainer, compiling
+
+
+def _log(p: np.ndarray) -> np.ndarray:
+    return np.log(np.maximum(p, np.finfo(p.dtype).tiny))
+
+
+UNLINKED: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "linear": lambda p: p,
+    "softmax": _log,
+    "exponential": _log,
+    "sigmoid": lambda p: _log(p) - _log(1 - p),
+}
+"""Outputs whose predictions these are, for the links of losses."""
 
 
 class Ensemble:
@@ -46,6 +60,12 @@ class Ensemble:
         self.members = list(members)
         if len({id(member) for member in self.members}) < len(self.members):
             raise ValueError("the members of an ensemble must be different models")
+        for member in self.members:
+            if not isinstance(member, Sequential):
+                raise TypeError(f"the members of an ensemble must be nbbp.Sequential, got {member!r}")
+        backends = {member.backend for member in self.members}
+        if len(backends) > 1:
+            raise ValueError(f"the members of an ensemble must have one backend, got {', '.join(sorted(backends))}")
 
     def __len__(self) -> int:
         return len(self.members)
@@ -71,7 +91,8 @@ class Ensemble:
             As for `Sequential.fit`.
         epochs, batch_size : int
         rows : sequence of integer arrays, optional
-            For each member the rows that it trains on: folds, or bootstrap samples. All rows when it is left out.
+            For each member the rows that it trains on, by number or as a bool for each: folds, or bootstrap samples.
+            All rows when it is left out.
         validation_data : (X, y), optional
             Measured after every epoch.
         verbose : {0, 1}
@@ -83,10 +104,14 @@ class Ensemble:
         """
         epochs = checks.positive_integer("epochs", epochs)
         batch_size = checks.positive_integer("batch_size", batch_size)
-        if rows is not None and len(rows) != len(self):
-            raise ValueError(f"rows must have an entry for each of {len(self)} members, got {len(rows)}")
+        if rows is not None:
+            rows = list(rows)
+            if len(rows) != len(self):
+                raise ValueError(f"rows must have an entry for each of {len(self)} members, got {len(rows)}")
         held_out = []
         if validation_data is not None:
+            if not isinstance(validation_data, tuple | list) or len(validation_data) != 2:
+                raise TypeError("validation_data must be a pair (X, y)")
             X_held, y_held = validation_data
             held_out = [m._data("validation X", X_held, "validation y", y_held) for m in self.members]
         clocks = np.zeros((len(self), 16), np.int64)  # two cache lines each: their threads write to them in every step
@@ -95,7 +120,8 @@ class Ensemble:
         for k, member in enumerate(self.members):
             data = member._data("X", X, "y", y)
             if rows is not None:
-                data = Data(data.x[rows[k]], data.target[rows[k]], data.truth[rows[k]])
+                chosen = checks.row_numbers(f"rows of member {k}", rows[k], len(data.x))
+                data = Data(data.x[chosen], data.target[chosen], data.truth[chosen])
             trainer = Trainer(
                 member.network, member.loss, member.update, data, batch_size, member.backend,
                 epoch_by_epoch=bool(held_out), clock=clocks[k, :8], progress=progress,
@@ -157,6 +183,16 @@ class Ensemble:
         deep ensembles", 2017.
         """
         return self._outputs(X).mean(axis=0)
+
+    def evaluate(self, X, y, sample_weight=None) -> dict[str, float]:
+        """The loss of `predict`'s predictions, without penalties, and the first member's metrics of them."""
+        first = self.members[0]
+        data, predictions = first._data("X", X, "y", y, sample_weight), self.predict(X)
+        if first.loss.link not in UNLINKED:
+            raise ValueError(f"evaluate does not know the loss of a mean after the link {first.loss.link}")
+        z = UNLINKED[first.loss.link](predictions)
+        values = {"loss": mean_loss(z, data, first.loss, first.backend)}
+        return values | {name: metric(data.truth, predictions, data.weights) for name, metric in first.metrics.items()}
 
     def spread(self, X) -> np.ndarray:
         """Standard deviation of the members' predictions, (rows, outputs)."""

@@ -5,7 +5,7 @@ from numba import prange
 
 from nbbp.kernels import random
 from nbbp.kernels.jit import kernel
-from nbbp.kernels.sums import sum_of_squares
+from nbbp.kernels.sums import wide_sum_of_squares
 from nbbp.kernels.threads import PIECE
 from nbbp.program import BEFORE, STEP
 
@@ -45,25 +45,25 @@ def clip(g, limit):
 
 
 def clip_norm_reference(g, squares, limit):
-    squares[:] = np.add.reduceat(g * g, np.arange(0, len(g), PIECE))
+    squares[:] = np.add.reduceat(np.square(g, dtype=np.float64), np.arange(0, len(g), PIECE))
     norm = np.sqrt(squares.sum())
     if norm > limit[0]:
-        g *= limit[0] / norm
+        g[:] = g * np.float64(limit[0] / norm)
 
 
 @kernel(clip_norm_reference, "(n) (P) (1)", cycles=0.6)
 def clip_norm(g, squares, limit):
-    """g scaled down to the norm `limit` where its own is larger; squares (n / PIECE, rounded up) is scratch."""
+    """g scaled to the norm `limit` where its own is larger; squares (n / PIECE, rounded up; float64) is scratch."""
     n = g.shape[0]
     for q in prange(squares.shape[0]):
         part = g[q * PIECE : (q + 1) * PIECE]
-        squares[q] = sum_of_squares(part)
+        squares[q] = wide_sum_of_squares(part)
     total = squares[0]
     for q in range(1, squares.shape[0]):
         total += squares[q]
     norm = np.sqrt(total)
     if norm > limit[0]:
-        scale = limit[0] / norm
+        scale = limit[0] / np.float64(norm)
         for q in prange(squares.shape[0]):
             part = g[q * PIECE : min(n, (q + 1) * PIECE)]
             for i in range(part.shape[0]):

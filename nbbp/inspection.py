@@ -8,7 +8,7 @@ from numba import prange
 from nbbp import checks
 from nbbp.callbacks import Callback
 from nbbp.kernels.jit import kernel
-from nbbp.kernels.sums import sum_of_squares
+from nbbp.kernels.sums import wide_sum_of_squares
 from nbbp.kernels.threads import PIECE
 from nbbp.layers import Activation, Residual
 from nbbp.layout import Place
@@ -21,16 +21,16 @@ LIMITS = {"sigmoid": (0.01, 0.99), "tanh": (-0.99, 0.99)}  # outputs beyond are 
 
 
 def norm_reference(result, x, sums):
-    sums[:] = np.add.reduceat(x * x, np.arange(0, len(x), PIECE))
+    sums[:] = np.add.reduceat(np.square(x, dtype=np.float64), np.arange(0, len(x), PIECE))
     result[0] = np.sqrt(sums.sum())
 
 
 @kernel(norm_reference, "(1) (n) (P)", cycles=0.3)
 def norm(result, x, sums):
-    """Euclidean norm; sums (n / PIECE, rounded up) is scratch."""
+    """Euclidean norm; sums (n / PIECE, rounded up) is scratch, float64."""
     n = x.shape[0]
     for q in prange(sums.shape[0]):
-        sums[q] = sum_of_squares(x[q * PIECE : min(n, (q + 1) * PIECE)])
+        sums[q] = wide_sum_of_squares(x[q * PIECE : min(n, (q + 1) * PIECE)])
     total = sums[0]
     for q in range(1, sums.shape[0]):
         total += sums[q]
@@ -111,6 +111,8 @@ class Inspect(Callback):
         return max(1, super().pause_in(step) - 1)
 
     def on_fit_begin(self, fit):
+        if fit.history.inspected is not None:
+            raise ValueError("a fit has one record: give it one nbbp.Inspect")
         model, x = fit.model, fit.data.x
         rows = min(len(x), SAMPLE_ROWS)
         sample = Program(model.backend, model.dtype, rows, training=False)
@@ -125,7 +127,7 @@ class Inspect(Callback):
             arrays = model.network.layout.named(flat)
             self._norms[kind] = {name: np.zeros(1, model.dtype) for name in arrays}
             for name, array in arrays.items():
-                sums = sample.buffer(-(-array.size // PIECE))
+                sums = np.zeros(-(-array.size // PIECE))
                 sample.call(norm, self._norms[kind][name], array.reshape(-1), sums)
         self._sample = Runner(sample)
         self._recorded = model.steps

@@ -17,7 +17,8 @@ import dataclasses
 import numpy as np
 from numba import prange
 
-from nbbp.activations import ROWS, exp_of_rows, row_max, row_sum
+from nbbp import checks
+from nbbp.activations import ACTIVATIONS, ROWS, exp_of_rows, row_max, row_sum
 from nbbp.kernels import vector_math as vm
 from nbbp.kernels.jit import KERNELS, Kernel, device, kernel
 from nbbp.kernels.vector_math import HALF, ONE, TWO, ZERO, constant
@@ -57,6 +58,11 @@ class Loss:
     from_probabilities: bool = False
     columns: int = 1
     numbers: tuple[float, ...] = ()
+
+    @property
+    def of_classes(self) -> bool:
+        """Whether targets are classes or answers to yes/no questions, or how probable these are."""
+        return self.labels is not None or self.link in ("softmax", "sigmoid")
 
     def __reduce__(self):
         return _restored, (self.name, self.numbers)
@@ -165,8 +171,11 @@ def define(
     TwinError
         Where the two forms differ.
     ValueError
-        Where the slope is not the derivative of the value.
+        Where the slope is not the derivative of the value, for a link that is no activation, and for a name that is
+        taken.
     """
+    checks.unused("loss", name, LOSSES)
+    checks.choose("link", link, ACTIVATIONS)
     loss = _elementwise(
         name, value, slope, numpy_value, numpy_slope, mean_over_outputs=mean_over_outputs, cycles=cycles,
         description=description, link=link, valid_targets=valid_targets,
@@ -240,9 +249,9 @@ huber = _elementwise(
 
 binary_cross_entropy = _elementwise(
     "binary_cross_entropy",
-    lambda z, t: vm.softplus(z) - t * z,
+    lambda z, t: vm.softplus(-abs(z)) + ((z if z > ZERO(z) else ZERO(z)) - t * z),
     lambda z, t: vm.sigmoid(z) - t,
-    lambda z, t: np.maximum(z, 0) - t * z + np.log1p(np.exp(-np.abs(z))),
+    lambda z, t: (np.maximum(z, 0) - t * z) + np.log1p(np.exp(-np.abs(z))),
     lambda z, t: 0.5 * (1 + np.tanh(0.5 * z)) - t,
     cycles=6.0,
     link="sigmoid",
@@ -324,7 +333,7 @@ def softmax_cross_entropy_reference(row_loss, dz, z, target, scale):
 
 @device
 def _softmax_and_log_totals(y, log_total, x):
-    """y = softmax(x), and the log of each row's sum of exp(x)."""
+    """y = softmax(x), and the log of each row's sum of exp(x - its largest x)."""
     exp_of_rows(y, x)
     for i in range(x.shape[0]):
         y_row, total = y[i], row_sum(y[i])
@@ -334,8 +343,6 @@ def _softmax_and_log_totals(y, log_total, x):
             y_row[j] *= scale
     for i in range(log_total.shape[0]):
         log_total[i] = vm.log(log_total[i])
-    for i in range(x.shape[0]):
-        log_total[i] += row_max(x[i])
 
 
 @kernel(softmax_cross_entropy_reference, _DENSE, cycles=2.0)
@@ -347,9 +354,9 @@ def softmax_cross_entropy_dense(row_loss, dz, z, target, scale):
         _softmax_and_log_totals(dz[begin:end], row_loss[begin:end], z[begin:end])
         for i in range(begin, end):
             z_row, t_row, d_row = z[i], target[i], dz[i]
-            loss, weight = ZERO(scale[i]), row_sum(t_row)
+            loss, weight, top = ZERO(scale[i]), row_sum(t_row), row_max(z_row)
             for j in range(z_row.shape[0]):
-                loss += t_row[j] * (row_loss[i] - z_row[j])
+                loss += t_row[j] * (row_loss[i] - (z_row[j] - top))
             row_loss[i] = loss
             for j in range(z_row.shape[0]):
                 d_row[j] = (d_row[j] * weight - t_row[j]) * scale[i]
@@ -368,7 +375,7 @@ def softmax_cross_entropy_labels(row_loss, dz, z, target, scale):
         _softmax_and_log_totals(dz[begin:end], row_loss[begin:end], z[begin:end])
         for i in range(begin, end):
             d_row, label = dz[i], target[i, 0]
-            row_loss[i] -= z[i, label]
+            row_loss[i] -= z[i, label] - row_max(z[i])
             d_row[label] -= ONE(scale[i])
             for j in range(d_row.shape[0]):
                 d_row[j] *= scale[i]

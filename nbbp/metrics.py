@@ -12,22 +12,57 @@ What accuracy, precision, recall, f1 and roc_auc compare depends on the form of 
 
 - One output answers a yes/no question: yes is 1/2 or more, in y and in prediction.
 - Several outputs answer a yes/no question each, if y holds values in [0, 1] and not every row sums to 1 (to 0.001).
-- Otherwise every row has one class: its label, or the largest element, the first among equals.
+- Otherwise every row has one class: its label, or the largest element, the first among equals. y holds values in
+  [0, 1], or two others, such as -1 and 1; anything else is no class, and a ValueError.
 
 To add one, write a function of (y, prediction, weight) and enter it in METRICS.
 """
 
+import functools
 from collections.abc import Callable
 
 import numpy as np
 
+from nbbp import checks
+
+
+def check_classes(y: np.ndarray) -> None:
+    """ValueError where y (rows, outputs) cannot be classes or answers to yes/no questions."""
+    low, high = y.min(), y.max()
+    coded = y.shape[1] > 1 and np.all((y == low) | (y == high))
+    if (low < 0 or high > 1) and not coded:
+        raise ValueError(
+            f"accuracy, precision, recall, f1 and roc_auc are for classes; y holds values from {low:g} to {high:g}: "
+            f"take mse, mae or r2, or code yes as 1 and no as 0"
+        )
+
+
+def _metric(function: Callable[..., float]) -> Callable[..., float]:
+    """The same after a look at what it is given; predictions may be infinite or nan."""
+
+    @functools.wraps(function)
+    def checked(y, prediction, weight=None, **more):
+        y, prediction = checks.array("y", y), checks.array("prediction", prediction)
+        if y.ndim != 2 or prediction.ndim != 2 or len(y) != len(prediction):
+            raise ValueError(
+                f"{function.__name__} takes y (rows, 1) or (rows, outputs) and prediction (rows, outputs); "
+                f"got {y.shape} and {prediction.shape}"
+            )
+        if y.shape[1] not in (1, prediction.shape[1]):
+            raise ValueError(f"y has {y.shape[1]} columns, and there are {prediction.shape[1]} outputs")
+        checks.finite("y", y, y)
+        return function(y, prediction, checks.weights(y, weight, None, np.float64), **more)
+
+    return checked
+
 
 def _truth(y: np.ndarray, prediction: np.ndarray) -> np.ndarray:
     """Classes (rows,), or answers to yes/no questions (rows, outputs), bool."""
+    if y.shape[1] == 1 < prediction.shape[1]:
+        return checks.labels("y", y, prediction.shape[1])[:, 0]
+    check_classes(y)
     if prediction.shape[1] == 1:
         return y >= 0.5
-    if y.shape[1] == 1:
-        return y[:, 0]
     distributions = np.allclose(y.sum(axis=1, dtype=np.float64), 1, atol=1e-3)  # even if they were rounded
     return y.argmax(axis=1) if distributions or y.min() < 0 or y.max() > 1 else y >= 0.5
 
@@ -47,6 +82,7 @@ def _mean(values: np.ndarray, weight: np.ndarray | None) -> float:
     return float(np.mean(np.average(values, axis=0, weights=weight)))
 
 
+@_metric
 def accuracy(y: np.ndarray, prediction: np.ndarray, weight: np.ndarray | None = None) -> float:
     """Share of right answers.
 
@@ -68,6 +104,7 @@ def accuracy(y: np.ndarray, prediction: np.ndarray, weight: np.ndarray | None = 
     return _mean(truth == guess, weight)
 
 
+@_metric
 def top_k_accuracy(y: np.ndarray, prediction: np.ndarray, weight: np.ndarray | None = None, k: int = 5) -> float:
     """Share of rows whose class is among the k largest outputs (Russakovsky et al., IJCV 115, 2015, with k = 5).
 
@@ -113,6 +150,7 @@ def _macro(part: np.ndarray, whole: np.ndarray, occurs: np.ndarray) -> float:
     return float(ratio.sum() / max(np.count_nonzero(occurs), 1))
 
 
+@_metric
 def precision(y: np.ndarray, prediction: np.ndarray, weight: np.ndarray | None = None) -> float:
     """Share of what was found that is right, TP / (TP + FP) (van Rijsbergen, Information Retrieval, 1979, ch. 7).
 
@@ -135,6 +173,7 @@ def precision(y: np.ndarray, prediction: np.ndarray, weight: np.ndarray | None =
     return _macro(hits, guessed, guessed + actual)
 
 
+@_metric
 def recall(y: np.ndarray, prediction: np.ndarray, weight: np.ndarray | None = None) -> float:
     """Share of what is there that was found, TP / (TP + FN), averaged as `precision` is.
 
@@ -153,6 +192,7 @@ def recall(y: np.ndarray, prediction: np.ndarray, weight: np.ndarray | None = No
     return _macro(hits, actual, guessed + actual)
 
 
+@_metric
 def f1(y: np.ndarray, prediction: np.ndarray, weight: np.ndarray | None = None) -> float:
     """Harmonic mean of precision and recall, 2 TP / (2 TP + FP + FN), of each output, averaged as `precision` is.
 
@@ -174,6 +214,7 @@ def f1(y: np.ndarray, prediction: np.ndarray, weight: np.ndarray | None = None) 
     return _macro(2 * hits, guessed + actual, guessed + actual)
 
 
+@_metric
 def roc_auc(y: np.ndarray, prediction: np.ndarray, weight: np.ndarray | None = None) -> float:
     """Area under the receiver operating characteristic: how often a yes has a larger output than a no.
 
@@ -211,6 +252,7 @@ def _difference(name: str, y: np.ndarray, prediction: np.ndarray) -> np.ndarray:
     return np.subtract(prediction, y, dtype=np.float64)
 
 
+@_metric
 def mae(y: np.ndarray, prediction: np.ndarray, weight: np.ndarray | None = None) -> float:
     """Mean absolute error, the mean of |p - y| over rows and outputs.
 
@@ -226,6 +268,7 @@ def mae(y: np.ndarray, prediction: np.ndarray, weight: np.ndarray | None = None)
     return _mean(np.abs(_difference("mae", y, prediction)), weight)
 
 
+@_metric
 def mse(y: np.ndarray, prediction: np.ndarray, weight: np.ndarray | None = None) -> float:
     """Mean squared error, the mean of (p - y)^2 over rows and outputs.
 
@@ -241,6 +284,7 @@ def mse(y: np.ndarray, prediction: np.ndarray, weight: np.ndarray | None = None)
     return _mean(np.square(_difference("mse", y, prediction)), weight)
 
 
+@_metric
 def rmse(y: np.ndarray, prediction: np.ndarray, weight: np.ndarray | None = None) -> float:
     """Root of the mean squared error over rows and outputs; scikit-learn's is a mean of the outputs' roots.
 
@@ -256,6 +300,7 @@ def rmse(y: np.ndarray, prediction: np.ndarray, weight: np.ndarray | None = None
     return float(np.sqrt(_mean(np.square(_difference("rmse", y, prediction)), weight)))
 
 
+@_metric
 def r2(y: np.ndarray, prediction: np.ndarray, weight: np.ndarray | None = None) -> float:
     """Coefficient of determination, 1 - sum (p - y)^2 / sum (y - mean y)^2, the mean over outputs.
 
@@ -293,4 +338,5 @@ METRICS: dict[str, Callable[..., float]] = {
     "r2": r2,
 }
 
+OF_CLASSES = frozenset(METRICS) - {"mae", "mse", "rmse", "r2"}
 HIGHER_IS_BETTER = frozenset(METRICS) - {"mae", "mse", "rmse"}

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from nbbp import checks
+from nbbp import checks, memory
 from nbbp.averaging import Averaging
 from nbbp.callbacks import Callback
 from nbbp.fitting import Fit
@@ -17,7 +17,7 @@ from nbbp.layers import Activation, Layer
 from nbbp.layers.base import Shape
 from nbbp.layout import lay_out
 from nbbp.losses import LOSSES, Loss
-from nbbp.metrics import METRICS
+from nbbp.metrics import METRICS, OF_CLASSES, check_classes
 from nbbp.network import Network
 from nbbp.optimizers import OPTIMIZERS, Optimizer
 from nbbp.prediction import Predictor, linked, mean_loss
@@ -129,7 +129,8 @@ class Sequential:
             )
 
     def __repr__(self) -> str:
-        return f"Sequential({self.layers}, loss={self.loss.name!r}, optimizer={self.optimizer})"
+        layers = "".join(f"        {layer!r},\n" for layer in self.layers)
+        return f"Sequential(\n    [\n{layers}    ],\n    loss={self.loss.name!r},\n    optimizer={self.optimizer!r},\n)"
 
     def build(self, input_shape: int | Shape) -> None:
         """Lay out the parameters and draw their first values; `fit` and `predict` do it when they see data.
@@ -138,10 +139,18 @@ class Sequential:
         ----------
         input_shape : int or tuple of int
             Number of features, or a sample's shape.
+
+        Raises
+        ------
+        MemoryError
+            When parameters, gradients and the optimizer's moments take more memory than there is.
         """
         lengths = input_shape if isinstance(input_shape, tuple) else (input_shape,)
         shape = tuple(checks.positive_integer("input_shape", n) for n in lengths)
-        self._network = Network(lay_out(self.layers, shape), self.dtype, self.seed)
+        layout = lay_out(self.layers, shape)
+        arrays = 2 + self._optimizer.moments + (self.averaging is not None)
+        memory.check_room(layout.size, arrays, self.dtype)
+        self._network = Network(layout, self.dtype, self.seed)
         self._update = Update(self._network, self._optimizer, self.averaging)
         self._outputs = Predictor(self._network, self.backend)
         self._predictions = Predictor(self._network, self.backend, self.loss.link)
@@ -363,13 +372,26 @@ class Sequential:
         x = self._features(x_name, X)
         outputs = math.prod(self.network.layout.output_shape)
         truth = target = checks.targets(y_name, y, self.loss, self.dtype, len(x), outputs)
-        if class_weight is not None and self.loss.labels is None and self.loss.link not in ("softmax", "sigmoid"):
+        if class_weight is not None and not self.loss.of_classes:
             raise ValueError(f"class_weight is for classes; {self.loss.name} has none")
+        self._check_metrics(truth)
         weights = checks.weights(truth, sample_weight, class_weight, self.dtype)
         if self.label_smoothing:
             answers = outputs if self.loss.link == "softmax" else 2  # else each output is a yes/no question
             target = _smoothed(truth, outputs, answers, self.label_smoothing, self.dtype)
         return Data(x, target, truth, weights)
+
+    def _check_metrics(self, truth: np.ndarray) -> None:
+        """ValueError where metrics of classes would be measured on values."""
+        names = sorted(OF_CLASSES & self.metrics.keys())
+        if names and not self.loss.of_classes:
+            check_classes(truth)
+            fraction = truth != np.round(truth)
+            if fraction.any():
+                raise ValueError(
+                    f"{names[0]} is for classes, and with {self.loss.name} y is taken for values, such as "
+                    f"{truth[fraction][0]:g}: take mse, mae or r2, or a loss for classes"
+                )
 
     def measure(self, data: Data, prefix: str = "") -> dict[str, float]:
         """Loss and metrics of checked data."""

@@ -87,7 +87,7 @@ class Optimizer:
         if self.clip_value is not None:
             program.call(clip, g, np.array([self.clip_value], p.dtype))
         if self.clip_norm is not None:
-            program.call(clip_norm, g, program.buffer(-(-len(g) // PIECE)), np.array([self.clip_norm], p.dtype))
+            program.call(clip_norm, g, np.zeros(-(-len(g) // PIECE)), np.array([self.clip_norm], p.dtype))
         program.call(self.kernel, p, g, *moments, c)
 
     @property
@@ -181,6 +181,8 @@ class SGD(Optimizer):
         super().__post_init__()
         if self.nesterov and not self.momentum:
             raise ValueError("SGD: nesterov=True needs a momentum above 0")
+        for power in range(20):  # a schedule that would be wrong in the middle of a fit
+            self._momentum(np.array([1 + 2**power // 2]))
 
     @property
     def moments(self) -> int:  # type: ignore[override]
@@ -190,8 +192,18 @@ class SGD(Optimizer):
     def kernel(self) -> Kernel:
         return (nesterov if self.nesterov else momentum) if self.momentum else sgd
 
+    def _momentum(self, steps: np.ndarray) -> float | np.ndarray:
+        values = _at(self.momentum, steps)
+        wrong = ~((np.atleast_1d(values) >= 0) & (np.atleast_1d(values) < 1))
+        if wrong.any():
+            at = int(np.argmax(wrong))
+            raise ValueError(
+                f"SGD: momentum must be 0 or more and below 1; at step {steps[at]} it is {np.atleast_1d(values)[at]:g}"
+            )
+        return values
+
     def numbers(self, steps):
-        return _columns(steps, _at(self.learning_rate, steps), *([_at(self.momentum, steps)] if self.momentum else []))
+        return _columns(steps, _at(self.learning_rate, steps), *([self._momentum(steps)] if self.momentum else []))
 
 
 def adagrad_reference(p, g, s, c):

@@ -19,17 +19,23 @@ def prune(model: Sequential, share: float) -> None:
     model : Sequential
         Changed in place: ``model.network.mask`` is 0 where a weight is pruned.
     share : float in [0, 1)
-        Of all weights, those pruned before included, which stay pruned.
+        Of all weights, those pruned before included, which stay pruned; the first among equals.
+
+    Raises
+    ------
+    ValueError
+        For a model without weights.
     """
     checks.number("share", share, high=1.0)
     network = model.network
-    weights = np.concatenate([w.reshape(-1) for w in network.layout.named(network.params).values() if w.ndim > 1])
-    threshold = np.partition(np.abs(weights), int(share * len(weights)))[int(share * len(weights))]
+    places = network.layout.named(np.arange(network.layout.size)).values()
+    matrices = [place.reshape(-1) for place in places if place.ndim > 1]
+    if not matrices:
+        raise ValueError("there is nothing to prune: the model has no weights, only vectors such as biases")
+    weights = np.concatenate(matrices)  # where they lie in the flat array
     mask = np.ones_like(network.params) if network.mask is None else network.mask.copy()
-    named = network.layout.named(network.params)
-    for name, kept in network.layout.named(mask).items():
-        if kept.ndim > 1:
-            kept[np.abs(named[name]) < threshold] = 0
+    sizes = np.where(mask[weights] == 0, -1, np.abs(network.params[weights]))
+    mask[weights[np.argsort(sizes, kind="stable")[: round(share * len(weights))]]] = 0
     network.mask = mask
     network.params *= mask
     if model.update.mean is not None:

@@ -25,6 +25,10 @@ class Schedule:
                 checks.positive_integer(name, given)
             elif field.type is float:
                 checks.number(name, given)
+            elif field.type is bool:
+                checks.boolean(name, given)
+            elif field.type is Schedule and not isinstance(given, Schedule):
+                raise TypeError(f"{name} must be a schedule, such as Constant(0.01); got {given!r}")
 
     def __call__(self, steps) -> np.ndarray:
         """Values at these steps (float64)."""
@@ -147,6 +151,10 @@ class OneCycle(Schedule):
     maximum: float
     steps: int
     rise: float = 0.3
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        checks.number("OneCycle: rise", self.rise, high=1.0)
 
     def value(self, step):
         top = max(1.0, self.rise * self.steps - 1)

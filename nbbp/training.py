@@ -126,6 +126,11 @@ class Trainer:
         self.network, self.loss, self.update, self.data = network, loss, update, data
         self.rows = len(data.x)
         self._part_rows = min(batch_size, self.rows)
+        if self._part_rows == 1 and network.layout.couples_rows:
+            raise ValueError(
+                "BatchNorm takes mean and deviation over the rows of a mini-batch, and here each has one row: "
+                "take batch_size=2 or more, or LayerNorm"
+            )
         self.batch_size = min(parts * self._part_rows, self.rows)
         self.steps_per_epoch = -(-self.rows // self.batch_size)
         self.epochs_together = 1 if epoch_by_epoch else max(1, ROWS_TOGETHER // self.rows)

@@ -23,6 +23,7 @@ POSITIVE |= {
     "limit_norms": (2,),
     "distillation_dense": (3, 5),
     "normalize": (5, 6),
+    "normalize_backward": (7, 8),
     "batch_norm": (8,),
     "layer_norm": (6,),
 }

@@ -16,7 +16,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from nbbp.kernels.jit import device, kernel
-from nbbp.kernels.pointers import at
+from nbbp.kernels.pointers import at, on_stack
 
 _HOST = binding.get_host_cpu_features()
 
@@ -249,7 +249,7 @@ def affine(y, x, w, b):
 
 def product_of_transposed_reference(c, sums, a, b):
     np.matmul(a.T, b, out=c)
-    np.sum(b, axis=0, out=sums)
+    sums[:] = b.sum(axis=0, dtype=np.float64)
 
 
 @kernel(product_of_transposed_reference, "(m,n) (n) (k,m) (k,n)", cycles=1 / 10)
@@ -263,11 +263,36 @@ def product_of_transposed(c, sums, a, b):
         multiply(min(ROWS, m - i), n, k, at(a, i), 1, m, at(b, 0), n, at(c, i * n), n, at(c, 0), FROM_ZERO)
 
 
+STRIP = BROAD * VECTOR_BYTES // 4  # columns that are summed at a time, at most
+ADDED_ROWS = 128  # beyond, the sums of so many rows are added in float64: float32 would lose digits
+
+_sums_of_strip, _totals_of_strip = on_stack(STRIP), on_stack(STRIP, types.float64)
+
+
+@device
+def _add_strip(n, m, x, x_row, sums):
+    """sums = x summed over its m rows in order, for at most STRIP columns: a row of ones times x."""
+    if m <= ADDED_ROWS:
+        multiply(1, n, m, one(x), 0, 0, x, x_row, sums, n, sums, FROM_ZERO)
+        return
+    some, totals = _sums_of_strip(x), _totals_of_strip(x)
+    for j in range(n):
+        totals[j] = 0.0
+    for i in range(0, m, ADDED_ROWS):
+        multiply(1, n, min(ADDED_ROWS, m - i), one(x), 0, 0, at(x, i * x_row), x_row, some, n, some, FROM_ZERO)
+        for j in range(n):
+            totals[j] += some[j]
+    for j in range(n):
+        sums[j] = totals[j]
+
+
 @device
 def add_rows(sums, x):
-    """sums = x summed over its rows in order: a row of ones times x."""
+    """sums = x summed over its rows."""
     m, n = x.shape
-    multiply(1, n, m, one(at(x, 0)), 0, 0, at(x, 0), n, at(sums, 0), n, at(sums, 0), FROM_ZERO)
+    strip = BROAD * (columns(at(x, 0)) // VECTORS)
+    for j in range(0, n, strip):
+        _add_strip(min(strip, n - j), m, at(x, j), n, at(sums, j))
 
 
 @intrinsic
@@ -324,16 +349,14 @@ def transpose(y, x):
 
 
 def column_sums_reference(sums, x):
-    np.sum(x, axis=0, out=sums)
+    sums[:] = x.sum(axis=0, dtype=np.float64)
 
 
 @kernel(column_sums_reference, "(n) (m,n)", cycles=0.1)
 def column_sums(sums, x):
-    """sums = x summed over its rows in order, overwritten: a row of ones times x."""
+    """sums = x summed over its rows, overwritten."""
     m, n = x.shape
     width = columns(at(x, 0))
     for p in prange((n + width - 1) // width):
         j = p * width
-        multiply_panel(
-            1, min(width, n - j), m, one(at(x, j)), 0, 0, at(x, j), n, at(sums, j), n, at(sums, j), FROM_ZERO
-        )
+        _add_strip(min(width, n - j), m, at(x, j), n, at(sums, j))

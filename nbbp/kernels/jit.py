@@ -108,7 +108,7 @@ def _copy(function: Callable, name: str, **replaced) -> python_types.FunctionTyp
     Numba's cache tells functions apart by file, name and line: twins need names of their own.
     """
     names = {**function.__globals__, **replaced} if replaced else function.__globals__
-    copy = python_types.FunctionType(function.__code__, names, name)
+    copy = python_types.FunctionType(function.__code__, names, name, function.__defaults__, function.__closure__)
     used = [getattr(names.get(part), "py_func", None) for part in function.__code__.co_names]
     foreign = [_fingerprint(part) for part in (function, *used) if part is not None and not _is_ours(part)]
     copy.__qualname__, copy.__module__ = "_".join([name, SOURCES, *foreign]), function.__module__
@@ -175,7 +175,8 @@ class Kernel:
         expected = [a.copy() for a in given]
         with np.errstate(all="ignore"):
             self.reference(*expected)
-        self.serial(*given)
+        with self._named_errors():
+            self.serial(*given)
         for number, (got, right) in enumerate(zip(given, expected, strict=True)):
             bound = 1e-4 if right.dtype == np.float32 else 1e-9
             apart = ~np.isclose(got, right, rtol=bound, atol=bound, equal_nan=True)
@@ -225,7 +226,19 @@ class Kernel:
 
     def address(self, arrays, parallel: bool) -> int:
         """Address of the machine code for arrays of these dtypes, compiled or loaded when it is not there yet."""
-        return address(self.parallel if parallel else self.serial, arrays)
+        with self._named_errors():
+            return address(self.parallel if parallel else self.serial, arrays)
+
+    @contextlib.contextmanager
+    def _named_errors(self):
+        """Numba's errors, pages long, as a TypeError that names the kernel and the cause."""
+        try:
+            yield
+        except numba.errors.NumbaError as error:
+            lines = [line.strip() for line in str(error).splitlines()]
+            lines = [line for line in lines if line and not line.startswith("Failed in")]
+            cause = " ".join(lines[: 2 if lines[0].endswith(":") else 1])
+            raise TypeError(f"kernel {self.name} does not compile: {cause}") from error
 
 
 KERNELS: dict[str, Kernel] = {}

@@ -19,6 +19,21 @@ def at(typing_context, base, offset):
     return types.CPointer(base.dtype)(base, types.intp), generate
 
 
+def on_stack(count: int, dtype=None):
+    """An intrinsic that gives a pointer to `count` numbers on the stack, of `dtype` or of its argument's."""
+
+    @intrinsic
+    def numbers(typing_context, like):
+        kind = like.dtype if dtype is None else dtype
+
+        def generate(context, builder, signature, args):
+            return cgutils.alloca_once(builder, context.get_value_type(kind), size=count)
+
+        return types.CPointer(kind)(like), generate
+
+    return numbers
+
+
 @intrinsic
 def prefetch(typing_context, pointer):
     """Begin to load the cache line behind a pointer, to be read soon."""

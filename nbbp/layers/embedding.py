@@ -103,8 +103,10 @@ class Embedding(Layer):
     def __post_init__(self) -> None:
         if not isinstance(self.categories, Mapping) or not self.categories:
             raise TypeError(f"Embedding: categories must be a dict of column to number, got {self.categories!r}")
-        pairs = tuple((int(c), checks.positive_integer("Embedding: categories", n)) for c, n in self.categories.items())
-        object.__setattr__(self, "categories", dict(pairs))
+        for column, number in self.categories.items():
+            checks.integer("Embedding: a column", column, least=0)
+            checks.positive_integer(f"Embedding: categories of column {column}", number)
+        object.__setattr__(self, "categories", {int(c): int(n) for c, n in self.categories.items()})
         checks.positive_integer("Embedding: dimension", self.dimension)
 
     def _others(self, features: int) -> np.ndarray:

@@ -1,0 +1,33 @@
+"""How much memory there is, and whether a model fits into it."""
+
+import os
+import pathlib
+
+import numpy as np
+
+LIMITS = "/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"  # of a container, version 2 and 1
+
+
+def available() -> int | None:
+    """Bytes that this process can ever have: the machine's, or its container's; None where the system does not say."""
+    try:
+        known = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    except (AttributeError, ValueError, OSError):  # Windows
+        return None
+    for path in map(pathlib.Path, LIMITS):
+        try:
+            known.append(int(path.read_text()))
+        except (OSError, ValueError):  # no container; "max" is no limit
+            continue
+    return min(known)
+
+
+def check_room(parameters: int, arrays: int, dtype: np.dtype) -> None:
+    """MemoryError where so many flat arrays of all parameters do not fit into memory."""
+    needed, there = parameters * arrays * dtype.itemsize, available()
+    if there is not None and needed > there:
+        raise MemoryError(
+            f"the model has {parameters:,} parameters: with gradients and what the optimizer keeps, {arrays} arrays of "
+            f"{dtype.name}, they take {needed:,} bytes, and there are {there:,}; check the layers' units and the "
+            f"number of features"
+        )
