@@ -196,10 +196,10 @@ def labels(name: str, column: np.ndarray, classes: int) -> np.ndarray:
 
 def row_numbers(name: str, data, rows: int) -> np.ndarray:
     """Numbers of some of the rows (chosen,): integers from 0, or from -1 backwards, or a bool for each row."""
-    given = np.asarray(data)
-    if given.ndim != 1 or not given.size:
-        raise ValueError(f"{name} must be row numbers on one axis, one or more; got shape {given.shape}")
-    if given.dtype == bool:
+    given = array(name, data)
+    if given.ndim != 1:
+        raise ValueError(f"{name} must be row numbers on one axis, got shape {given.shape}")
+    if np.asarray(data).dtype == bool:
         if len(given) != rows or not given.any():
             raise ValueError(f"{name} must have a bool for each of {rows} rows, one of them True; got {len(given)}")
         return np.flatnonzero(given)

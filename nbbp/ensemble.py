@@ -182,7 +182,8 @@ class Ensemble:
         For probabilities as in Lakshminarayanan et al., "Simple and scalable predictive uncertainty estimation using
         deep ensembles", 2017.
         """
-        return self._outputs(X).mean(axis=0)
+        with np.errstate(all="ignore"):  # a member may have diverged
+            return self._outputs(X).mean(axis=0)
 
     def evaluate(self, X, y, sample_weight=None) -> dict[str, float]:
         """The loss of `predict`'s predictions, without penalties, and the first member's metrics of them."""
@@ -196,7 +197,8 @@ class Ensemble:
 
     def spread(self, X) -> np.ndarray:
         """Standard deviation of the members' predictions, (rows, outputs)."""
-        return self._outputs(X).std(axis=0)
+        with np.errstate(all="ignore"):
+            return self._outputs(X).std(axis=0)
 
     def vote(self, X) -> np.ndarray:
         """The class that most members choose (rows,); the first among equals."""

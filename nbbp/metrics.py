@@ -51,7 +51,8 @@ def _metric(function: Callable[..., float]) -> Callable[..., float]:
         if y.shape[1] not in (1, prediction.shape[1]):
             raise ValueError(f"y has {y.shape[1]} columns, and there are {prediction.shape[1]} outputs")
         checks.finite("y", y, y)
-        return function(y, prediction, checks.weights(y, weight, None, np.float64), **more)
+        with np.errstate(all="ignore"):  # a network that diverges is told by its loss
+            return function(y, prediction, checks.weights(y, weight, None, np.float64), **more)
 
     return checked
 

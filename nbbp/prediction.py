@@ -129,4 +129,5 @@ def mean_loss(z: np.ndarray, data: Data, loss: Loss, backend: str) -> float:
     scale, target = np.ones(len(z), z.dtype), data.target
     loss.bind(program, row_loss, program.buffer(*z.shape), z, target, scale)
     Runner(program).once()
-    return float(np.mean(row_loss if data.weights is None else row_loss * data.weights, dtype=np.float64))
+    weights = 1.0 if data.weights is None else data.weights
+    return float(np.mean(np.multiply(row_loss, weights, dtype=np.float64)))

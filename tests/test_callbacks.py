@@ -233,7 +233,7 @@ def test_plot_curve(tmp_path, small):
 
 
 @pytest.mark.parametrize("backend", ["numba", "numpy"])
-@pytest.mark.parametrize(("batch", "every"), [(30, 4), (1, 7), (200, 1), (200, 3)])
+@pytest.mark.parametrize(("batch", "every"), [(30, 4), (2, 7), (200, 1), (200, 3)])
 def test_call_comes_exactly_at_multiples_and_sees_every_loss(batch, every, backend, small):
     """Also where they do not divide the steps of an epoch, and beside another callback with steps of its own."""
     calls, others = [], []

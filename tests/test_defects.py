@@ -64,7 +64,10 @@ def test_a_learning_rate_falls_on_a_plateau_no_further_than_it_can():
     ("make", "message"),
     [
         (lambda: network().fit(X, LABELS, class_weight=[1, 2, 3]), "must be 'balanced' or a dict of label to number"),
-        (lambda: network().fit(X, LABELS, class_weight=dict.fromkeys(range(3), "1")), "class_weight of class 0 must be"),
+        (
+            lambda: network().fit(X, LABELS, class_weight=dict.fromkeys(range(3), "1")),
+            "class_weight of class 0 must be",
+        ),
         (lambda: schedules.WarmUp(0.1, 5), "WarmUp: schedule must be a schedule, such as Constant(0.01); got 0.1"),
         (lambda: schedules.Cosine(0.1, 5, restarts="no"), "Cosine: restarts must be True or False"),
         (lambda: nbbp.Embedding({0.5: 3}), "Embedding: a column must be an integer, got 0.5"),
@@ -93,7 +96,7 @@ def test_what_has_the_wrong_type_is_a_type_error(make, message):
         (lambda: nbbp.Ensemble([network(), network(backend="numba")]), "must have one backend, got numba, numpy"),
         (lambda: nbbp.Ensemble([network()]).fit(X, LABELS, rows=[[0, 12]]), "rows of member 0 must lie in 0 to 11, got 12"),
         (lambda: nbbp.Ensemble([network()]).fit(X, LABELS, rows=[[True]]), "a bool for each of 12 rows, one of them True"),
-        (lambda: nbbp.Ensemble([network()]).fit(X, LABELS, rows=[[]]), "row numbers on one axis, one or more; got shape (0,)"),
+        (lambda: nbbp.Ensemble([network()]).fit(X, LABELS, rows=[[]]), "rows of member 0 is empty: its shape is (0,)"),
         (lambda: nbbp.prune(built([nbbp.Activation("tanh"), nbbp.LayerNorm()]), 0.5), "there is nothing to prune"),
         (lambda: network("mse", metrics=["accuracy"]).fit(X, 10 * X), "are for classes; y holds values from"),
         (lambda: network("mse", metrics=["f1"]).evaluate(X, ANSWERS / 3), "f1 is for classes, and with mse y is taken for"),

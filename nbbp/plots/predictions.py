@@ -8,6 +8,7 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from nbbp import checks
 from nbbp.plots.figure import COLORS, finish, new_figure
 
 if TYPE_CHECKING:
@@ -34,9 +35,8 @@ def confusion_matrix(y, prediction, names: Sequence[str] | None = None, path=Non
     -------
     matplotlib.figure.Figure
     """
-    prediction = np.asarray(prediction)
-    prediction = prediction.reshape(len(prediction), -1)
-    truth, guess = _true(np.asarray(y).reshape(len(prediction), -1), prediction.shape[1]), _guessed(prediction)
+    prediction = _columns("prediction", prediction)
+    truth, guess = _true(y, prediction), _guessed(prediction)
     size = max(2, prediction.shape[1])
     names = [str(k) for k in range(size)] if names is None else list(names)
     if len(names) != size:
@@ -80,13 +80,16 @@ def decision_boundary(model: "Sequential", X, y, path=None) -> Figure:
     -------
     matplotlib.figure.Figure
     """
-    X = np.asarray(X)
+    X = checks.features("X", X, np.float64, None)
     if X.ndim != 2 or X.shape[1] != 2:
         raise ValueError(f"a boundary is drawn over two features; X has the shape {X.shape}")
-    y = np.asarray(y).reshape(len(X), -1)
+    y = _columns("y", y)
+    if len(y) != len(X):
+        raise ValueError(f"X has {len(X)} rows and y has {len(y)}")
     low, high = X.min(axis=0), X.max(axis=0)
-    margin = 0.08 * np.where(high > low, high - low, 1)
-    first, second = (np.linspace(a, b, GRID) for a, b in zip(low - margin, high + margin, strict=True))
+    with np.errstate(all="ignore"):  # beyond the largest number, which predict does not take
+        margin = 0.08 * np.where(high > low, high - low, 1)
+        first, second = (np.linspace(a, b, GRID) for a, b in zip(low - margin, high + margin, strict=True))
     points = np.stack(np.meshgrid(first, second), axis=-1)
     surface = model.predict(points.reshape(-1, 2))
     figure, (axis,) = new_figure(width=6.4, height=4.8)
@@ -103,7 +106,7 @@ def _draw_classes(
     axis, first: np.ndarray, second: np.ndarray, surface: np.ndarray, X: np.ndarray, y: np.ndarray
 ) -> None:
     """Regions in a light colour; a class's points in the same colour and with a marker of their own."""
-    guess, truth = _guessed(surface), _true(y, surface.shape[1])
+    guess, truth = _guessed(surface), _true(y, np.zeros((len(X), surface.shape[1])))
     size = max(2, surface.shape[1])
     colors = [COLORS[k % len(COLORS)] for k in range(size)]
     regions = guess.reshape(len(second), len(first))
@@ -137,8 +140,18 @@ def _guessed(prediction: np.ndarray) -> np.ndarray:
     return prediction.argmax(axis=1) if prediction.shape[1] > 1 else (prediction[:, 0] >= 0.5).astype(int)
 
 
-def _true(y: np.ndarray, outputs: int) -> np.ndarray:
-    """Class of every row (rows,) of targets (rows, 1) or (rows, outputs)."""
+def _true(y, prediction: np.ndarray) -> np.ndarray:
+    """Class of every row (rows,) of targets (rows,), (rows, 1) or (rows, outputs)."""
+    y, outputs = _columns("y", y), prediction.shape[1]
+    if len(y) != len(prediction) or y.shape[1] not in (1, outputs):
+        raise ValueError(f"y {y.shape} has not the form of predictions {prediction.shape}")
     if y.shape[1] > 1:
         return y.argmax(axis=1)
-    return y[:, 0].astype(int) if outputs > 1 else (y[:, 0] >= 0.5).astype(int)
+    return checks.labels("y", y, outputs)[:, 0] if outputs > 1 else (y[:, 0] >= 0.5).astype(int)
+
+
+def _columns(name: str, data) -> np.ndarray:
+    """Finite numbers (rows, columns)."""
+    given = checks.array(name, data)
+    checks.finite(name, given, given)
+    return given.reshape(len(given), -1)
