@@ -15,7 +15,7 @@ import numpy as np
 if TYPE_CHECKING:
     from nbbp.losses import Loss
 
-NOT_NUMBERS = (str, bytes, complex, np.complexfloating, np.datetime64, np.timedelta64, np.ma.MaskedArray)
+NOT_NUMBERS = (str, bytes, complex, np.complexfloating, np.datetime64, np.timedelta64, np.ndarray)
 """What may lie in an array of objects and has a float, but does not mean one."""
 
 

@@ -74,7 +74,7 @@ def test_a_learning_rate_falls_on_a_plateau_no_further_than_it_can():
         (lambda: nbbp.Embedding({0: 3.0}), "Embedding: categories of column 0 must be an integer, got 3.0"),
         (lambda: nbbp.Ensemble([network(), None]), "must be nbbp.Sequential, got None"),
         (lambda: nbbp.Ensemble([network()]).fit(X, LABELS, validation_data=X), "must be a pair (X, y)"),
-        (lambda: nbbp.Ensemble([network()]).fit(X, LABELS, rows=[[0.5, 1.0]]), "rows of member 0 must be integers"),
+        (lambda: ensemble_of([0.5, 1.0]), "rows of member 0 must be integers"),
     ],
 )
 def test_what_has_the_wrong_type_is_a_type_error(make, message):
@@ -88,18 +88,18 @@ def test_what_has_the_wrong_type_is_a_type_error(make, message):
         (lambda: network("binary_cross_entropy").fit(X, ANSWERS, class_weight="balanced"), "with sample_weight"),
         (inspected, "a fit has one record: give it one nbbp.Inspect"),
         (lambda: schedules.OneCycle(0.1, 10, rise=1.5), "OneCycle: rise must be 0 or more and below 1, got 1.5"),
-        (lambda: nbbp.SGD(0.1, schedules.Constant(1.0)), "SGD: momentum must be 0 or more and below 1; at step 1 it is 1"),
+        (lambda: nbbp.SGD(0.1, schedules.Constant(1.0)), "momentum must be 0 or more and below 1; at step 1 it is 1"),
         (lambda: nbbp.SGD(0.1, schedules.Exponential(0.5, 9, 2.0)), "at step 17 it is 1.71"),
-        (lambda: network().fit(X, LABELS, sample_weight=np.full(12, 1e39)), "weights must be finite, 0 or more; the lar"),
+        (lambda: network().fit(X, LABELS, sample_weight=np.full(12, 1e39)), "weights must be finite, 0 or more"),
         (lambda: network().fit(X, LABELS, sample_weight=np.full(12, 1e-50)), "weights must not be 0 for all rows"),
         (lambda: nbbp.Embedding({-1: 3}), "Embedding: a column must be 0 or more, got -1"),
         (lambda: nbbp.Ensemble([network(), network(backend="numba")]), "must have one backend, got numba, numpy"),
-        (lambda: nbbp.Ensemble([network()]).fit(X, LABELS, rows=[[0, 12]]), "rows of member 0 must lie in 0 to 11, got 12"),
-        (lambda: nbbp.Ensemble([network()]).fit(X, LABELS, rows=[[True]]), "a bool for each of 12 rows, one of them True"),
-        (lambda: nbbp.Ensemble([network()]).fit(X, LABELS, rows=[[]]), "rows of member 0 is empty: its shape is (0,)"),
+        (lambda: ensemble_of([0, 12]), "rows of member 0 must lie in 0 to 11, got 12"),
+        (lambda: ensemble_of([True]), "a bool for each of 12 rows, one of them True"),
+        (lambda: ensemble_of([]), "rows of member 0 is empty: its shape is (0,)"),
         (lambda: nbbp.prune(built([nbbp.Activation("tanh"), nbbp.LayerNorm()]), 0.5), "there is nothing to prune"),
         (lambda: network("mse", metrics=["accuracy"]).fit(X, 10 * X), "are for classes; y holds values from"),
-        (lambda: network("mse", metrics=["f1"]).evaluate(X, ANSWERS / 3), "f1 is for classes, and with mse y is taken for"),
+        (lambda: network("mse", metrics=["f1"]).evaluate(X, ANSWERS / 3), "f1 is for classes, and with mse"),
         (lambda: metrics.accuracy(X[:, :1], X[:, :1]), "are for classes; y holds values from"),
         (lambda: metrics.recall([[3], [0]], np.eye(2)), "labels must lie in 0 to 1"),
         (lambda: metrics.mse(X, X[:5]), "got (12, 3) and (5, 3)"),
@@ -118,6 +118,10 @@ def built(layers) -> nbbp.Sequential:
     model = nbbp.Sequential(layers)
     model.build(3)
     return model
+
+
+def ensemble_of(rows) -> None:
+    nbbp.Ensemble([network()]).fit(X, LABELS, rows=[rows], verbose=0)
 
 
 def define_loss(name="own", **settings):

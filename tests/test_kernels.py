@@ -70,17 +70,23 @@ def results(pair, arrays: list[np.ndarray]) -> list[np.ndarray]:
     return arrays[:-2] if pair.name.endswith("_packed") else arrays
 
 
+def lengths_of(pair, case: int, rng) -> dict[str, int]:
+    """A length for each letter of a kernel's shapes: one after another where there is one, else drawn."""
+    letters = sorted({k for k in pair.shapes if k.isalpha()})
+    lengths = {k: LENGTHS[case % len(LENGTHS)] if len(letters) == 1 else int(rng.choice(LENGTHS)) for k in letters}
+    lengths |= {k: lengths.get("b", 1) + 200 for k in letters if k.isupper()}  # beyond the mini-batch
+    lengths |= {"P": 1} if "P" in letters else {}  # pieces of a flat array
+    lengths |= {"D": 2 * lengths["c"]} if "D" in letters else {}
+    return lengths
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("name", sorted(KERNELS))
 def test_compiled_kernel_agrees_with_its_reference(name, dtype):
     pair = KERNELS[name]
-    letters = sorted({k for k in pair.shapes if k.isalpha()})
     rng = np.random.default_rng(zlib.crc32(name.encode()))
-    for case in range(len(LENGTHS) if len(letters) == 1 else 8):
-        lengths = {k: LENGTHS[case] if len(letters) == 1 else int(rng.choice(LENGTHS)) for k in letters}
-        lengths |= {k: lengths.get("b", 1) + 200 for k in letters if k.isupper()}  # beyond the mini-batch
-        lengths |= {"P": 1} if "P" in letters else {}  # pieces of a flat array
-        lengths |= {"D": 2 * lengths["c"]} if "D" in letters else {}
+    for case in range(8):
+        lengths = lengths_of(pair, case, rng)
         given = arguments(pair, lengths, dtype, rng)
         expected = [a.copy() for a in given]
         with np.errstate(all="ignore"):
