@@ -63,7 +63,7 @@ def _map_backward(dy, s):
     for p in prange((n + PIECE - 1) // PIECE):
         dy_piece, s_piece = dy[p * PIECE : (p + 1) * PIECE], s[p * PIECE : (p + 1) * PIECE]
         for i in range(dy_piece.shape[0]):
-            dy_piece[i] *= derivative(s_piece[i])
+            dy_piece[i] = vm.flushed(dy_piece[i] * derivative(s_piece[i]))
 
 
 def _elementwise(name, value, derivative, numpy_value, numpy_derivative, *, from_output=True, cycles=2.0) -> Activation:
@@ -330,7 +330,7 @@ def softmax_backward(dy, s):
         for j in range(s_row.shape[0]):
             inner += d_row[j] * s_row[j]
         for j in range(s_row.shape[0]):
-            d_row[j] = s_row[j] * (d_row[j] - inner)
+            d_row[j] = vm.flushed(s_row[j] * (d_row[j] - inner))
 
 
 ACTIVATIONS["softmax"] = softmax = Activation(

@@ -21,6 +21,7 @@ ROUGH = 0.1  # sum of rises over the whole fall, up to which a curve is smooth
 OVERFITTED = 1.2  # latest validation loss over the best; healthy fits wander by 0.1
 DEAD = 0.3  # share of a layer's units; healthy layers lose up to 0.2
 SATURATED = 0.5  # share of a layer's outputs; healthy layers have up to 0.2
+UNSCALED = 10.0  # a feature's mean or deviation; those of raw pixels, 0 to 255, are about 80
 EPOCHS = 8  # that a trend needs
 LATEST = 3  # epochs that are averaged, against chance
 PARTS = 20  # pieces of a fit whose mean losses are compared
@@ -76,8 +77,8 @@ def diagnose(history: History) -> Diagnosis:
     """Say what is conspicuous in a history, and what to try.
 
     Names of findings: "divergence", "learning rate too high", "learning rate too low", "overfitting", "vanishing
-    gradients", "exploding gradients", "dead relus", "saturated units". The thresholds are the constants of
-    `nbbp.diagnosis`; they are rules of thumb, and a network may do well in spite of a finding.
+    gradients", "exploding gradients", "dead relus", "saturated units", "unscaled features". The thresholds are the
+    constants of `nbbp.diagnosis`; they are rules of thumb, and a network may do well in spite of a finding.
 
     Parameters
     ----------
@@ -112,6 +113,8 @@ def diagnose(history: History) -> Diagnosis:
         findings += _overfitting(history)
     if not diverged and len(history) < EPOCHS:
         not_judged.append(f"trends from epoch to epoch: they need {EPOCHS} epochs, there are {len(history)}")
+    if history.inspected is not None:
+        findings += _features(history.inspected)
     if history.inspected:
         findings += _gradients(history.inspected) + _units(history.inspected)
     elif history.inspected is None:
@@ -233,6 +236,16 @@ def _gradients(inspection: Inspection) -> list[Finding]:
         seen = f"the gradient of {worst} is {ratios[worst]:.2g} times as large as its parameters"
         return [Finding("exploding gradients", seen, advice)]
     return []
+
+
+def _features(inspection: Inspection) -> list[Finding]:
+    sizes = np.maximum(np.abs(inspection.means), inspection.deviations)
+    if not sizes.max(initial=0) > UNSCALED:
+        return []
+    j, more = int(np.argmax(sizes)), np.count_nonzero(sizes > UNSCALED) - 1
+    seen = f"feature {j} has mean {inspection.means[j]:.3g} and deviation {inspection.deviations[j]:.3g}"
+    seen += f", and {more} more are like it" if more else ""
+    return [Finding("unscaled features", seen, "each feature minus its mean, divided by its deviation")]
 
 
 def _units(inspection: Inspection) -> list[Finding]:

@@ -10,7 +10,7 @@ from nbbp.callbacks import Callback
 from nbbp.kernels.jit import kernel
 from nbbp.kernels.sums import wide_sum_of_squares
 from nbbp.kernels.threads import PIECE
-from nbbp.layers import Activation, Residual
+from nbbp.layers import Activation, Dense, Residual
 from nbbp.layout import Place
 from nbbp.network import Pass
 from nbbp.program import Program, Runner
@@ -56,6 +56,8 @@ class Inspection:
     saturated : dict of str to ndarray (records,)
         By hidden sigmoid or tanh layer: the share of its outputs on the sample that are within 1 percent of a limit:
         below 0.01 or above 0.99 for sigmoid, below -0.99 or above 0.99 for tanh.
+    means, deviations : ndarray (features,)
+        Of the features in the sample, where the first layer is `Dense`; else empty.
     """
 
     def __init__(self) -> None:
@@ -65,6 +67,7 @@ class Inspection:
         self.updates: dict[str, np.ndarray] = {}
         self.dead: dict[str, np.ndarray] = {}
         self.saturated: dict[str, np.ndarray] = {}
+        self.means = self.deviations = np.zeros(0)
 
     def __len__(self) -> int:
         """Records."""
@@ -131,7 +134,10 @@ class Inspect(Callback):
                 sample.call(norm, self._norms[kind][name], array.reshape(-1), sums)
         self._sample = Runner(sample)
         self._recorded = model.steps
-        fit.history.inspected = Inspection()
+        inspection = fit.history.inspected = Inspection()
+        if isinstance(places[0].layer, Dense):
+            inspection.means = entry.mean(axis=0, dtype=np.float64)
+            inspection.deviations = entry.std(axis=0, dtype=np.float64)
 
     def on_pause(self, fit):
         model = fit.model

@@ -103,7 +103,7 @@ def _map_loss(row_loss, dz, z, target, scale):
         factor = share(c, total)
         step = scale[i] * factor
         for j in range(c):
-            d_row[j] = step * slope(z_row[j], t_row[j])
+            d_row[j] = vm.flushed(step * slope(z_row[j], t_row[j]))
         for j in range(c):
             total += value(z_row[j], t_row[j])
         row_loss[i] = total * factor
@@ -359,7 +359,7 @@ def softmax_cross_entropy_dense(row_loss, dz, z, target, scale):
                 loss += t_row[j] * (row_loss[i] - (z_row[j] - top))
             row_loss[i] = loss
             for j in range(z_row.shape[0]):
-                d_row[j] = (d_row[j] * weight - t_row[j]) * scale[i]
+                d_row[j] = vm.flushed((d_row[j] * weight - t_row[j]) * scale[i])
 
 
 def softmax_cross_entropy_labels_reference(row_loss, dz, z, target, scale):
@@ -378,7 +378,7 @@ def softmax_cross_entropy_labels(row_loss, dz, z, target, scale):
             row_loss[i] -= z[i, label] - row_max(z[i])
             d_row[label] -= ONE(scale[i])
             for j in range(d_row.shape[0]):
-                d_row[j] *= scale[i]
+                d_row[j] = vm.flushed(d_row[j] * scale[i])
 
 
 LOSSES["softmax_cross_entropy"] = softmax_cross_entropy = Loss(

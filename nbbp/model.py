@@ -304,7 +304,7 @@ class Sequential:
             penalty[0], state = 0, self.network.state.copy()
             runner.once()
             self.network.state[:] = state
-            return float(np.sum(row_loss * (weights / rows), dtype=np.float64)) + float(penalty[0])
+            return float(np.sum(np.multiply(row_loss, weights / rows, dtype=np.float64))) + float(penalty[0])
 
         return run
 

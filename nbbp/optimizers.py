@@ -2,7 +2,8 @@
 
 An optimizer says how many moment arrays it keeps and, for any step, the few numbers that its kernel takes: step size,
 decay rates, bias corrections. These are computed in float64 from the step number alone, so that a schedule costs the
-kernel nothing. g is the gradient of the mini-batch's loss; all arrays are flat and of one length.
+kernel nothing. g is the gradient of the mini-batch's loss; all arrays are flat and of one length. Kernels put 0 for
+what would be denormal: where gradients are 0, moments decay to such numbers within a thousand steps, and stay there.
 
 To add one, write its kernel pair and a dataclass.
 """
@@ -17,7 +18,7 @@ from nbbp.gradients import clip, clip_norm, noise
 from nbbp.kernels import random
 from nbbp.kernels.jit import Kernel, kernel
 from nbbp.kernels.threads import PIECE
-from nbbp.kernels.vector_math import ONE, ZERO
+from nbbp.kernels.vector_math import ONE, ZERO, flushed, squarable
 from nbbp.program import IN_UPDATES, Program
 from nbbp.schedules import Schedule
 
@@ -120,7 +121,7 @@ def sgd(p, g, c):
     for q in prange((n + PIECE - 1) // PIECE):
         p_part, g_part = p[q * PIECE : (q + 1) * PIECE], g[q * PIECE : (q + 1) * PIECE]
         for i in range(p_part.shape[0]):
-            p_part[i] -= rate * g_part[i]
+            p_part[i] = flushed(p_part[i] - rate * g_part[i])
 
 
 def momentum_reference(p, g, v, c):
@@ -136,8 +137,8 @@ def momentum(p, g, v, c):
         a, e = q * PIECE, (q + 1) * PIECE
         p_part, g_part, v_part = p[a:e], g[a:e], v[a:e]
         for i in range(p_part.shape[0]):
-            v_part[i] = mu * v_part[i] - rate * g_part[i]
-            p_part[i] += v_part[i]
+            v_part[i] = flushed(mu * v_part[i] - rate * g_part[i])
+            p_part[i] = flushed(p_part[i] + v_part[i])
 
 
 def nesterov_reference(p, g, v, c):
@@ -153,8 +154,8 @@ def nesterov(p, g, v, c):
         a, e = q * PIECE, (q + 1) * PIECE
         p_part, g_part, v_part = p[a:e], g[a:e], v[a:e]
         for i in range(p_part.shape[0]):
-            v_part[i] = mu * v_part[i] - rate * g_part[i]
-            p_part[i] += mu * v_part[i] - rate * g_part[i]
+            v_part[i] = flushed(mu * v_part[i] - rate * g_part[i])
+            p_part[i] = flushed(p_part[i] + (mu * v_part[i] - rate * g_part[i]))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -219,8 +220,9 @@ def adagrad(p, g, s, c):
         a, e = q * PIECE, (q + 1) * PIECE
         p_part, g_part, s_part = p[a:e], g[a:e], s[a:e]
         for i in range(p_part.shape[0]):
-            s_part[i] += g_part[i] * g_part[i]
-            p_part[i] -= rate * g_part[i] / (np.sqrt(s_part[i]) + epsilon)
+            h = squarable(g_part[i])
+            s_part[i] += h * h
+            p_part[i] = flushed(p_part[i] - rate * g_part[i] / (np.sqrt(s_part[i]) + epsilon))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -261,8 +263,9 @@ def rmsprop(p, g, s, c):
         a, e = q * PIECE, (q + 1) * PIECE
         p_part, g_part, s_part = p[a:e], g[a:e], s[a:e]
         for i in range(p_part.shape[0]):
-            s_part[i] = rho * s_part[i] + rest * g_part[i] * g_part[i]
-            p_part[i] -= rate * g_part[i] / (np.sqrt(s_part[i]) + epsilon)
+            h = squarable(g_part[i])
+            s_part[i] = flushed(rho * s_part[i] + rest * h * h)
+            p_part[i] = flushed(p_part[i] - rate * g_part[i] / (np.sqrt(s_part[i]) + epsilon))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -308,10 +311,12 @@ def adadelta(p, g, s, u, c):
         a, e = q * PIECE, (q + 1) * PIECE
         p_part, g_part, s_part, u_part = p[a:e], g[a:e], s[a:e], u[a:e]
         for i in range(p_part.shape[0]):
-            s_part[i] = rho * s_part[i] + rest * g_part[i] * g_part[i]
+            h = squarable(g_part[i])
+            s_part[i] = flushed(rho * s_part[i] + rest * h * h)
             delta = np.sqrt(u_part[i] + epsilon) / np.sqrt(s_part[i] + epsilon) * g_part[i]
-            u_part[i] = rho * u_part[i] + rest * delta * delta
-            p_part[i] -= rate * delta
+            p_part[i] = flushed(p_part[i] - rate * delta)
+            delta = squarable(delta)
+            u_part[i] = flushed(rho * u_part[i] + rest * delta * delta)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -358,9 +363,10 @@ def adam(p, g, m, v, c):
         a, e = q * PIECE, (q + 1) * PIECE
         p_part, g_part, m_part, v_part = p[a:e], g[a:e], m[a:e], v[a:e]
         for i in range(p_part.shape[0]):
-            m_part[i] = beta1 * m_part[i] + rest1 * g_part[i]
-            v_part[i] = beta2 * v_part[i] + rest2 * g_part[i] * g_part[i]
-            p_part[i] = keep * p_part[i] - rate * m_part[i] / (np.sqrt(v_part[i] * correction) + epsilon)
+            h = squarable(g_part[i])
+            m_part[i] = flushed(beta1 * m_part[i] + rest1 * g_part[i])
+            v_part[i] = flushed(beta2 * v_part[i] + rest2 * h * h)
+            p_part[i] = flushed(keep * p_part[i] - rate * m_part[i] / (np.sqrt(v_part[i] * correction) + epsilon))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -433,9 +439,11 @@ def nadam(p, g, m, v, c):
         i0, i1 = q * PIECE, (q + 1) * PIECE
         p_part, g_part, m_part, v_part = p[i0:i1], g[i0:i1], m[i0:i1], v[i0:i1]
         for i in range(p_part.shape[0]):
-            m_part[i] = beta1 * m_part[i] + rest1 * g_part[i]
-            v_part[i] = beta2 * v_part[i] + rest2 * g_part[i] * g_part[i]
-            p_part[i] -= (a * g_part[i] + b * m_part[i]) / (np.sqrt(v_part[i] * correction) + epsilon)
+            h = squarable(g_part[i])
+            m_part[i] = flushed(beta1 * m_part[i] + rest1 * g_part[i])
+            v_part[i] = flushed(beta2 * v_part[i] + rest2 * h * h)
+            step = (a * g_part[i] + b * m_part[i]) / (np.sqrt(v_part[i] * correction) + epsilon)
+            p_part[i] = flushed(p_part[i] - step)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -485,8 +493,8 @@ def lion(p, g, m, c):
         for i in range(p_part.shape[0]):
             direction = beta1 * m_part[i] + rest1 * g_part[i]
             move = rate if direction > ZERO(rate) else (-rate if direction < ZERO(rate) else ZERO(rate))
-            p_part[i] = keep * p_part[i] - move
-            m_part[i] = beta2 * m_part[i] + rest2 * g_part[i]
+            p_part[i] = flushed(keep * p_part[i] - move)
+            m_part[i] = flushed(beta2 * m_part[i] + rest2 * g_part[i])
 
 
 @dataclasses.dataclass(frozen=True)

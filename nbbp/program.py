@@ -9,6 +9,7 @@ from nbbp.kernels import random, threads
 from nbbp.kernels.jit import Kernel, address, call, compiled, device, kernel, padded_block
 from nbbp.kernels.pointers import at, prefetch
 from nbbp.kernels.threads import PIECE
+from nbbp.kernels.vector_math import flushed
 
 BACKENDS = ("numba", "numpy")
 
@@ -319,7 +320,7 @@ def gather(x, data, target, targets, order, clock):
         prefetch(at(targets, ahead * targets.shape[1]))
         x_row, t_row, data_row, targets_row = x[i], target[i], data[k], targets[k]
         for j in range(x_row.shape[0]):
-            x_row[j] = data_row[j]
+            x_row[j] = flushed(data_row[j])
         for j in range(t_row.shape[0]):
             t_row[j] = targets_row[j]
 
@@ -372,7 +373,7 @@ def read_rows(batch, record, clock):
     for i in prange(batch.shape[0]):
         row, source = batch[i], record[clock[ROW] + i]
         for j in range(row.shape[0]):
-            row[j] = source[j]
+            row[j] = flushed(source[j])
 
 
 def record_rows_reference(record, batch, clock):

@@ -197,6 +197,28 @@ def test_a_kernel_that_does_not_compile_is_named_with_its_cause():
         nbbp.kernel(scaled_reference, "(n) (n)")(wrong).check(np.zeros(5), np.zeros(5))
 
 
+@pytest.mark.parametrize("name", nbbp.OPTIMIZERS)
+def test_moments_that_decay_end_at_zero(name):
+    """And do not stay denormal, which makes every step many times as long."""
+    optimizer = nbbp.SGD(0.01, 0.9) if name == "sgd" else nbbp.OPTIMIZERS[name]()
+    model = nbbp.Sequential([nbbp.Dense(3)], optimizer=optimizer)
+    model.fit(X, np.zeros((12, 3)), verbose=0)
+    model.params[:] = 0
+    for moment in model.update.moments:
+        moment[:] = 1.2e-38
+    model.fit(np.zeros_like(X), np.zeros((12, 3)), epochs=200, verbose=0)
+    for array in (*model.update.moments, model.params):
+        assert not ((array != 0) & (np.abs(array) < np.finfo(np.float32).tiny)).any()
+
+
+def test_unscaled_features_are_diagnosed():
+    def found(x):
+        return nbbp.diagnose(network().fit(x, LABELS, callbacks=[nbbp.Inspect(1)], verbose=0))
+
+    assert "unscaled features" not in found(X)
+    assert "feature 1 has mean 5e+03 and deviation" in str(found(X + np.array([0, 5000, 0])))
+
+
 def test_a_printed_model_has_a_line_for_each_layer():
     lines = str(nbbp.Sequential([nbbp.Dense(3, "relu"), nbbp.Dropout(0.1), nbbp.Dense(1)])).splitlines()
     assert [line.strip().partition("(")[0] for line in lines[2:5]] == ["Dense", "Dropout", "Dense"]
