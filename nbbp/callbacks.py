@@ -138,7 +138,7 @@ class ReduceOnPlateau(_Monitor):
         As for `EarlyStopping`.
     factor : float in (0, 1)
     least : float
-        The learning rate does not fall below.
+        The learning rate does not fall below, nor below the smallest normal float32.
     """
 
     def __init__(

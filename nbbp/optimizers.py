@@ -194,6 +194,7 @@ class SGD(Optimizer):
         return (nesterov if self.nesterov else momentum) if self.momentum else sgd
 
     def _momentum(self, steps: np.ndarray) -> float | np.ndarray:
+        """The momentum at these steps, which count from 1; ValueError where it is not below 1."""
         values = _at(self.momentum, steps)
         wrong = ~((np.atleast_1d(values) >= 0) & (np.atleast_1d(values) < 1))
         if wrong.any():
