@@ -61,9 +61,20 @@ def test_sums_of_many_rows(name, column):
     for x in (column, constant):
         product = [np.zeros((1, 1), np.float32)] if name == "product_of_transposed" else []
         arguments = [*product, sums, *([x] if product else []), x]
-        for function in (KERNELS[name].parallel, KERNELS[name].reference):
+        for function in (KERNELS[name].reference, KERNELS[name].parallel):
             function(*arguments)
             assert sums[0] == pytest.approx(x.sum(dtype=np.float64), rel=1e-5)
+        for c in product:  # compiled; the reference's is as good as BLAS
+            assert c[0, 0] == pytest.approx(np.square(x, dtype=np.float64).sum(), rel=1e-5)
+
+
+def test_products_of_many_rows_have_every_element(rng):
+    a, b = rng.standard_normal((2500, 21)), rng.standard_normal((2500, 77))
+    for dtype, bound in ((np.float32, 1e-3), (np.float64, 1e-11)):
+        c, sums = np.full((21, 77), np.nan, dtype), np.full(77, np.nan, dtype)
+        KERNELS["product_of_transposed"].serial(c, sums, a.astype(dtype), b.astype(dtype))
+        np.testing.assert_allclose(c, a.T @ b, rtol=0, atol=bound)
+        np.testing.assert_allclose(sums, b.sum(axis=0), rtol=0, atol=bound)
 
 
 @pytest.mark.parametrize("backend", ["numba", "numpy"])

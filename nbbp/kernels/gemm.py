@@ -247,6 +247,30 @@ def affine(y, x, w, b):
         multiply(min(ROWS, m - i), n, k, at(x, i * k), k, 1, at(w, 0), n, at(y, i * n), n, at(b, 0), 0)
 
 
+MULTIPLIED_ROWS = 256  # beyond, products of so many rows are added in float64
+TILE = ROWS * VECTORS * VECTOR_BYTES // 4
+
+_part_of_tile, _totals_of_tile = on_stack(TILE), on_stack(TILE, types.float64)
+
+
+@device
+def _multiply_many_rows(m, n, k, a, a_k, b, c):
+    """C = A' . B for at most ROWS rows of C and k > MULTIPLIED_ROWS rows of A and B."""
+    part, totals, width = _part_of_tile(c), _totals_of_tile(c), columns(c)
+    for j in range(0, n, width):
+        w = min(width, n - j)
+        for i in range(m * w):
+            totals[i] = 0.0
+        for r in range(0, k, MULTIPLIED_ROWS):
+            rows = min(MULTIPLIED_ROWS, k - r)
+            multiply_panel(m, w, rows, at(a, r * a_k), 1, a_k, at(b, r * n + j), n, part, w, part, FROM_ZERO)
+            for i in range(m * w):
+                totals[i] += part[i]
+        for i in range(m):
+            for q in range(w):
+                c[i * n + j + q] = totals[i * w + q]
+
+
 def product_of_transposed_reference(c, sums, a, b):
     np.matmul(a.T, b, out=c)
     sums[:] = b.sum(axis=0, dtype=np.float64)
@@ -260,7 +284,10 @@ def product_of_transposed(c, sums, a, b):
     add_rows(sums, b)
     for t in prange((m + ROWS - 1) // ROWS):
         i = t * ROWS
-        multiply(min(ROWS, m - i), n, k, at(a, i), 1, m, at(b, 0), n, at(c, i * n), n, at(c, 0), FROM_ZERO)
+        if k > MULTIPLIED_ROWS:
+            _multiply_many_rows(min(ROWS, m - i), n, k, at(a, i), m, at(b, 0), at(c, i * n))
+        else:
+            multiply(min(ROWS, m - i), n, k, at(a, i), 1, m, at(b, 0), n, at(c, i * n), n, at(c, 0), FROM_ZERO)
 
 
 STRIP = BROAD * VECTOR_BYTES // 4  # columns that are summed at a time, at most
