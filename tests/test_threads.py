@@ -1,8 +1,5 @@
 """Many threads at once, the user's own parallel code beside, and the choice between all threads and one."""
 
-import threading
-import time
-
 import numba
 import pytest
 import runs
@@ -158,19 +155,31 @@ def test_joblib_threads():
     assert joblib.Parallel(n_jobs=3, backend="threading")(jobs) == [runs.fitted(runs.narrow(s)) for s in range(6)]
 
 
-def test_other_threads_run_while_a_fit_does():
-    """Compiled steps let go of the GIL: a loop in Python gets on at no less than a twentieth of its speed alone."""
-    fit = threading.Thread(target=runs.fitted, args=(runs.wide(), 40))
-    runs.fitted(runs.wide())  # nothing left to compile
+def test_other_threads_run_while_steps_do():
+    """A run without an end, which a thread in Python ends: it would wait for ever if steps held the GIL."""
+    script = """
+import threading, time
+import numpy as np
+from nbbp import program as prog
 
-    def rate(until) -> float:
-        turns, begin = 0, time.perf_counter()
-        while not until():
-            turns += 1
-        return turns / (time.perf_counter() - begin)
+endless = prog.Program("numba", "float32", 4)
+endless.call(prog.copy, np.zeros(4), np.ones(4))
+endless.clock[prog.END], endless.clock[prog.BATCHES] = 1, 1
+runner = prog.Runner(endless)
+runner.run()
+endless.clock[prog.END] = 1 << 60
+turns = 0
 
+def stop():
+    global turns
     end = time.perf_counter() + 0.3
-    alone = rate(lambda: time.perf_counter() > end)
-    fit.start()
-    beside = rate(lambda: not fit.is_alive())
-    assert beside > alone / 20
+    while time.perf_counter() < end:
+        turns += 1
+    endless.clock[prog.STOP] = 1
+
+thread = threading.Thread(target=stop)
+thread.start()
+runner.run()
+assert turns > 10_000 and endless.clock[prog.STEP] > 10_000, (turns, endless.clock)
+"""
+    runs.run(script, timeout=60)
