@@ -6,6 +6,7 @@ longer by default, and steal the processor from a busy neighbour.
 """
 
 import contextlib
+import functools
 import math
 import os
 import threading
@@ -24,6 +25,7 @@ if "NUMBA_THREADING_LAYER_PRIORITY" not in os.environ:
 PIECE = 4096  # elements of a flat array that one thread takes at a time
 
 
+@functools.cache
 def layer() -> str:
     """Name of the threading layer in use: omp, tbb or workqueue."""
     try:
@@ -64,12 +66,12 @@ def worthwhile(cycles: float) -> bool:
     return count() > 1 and cycles > (1_000_000 if layer() == "workqueue" else 40_000)
 
 
-_one_at_a_time = forks.lock()
+_one_at_a_time, _freely = forks.lock(), contextlib.nullcontext()
 
 
 def guard(alone: bool) -> contextlib.AbstractContextManager:
     """Held while kernels run: Numba's workqueue aborts the process when two Python threads enter it at once."""
-    return _one_at_a_time if not alone and layer() == "workqueue" else contextlib.nullcontext()
+    return _one_at_a_time if not alone and layer() == "workqueue" else _freely
 
 
 @contextlib.contextmanager
