@@ -18,9 +18,9 @@ lost_threads = False  # this process was forked from one that had started Numba'
 
 def lock() -> threading.Lock:
     """A lock that is open in a forked child, whoever held it."""
-    lock = threading.Lock()
-    _locks.add(lock)
-    return lock
+    opened = threading.Lock()
+    _locks.add(opened)
+    return opened
 
 
 def _before() -> None:
@@ -37,8 +37,8 @@ def _after() -> None:
 def _after_in_child() -> None:
     global lost_threads
     _after()
-    for lock in _locks:
-        lock._at_fork_reinit()  # type: ignore[attr-defined]
+    for held in _locks:
+        held._at_fork_reinit()  # type: ignore[attr-defined]
     try:
         numba.threading_layer()
     except ValueError:  # not started: the child may start its own
