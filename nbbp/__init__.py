@@ -46,7 +46,7 @@ __all__ = [
     "schedules",
 ]  # fmt: skip
 
-_ON_DEMAND = ("bench", "datasets", "initializers", "plots")
+_ON_DEMAND = ("bench", "datasets", "initializers", "plots", "sklearn")
 
 
 def __getattr__(name: str):

@@ -69,6 +69,14 @@ class History:
         for name, value in values.items():
             self.epochs.setdefault(name, []).append(float(value))
 
+    def extend(self, later: "History") -> None:
+        """Append the epochs of a fit that went on; what one of the two did not record is nan there."""
+        before, after = len(self), len(later)
+        for name in self.epochs | later.epochs:
+            self.epochs.setdefault(name, [np.nan] * before).extend(later.epochs.get(name, [np.nan] * after))
+        self.add_steps(later.step_loss)
+        self.stopped = later.stopped
+
     def to_csv(self, path) -> None:
         """Write one line for each epoch: epoch, loss and whatever else was recorded."""
         with pathlib.Path(path).open("w", newline="", encoding="utf-8") as file:
