@@ -33,14 +33,15 @@ PARAMETERS = """hidden_layer_sizes : int or sequence of int
         Share of the outputs of the hidden layers, or of each, that is dropped in training.
     solver : str or Optimizer
         "lbfgs", one of `nbbp.OPTIMIZERS`, or an optimizer with settings of its own, such as
-        ``nbbp.SGD(nbbp.schedules.Cosine(0.1, 1000))``: the parameters of optimizers below are for names only.
+        ``nbbp.SGD(nbbp.schedules.Cosine(0.1, 1000))``, which then has its own learning rate.
     alpha : float
         Strength of the L2 penalty alpha / (2 n) sum w^2, n being the rows of a mini-batch or the sum of their weights.
     batch_size : int or "auto"
         min(200, rows) with "auto".
     learning_rate : {"constant", "adaptive"}
-        Adaptive: divided by 5 whenever training would stop, and stopped only when it has come to 1e-6.
+        Adaptive, with any solver but "lbfgs": divided by 5 where training would stop, as long as it is above 1e-6.
     learning_rate_init : float
+        For a solver that is a name.
     max_iter : int
         Epochs at most, or iterations of L-BFGS.
     shuffle : bool
@@ -61,8 +62,9 @@ PARAMETERS = """hidden_layer_sizes : int or sequence of int
     monitor : str
         "loss" or one of `nbbp.METRICS`, recorded in `history_` when there are rows to validate on.
     beta_1, beta_2 : float in [0, 1)
-        For "adam", as `epsilon`.
+        For "adam".
     epsilon : float
+        For "adam": added to the root of the second moment after its correction; scikit-learn adds it before.
     n_iter_no_change : int or infinity
         Epochs in a row without improvement that are borne."""
 

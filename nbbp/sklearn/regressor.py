@@ -30,7 +30,7 @@ class MLPRegressor(RegressorMixin, MLP):
     >>> from sklearn.datasets import make_friedman1
     >>> from nbbp.sklearn import MLPRegressor
     >>> X, y = make_friedman1(500, random_state=0)
-    >>> regressor = MLPRegressor((32,), activation="tanh", solver="lbfgs", alpha=1.0, max_iter=1000, random_state=0)
+    >>> regressor = MLPRegressor((32,), "tanh", solver="lbfgs", max_iter=1000, tol=0.01, random_state=0)
     >>> regressor.fit(X, y).score(X, y) > 0.95
     True
     """
