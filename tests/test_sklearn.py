@@ -313,6 +313,13 @@ def test_coefs_are_views(wine):
     assert (classifier.predict(wine[0]) == 1).all()
 
 
+def test_values_have_the_form_of_y(diabetes):
+    X, y = diabetes
+    regressor = MLPRegressor((8,), max_iter=2, random_state=0)
+    assert regressor.fit(X, y).predict(X).shape == (len(X),)
+    assert regressor.fit(X, X[:, :2]).predict(X).shape == (len(X), 2)
+
+
 def test_labels_are_predicted_each():
     X, Y = make_multilabel_classification(300, n_classes=4, random_state=0)
     classifier = MLPClassifier((32,), max_iter=100, learning_rate_init=0.01, random_state=0).fit(X, Y)
@@ -416,6 +423,8 @@ def test_wrong_calls_are_refused(wine):
         MLPClassifier(early_stopping=True).partial_fit(X, y, classes=[0, 1, 2])
     with pytest.raises(ValueError, match="give class_weight as a dict"):
         MLPClassifier(class_weight="balanced").partial_fit(X, y, classes=[0, 1, 2])
+    with pytest.raises(ValueError, match="least populated class"):  # each class has its share of the rows held out
+        MLPClassifier(early_stopping=True).fit(X, np.append(y[:-1], 9))
     with pytest.raises(TypeError, match="eval_set must be a pair"):
         MLPClassifier().fit(X, y, eval_set=X)
     with pytest.raises(ValueError, match="previously unseen labels"):
