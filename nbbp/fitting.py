@@ -1,17 +1,18 @@
 """The loop of a fit: epochs, validation, history, progress and callbacks around a `Trainer`."""
 
 import contextlib
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from nbbp import program as prog
+from nbbp import progress
 from nbbp.callbacks import Callback
 from nbbp.history import History
 from nbbp.prediction import linked
-from nbbp.training import Data, DivergenceError, Trainer, compiling
+from nbbp.training import Data, DivergenceError, Trainer
 
 if TYPE_CHECKING:
     from nbbp.model import Sequential
@@ -27,7 +28,7 @@ class Fit:
         Everything until now.
     data : Data
         That it trains on.
-    epochs : int
+    epochs, batch_size, accumulate : int
         That were asked for.
     """
 
@@ -44,12 +45,13 @@ class Fit:
         verbose: int,
     ) -> None:
         self.model, self.data, self.epochs = model, data, epochs
+        self.batch_size, self.accumulate = batch_size, parts
         self._validation, self._callbacks, self._verbose = validation, callbacks, verbose
         self._trainer = Trainer(
             model.network, model.loss, model.update, data, batch_size, model.backend,
             parts=parts, shuffle=shuffle,
             epoch_by_epoch=validation is not None or verbose == 2 or bool(callbacks),
-            record_outputs=bool(model.metrics), progress=compiling if verbose else iter,
+            record_outputs=bool(model.metrics), progress=progress.compiling if verbose else iter,
         )  # fmt: skip
         self.history = History(self._trainer.steps_per_epoch, label=model.backend)
 
@@ -68,31 +70,33 @@ class Fit:
     def run(self) -> History:
         """Train; returns the history."""
         history, verbose = self.history, self._verbose
-        bar = tqdm(total=self.epochs * self._trainer.steps_per_epoch, disable=verbose != 1, unit="step")
+        bar = progress.bar(total=self.epochs * self._trainer.steps_per_epoch, disable=verbose != 1, unit="step")
         with contextlib.ExitStack() as ends, bar:
             for callback in self._callbacks:
                 callback.on_fit_begin(self)
                 ends.callback(callback.on_fit_end, self)
             while len(history) < self.epochs and not history.stopped:
-                before = len(history)
+                before, begin = len(history), time.perf_counter()
                 self._train(min(self._trainer.epochs_together, self.epochs - before), bar)
                 if len(history) > before:
-                    self._end_epoch(bar)
+                    self._end_epoch(bar, begin)
         if verbose and history.stopped:
             print(f"stopped after epoch {len(history)}: {history.stopped}")
         return history
 
-    def _end_epoch(self, bar) -> None:
+    def _end_epoch(self, bar, begin: float) -> None:
         history = self.history
         if self._validation is not None:
             history.note(**self.model.measure(self._validation, prefix="val_"))
         for callback in self._callbacks:
             callback.on_epoch_end(self)
         measured = {name: values[-1] for name, values in history.epochs.items()}
-        bar.set_postfix({name: f"{value:.4g}" for name, value in measured.items()}, refresh=False)
-        if self._verbose == 2:
-            text = " - ".join(f"{name}: {value:.4f}" for name, value in measured.items())
-            print(f"Epoch {len(history)}/{self.epochs} - {text}", flush=True)
+        if self._verbose == 1:
+            bar.set_postfix({name: f"{value:.4g}" for name, value in measured.items()}, refresh=False)
+        elif self._verbose == 2:
+            text = " - ".join(f"{name}: {value:.4g}" for name, value in measured.items())
+            seconds = time.perf_counter() - begin
+            print(f"Epoch {len(history)}/{self.epochs} - {seconds:.1f}s - {text}", flush=True)
 
     def _train(self, epochs: int, bar) -> None:
         """Train for some epochs in one run and note what they measured."""

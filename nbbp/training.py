@@ -10,7 +10,6 @@ import math
 from collections.abc import Callable
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from nbbp import program as prog
 from nbbp.history import History
@@ -45,11 +44,6 @@ class DivergenceError(ArithmeticError):
             f"the loss became {history.step_loss[-1]} in epoch {epoch}, step {step}: try a smaller learning rate, "
             f"or features scaled to mean 0 and deviation 1"
         )
-
-
-def compiling(calls):
-    """Progress over calls that may have to be compiled; silent when they come from the cache."""
-    return tqdm(calls, desc="compiling kernels, once", unit="kernel", delay=0.5, leave=False)
 
 
 def row_lanes(rows: int, parameters: int) -> list[slice]:
