@@ -51,6 +51,11 @@ class History:
         last = ", ".join(f"{name}={values[-1]:.4g}" for name, values in self.epochs.items() if values)
         return f"<History of {len(self)} epochs: {last}>"
 
+    def _repr_html_(self) -> str:
+        from nbbp import notebook
+
+        return notebook.history_html(self)
+
     @property
     def step_loss(self) -> np.ndarray:
         if len(self._step_losses) > 1:

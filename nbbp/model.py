@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from nbbp import checks
+from nbbp import checks, description, notebook
 from nbbp.averaging import Averaging
 from nbbp.callbacks import Callback
 from nbbp.fitting import Fit
@@ -130,6 +130,9 @@ class Sequential:
 
     def __repr__(self) -> str:
         return f"Sequential({self.layers}, loss={self.loss.name!r}, optimizer={self.optimizer})"
+
+    def _repr_html_(self) -> str:
+        return notebook.model_html(self)
 
     def build(self, input_shape: int | Shape) -> None:
         """Lay out the parameters and draw their first values; `fit` and `predict` do it when they see data.
@@ -340,13 +343,7 @@ class Sequential:
 
     def summary(self) -> str:
         """The layers with their outputs and numbers of parameters, as text."""
-        layout = self.network.layout
-        rows = [("layer", "output", "parameters"), ("input", str(layout.input_shape), "")]
-        for place in layout.places:
-            size = sum(math.prod(parameter.shape) for _, parameter in place.parameters.values())
-            text = f"{place.name} ({place.layer.name})" if hasattr(place.layer, "name") else place.name
-            rows.append((text, str(place.output_shape), f"{size:,}"))
-        rows.append(("total", "", f"{layout.size:,}"))
+        rows = description.table(self.layers, self.network.layout)
         widths = [max(len(row[i]) for row in rows) for i in range(3)]
         return "\n".join(f"{a:{widths[0]}}  {b:{widths[1]}}  {c:>{widths[2]}}" for a, b, c in rows)
 

@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from nbbp.history import History
 from nbbp.plots.figure import COLORS, finish, new_figure
 
+GREY = "#808080"  # has a contrast of 4 to white and of 4.5 to a dark theme's ground
 RAW_POINTS = 4000  # raw step losses drawn at most; more would only cost time and file size
 
 
@@ -76,6 +77,23 @@ def loss_curves(histories: History | Mapping[str, History], path=None, log: bool
         axes[1].set(xlabel="epoch", ylabel=", ".join(metrics))
         axes[1].legend(frameon=False)
     return finish(figure, path)
+
+
+def small_curve(history: History) -> Figure:
+    """Training and validation loss in grey letters on any ground, for notebooks with light and with dark themes."""
+    figure, (axis,) = new_figure(width=5.0, height=2.0)
+    _draw_steps(axis, history, COLORS[0], "training")
+    if "val_loss" in history:
+        values = history["val_loss"]
+        axis.plot(np.arange(1, len(values) + 1), values, color=COLORS[1], linewidth=1.6, label="validation")
+    axis.set(xlabel="epoch", ylabel="loss")
+    axis.set_xlim(left=0)
+    axis.tick_params(colors=GREY)
+    for text in (axis.xaxis.label, axis.yaxis.label):
+        text.set_color(GREY)
+    axis.spines[:].set_color(GREY)
+    axis.legend(frameon=False, labelcolor=GREY)
+    return figure
 
 
 def learning_rate(rates: np.ndarray, losses: np.ndarray, chosen: float, path=None) -> Figure:
