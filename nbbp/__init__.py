@@ -43,10 +43,10 @@ __all__ = [
     "Nadam", "Parameter", "PruningReport", "RMSprop", "Residual", "Sequential", "TwinError", "__version__",
     "activations", "callbacks", "check_gradients", "compare", "datasets", "diagnose", "distill",
     "find_learning_rate", "fit_lbfgs", "initializers", "kernel", "losses", "plots", "prune", "pruning_report",
-    "schedules",
+    "schedules", "trackers",
 ]  # fmt: skip
 
-_ON_DEMAND = ("bench", "datasets", "initializers", "plots")
+_ON_DEMAND = ("bench", "datasets", "initializers", "plots", "trackers")
 
 
 def __getattr__(name: str):
