@@ -166,6 +166,12 @@ def wandb(monkeypatch, tmp_path):
     library.teardown()  # it remembers its folder
 
 
+def offline_records(wandb, folder) -> list:
+    wandb.teardown()  # its process writes late
+    (path,) = folder.glob("wandb/offline-run-*/*.wandb")
+    return wandb_records(path)
+
+
 def wandb_records(path) -> list:
     """Messages of a .wandb file, a log of LevelDB: blocks of 32 kB, in which records lie in one or more pieces."""
     from wandb.proto.wandb_internal_pb2 import Record
@@ -192,8 +198,7 @@ def rows_of(records) -> list[dict]:
 @pytest.mark.parametrize(("error", "code"), list(zip(ERRORS, (0, 1, 1), strict=True)))
 def test_wandb_keeps_a_run_on_the_disk(error, code, wandb, tmp_path):
     history = train_until(error, trackers.WandB("digits", name="first"))
-    (path,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
-    records = wandb_records(path)
+    records = offline_records(wandb, tmp_path)
     (run,) = (record.run for record in records if record.WhichOneof("record_type") == "run")
     assert (run.project, run.display_name) == ("digits", "first")
     config = {update.key: json.loads(update.value_json) for record in records for update in record.config.update}
@@ -212,8 +217,7 @@ def test_wandb_logs_into_an_open_run(wandb, tmp_path):
         train(trackers.WandB(run=run), epochs=1)
     run.log({"after": 1})
     run.finish()
-    (path,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
-    rows = rows_of(wandb_records(path))
+    rows = rows_of(offline_records(wandb, tmp_path))
     assert [row.get("epoch") for row in rows] == [1, 1, None]
     with pytest.raises(ValueError, match="either run, or project and name"):
         trackers.WandB("digits", run=run)
