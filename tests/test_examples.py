@@ -120,3 +120,22 @@ def test_a_search_gives_up_what_goes_badly(tmp_path):
     assert all(2 < n <= 5 for n in epochs[module.GIVEN_UP])
     assert module.judge(study.best_params, epochs=5) > 0.9
     assert is_drawn(module, study, tmp_path / "picture.png")
+
+
+def test_the_tutorial_shows_what_it_says():
+    nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
+    pytest.importorskip("ipykernel")
+    shown = nbformat.read(EXAMPLES / "tutorial.ipynb", as_version=4)
+    run = nbformat.from_dict(shown)
+    nbclient.NotebookClient(run, timeout=300, kernel_name="python3").execute()
+    assert printed(run) == printed(shown)
+    assert kinds(run) == kinds(shown)
+
+
+def printed(notebook) -> list[str]:
+    """What each cell wrote; warnings and bars too."""
+    return ["".join(out.text for out in cell.get("outputs", ()) if "text" in out) for cell in notebook.cells]
+
+
+def kinds(notebook) -> list[list[str]]:
+    return [sorted(out.get("data", ())) for cell in notebook.cells for out in cell.get("outputs", ())]

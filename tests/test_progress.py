@@ -54,6 +54,20 @@ def test_a_terminal_has_a_bar():
     assert b"100%" in shown.splitlines()[-1]
 
 
+def test_a_notebook_has_a_bar_and_no_warning():
+    nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
+    pytest.importorskip("ipykernel")
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(FIT + "print('done')")])
+    nbclient.NotebookClient(notebook, timeout=120, kernel_name="python3").execute()
+    shown = {}
+    for out in notebook.cells[0].outputs:
+        name, text = (out.name, out.text) if "text" in out else ("stderr", out.data["text/plain"])  # ipywidgets' bar
+        shown[name] = shown.get(name, "") + text
+    assert shown["stdout"] == "done\n"
+    assert "8/8" in shown["stderr"]
+    assert "Warning" not in shown["stderr"]
+
+
 def _read(terminal: int) -> bytes:
     try:
         return os.read(terminal, 4096)

@@ -88,6 +88,7 @@ def small_curve(history: History) -> Figure:
         axis.plot(np.arange(1, len(values) + 1), values, color=COLORS[1], linewidth=1.6, label="validation")
     axis.set(xlabel="epoch", ylabel="loss")
     axis.set_xlim(left=0)
+    axis.xaxis.get_major_locator().set_params(integer=True)
     axis.tick_params(colors=GREY)
     for text in (axis.xaxis.label, axis.yaxis.label):
         text.set_color(GREY)
