@@ -25,7 +25,20 @@ if TYPE_CHECKING:
 
 
 class Callback:
-    """Base of all callbacks."""
+    """Base of all callbacks.
+
+    Examples
+    --------
+    >>> import nbbp
+    >>> class HalvedRate(nbbp.callbacks.Callback):
+    ...     def on_epoch_end(self, fit):
+    ...         fit.model.learning_rate /= 2
+    >>> X, y = nbbp.datasets.load_digits()
+    >>> model = nbbp.Sequential([nbbp.Dense(10)], loss="softmax_cross_entropy", optimizer=nbbp.SGD(0.4))
+    >>> history = model.fit(X, y, epochs=2, callbacks=[HalvedRate()], verbose=0)
+    >>> model.learning_rate
+    0.1
+    """
 
     every: int | None = None
     """Steps between two calls of `on_step`; None for no calls."""
@@ -96,6 +109,17 @@ class EarlyStopping(_Monitor):
         The least change that is an improvement.
     restore_best : bool
         Whether the parameters of the best epoch are put back when the fit ends, however it ends.
+
+    Examples
+    --------
+    >>> import nbbp
+    >>> X, y = nbbp.datasets.load_digits()
+    >>> model = nbbp.Sequential([nbbp.Dense(32, activation="relu"), nbbp.Dense(10)], loss="softmax_cross_entropy")
+    >>> patient = nbbp.callbacks.EarlyStopping(patience=3)
+    >>> history = model.fit(X[:200], y[:200], epochs=500, validation_data=(X[200:], y[200:]), callbacks=[patient],
+    ...                     verbose=0)
+    >>> len(history) == patient.best_epoch + 3
+    True
     """
 
     def __init__(

@@ -25,6 +25,15 @@ class History:
         Why a callback ended the fit; empty when none did.
     inspected : nbbp.inspection.Inspection or None
         Sizes of gradients, weights and updates, where `nbbp.Inspect` recorded them.
+
+    Examples
+    --------
+    >>> import nbbp
+    >>> X, y = nbbp.datasets.load_digits()
+    >>> model = nbbp.Sequential([nbbp.Dense(10)], loss="softmax_cross_entropy", metrics=["accuracy"])
+    >>> history = model.fit(X, y, epochs=3, batch_size=100, verbose=0)
+    >>> list(history.epochs), len(history["accuracy"]), history.step_loss.shape
+    (['loss', 'accuracy'], 3, (54,))
     """
 
     def __init__(self, steps_per_epoch: int, label: str = "") -> None:

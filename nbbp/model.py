@@ -280,7 +280,16 @@ class Sequential:
         return self.measure(self._data("X", X, "y", y, sample_weight))
 
     def gradients(self, X, y) -> dict[str, np.ndarray]:
-        """Gradient of the mean loss over all rows: views into `grads` by name, such as ``dense_0.w``."""
+        """Gradient of the mean loss over all rows: views into `grads` by name, such as ``dense_0.w``.
+
+        Examples
+        --------
+        >>> import nbbp
+        >>> X, y = nbbp.datasets.load_digits()
+        >>> model = nbbp.Sequential([nbbp.Dense(10)], loss="softmax_cross_entropy")
+        >>> {name: gradient.shape for name, gradient in model.gradients(X, y).items()}
+        {'dense_0.w': (64, 10), 'dense_0.b': (10,)}
+        """
         self._bound_gradients(self._data("X", X, "y", y))()
         return self.network.layout.named(self.grads)
 

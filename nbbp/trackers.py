@@ -61,6 +61,18 @@ class JSONL(Tracker):
     ----------
     path
         Of the file, which is overwritten.
+
+    Examples
+    --------
+    >>> import nbbp, pathlib, tempfile
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> path = pathlib.Path(folder.name, "log.jsonl")
+    >>> X, y = nbbp.datasets.load_digits()
+    >>> model = nbbp.Sequential([nbbp.Dense(10)], loss="softmax_cross_entropy")
+    >>> history = model.fit(X, y, epochs=2, callbacks=[nbbp.trackers.JSONL(path)], verbose=0)
+    >>> [line[:12] for line in path.read_text().splitlines()]
+    ['{"settings":', '{"epoch": 1,', '{"epoch": 2,']
+    >>> folder.cleanup()
     """
 
     def __init__(self, path) -> None:

@@ -50,6 +50,18 @@ def loss_curves(histories: History | Mapping[str, History], path=None, log: bool
     Returns
     -------
     matplotlib.figure.Figure
+
+    Examples
+    --------
+    >>> import nbbp
+    >>> X, y = nbbp.datasets.load_digits()
+    >>> histories = {}
+    >>> for rate in (0.01, 0.1):
+    ...     model = nbbp.Sequential([nbbp.Dense(10)], loss="softmax_cross_entropy", optimizer=nbbp.SGD(rate))
+    ...     histories[f"rate {rate}"] = model.fit(X, y, epochs=3, verbose=0)
+    >>> figure = nbbp.plots.loss_curves(histories, log=True)
+    >>> [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+    ['rate 0.01', 'rate 0.1']
     """
     named = {"training": histories} if isinstance(histories, History) else dict(histories)
     several, metrics = True, []
