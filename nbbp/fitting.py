@@ -92,7 +92,7 @@ class Fit:
             callback.on_epoch_end(self)
         measured = {name: values[-1] for name, values in history.epochs.items()}
         if self._verbose == 1:
-            bar.set_postfix({name: f"{value:.4g}" for name, value in measured.items()}, refresh=False)
+            bar.set_postfix_str(", ".join(f"{name}={value:.4g}" for name, value in measured.items()), refresh=False)
         elif self._verbose == 2:
             text = " - ".join(f"{name}: {value:.4g}" for name, value in measured.items())
             seconds = time.perf_counter() - begin
