@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from nbbp import checks, description, notebook
+from nbbp import checks, notebook
 from nbbp.averaging import Averaging
 from nbbp.callbacks import Callback
 from nbbp.fitting import Fit
@@ -24,6 +24,7 @@ from nbbp.prediction import Predictor, linked, mean_loss
 from nbbp.program import BACKENDS, Program, Runner
 from nbbp.schedules import Schedule
 from nbbp.training import Data
+from nbbp.summary import table
 from nbbp.updating import Update
 
 NOT_BUILT = "the model does not know its input yet: call fit, or build(number_of_features)"
@@ -352,7 +353,7 @@ class Sequential:
 
     def summary(self) -> str:
         """The layers with their outputs and numbers of parameters, as text."""
-        rows = description.table(self.layers, self.network.layout)
+        rows = table(self.layers, self.network.layout)
         widths = [max(len(row[i]) for row in rows) for i in range(3)]
         return "\n".join(f"{a:{widths[0]}}  {b:{widths[1]}}  {c:>{widths[2]}}" for a, b, c in rows)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nbbp import description
+from nbbp import summary
 
 if TYPE_CHECKING:
     from nbbp.history import History
@@ -31,12 +31,12 @@ def _table(rows: Sequence[Sequence[str]]) -> str:
 
 def model_html(model: "Sequential") -> str:
     """Layers with their outputs and numbers of parameters, the loss and the optimizer."""
-    name, *settings = description.named_settings(model.optimizer).items()
+    name, *settings = summary.named_settings(model.optimizer).items()
     optimizer = ", ".join(f"{key}={value}" for key, value in settings if value is not None)
     layout = model._network.layout if model._network else None
     unbuilt = "" if layout else "<p>Outputs and parameters are known once it has seen data.</p>"
     return (
-        f"{_table(description.table(model.layers, layout))}{unbuilt}"
+        f"{_table(summary.table(model.layers, layout))}{unbuilt}"
         f"<p>loss: {html.escape(model.loss.name)}<br>"
         f"optimizer: {html.escape(f'{name[1]}({optimizer})')}</p>"
     )

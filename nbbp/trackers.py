@@ -1,6 +1,6 @@
 """Trackers: callbacks that send what a fit is set to, and each epoch's values, to where experiments are kept.
 
-Each logs the settings when the fit begins (see `nbbp.description.settings`), after every epoch all its values, those
+Each logs the settings when the fit begins (see `nbbp.summary.settings`), after every epoch all its values, those
 included that callbacks before it noted, and at the end how the fit ended. ``pip install nbbp[tracking]`` has the
 libraries.
 
@@ -16,7 +16,7 @@ import time
 from types import ModuleType
 from typing import Any
 
-from nbbp import description
+from nbbp import summary
 from nbbp.callbacks import Callback, _check_monitor
 
 
@@ -34,7 +34,7 @@ class Tracker(Callback):
 
     def on_fit_begin(self, fit):
         self._handled = sys.exception()  # by the caller, who may fit in an except clause
-        self.begin(description.settings(fit))
+        self.begin(summary.settings(fit))
 
     def on_epoch_end(self, fit):
         epoch = len(fit.history)
@@ -109,9 +109,9 @@ class TensorBoard(Tracker):
     def begin(self, settings):
         self._writer = self._library.SummaryWriter(str(self.folder))
         metrics = {"loss": None, "val_loss": None}
-        experiment, start, self._success = self._library.summary.hparams(description.flat(settings), metrics)
-        for summary in (experiment, start):
-            self._writer.file_writer.add_summary(summary)
+        experiment, start, self._success = self._library.summary.hparams(summary.flat(settings), metrics)
+        for described in (experiment, start):
+            self._writer.file_writer.add_summary(described)
 
     def log(self, epoch, values):
         for name, value in values.items():
@@ -147,7 +147,7 @@ class MLflow(Tracker):
         number = found.experiment_id if found else self._client.create_experiment(self.experiment)
         self.run_id = self._client.create_run(number, run_name=self.name).info.run_id
         param = self._library.entities.Param
-        params = [param(name, str(value)) for name, value in description.flat(settings).items()]
+        params = [param(name, str(value)) for name, value in summary.flat(settings).items()]
         for first in range(0, len(params), 100):  # what a call may take
             self._client.log_batch(self.run_id, params=params[first : first + 100])
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import nbbp
-from nbbp import description, trackers
+from nbbp import summary, trackers
 
 X = np.random.default_rng(0).normal(size=(12, 3))
 Y = np.arange(12) % 2
@@ -66,13 +66,13 @@ def test_jsonl_has_settings_and_every_epoch(tmp_path):
 
 def test_settings_have_no_addresses():
     layer = nbbp.Dense(3, initializer=nbbp.initializers.constant(0.5))
-    text = description.brief(nbbp.Residual([layer, nbbp.Dropout(np.float64(0.25))]))
+    text = summary.brief(nbbp.Residual([layer, nbbp.Dropout(np.float64(0.25))]))
     assert text == "Residual(layers=[Dense(units=3, initializer=constant), Dropout(rate=0.25)])"
-    assert description.plain(np.float32(0.5)) == 0.5
+    assert summary.plain(np.float32(0.5)) == 0.5
 
 
 def test_flat_settings():
-    flat = description.flat({"layers": ["a", "b"], "optimizer": {"name": "SGD"}, "seed": 0})
+    flat = summary.flat({"layers": ["a", "b"], "optimizer": {"name": "SGD"}, "seed": 0})
     assert flat == {"layers.0": "a", "layers.1": "b", "optimizer.name": "SGD", "seed": 0}
 
 
