@@ -10,6 +10,7 @@ from nbbp.comparison import Comparison, check_gradients, compare
 from nbbp.diagnosis import Diagnosis, diagnose
 from nbbp.distillation import distill
 from nbbp.ensemble import Ensemble
+from nbbp.files import ModelFileError
 from nbbp.history import History
 from nbbp.initializers import INITIALIZERS
 from nbbp.inspection import Inspect
@@ -40,11 +41,13 @@ __all__ = [
     "ACTIVATIONS", "EMA", "INITIALIZERS", "LAYERS", "LOSSES", "METRICS", "OPTIMIZERS", "SGD", "SWA", "Activation",
     "Adadelta", "Adagrad", "Adam", "AdamW", "BatchNorm", "Comparison", "Dense", "Diagnosis", "DivergenceError",
     "Dropout", "Embedding", "Ensemble", "GaussianNoise", "History", "Inspect", "Layer", "LayerNorm", "Lion",
-    "Nadam", "Parameter", "PruningReport", "RMSprop", "Residual", "Sequential", "TwinError", "__version__",
-    "activations", "callbacks", "check_gradients", "compare", "datasets", "diagnose", "distill",
-    "find_learning_rate", "fit_lbfgs", "initializers", "kernel", "losses", "plots", "prune", "pruning_report",
+    "ModelFileError", "Nadam", "Parameter", "PruningReport", "RMSprop", "Residual", "Sequential", "TwinError",
+    "__version__", "activations", "callbacks", "check_gradients", "compare", "datasets", "diagnose", "distill",
+    "find_learning_rate", "fit_lbfgs", "initializers", "kernel", "load", "losses", "plots", "prune", "pruning_report",
     "schedules",
 ]  # fmt: skip
+
+load = Sequential.load
 
 _ON_DEMAND = ("bench", "datasets", "initializers", "plots")
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from nbbp import checks
+from nbbp import checks, files, saving
 from nbbp.averaging import Averaging
 from nbbp.callbacks import Callback
 from nbbp.fitting import Fit
@@ -139,9 +139,13 @@ class Sequential:
         input_shape : int or tuple of int
             Number of features, or a sample's shape.
         """
+        self._build(input_shape)
+
+    def _build(self, input_shape: int | Shape, params=None, state=None) -> None:
+        """Build with these numbers, or draw them."""
         lengths = input_shape if isinstance(input_shape, tuple) else (input_shape,)
         shape = tuple(checks.positive_integer("input_shape", n) for n in lengths)
-        self._network = Network(lay_out(self.layers, shape), self.dtype, self.seed)
+        self._network = Network(lay_out(self.layers, shape), self.dtype, self.seed, params, state)
         self._update = Update(self._network, self._optimizer, self.averaging)
         self._outputs = Predictor(self._network, self.backend)
         self._predictions = Predictor(self._network, self.backend, self.loss.link)
@@ -327,8 +331,7 @@ class Sequential:
     def __setstate__(self, state: dict) -> None:
         self.__init__(**state["settings"])  # type: ignore[misc]
         if "params" in state:
-            self.build(state["input_shape"])
-            self.params[:], self.network.state[:] = state["params"], state["state"]
+            self._build(state["input_shape"], state["params"], state["state"])
             self.network.mask = None if state["mask"] is None else state["mask"].copy()
             update = self.update
             for mine, theirs in zip(update.moments, state["moments"], strict=True):
@@ -337,6 +340,46 @@ class Sequential:
                 update.mean[:] = state["mean"]
             update.steps = state["steps"]
         self.epochs = state["epochs"]
+
+    def save(self, path) -> None:
+        """Write everything that training or predicting goes on from into a safetensors file.
+
+        Layers, loss, optimizer with its arrays, averages and parameters; metrics and initializers that are functions of
+        your own are left out. The file is written beside an older one and then takes its place.
+
+        Parameters
+        ----------
+        path
+            Of the file, such as ``model.safetensors``.
+
+        Examples
+        --------
+        >>> import nbbp, os, tempfile
+        >>> model = nbbp.Sequential([nbbp.Dense(3)])
+        >>> model.build(2)
+        >>> path = os.path.join(tempfile.mkdtemp(), "model.safetensors")
+        >>> model.save(path)
+        >>> bool((nbbp.load(path).params == model.params).all())
+        True
+        """
+        files.write(path, *saving.pack(self.__getstate__()))
+
+    @classmethod
+    def load(cls, path) -> "Sequential":
+        """The model that `save` wrote. Nothing in the file is run.
+
+        Layers, losses and activations of your own have to be defined before.
+
+        Raises
+        ------
+        ModelFileError
+            When the file is no model, damaged, or of a later format.
+        """
+        arrays, description = files.read(path)
+        model = cls.__new__(cls)
+        with saving.refusing(path):
+            model.__setstate__(saving.unpack(arrays, description))
+        return model
 
     def summary(self) -> str:
         """The layers with their outputs and numbers of parameters, as text."""
