@@ -6,6 +6,7 @@ from nbbp import activations, callbacks, losses, schedules
 from nbbp._version import __version__
 from nbbp.activations import ACTIVATIONS
 from nbbp.averaging import EMA, SWA
+from nbbp.checkpoint import Checkpoint
 from nbbp.comparison import Comparison, check_gradients, compare
 from nbbp.diagnosis import Diagnosis, diagnose
 from nbbp.distillation import distill
@@ -39,9 +40,9 @@ from nbbp.tuning import find_learning_rate
 
 __all__ = [
     "ACTIVATIONS", "EMA", "INITIALIZERS", "LAYERS", "LOSSES", "METRICS", "OPTIMIZERS", "SGD", "SWA", "Activation",
-    "Adadelta", "Adagrad", "Adam", "AdamW", "BatchNorm", "Comparison", "Dense", "Diagnosis", "DivergenceError",
-    "Dropout", "Embedding", "Ensemble", "GaussianNoise", "History", "Inspect", "Layer", "LayerNorm", "Lion",
-    "ModelFileError", "Nadam", "Parameter", "PruningReport", "RMSprop", "Residual", "Sequential", "TwinError",
+    "Adadelta", "Adagrad", "Adam", "AdamW", "BatchNorm", "Checkpoint", "Comparison", "Dense", "Diagnosis",
+    "DivergenceError", "Dropout", "Embedding", "Ensemble", "GaussianNoise", "History", "Inspect", "Layer", "LayerNorm",
+    "Lion", "ModelFileError", "Nadam", "Parameter", "PruningReport", "RMSprop", "Residual", "Sequential", "TwinError",
     "__version__", "activations", "callbacks", "check_gradients", "compare", "datasets", "diagnose", "distill",
     "find_learning_rate", "fit_lbfgs", "initializers", "kernel", "load", "losses", "plots", "prune", "pruning_report",
     "schedules",

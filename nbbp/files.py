@@ -28,7 +28,7 @@ class ModelFileError(ValueError):
 def write(path, arrays: Arrays, description: dict) -> None:
     """Write arrays and a description, flushed to the disk; an older file is intact until then."""
     text = json.dumps(description, allow_nan=False)
-    arrays = {name: np.ascontiguousarray(array, array.dtype.newbyteorder("<")) for name, array in arrays.items()}
+    arrays = {name: np.asarray(array, array.dtype.newbyteorder("<"), order="C") for name, array in arrays.items()}
     metadata = {
         "format": "nbbp", "format_version": str(FORMAT_VERSION), "description": text, "sha256": _digest(arrays, text),
     }  # fmt: skip

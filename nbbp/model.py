@@ -114,6 +114,7 @@ class Sequential:
             raise ValueError(f"label_smoothing is for classes; {self.loss.name} has none")
         self.label_smoothing = label_smoothing
         self.epochs = 0  # begun
+        self.history: History | None = None  # of the last fit, also of one that was broken off
 
     def _check_link(self) -> None:
         """A loss from probabilities needs them; one that has a link of its own should not get a second."""
@@ -212,6 +213,7 @@ class Sequential:
         sample_weight=None,
         class_weight: dict | str | None = None,
         accumulate: int = 1,
+        resume=None,
     ) -> History:
         """Train. Called again, it goes on where it stopped.
 
@@ -236,6 +238,12 @@ class Sequential:
             How much the rows of each class count; balanced: rows / (classes x rows of the class).
         accumulate : int
             Mini-batches from whose gradients together an update is made; they take the memory of one.
+        resume : path, optional
+            A checkpoint, or a folder of them: see `nbbp.Checkpoint`. The fit goes on from the newest and has its
+            history; `epochs` counts all. Where the folder has none yet, it begins at the beginning.
+
+        Ctrl-C (and SIGTERM) end a fit between two mini-batches: the model stays as it is then, `history` has what was
+        measured, and a `Checkpoint` is written.
 
         Returns
         -------
@@ -264,7 +272,7 @@ class Sequential:
                 raise TypeError("validation_data must be a pair (X, y), or (X, y, sample_weight)")
             held_out, known, *weights = validation_data
             validation = self._data("validation X", held_out, "validation y", known, *weights)
-        return Fit(self, data, validation, epochs, batch_size, accumulate, shuffle, callbacks, verbose).run()
+        return Fit(self, data, validation, epochs, batch_size, accumulate, shuffle, callbacks, verbose, resume).run()
 
     def predict(self, X) -> np.ndarray:
         """Predictions (rows, outputs): probabilities, or values for regression.
