@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from tqdm.auto import tqdm
 
-from nbbp import program as prog
 from nbbp.callbacks import Callback
 from nbbp.checkpoint import Checkpoint, Resumed, has_checkpoints
 from nbbp.history import History
 from nbbp.interrupts import Interrupts
 from nbbp.prediction import linked
+from nbbp.stream_training import StreamTrainer
+from nbbp.streams import Stream
 from nbbp.training import Data, DivergenceError, Trainer, compiling
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ class Fit:
     history : History
         Everything until now.
     data : Data
-        That it trains on.
+        That it trains on; of a stream the rows in the buffer.
     epochs : int
         That were asked for.
     callbacks : list of Callback
@@ -41,7 +42,7 @@ class Fit:
     def __init__(
         self,
         model: "Sequential",
-        data: Data,
+        data: Data | Stream,
         validation: Data | None,
         epochs: int,
         batch_size: int,
@@ -51,20 +52,29 @@ class Fit:
         verbose: int,
         resume=None,
     ) -> None:
-        self.model, self.data, self.epochs = model, data, epochs
+        self.model, self.epochs = model, epochs
         self.callbacks = sorted(callbacks, key=lambda callback: isinstance(callback, Checkpoint))
         self._validation, self._verbose = validation, verbose
         self._resumed = Resumed(resume) if resume is not None and has_checkpoints(resume) else None
         if self._resumed:
             self._resumed.put_back_model(model)
         self._watched = validation is not None or bool(callbacks) or self._resumed is not None
-        self._trainer = Trainer(
-            model.network, model.loss, model.update, data, batch_size, model.backend,
-            parts=parts, shuffle=shuffle, epoch_by_epoch=self._watched or verbose == 2,
-            record_outputs=bool(model.metrics), progress=compiling if verbose else iter,
-        )  # fmt: skip
+        progress = compiling if verbose else iter
+        self._trainer: Trainer | StreamTrainer
+        if isinstance(data, Stream):
+            self._trainer = StreamTrainer(
+                model.network, model.loss, model.update, data, model.check_piece, batch_size, model.backend,
+                parts=parts, shuffle=shuffle, progress=progress,
+            )  # fmt: skip
+        else:
+            self._trainer = Trainer(
+                model.network, model.loss, model.update, data, batch_size, model.backend,
+                parts=parts, shuffle=shuffle, epoch_by_epoch=self._watched or verbose == 2,
+                record_outputs=bool(model.metrics), progress=progress,
+            )  # fmt: skip
+        self.data = self._trainer.data
         self.settings = {
-            "rows": len(data.x), "batch_size": batch_size, "accumulate": parts, "shuffle": bool(shuffle),
+            "rows": self._trainer.rows, "batch_size": batch_size, "accumulate": parts, "shuffle": bool(shuffle),
             "recorded": list(self.recorded),
         }  # fmt: skip
         self.history = model.history = History(self._trainer.steps_per_epoch, label=model.backend)
@@ -75,9 +85,9 @@ class Fit:
     @property
     def recorded(self) -> tuple[str, ...]:
         """Names of the values that the history will have for each epoch."""
-        names = ["loss", *self.model.metrics]
+        names = ["loss", *(self.model.metrics if self._trainer.outputs is not None else ())]
         if self._validation is not None:
-            names += [f"val_{name}" for name in names]
+            names += [f"val_{name}" for name in ("loss", *self.model.metrics)]
         return (*names, *(name for callback in self.callbacks for name in callback.records))
 
     @property
@@ -152,7 +162,7 @@ class Fit:
             nonlocal noted
             bar.update(steps)
             if self.callbacks:
-                done = int(trainer.clock[prog.STEP])
+                done = trainer.steps_done
                 self.history.add_steps(trainer.step_loss[noted:done])
                 noted = done
                 for callback in self.callbacks:
@@ -168,7 +178,7 @@ class Fit:
         except _Stopped:
             pass
         finally:
-            done = int(trainer.clock[prog.STEP])
+            done = trainer.steps_done
             self.history.add_steps(trainer.step_loss[noted : done + trainer.diverged])
             completed = done // trainer.steps_per_epoch
             if not self._watched:

@@ -23,6 +23,7 @@ from nbbp.optimizers import OPTIMIZERS, Optimizer
 from nbbp.prediction import Predictor, linked, mean_loss
 from nbbp.program import BACKENDS, Program, Runner
 from nbbp.schedules import Schedule
+from nbbp.streams import Piece, Stream
 from nbbp.training import Data
 from nbbp.updating import Update
 
@@ -203,7 +204,7 @@ class Sequential:
     def fit(
         self,
         X,
-        y,
+        y=None,
         epochs: int = 1,
         batch_size: int = 32,
         validation_data: tuple | None = None,
@@ -219,9 +220,10 @@ class Sequential:
 
         Parameters
         ----------
-        X : array_like (rows, features)
+        X : array_like (rows, features) or nbbp.streams.Stream
+            A stream for data larger than memory; metrics are then those of `validation_data` alone.
         y : array_like (rows,) or (rows, outputs)
-            Integer labels, or values.
+            Integer labels, or values; left out where X is a stream, which has them.
         epochs, batch_size : int
             The last mini-batch of an epoch has the rows that are left.
         validation_data : (X, y) or (X, y, sample_weight), optional
@@ -265,7 +267,16 @@ class Sequential:
         for callback in callbacks:
             if not isinstance(callback, Callback):
                 raise TypeError(f"callbacks must be nbbp.callbacks, such as EarlyStopping(); got {callback!r}")
-        data = self._data("X", X, "y", y, sample_weight, class_weight)
+        data: Data | Stream
+        if isinstance(X, Stream):
+            if y is not None or sample_weight is not None or class_weight is not None:
+                raise TypeError("a stream has y and the weights itself")
+            data = X
+            self._features("X", next(data.pieces(range(data.chunks)))[0])
+        elif y is None:
+            raise TypeError("fit needs y, unless X is a stream")
+        else:
+            data = self._data("X", X, "y", y, sample_weight, class_weight)
         validation = None
         if validation_data is not None:
             if not isinstance(validation_data, tuple | list) or len(validation_data) not in (2, 3):
@@ -421,6 +432,11 @@ class Sequential:
             answers = outputs if self.loss.link == "softmax" else 2  # else each output is a yes/no question
             target = _smoothed(truth, outputs, answers, self.label_smoothing, self.dtype)
         return Data(x, target, truth, weights)
+
+    def check_piece(self, piece: Piece) -> Data:
+        """Rows of a stream, checked and in the form that kernels take."""
+        X, y, weights = piece
+        return self._data("X", X, "y", y, weights)
 
     def measure(self, data: Data, prefix: str = "") -> dict[str, float]:
         """Loss and metrics of checked data."""

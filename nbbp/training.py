@@ -86,6 +86,17 @@ class Data:
     truth: np.ndarray
     weights: np.ndarray | None = None
 
+    def part(self, rows) -> "Data":
+        """Some of the rows: a slice, or their numbers."""
+        weights = None if self.weights is None else self.weights[rows]
+        return Data(self.x[rows], self.target[rows], self.truth[rows], weights)
+
+    def overwrite(self, other: "Data") -> None:
+        """Put other rows, as many or fewer, in the place of the first."""
+        for field in dataclasses.fields(self):
+            if (mine := getattr(self, field.name)) is not None:
+                mine[: len(other.x)] = getattr(other, field.name)
+
 
 class Trainer:
     """A network, its loss and its update, bound to training data.
@@ -268,6 +279,11 @@ class Trainer:
     def count(self) -> None:
         """Add the steps that were taken to the model's."""
         self.update.steps = int(self.clock[prog.BEFORE] + self.clock[prog.STEP])
+
+    @property
+    def steps_done(self) -> int:
+        """Of the epochs that were begun."""
+        return int(self.clock[prog.STEP])
 
     @property
     def finished(self) -> bool:
