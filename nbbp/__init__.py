@@ -44,13 +44,13 @@ __all__ = [
     "DivergenceError", "Dropout", "Embedding", "Ensemble", "GaussianNoise", "History", "Inspect", "Layer", "LayerNorm",
     "Lion", "ModelFileError", "Nadam", "Parameter", "PruningReport", "RMSprop", "Residual", "Sequential", "TwinError",
     "__version__", "activations", "callbacks", "check_gradients", "compare", "datasets", "diagnose", "distill",
-    "find_learning_rate", "fit_lbfgs", "initializers", "kernel", "load", "losses", "plots", "prune", "pruning_report",
-    "schedules", "streams",
+    "exchange", "find_learning_rate", "fit_lbfgs", "initializers", "kernel", "load", "losses", "plots", "prune",
+    "pruning_report", "schedules", "streams",
 ]  # fmt: skip
 
 load = Sequential.load
 
-_ON_DEMAND = ("bench", "datasets", "initializers", "plots")
+_ON_DEMAND = ("bench", "datasets", "exchange", "initializers", "plots")
 
 
 def __getattr__(name: str):
