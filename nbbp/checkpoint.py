@@ -108,7 +108,7 @@ class Resumed:
     """
 
     def __init__(self, path) -> None:
-        self.path = _newest(pathlib.Path(path))
+        self.path = newest(pathlib.Path(path))
         arrays, self._description = files.read(self.path)
         self._beside = {name.removeprefix(BESIDE): array for name, array in arrays.items() if name.startswith(BESIDE)}
         if "fit" not in self._description:
@@ -160,7 +160,7 @@ def has_checkpoints(path) -> bool:
     return path.is_file() or bool(_written_files(path))
 
 
-def _newest(path: pathlib.Path) -> pathlib.Path:
+def newest(path: pathlib.Path) -> pathlib.Path:
     """The file itself, or the newest of a folder that is not damaged."""
     if path.is_file():
         return path

@@ -1,5 +1,6 @@
 """Exchange of models: against PyTorch, Keras, onnxruntime and a Python that has nothing but NumPy."""
 
+import argparse
 import dataclasses
 import os
 import runpy
@@ -12,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import nbbp
-from nbbp.exchange import numpy_file, onnx_file
+from nbbp.exchange import command, numpy_file, onnx_file
 
 os.environ.setdefault("KERAS_BACKEND", "torch")  # before Keras is imported
 
@@ -516,6 +517,33 @@ def test_arrays_that_do_not_fit(arrays, error, message):
         nbbp.exchange.from_keras(model, arrays)
     with pytest.raises(RuntimeError, match="does not know its input"):
         _ = model.params
+
+
+def test_command(tmp_path, capsys):
+    parser = argparse.ArgumentParser()
+    command.add_parser(parser.add_subparsers())
+    model = everything()
+    model.save(tmp_path / "model")
+
+    def export(*arguments):
+        chosen = parser.parse_args(["export", str(tmp_path / "model"), *map(str, arguments)])
+        chosen.function(chosen)
+
+    for option, name in (("--numpy", "network.py"), ("--onnx", "network.onnx"), ("--torch", "network.safetensors")):
+        if option == "--onnx":
+            pytest.importorskip("onnx")
+        export(option, tmp_path / name)
+        assert capsys.readouterr().out == f"{tmp_path / name} written\n"
+    assert_close(runpy.run_path(str(tmp_path / "network.py"))["predict"](rows(7)), model.predict(rows(7)), 1e-5)
+    again = nbbp.exchange.from_torch(same_architecture(model), tmp_path / "network.safetensors")
+    assert np.array_equal(again.params, model.params)
+    (tmp_path / "model").unlink()
+    model.fit(rows(8), [0, 1] * 4, verbose=0, callbacks=[nbbp.Checkpoint(tmp_path / "model")])
+    export("--torch", tmp_path / "network.safetensors")
+    nbbp.exchange.from_torch(again, tmp_path / "network.safetensors")
+    assert np.array_equal(again.params, model.params)
+    with pytest.raises(SystemExit):
+        export()
 
 
 @pytest.mark.parametrize(
