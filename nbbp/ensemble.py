@@ -10,7 +10,7 @@ from nbbp import program as prog
 from nbbp.history import History
 from nbbp.model import Sequential
 from nbbp.program import SideBySide
-from nbbp.training import RUN_SECONDS, Data, Trainer
+from nbbp.training import RUN_SECONDS, Trainer
 
 
 class Ensemble:
@@ -93,7 +93,7 @@ class Ensemble:
         for k, member in enumerate(self.members):
             data = member._data("X", X, "y", y)
             if rows is not None:
-                data = Data(data.x[rows[k]], data.target[rows[k]], data.truth[rows[k]])
+                data = data.part(rows[k])
             trainer = Trainer(
                 member.network, member.loss, member.update, data, batch_size, member.backend,
                 epoch_by_epoch=bool(held_out), clock=clocks[k, :8],

@@ -20,6 +20,8 @@ class History:
     ----------
     step_loss : ndarray (steps,), float64
         Loss of every mini-batch, before its update.
+    steps : int
+        Their number.
     steps_per_epoch : int
     stopped : str
         Why a callback ended the fit; empty when none did.
@@ -41,6 +43,7 @@ class History:
         self.epochs: dict[str, list[float]] = {}
         self.stopped = ""
         self.inspected: Inspection | None = None
+        self.steps = 0
         self._step_losses: list[np.ndarray] = []
 
     def __getitem__(self, name: str) -> list[float]:
@@ -73,6 +76,7 @@ class History:
 
     def add_steps(self, losses: np.ndarray) -> None:
         self._step_losses.append(np.array(losses))
+        self.steps += len(losses)
 
     def add_epoch(self, **values: float) -> None:
         """Values of an epoch that is complete, its loss among them."""

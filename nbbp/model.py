@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from nbbp import checks, notebook
+from nbbp import checks, files, notebook, saving
 from nbbp.averaging import Averaging
 from nbbp.callbacks import Callback
 from nbbp.fitting import Fit
@@ -23,8 +23,9 @@ from nbbp.optimizers import OPTIMIZERS, Optimizer
 from nbbp.prediction import Predictor, linked, mean_loss
 from nbbp.program import BACKENDS, Program, Runner
 from nbbp.schedules import Schedule
-from nbbp.training import Data
+from nbbp.streams import Piece, Stream
 from nbbp.summary import table
+from nbbp.training import Data
 from nbbp.updating import Update
 
 NOT_BUILT = "the model does not know its input yet: call fit, or build(number_of_features)"
@@ -115,6 +116,7 @@ class Sequential:
             raise ValueError(f"label_smoothing is for classes; {self.loss.name} has none")
         self.label_smoothing = label_smoothing
         self.epochs = 0  # begun
+        self.history: History | None = None  # of the last fit, also of one that was broken off
 
     def _check_link(self) -> None:
         """A loss from probabilities needs them; one that has a link of its own should not get a second."""
@@ -143,9 +145,13 @@ class Sequential:
         input_shape : int or tuple of int
             Number of features, or a sample's shape.
         """
+        self._build(input_shape)
+
+    def _build(self, input_shape: int | Shape, params=None, state=None) -> None:
+        """Build with these numbers, or draw them."""
         lengths = input_shape if isinstance(input_shape, tuple) else (input_shape,)
         shape = tuple(checks.positive_integer("input_shape", n) for n in lengths)
-        self._network = Network(lay_out(self.layers, shape), self.dtype, self.seed)
+        self._network = Network(lay_out(self.layers, shape), self.dtype, self.seed, params, state)
         self._update = Update(self._network, self._optimizer, self.averaging)
         self._outputs = Predictor(self._network, self.backend)
         self._predictions = Predictor(self._network, self.backend, self.loss.link)
@@ -202,7 +208,7 @@ class Sequential:
     def fit(
         self,
         X,
-        y,
+        y=None,
         epochs: int = 1,
         batch_size: int = 32,
         validation_data: tuple | None = None,
@@ -212,14 +218,16 @@ class Sequential:
         sample_weight=None,
         class_weight: dict | str | None = None,
         accumulate: int = 1,
+        resume=None,
     ) -> History:
         """Train. Called again, it goes on where it stopped.
 
         Parameters
         ----------
-        X : array_like (rows, features)
+        X : array_like (rows, features) or nbbp.streams.Stream
+            A stream for data larger than memory; metrics are then those of `validation_data` alone.
         y : array_like (rows,) or (rows, outputs)
-            Integer labels, or values.
+            Integer labels, or values; left out where X is a stream, which has them.
         epochs, batch_size : int
             The last mini-batch of an epoch has the rows that are left.
         validation_data : (X, y) or (X, y, sample_weight), optional
@@ -236,6 +244,12 @@ class Sequential:
             How much the rows of each class count; balanced: rows / (classes x rows of the class).
         accumulate : int
             Mini-batches from whose gradients together an update is made; they take the memory of one.
+        resume : path, optional
+            A checkpoint, or a folder of them: see `nbbp.Checkpoint`. The fit goes on from the newest and has its
+            history; `epochs` counts all. Where the folder has none yet, it begins at the beginning.
+
+        Ctrl-C (and SIGTERM) end a fit between two mini-batches: the model stays as it is then, `history` has what was
+        measured, and a `Checkpoint` is written.
 
         Returns
         -------
@@ -257,14 +271,23 @@ class Sequential:
         for callback in callbacks:
             if not isinstance(callback, Callback):
                 raise TypeError(f"callbacks must be nbbp.callbacks, such as EarlyStopping(); got {callback!r}")
-        data = self._data("X", X, "y", y, sample_weight, class_weight)
+        data: Data | Stream
+        if isinstance(X, Stream):
+            if y is not None or sample_weight is not None or class_weight is not None:
+                raise TypeError("a stream has y and the weights itself")
+            data = X
+            self._features("X", next(data.pieces(range(data.chunks)))[0])
+        elif y is None:
+            raise TypeError("fit needs y, unless X is a stream")
+        else:
+            data = self._data("X", X, "y", y, sample_weight, class_weight)
         validation = None
         if validation_data is not None:
             if not isinstance(validation_data, tuple | list) or len(validation_data) not in (2, 3):
                 raise TypeError("validation_data must be a pair (X, y), or (X, y, sample_weight)")
             held_out, known, *weights = validation_data
             validation = self._data("validation X", held_out, "validation y", known, *weights)
-        return Fit(self, data, validation, epochs, batch_size, accumulate, shuffle, callbacks, verbose).run()
+        return Fit(self, data, validation, epochs, batch_size, accumulate, shuffle, callbacks, verbose, resume).run()
 
     def predict(self, X) -> np.ndarray:
         """Predictions (rows, outputs): probabilities, or values for regression.
@@ -340,8 +363,7 @@ class Sequential:
     def __setstate__(self, state: dict) -> None:
         self.__init__(**state["settings"])  # type: ignore[misc]
         if "params" in state:
-            self.build(state["input_shape"])
-            self.params[:], self.network.state[:] = state["params"], state["state"]
+            self._build(state["input_shape"], state["params"], state["state"])
             self.network.mask = None if state["mask"] is None else state["mask"].copy()
             update = self.update
             for mine, theirs in zip(update.moments, state["moments"], strict=True):
@@ -350,6 +372,46 @@ class Sequential:
                 update.mean[:] = state["mean"]
             update.steps = state["steps"]
         self.epochs = state["epochs"]
+
+    def save(self, path) -> None:
+        """Write everything that training or predicting goes on from into a safetensors file.
+
+        Layers, loss, optimizer with its arrays, averages and parameters; metrics and initializers that are functions of
+        your own are left out. The file is written beside an older one and then takes its place.
+
+        Parameters
+        ----------
+        path
+            Of the file, such as ``model.safetensors``.
+
+        Examples
+        --------
+        >>> import nbbp, os, tempfile
+        >>> model = nbbp.Sequential([nbbp.Dense(3)])
+        >>> model.build(2)
+        >>> path = os.path.join(tempfile.mkdtemp(), "model.safetensors")
+        >>> model.save(path)
+        >>> bool((nbbp.load(path).params == model.params).all())
+        True
+        """
+        files.write(path, *saving.pack(self.__getstate__()))
+
+    @classmethod
+    def load(cls, path) -> "Sequential":
+        """The model that `save` wrote. Nothing in the file is run.
+
+        Layers, losses and activations of your own have to be defined before.
+
+        Raises
+        ------
+        ModelFileError
+            When the file is no model, damaged, or of a later format.
+        """
+        arrays, description = files.read(path)
+        model = cls.__new__(cls)
+        with saving.refusing(path):
+            model.__setstate__(saving.unpack(arrays, description))
+        return model
 
     def summary(self) -> str:
         """The layers with their outputs and numbers of parameters, as text."""
@@ -377,6 +439,11 @@ class Sequential:
             answers = outputs if self.loss.link == "softmax" else 2  # else each output is a yes/no question
             target = _smoothed(truth, outputs, answers, self.label_smoothing, self.dtype)
         return Data(x, target, truth, weights)
+
+    def check_piece(self, piece: Piece) -> Data:
+        """Rows of a stream, checked and in the form that kernels take."""
+        X, y, weights = piece
+        return self._data("X", X, "y", y, weights)
 
     def measure(self, data: Data, prefix: str = "") -> dict[str, float]:
         """Loss and metrics of checked data."""

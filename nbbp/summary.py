@@ -51,7 +51,7 @@ def settings(fit: "Fit") -> dict[str, Any]:
         "label_smoothing": plain(model.label_smoothing),
         "optimizer": named_settings(model.optimizer),
         "averaging": plain(model.averaging),
-        "rows": len(fit.data.x),
+        "rows": fit.settings["rows"],
         "batch_size": fit.batch_size,
         "accumulate": fit.accumulate,
         "epochs": fit.epochs,
