@@ -2,7 +2,7 @@
 
 import importlib
 
-from nbbp import activations, callbacks, losses, schedules, streams
+from nbbp import activations, callbacks, losses, schedules, streams, tables
 from nbbp._version import __version__
 from nbbp.activations import ACTIVATIONS
 from nbbp.averaging import EMA, SWA
@@ -45,7 +45,7 @@ __all__ = [
     "Lion", "ModelFileError", "Nadam", "Parameter", "PruningReport", "RMSprop", "Residual", "Sequential", "TwinError",
     "__version__", "activations", "callbacks", "check_gradients", "compare", "datasets", "diagnose", "distill",
     "exchange", "find_learning_rate", "fit_lbfgs", "initializers", "kernel", "load", "losses", "plots", "prune",
-    "pruning_report", "schedules", "streams", "trackers",
+    "pruning_report", "schedules", "streams", "tables", "trackers",
 ]  # fmt: skip
 
 load = Sequential.load

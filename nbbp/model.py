@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from nbbp import checks, files, notebook, saving
+from nbbp import checks, files, notebook, saving, tables
 from nbbp.averaging import Averaging
 from nbbp.callbacks import Callback
 from nbbp.fitting import Fit
@@ -117,6 +117,7 @@ class Sequential:
         self.label_smoothing = label_smoothing
         self.epochs = 0  # begun
         self.history: History | None = None  # of the last fit, also of one that was broken off
+        self.feature_names: tuple[str, ...] | None = None  # columns of the table it learned from
 
     def _check_link(self) -> None:
         """A loss from probabilities needs them; one that has a link of its own should not get a second."""
@@ -224,9 +225,11 @@ class Sequential:
 
         Parameters
         ----------
-        X : array_like (rows, features) or nbbp.streams.Stream
-            A stream for data larger than memory; metrics are then those of `validation_data` alone.
-        y : array_like (rows,) or (rows, outputs)
+        X : array_like (rows, features), a table of numbers, or nbbp.streams.Stream
+            The column names of a table, of pandas, polars or pyarrow, are remembered as `feature_names`, and other tables
+            are held against them; `nbbp.tables` makes numbers of text. A stream is for data larger than memory; metrics
+            are then those of `validation_data` alone.
+        y : array_like (rows,) or (rows, outputs), or a table of numbers
             Integer labels, or values; left out where X is a stream, which has them.
         epochs, batch_size : int
             The last mini-batch of an epoch has the rows that are left.
@@ -294,7 +297,7 @@ class Sequential:
 
         Parameters
         ----------
-        X : array_like (rows, features)
+        X : array_like (rows, features), or a table
         """
         x = self._features("X", X)
         return self._predictions(x)
@@ -352,7 +355,7 @@ class Sequential:
             "seed": self.seed, "dtype": self.dtype.name, "backend": self.backend,
             "label_smoothing": self.label_smoothing, "averaging": self.averaging,
         }  # fmt: skip
-        state = {"settings": settings, "epochs": self.epochs}
+        state = {"settings": settings, "epochs": self.epochs, "feature_names": self.feature_names}
         if self._update is not None:
             update, network = self._update, self.network
             arrays = {"params": self.params, "state": network.state, "moments": update.moments, "mean": update.mean}
@@ -372,6 +375,7 @@ class Sequential:
                 update.mean[:] = state["mean"]
             update.steps = state["steps"]
         self.epochs = state["epochs"]
+        self.feature_names = state.get("feature_names")
 
     def save(self, path) -> None:
         """Write everything that training or predicting goes on from into a safetensors file.
@@ -420,6 +424,8 @@ class Sequential:
         return "\n".join(f"{a:{widths[0]}}  {b:{widths[1]}}  {c:>{widths[2]}}" for a, b, c in rows)
 
     def _features(self, name: str, X) -> np.ndarray:
+        if tables.is_table(X):
+            X = self._columns(name, X)
         shape = self._network.layout.input_shape if self._network else None
         x = checks.features(name, X, self.dtype, shape)
         if self._network is None:
@@ -427,9 +433,21 @@ class Sequential:
         self.network.layout.places[0].layer.check_input(name, x)
         return x
 
+    def _columns(self, name: str, table) -> np.ndarray:
+        """A table as an array; a model that has not learned anything yet remembers the names of its columns."""
+        given = tables.names(name, table)
+        if self.feature_names is not None:
+            tables.check_names(name, given, self.feature_names)
+        columns = tables.array(name, table, self.dtype)
+        if not self.steps:
+            self.feature_names = given
+        return columns
+
     def _data(self, x_name: str, X, y_name: str, y, sample_weight=None, class_weight: dict | str | None = None) -> Data:
         """What the user gave, checked and in the form that kernels take."""
         x = self._features(x_name, X)
+        if tables.is_table(y):
+            y = tables.array(y_name, y, np.float64)
         outputs = math.prod(self.network.layout.output_shape)
         truth = target = checks.targets(y_name, y, self.loss, self.dtype, len(x), outputs)
         if class_weight is not None and self.loss.labels is None and self.loss.link not in ("softmax", "sigmoid"):
