@@ -95,6 +95,27 @@ class History:
             for epoch, row in enumerate(zip(*self.epochs.values(), strict=True), 1):
                 writer.writerow([epoch, *map(repr, row)])
 
+    @classmethod
+    def from_csv(cls, path) -> "History":
+        """The epochs that `to_csv` wrote; the losses of mini-batches are not among them.
+
+        Raises
+        ------
+        ValueError
+            When the file is no history.
+        """
+        with pathlib.Path(path).open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        if not rows or not {"epoch", "loss"} <= rows[0].keys():
+            raise ValueError(f"{path} is not a history: it must have the columns epoch and loss, and a row")
+        history = cls(steps_per_epoch=0)
+        for line, row in enumerate(rows, 2):
+            try:
+                history.add_epoch(**{name: float(value) for name, value in row.items() if name != "epoch"})
+            except (TypeError, ValueError):
+                raise ValueError(f"{path}, line {line}: must have a number in each column") from None
+        return history
+
     def plot(self, path=None, log: bool = False):
         """Draw the curves, see `nbbp.plots.loss_curves`.
 

@@ -21,9 +21,11 @@ def smoothed(losses: np.ndarray, window: int) -> np.ndarray:
 
 
 def _draw_steps(axis, history: History, color: str, label: str) -> None:
-    """Raw step losses behind their smoothed line, over epochs."""
+    """Raw step losses behind their smoothed line, over epochs; the epochs' losses where steps are not known."""
     losses = history.step_loss
     if not len(losses):
+        if len(history):
+            axis.plot(np.arange(1, len(history) + 1), history["loss"], color=color, linewidth=1.6, label=label)
         return
     epochs = (np.arange(len(losses)) + 0.5) / history.steps_per_epoch
     every = max(1, len(losses) // RAW_POINTS)
