@@ -129,6 +129,7 @@ def _read_csv(path: pathlib.Path) -> TableFile:
     import pyarrow as pa
     from pyarrow import csv as arrow_csv
 
+    _check_quotes(path)
     delimiter, names = _header(path)
     try:
         table = arrow_csv.read_csv(
@@ -179,6 +180,20 @@ def _records(path: pathlib.Path, delimiter: str) -> Iterator[tuple[int, list[str
             line = reader.line_num + 1
 
 
+def _check_quotes(path: pathlib.Path) -> None:
+    """A field whose closing quote is missing would take in all lines after it."""
+    if path.read_bytes().count(b'"') % 2 == 0:
+        return
+    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+        reader = csv.reader(file, strict=True)
+        line = 1
+        try:
+            for _ in reader:
+                line = reader.line_num + 1
+        except csv.Error as error:
+            raise ValueError(f"{path}, line {line}: a quote that is not closed, or not at the end ({error})") from None
+
+
 def _check_utf8(path: pathlib.Path) -> None:
     content = path.read_bytes()
     try:
@@ -201,8 +216,8 @@ def _read_npz(path: pathlib.Path) -> TableFile:
     try:
         with np.load(path) as arrays:
             given = dict(arrays)
-    except (ValueError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} cannot be read: {error}") from None
+    except (ValueError, TypeError, zipfile.BadZipFile):
+        raise ValueError(f"{path} is no npz file, or has arrays of Python objects") from None
     X, y = given.get("X"), given.get("y")
     if X is None or X.ndim != 2:
         found = f"X has the shape {X.shape}" if X is not None else f"it has {', '.join(given) or 'no array'}"

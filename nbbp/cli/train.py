@@ -87,11 +87,13 @@ def train(arguments) -> int:
     """Train a network on a table, write it into a folder, and say what it is worth."""
     _check_arguments(arguments)
     file = read(arguments.file)
+    if file.table.num_rows < LEAST_ROWS:
+        raise ValueError(f"{file.path} has {file.table.num_rows} rows; training, validation and test need {LEAST_ROWS}")
     columns = _columns(file, arguments)
     folder = _folder(file, arguments)
     with file.located():
         table = file.typed([*columns, arguments.target], text=_text(arguments))
-        check_complete(arguments.file, table)
+        check_complete(arguments.file, table.select(columns))
         known = table[arguments.target]
         target = _target(known, arguments)
         rows = _split(target.encode(known, arguments.target), arguments.validation_share, arguments.seed)
@@ -104,8 +106,6 @@ def train(arguments) -> int:
     report = Report(encoder, target, parts, _model(encoder, target, arguments), arguments)
     print(report.plan, flush=True)
     history, best_epoch = _fit(report.model, parts, arguments)
-    if not len(history):
-        raise KeyboardInterrupt
     Run(report.model, encoder, target, arguments.target).write(folder, history, report.text(history, best_epoch))
     print(report.outcome(history, best_epoch))
     print(f"written to {folder}: {', '.join(FILES)}")
@@ -113,28 +113,31 @@ def train(arguments) -> int:
 
 
 class _Keep(Callback):
-    """Holds the history of a fit that Ctrl-C ends."""
+    """The history of a fit that Ctrl-C ends, and its complete epochs."""
 
-    def on_fit_begin(self, fit):
-        self.history = fit.history
+    history: History | None = None
+
+    def on_epoch_end(self, fit):
+        self.history, self.epochs = fit.history, len(fit.history)
 
 
 def _fit(model: Sequential, parts: dict[str, Part], arguments) -> tuple[History, int]:
     """Train; the history, and the best epoch, of which the model has the parameters, also after Ctrl-C."""
-    keep, stopping = _Keep(), EarlyStopping("val_loss", arguments.patience)
+    stopping, keep = EarlyStopping("val_loss", arguments.patience), _Keep()
     training, validation = parts["train"], parts["validation"]
     try:
-        model.fit(
+        history = model.fit(
             training.X, training.y, arguments.epochs, arguments.batch_size, (validation.X, validation.y),
-            callbacks=[keep, stopping], verbose=int(sys.stderr.isatty()),
+            callbacks=[stopping, keep], verbose=int(sys.stderr.isatty()),
         )  # fmt: skip
     except KeyboardInterrupt:
+        if keep.history is None:
+            raise
         history = keep.history
-        complete = len(history["val_loss"]) if "val_loss" in history else 0
         for values in history.epochs.values():
-            del values[complete:]
+            del values[keep.epochs :]
         history.stopped = INTERRUPTED
-    return keep.history, stopping.best_epoch
+    return history, stopping.best_epoch
 
 
 def _check_arguments(arguments) -> None:
@@ -214,8 +217,6 @@ def _split(y: np.ndarray, share: float, seed: int) -> dict[str, np.ndarray]:
     Rows in the order of y are cut into as many stretches as are held out; chance takes one row from each, in turn for
     validation and for the test.
     """
-    if len(y) < LEAST_ROWS:
-        raise ValueError(f"there are {len(y)} rows; training, validation and test together need {LEAST_ROWS}")
     rng = np.random.default_rng(seed)
     order = np.lexsort((rng.random(len(y)), y))
     pairs = max(1, round(share * len(y)))

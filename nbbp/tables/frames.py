@@ -106,8 +106,8 @@ def check_column(name: str, column) -> None:
         missing |= column.is_nan().fill_null(True).to_numpy().astype(bool)
     if missing.any():
         fill = "a word of its own, such as 'unknown'" if text else "a number, such as the column's median"
-        rows = f"as {missing.sum():,} of {len(missing):,} have" if missing.sum() > 1 else "the only one"
-        problem = f"missing value, {rows}; leave out rows without one, or the column, or fill in {fill}"
+        rows = f"one of {missing.sum():,} in the column" if missing.sum() > 1 else "the only one in the column"
+        problem = f"missing value, {rows}; leave out such rows, or the column, or fill in {fill}"
         raise CellError(name, str(column.name), int(np.argmax(missing)), problem)
     if not text and column.dtype.is_float():
         infinite = np.isinf(column.to_numpy())
