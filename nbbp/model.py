@@ -226,9 +226,9 @@ class Sequential:
         Parameters
         ----------
         X : array_like (rows, features), a table of numbers, or nbbp.streams.Stream
-            The column names of a table, of pandas, polars or pyarrow, are remembered as `feature_names`, and other tables
-            are held against them; `nbbp.tables` makes numbers of text. A stream is for data larger than memory; metrics
-            are then those of `validation_data` alone.
+            A table is of pandas, polars or pyarrow; its column names are remembered as `feature_names`, and other
+            tables are held against them. `nbbp.tables` makes numbers of text. A stream is for data larger than memory;
+            metrics are then those of `validation_data` alone.
         y : array_like (rows,) or (rows, outputs), or a table of numbers
             Integer labels, or values; left out where X is a stream, which has them.
         epochs, batch_size : int

@@ -409,7 +409,7 @@ def test_ctrl_c_in_the_validation_keeps_the_best_epoch(nbbp_says, monkeypatch):
     assert len(history) == 3
     best = int(np.argmin(history["val_loss"]))
     np.testing.assert_array_equal(nbbp.load("run/model.safetensors").params, calls[best])
-    assert f"ended after epoch 3 (Ctrl-C); the model is that of epoch {best + 1}, the best on validation" in out
+    assert f"stopped by Ctrl-C\nthe model is that of epoch {best + 1} of 3, the best on validation\n" in out
     del calls[:3]
     calls += calls * 2
     code, out, err = nbbp_says("train", "data.csv", "--target", "kind", "--output", "none")
@@ -436,7 +436,7 @@ def test_ctrl_c():
         assert "Traceback" not in err
         if "stopped" not in err:
             break
-    assert "(Ctrl-C); the model is that of epoch" in out
+    assert "stopped by Ctrl-C\nthe model is that of epoch" in out
     assert {path.name for path in pathlib.Path("run").iterdir()} == FILES
 
 

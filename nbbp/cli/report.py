@@ -50,9 +50,9 @@ class Report:
         )
 
     def outcome(self, history: History, best_epoch: int) -> str:
-        """The end of the training and the scores, a line each."""
+        """The epoch of the model and its scores, a line each."""
         scores = self._scores()
-        lines = [self._stopped(history, best_epoch)]
+        lines = [_chosen(history, best_epoch)]
         lines += [f"test {name}: {score}; {self._baseline_name()}: {base}" for name, (score, base) in scores.items()]
         if warning := self._warning():
             lines.append(warning)
@@ -89,7 +89,7 @@ class Report:
 ```
 
 - {self._training()}
-- {self._stopped(history, best_epoch)}
+- {_chosen(history, best_epoch)}{f"; stopped: {history.stopped}" if history.stopped else ""}
 
 ## Commands
 
@@ -136,10 +136,6 @@ nbbp {__version__}
             f"{optimizer} with learning rate {self.model.learning_rate:g}, mini-batches of {given.batch_size} rows, "
             f"dropout {given.dropout:g}, {given.epochs} epochs at most, seed {given.seed}"
         )
-
-    def _stopped(self, history: History, best_epoch: int) -> str:
-        why = f" ({history.stopped})" if history.stopped else ""
-        return f"ended after epoch {len(history)}{why}; the model is that of epoch {best_epoch}, the best on validation"
 
     def _baseline_name(self) -> str:
         if isinstance(self.target, ValueTarget):
@@ -197,3 +193,7 @@ nbbp {__version__}
             word for name, value in options.items() if value not in ("", None) for word in (f"--{name}", str(value))
         ]
         return shlex.join(["nbbp", "train", self.arguments.file, *words])
+
+
+def _chosen(history: History, best_epoch: int) -> str:
+    return f"the model is that of epoch {best_epoch} of {len(history)}, the best on validation"

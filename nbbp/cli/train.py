@@ -7,7 +7,7 @@ import sys
 import numpy as np
 
 from nbbp import activations, checks, optimizers
-from nbbp.callbacks import Callback, EarlyStopping
+from nbbp.callbacks import EarlyStopping
 from nbbp.cli.commands import Command, check_folder
 from nbbp.cli.reading import TableFile, read
 from nbbp.cli.report import Part, Report
@@ -112,31 +112,21 @@ def train(arguments) -> int:
     return 130 if history.stopped == INTERRUPTED else 0
 
 
-class _Keep(Callback):
-    """The history of a fit that Ctrl-C ends, and its complete epochs."""
-
-    history: History | None = None
-
-    def on_epoch_end(self, fit):
-        self.history, self.epochs = fit.history, len(fit.history)
-
-
 def _fit(model: Sequential, parts: dict[str, Part], arguments) -> tuple[History, int]:
     """Train; the history, and the best epoch, of which the model has the parameters, also after Ctrl-C."""
-    stopping, keep = EarlyStopping("val_loss", arguments.patience), _Keep()
+    stopping = EarlyStopping("val_loss", arguments.patience)
     training, validation = parts["train"], parts["validation"]
     try:
         history = model.fit(
             training.X, training.y, arguments.epochs, arguments.batch_size, (validation.X, validation.y),
-            callbacks=[stopping, keep], verbose=int(sys.stderr.isatty()),
+            callbacks=[stopping], verbose=int(sys.stderr.isatty()),
         )  # fmt: skip
     except KeyboardInterrupt:
-        if keep.history is None:
+        if not model.history:  # no epoch is complete
             raise
-        history = keep.history
-        for values in history.epochs.values():
-            del values[keep.epochs :]
+        history = model.history
         history.stopped = INTERRUPTED
+        print(f"\nstopped by {INTERRUPTED}")
     return history, stopping.best_epoch
 
 
