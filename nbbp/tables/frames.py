@@ -88,14 +88,14 @@ def is_text(name: str, column) -> bool:
 
 def numbers(name: str, column, dtype) -> np.ndarray:
     """A column of numbers or booleans (rows,) in `dtype`; CellError where one is missing or not finite."""
+    if not column.null_count():
+        with np.errstate(over="ignore"):
+            values = np.asarray(column.to_numpy()).astype(dtype)
+        if np.isfinite(values).all():
+            return values
     check_column(name, column)
-    with np.errstate(over="ignore"):
-        values = np.asarray(column.to_numpy()).astype(dtype)
-    wrong = ~np.isfinite(values)
-    if wrong.any():
-        row = int(np.argmax(wrong))
-        raise CellError(name, str(column.name), row, f"{column[row]} is too large for {np.dtype(dtype)}")
-    return values
+    row = int(np.argmin(np.isfinite(values)))
+    raise CellError(name, str(column.name), row, f"{column[row]} is too large for {np.dtype(dtype)}")
 
 
 def check_column(name: str, column) -> None:
