@@ -446,3 +446,9 @@ def test_help_has_examples(command, nbbp_says):
     assert code == 0
     assert f"examples:\n  nbbp {command} iris" in out
     assert "130 stopped by Ctrl-C" in nbbp_says("--help")[1]
+
+
+def test_a_run_is_exported(run, nbbp_says):
+    assert nbbp_says("export", "run/model.safetensors", "--numpy", "network.py")[:2] == (0, "network.py written\n")
+    assert pathlib.Path("network.py").is_file()
+    assert nbbp_says("export", "data.csv", "--numpy", "other.py")[0] == 2

@@ -173,7 +173,8 @@ def test_encoder_errors(table):
         encoder.encode(table({"mass": [1.0], "adult": [True]}))
     with pytest.raises(CellError, match=r"new, row 1, column 'island': missing value, .* 'unknown'") as caught:
         encoder.encode(table(MIXED | {"island": ["Dream", None, "Dream", "Biscoe"]}), name="new")
-    assert (caught.value.column, caught.value.row) == ("island", 1)
+    error = pickle.loads(pickle.dumps(caught.value))  # as from a worker process
+    assert (error.column, error.row, str(error)) == ("island", 1, str(caught.value))
     with pytest.raises(TypeError, match="column 'mass' held numbers when the encoder was fitted, now text"):
         encoder.encode(table(MIXED | {"mass": ["a", "b", "c", "d"]}))
     with pytest.raises(ValueError, match="column 'name' has 30 different texts in 30 rows"):

@@ -1,4 +1,4 @@
-"""The command line: nbbp train | predict | plot | demo | compare | bench | info."""
+"""The command line: nbbp train | predict | plot | export | demo | compare | bench | info."""
 
 import argparse
 import os
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from nbbp._version import __version__
 from nbbp.cli import bench, digits, info, plot, predict, train
+from nbbp.exchange import command as export
 from nbbp.training import DivergenceError
 
 COMMANDS = (train, predict, plot, digits, bench, info)
@@ -40,6 +41,7 @@ def _parser() -> argparse.ArgumentParser:
 
     for module in COMMANDS:
         module.register(command)
+    export.add_parser(commands)
     return parser
 
 

@@ -29,7 +29,8 @@ EXAMPLES = """\
   nbbp train digits.npz                     arrays X (rows, features) and y (rows,)
 
 The first line of a CSV names its columns; commas, semicolons, tabs and bars separate. Columns of numbers are
-standardised, text becomes categories. Ctrl-C stops, and writes the best model so far."""
+standardised, text becomes categories. An empty field is a missing value, and in a column of numbers NA, nan, null,
+none, ? and - are too; they are errors that name the line. Ctrl-C stops, and writes the best model so far."""
 
 
 def register(command: Command) -> None:

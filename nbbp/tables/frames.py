@@ -24,6 +24,9 @@ class CellError(ValueError):
         self.table, self.column, self.row, self.problem = table, column, row, problem
         super().__init__(f"{table}, row {row}, column {column!r}: {problem}")
 
+    def __reduce__(self):
+        return CellError, (self.table, self.column, self.row, self.problem)
+
 
 def is_table(data) -> bool:
     """Whether data has named columns; no library of tables is imported to find out."""
