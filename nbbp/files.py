@@ -1,7 +1,8 @@
 """Model files: safetensors with a description in JSON, written whole or not at all, and checked when read.
 
-The header's metadata have ``format`` (nbbp), ``format_version``, ``description`` (JSON) and ``sha256``: a digest of the
-description and of every array with its name, dtype and shape. Nothing in a file is ever run.
+The header's metadata have one entry, ``nbbp``, a JSON object of ``format_version``, ``description`` and ``sha256``: a
+digest of the description and of every array with its name, dtype and shape. Equal content gives equal bytes. Nothing in
+a file is ever run.
 """
 
 import contextlib
@@ -10,6 +11,7 @@ import json
 import os
 import pathlib
 import tempfile
+from typing import Any
 
 import numpy as np
 import safetensors
@@ -27,12 +29,13 @@ class ModelFileError(ValueError):
 
 def write(path, arrays: Arrays, description: dict) -> None:
     """Write arrays and a description, flushed to the disk; an older file is intact until then."""
-    text = json.dumps(description, allow_nan=False)
     arrays = {name: np.asarray(array, array.dtype.newbyteorder("<"), order="C") for name, array in arrays.items()}
-    metadata = {
-        "format": "nbbp", "format_version": str(FORMAT_VERSION), "description": text, "sha256": _digest(arrays, text),
-    }  # fmt: skip
-    replace(path, safetensors.numpy.save(arrays, metadata))
+    entry = {
+        "format_version": FORMAT_VERSION,
+        "description": description,
+        "sha256": _digest(arrays, description),
+    }
+    replace(path, safetensors.numpy.save(arrays, {"nbbp": json.dumps(entry)}))
 
 
 def replace(path, content: bytes) -> None:
@@ -85,24 +88,25 @@ def read(path) -> tuple[Arrays, dict]:
         metadata = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")]).get("__metadata__") or {}
     except (safetensors.SafetensorError, KeyError, ValueError, RecursionError) as error:
         raise ModelFileError(f"{path} is not a safetensors file of arrays, or is damaged: {error}") from error
-    if metadata.get("format") != "nbbp":
+    if "nbbp" not in metadata:
         raise ModelFileError(f"{path} was not written by nbbp; weights of other programs come in by nbbp.exchange")
-    version, text = metadata.get("format_version"), metadata.get("description", "")
-    if version != str(FORMAT_VERSION):
-        raise ModelFileError(f"{path} is of format {version!r}; this version of nbbp reads {FORMAT_VERSION}")
-    if _digest(arrays, text) != metadata.get("sha256"):
-        raise ModelFileError(f"{path} is damaged: its SHA-256 does not fit its content")
     try:
-        description = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ModelFileError(f"{path}: the description is not JSON: {error}") from error
+        entry = json.loads(metadata["nbbp"])
+        version, description = entry["format_version"], entry["description"]
+        sound = version != FORMAT_VERSION or entry["sha256"] == _digest(arrays, description)
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise ModelFileError(f"{path} is damaged: its description cannot be read") from error
+    if version != FORMAT_VERSION:
+        raise ModelFileError(f"{path} is of format {version!r}; this version of nbbp reads {FORMAT_VERSION}")
+    if not sound:
+        raise ModelFileError(f"{path} is damaged: its SHA-256 does not fit its content")
     if not isinstance(description, dict):
-        raise ModelFileError(f"{path}: the description is not an object")
+        raise ModelFileError(f"{path} is damaged: its description is not an object")
     return arrays, description
 
 
-def _digest(arrays: Arrays, text: str) -> str:
-    digest = hashlib.sha256(text.encode(errors="surrogatepass"))
+def _digest(arrays: Arrays, description: Any) -> str:
+    digest = hashlib.sha256(json.dumps(description, sort_keys=True, allow_nan=False).encode())
     for name, array in sorted(arrays.items()):
         digest.update(f"{name} {array.dtype.str} {array.shape}".encode(errors="surrogatepass"))
         digest.update(array.data)

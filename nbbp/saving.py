@@ -16,6 +16,7 @@ from nbbp.optimizers import Optimizer
 
 BESIDE = "fit/"  # beginning of the names of arrays that are not the model's
 COUNTS = ("epochs", "steps")
+NAMES = "feature_names"
 
 
 def pack(state: dict[str, Any]) -> tuple[Arrays, dict]:
@@ -31,6 +32,7 @@ def pack(state: dict[str, Any]) -> tuple[Arrays, dict]:
         "averaging": None if averaging is None else describe(averaging),
     }
     description |= {name: state[name] for name in COUNTS if name in state}
+    description[NAMES] = None if state[NAMES] is None else list(state[NAMES])
     if "params" not in state:
         return {}, description
     layout = lay_out(settings["layers"], state["input_shape"])
@@ -55,6 +57,7 @@ def unpack(arrays: Arrays, description: dict) -> dict[str, Any]:
     description = {name: value for name, value in description.items() if name != "fit"}
     arrays = {name: array for name, array in arrays.items() if not name.startswith(BESIDE)}
     state: dict[str, Any] = {name: _count(description.pop(name)) for name in COUNTS if name in description}
+    state[NAMES] = _names(description.pop(NAMES))
     input_shape, numbers = description.pop("input_shape", None), description.pop("loss_numbers")
     averaging = description["averaging"]
     settings = description | {
@@ -84,6 +87,14 @@ def _count(value: Any) -> int:
     if type(value) is not int or not 0 <= value < 2**62:
         raise ValueError(f"{value!r} is not a count")
     return value
+
+
+def _names(value: Any) -> tuple[str, ...] | None:
+    if value is None:
+        return None
+    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+        raise ValueError(f"{value!r} are not names of columns")
+    return tuple(value)
 
 
 def _compare(arrays: Arrays, layout: Layout, flat: list[str], dtype: np.dtype) -> None:

@@ -98,6 +98,25 @@ def test_names_in_the_file_are_those_of_the_parameters(data, tmp_path):
     assert {"batchnorm_0.mean", "residual_0.dense_0.w"} < arrays.keys()
 
 
+def test_equal_models_are_equal_files(data, tmp_path):
+    for name in ("one", "other"):
+        model = build()
+        model.fit(*data, verbose=0)
+        model.save(tmp_path / name)
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "other").read_bytes()
+
+
+def test_names_of_columns_come_back(tmp_path):
+    pd = pytest.importorskip("pandas")
+    pytest.importorskip("narwhals")
+    table = pd.DataFrame({"a": [0.0, 1.0], "b": [1.0, 0.0]})
+    model = nbbp.Sequential([nbbp.Dense(1)])
+    model.fit(table, [0.0, 1.0], verbose=0)
+    loaded = nbbp.load(saved(tmp_path, model))
+    with pytest.raises(ValueError, match="b"):
+        loaded.predict(table[["a"]])
+
+
 @dataclasses.dataclass(frozen=True)
 class Doubled(nbbp.Dense):
     """A layer that another process may not know."""
@@ -174,8 +193,8 @@ def test_files_that_are_no_models(content, tmp_path):
         "huge header": (2**63).to_bytes(8, "little") + content[8:],
         "deep JSON": (200_000).to_bytes(8, "little") + b"[" * 100_000 + b"]" * 100_000,
         "other safetensors": safetensors.numpy.save({"w": np.zeros(3)}),
-        "integers": safetensors.numpy.save({"w": np.zeros(3, int)}, {"format": "nbbp", "format_version": "1"}),
-        "later format": content.replace(b'"format_version":"1"', b'"format_version":"2"'),
+        "integers": safetensors.numpy.save({"w": np.zeros(3, int)}, {"nbbp": '{"format_version": 1}'}),
+        "later format": content.replace(rb"\"format_version\": 1", rb"\"format_version\": 2"),
         "trailing bytes": content + b"0",
         "no weights": content[: 8 + header],
     }

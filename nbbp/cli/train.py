@@ -17,7 +17,7 @@ from nbbp.layers import Dense, Dropout, Layer
 from nbbp.model import Sequential
 from nbbp.tables import ClassTarget, TableEncoder, ValueTarget, check_complete
 
-INTERRUPTED = "Ctrl-C"  # why a history stopped
+STOPPED_BY = {"Ctrl-C": 130, "SIGTERM": 143}  # exit codes
 LEAST_ROWS = 20
 MOST_CLASSES = 20  # of whole numbers; more are values
 ROWS_OF_CLASS = 10  # for each of them, or they are values
@@ -110,7 +110,7 @@ def train(arguments) -> int:
     Run(report.model, encoder, target, arguments.target).write(folder, history, report.text(history, best_epoch))
     print(report.outcome(history, best_epoch))
     print(f"written to {folder}: {', '.join(FILES)}")
-    return 130 if history.stopped == INTERRUPTED else 0
+    return STOPPED_BY.get(history.stopped, 0)
 
 
 def _fit(model: Sequential, parts: dict[str, Part], arguments) -> tuple[History, int]:
@@ -122,12 +122,12 @@ def _fit(model: Sequential, parts: dict[str, Part], arguments) -> tuple[History,
             training.X, training.y, arguments.epochs, arguments.batch_size, (validation.X, validation.y),
             callbacks=[stopping], verbose=int(sys.stderr.isatty()),
         )  # fmt: skip
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit) as signal:
         if not model.history:  # no epoch is complete
             raise
         history = model.history
-        history.stopped = INTERRUPTED
-        print(f"\nstopped by {INTERRUPTED}")
+        history.stopped = "Ctrl-C" if isinstance(signal, KeyboardInterrupt) else "SIGTERM"
+        print(f"\nstopped by {history.stopped}")
     return history, stopping.best_epoch
 
 

@@ -7,7 +7,9 @@ import pathlib
 def add_parser(subparsers) -> None:
     """Add the command to those of `nbbp`."""
     parser = subparsers.add_parser("export", help=run.__doc__, description=run.__doc__)
-    parser.add_argument("model", metavar="MODEL", help="what model.save wrote, or a folder of checkpoints")
+    parser.add_argument(
+        "model", metavar="MODEL", help="what model.save wrote, or a folder of nbbp train or of checkpoints"
+    )
     target = parser.add_mutually_exclusive_group(required=True)
     target.add_argument("--numpy", metavar="FILE.py", help="one Python file that needs nothing but NumPy")
     target.add_argument("--onnx", metavar="FILE.onnx", help="the network, for onnxruntime and others")
@@ -22,6 +24,8 @@ def run(arguments: argparse.Namespace) -> None:
     from nbbp.checkpoint import newest
 
     path = pathlib.Path(arguments.model)
+    if (path / "model.safetensors").is_file():
+        path = path / "model.safetensors"
     model = nbbp.load(newest(path) if path.is_dir() else path)
     if arguments.numpy:
         exchange.to_numpy_file(model, arguments.numpy)
