@@ -13,7 +13,8 @@ from nbbp.training import DivergenceError
 COMMANDS = (train, predict, plot, digits, bench, info)
 
 EPILOG = """\
-exit codes: 0 done, 1 tried and failed, 2 wrong arguments or data, 130 stopped by Ctrl-C
+exit codes: 0 done, 1 tried and failed, 2 wrong arguments or data, 130 stopped by Ctrl-C,
+143 by SIGTERM
 
 nbbp COMMAND --help has examples."""
 
