@@ -187,7 +187,7 @@ class MLP(BaseEstimator):
         self._make_model(rows, held_out, random, go_on)
         self._plateau = self._new_plateau()
         self._train(rows, held_out, self.max_iter, go_on)
-        self._plateau.restore(self.model_)
+        self._plateau.put_back_best(self.model_)
         stopped = self.history_.stopped
         if not stopped or (self.solver == "lbfgs" and "CONVERGENCE" not in stopped):
             warnings.warn(f"no convergence within max_iter={self.max_iter}", ConvergenceWarning, stacklevel=2)
@@ -204,7 +204,7 @@ class MLP(BaseEstimator):
             self._plateau = plateau
         self._train(rows, held_out, 1, go_on)
         if self.history_.stopped:
-            self._plateau.restore(self.model_)
+            self._plateau.put_back_best(self.model_)
         return self
 
     def _check_parameters(self) -> None:

@@ -24,7 +24,7 @@ class Plateau(Callback):
     patience : float
         A number of epochs, or infinity.
     keep_best : bool
-        Whether the parameters of the best epoch are kept, for `restore`.
+        Whether the parameters of the best epoch are kept, for `put_back_best`.
     adaptive : bool
         Whether the learning rate is divided by 5 instead, as long as it is above 1e-6.
     """
@@ -51,7 +51,7 @@ class Plateau(Callback):
         else:
             fit.stop(f"{self.monitor} has not improved by {self.tol:g} for {self.patience:g} epochs")
 
-    def restore(self, model: Sequential) -> None:
+    def put_back_best(self, model: Sequential) -> None:
         """Put the best parameters back, where they were kept."""
         if self._kept is not None:
             model.params[:] = self._kept
