@@ -37,6 +37,9 @@ def norm(result, x, sums):
     result[0] = np.sqrt(total)
 
 
+KINDS = ("gradients", "weights", "updates", "dead", "saturated")
+
+
 class Inspection:
     """What `Inspect` recorded, as arrays with one value for each record.
 
@@ -80,6 +83,20 @@ class Inspection:
             series = getattr(self, kind)
             for name, value in named.items():
                 series[name] = np.append(series.get(name, ()), value)
+
+    def state(self) -> dict[str, np.ndarray]:
+        """All arrays by one name each."""
+        series = [(kind, name, values) for kind in KINDS for name, values in getattr(self, kind).items()]
+        return {"steps": self.steps} | {
+            f"{k:06}/{kind}/{name}": values for k, (kind, name, values) in enumerate(series)
+        }
+
+    def restore(self, state: dict[str, np.ndarray]) -> None:
+        """Take them back."""
+        self.steps = state["steps"].astype(np.int64)
+        for key in sorted(state.keys() - {"steps"}):
+            _, kind, name = key.split("/", 2)
+            getattr(self, kind)[name] = state[key]
 
 
 class Inspect(Callback):
@@ -129,7 +146,13 @@ class Inspect(Callback):
                 sample.call(norm, self._norms[kind][name], array.reshape(-1), sums)
         self._sample = Runner(sample)
         self._recorded = model.steps
-        fit.history.inspected = Inspection()
+        self._inspection = fit.history.inspected = Inspection()
+
+    def state(self):
+        return self._inspection.state()
+
+    def restore(self, fit, state):
+        self._inspection.restore(state)
 
     def on_pause(self, fit):
         model = fit.model

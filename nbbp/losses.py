@@ -13,10 +13,12 @@ NumPy twins.
 """
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 from numba import prange
 
+from nbbp import checks
 from nbbp.activations import ROWS, exp_of_rows, row_max, row_sum
 from nbbp.kernels import vector_math as vm
 from nbbp.kernels.jit import KERNELS, Kernel, device, kernel
@@ -59,7 +61,7 @@ class Loss:
     numbers: tuple[float, ...] = ()
 
     def __reduce__(self):
-        return _restored, (self.name, self.numbers)
+        return restored, (self.name, self.numbers)
 
     def bind(self, program: Program, row_loss, dz, z, target, scale) -> None:
         """Bind the kernel for targets of this kind; dz (rows, outputs) is overwritten, as is row_loss (rows,)."""
@@ -71,8 +73,12 @@ class Loss:
 LOSSES: dict[str, Loss] = {}
 
 
-def _restored(name: str, numbers: tuple[float, ...]) -> Loss:
-    return dataclasses.replace(LOSSES[name], numbers=numbers)
+def restored(name: str, numbers: Sequence[float]) -> Loss:
+    """The loss of this name with these settings; ValueError where there is none."""
+    loss = checks.choose("loss", name, LOSSES)
+    if len(numbers) != len(loss.numbers):
+        raise ValueError(f"{name} has {len(loss.numbers)} numbers, got {len(numbers)}")
+    return dataclasses.replace(loss, numbers=tuple(float(number) for number in numbers))
 
 
 _DENSE, _LABELS = "(b) (b,c) (b,c) (b,c) (b)", "(b) (b,c) (b,c) (b,1) (b)"

@@ -20,6 +20,15 @@ def prune(model: Sequential, share: float) -> None:
         Changed in place: ``model.network.mask`` is 0 where a weight is pruned.
     share : float in [0, 1)
         Of all weights, those pruned before included, which stay pruned.
+
+    Examples
+    --------
+    >>> import nbbp
+    >>> model = nbbp.Sequential([nbbp.Dense(10)])
+    >>> model.build(64)
+    >>> nbbp.prune(model, 0.75)
+    >>> int((model.named_params()["dense_0.w"] != 0).sum())
+    160
     """
     checks.number("share", share, high=1.0)
     network = model.network

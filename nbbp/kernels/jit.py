@@ -80,7 +80,12 @@ def device(function: Callable, inline: bool = False):
 @global_compiler_lock
 def address(dispatcher, arrays) -> int:
     """Address of a compiled function's machine code for C-contiguous arrays of these dtypes and numbers of axes."""
-    signature = tuple(types.Array(numba.from_dtype(a.dtype), a.ndim, "C") for a in arrays)
+    return _address(dispatcher, tuple((a.dtype, a.ndim) for a in arrays))
+
+
+@functools.cache  # Numba takes half a millisecond to find what is compiled already
+def _address(dispatcher, kinds: tuple[tuple[np.dtype, int], ...]) -> int:
+    signature = tuple(types.Array(numba.from_dtype(dtype), axes, "C") for dtype, axes in kinds)
     dispatcher.compile(signature)
     result = dispatcher.overloads[signature]
     return result.library.get_pointer_to_function(result.fndesc.llvm_func_name)
