@@ -2,14 +2,16 @@
 
 import importlib
 
-from nbbp import activations, callbacks, losses, schedules
+from nbbp import activations, callbacks, losses, schedules, streams, tables
 from nbbp._version import __version__
 from nbbp.activations import ACTIVATIONS
 from nbbp.averaging import EMA, SWA
+from nbbp.checkpoint import Checkpoint
 from nbbp.comparison import Comparison, check_gradients, compare
 from nbbp.diagnosis import Diagnosis, diagnose
 from nbbp.distillation import distill
 from nbbp.ensemble import Ensemble
+from nbbp.files import ModelFileError
 from nbbp.history import History
 from nbbp.initializers import INITIALIZERS
 from nbbp.inspection import Inspect
@@ -38,15 +40,17 @@ from nbbp.tuning import find_learning_rate
 
 __all__ = [
     "ACTIVATIONS", "EMA", "INITIALIZERS", "LAYERS", "LOSSES", "METRICS", "OPTIMIZERS", "SGD", "SWA", "Activation",
-    "Adadelta", "Adagrad", "Adam", "AdamW", "BatchNorm", "Comparison", "Dense", "Diagnosis", "DivergenceError",
-    "Dropout", "Embedding", "Ensemble", "GaussianNoise", "History", "Inspect", "Layer", "LayerNorm", "Lion",
-    "Nadam", "Parameter", "PruningReport", "RMSprop", "Residual", "Sequential", "TwinError", "__version__",
-    "activations", "callbacks", "check_gradients", "compare", "datasets", "diagnose", "distill",
-    "find_learning_rate", "fit_lbfgs", "initializers", "kernel", "losses", "plots", "prune", "pruning_report",
-    "schedules",
+    "Adadelta", "Adagrad", "Adam", "AdamW", "BatchNorm", "Checkpoint", "Comparison", "Dense", "Diagnosis",
+    "DivergenceError", "Dropout", "Embedding", "Ensemble", "GaussianNoise", "History", "Inspect", "Layer", "LayerNorm",
+    "Lion", "ModelFileError", "Nadam", "Parameter", "PruningReport", "RMSprop", "Residual", "Sequential", "TwinError",
+    "__version__", "activations", "callbacks", "check_gradients", "compare", "datasets", "diagnose", "distill",
+    "exchange", "find_learning_rate", "fit_lbfgs", "initializers", "kernel", "load", "losses", "plots", "prune",
+    "pruning_report", "schedules", "streams", "tables", "trackers",
 ]  # fmt: skip
 
-_ON_DEMAND = ("bench", "datasets", "initializers", "plots")
+load = Sequential.load
+
+_ON_DEMAND = ("bench", "datasets", "exchange", "initializers", "plots", "sklearn", "trackers")
 
 
 def __getattr__(name: str):

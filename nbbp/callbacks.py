@@ -27,7 +27,20 @@ SMALLEST_RATE = float(np.finfo(np.float32).tiny)  # that ReduceOnPlateau goes do
 
 
 class Callback:
-    """Base of all callbacks."""
+    """Base of all callbacks.
+
+    Examples
+    --------
+    >>> import nbbp
+    >>> class HalvedRate(nbbp.callbacks.Callback):
+    ...     def on_epoch_end(self, fit):
+    ...         fit.model.learning_rate /= 2
+    >>> X, y = nbbp.datasets.load_digits()
+    >>> model = nbbp.Sequential([nbbp.Dense(10)], loss="softmax_cross_entropy", optimizer=nbbp.SGD(0.4))
+    >>> history = model.fit(X, y, epochs=2, callbacks=[HalvedRate()], verbose=0)
+    >>> model.learning_rate
+    0.1
+    """
 
     every: int | None = None
     """Steps between two calls of `on_step`; None for no calls."""
@@ -39,7 +52,14 @@ class Callback:
         return self.every - step % self.every if self.every else math.inf
 
     def on_fit_begin(self, fit: "Fit") -> None:
-        """Before the first step."""
+        """Before the first step; the history of a fit that is resumed is there."""
+
+    def state(self) -> "dict[str, np.ndarray | float]":
+        """What it has to remember for a fit that is resumed, written into checkpoints; empty for nothing."""
+        return {}
+
+    def restore(self, fit: "Fit", state: dict[str, np.ndarray]) -> None:
+        """Take up what `state` gave, after `on_fit_begin`; numbers come as arrays of no axes."""
 
     def on_step(self, fit: "Fit") -> None:
         """After every `every`-th step of the model."""
@@ -73,6 +93,12 @@ class _Monitor(Callback):
         _check_monitor(self.monitor, fit)
         self._best, self._waited = -math.inf, 0
 
+    def state(self):
+        return {"best": self._best, "waited": self._waited}
+
+    def restore(self, fit, state):
+        self._best, self._waited = float(state["best"]), int(state["waited"])
+
     def _improved(self, fit: "Fit") -> bool:
         """Whether the epoch's value is the best so far; counts the epochs since."""
         value = self._sign * fit.history[self.monitor][-1]
@@ -98,6 +124,17 @@ class EarlyStopping(_Monitor):
         The least change that is an improvement.
     restore_best : bool
         Whether the parameters of the best epoch are put back when the fit ends, however it ends.
+
+    Examples
+    --------
+    >>> import nbbp
+    >>> X, y = nbbp.datasets.load_digits()
+    >>> model = nbbp.Sequential([nbbp.Dense(32, activation="relu"), nbbp.Dense(10)], loss="softmax_cross_entropy")
+    >>> patient = nbbp.callbacks.EarlyStopping(patience=3)
+    >>> history = model.fit(X[:200], y[:200], epochs=500, validation_data=(X[200:], y[200:]), callbacks=[patient],
+    ...                     verbose=0)
+    >>> len(history) == patient.best_epoch + 3
+    True
     """
 
     def __init__(
@@ -108,17 +145,30 @@ class EarlyStopping(_Monitor):
 
     def on_fit_begin(self, fit):
         super().on_fit_begin(fit)
-        self.best_epoch, self._kept = 0, None
+        self.best_epoch, self._kept = 0, []
+
+    def state(self):
+        kept = {f"kept_{k}": array for k, array in enumerate(self._kept)}
+        return super().state() | {"best_epoch": self.best_epoch} | kept
+
+    def restore(self, fit, state):
+        super().restore(fit, state)
+        self.best_epoch = int(state["best_epoch"])
+        self._kept = [state[f"kept_{k}"] for k in range(len(state)) if f"kept_{k}" in state]
+        self._stop_when_due(fit)
 
     def on_epoch_end(self, fit):
         if self._improved(fit):
             self.best_epoch = len(fit.history)
-            self._kept = [array.copy() for array in _trained(fit)] if self.restore_best else None
-        elif self._waited >= self.patience:
+            self._kept = [array.copy() for array in _trained(fit)] if self.restore_best else []
+        self._stop_when_due(fit)
+
+    def _stop_when_due(self, fit: "Fit") -> None:
+        if self._waited >= self.patience:
             fit.stop(f"{self.monitor} has not improved since epoch {self.best_epoch}")
 
     def on_fit_end(self, fit):
-        if self._kept is not None:
+        if self._kept:
             for array, best in zip(_trained(fit), self._kept, strict=True):
                 array[:] = best
 
@@ -181,6 +231,8 @@ class StopBelow(Callback):
 
     def on_fit_begin(self, fit):
         _check_monitor(self.monitor, fit)
+        if len(fit.history):
+            self.on_epoch_end(fit)
 
     def on_epoch_end(self, fit):
         if fit.history[self.monitor][-1] < self.threshold:
@@ -222,14 +274,18 @@ class CSVLog(Callback):
     def on_fit_begin(self, fit):
         self._file = self.path.open("w", newline="", encoding="utf-8")
         self._writer: Any = None
+        for epoch in range(len(fit.history)):
+            self._write(fit, epoch)
 
     def on_epoch_end(self, fit):
-        epoch = len(fit.history)
-        values = {"epoch": epoch} | {name: repr(v[-1]) for name, v in fit.history.epochs.items() if len(v) == epoch}
+        self._write(fit, len(fit.history) - 1)
+
+    def _write(self, fit: "Fit", epoch: int) -> None:
+        values = {name: repr(v[epoch]) for name, v in fit.history.epochs.items() if len(v) > epoch}
         if self._writer is None:
-            self._writer = csv.DictWriter(self._file, values, extrasaction="ignore")
+            self._writer = csv.DictWriter(self._file, ["epoch", *values], extrasaction="ignore")
             self._writer.writeheader()
-        self._writer.writerow(values)
+        self._writer.writerow({"epoch": epoch + 1} | values)
         self._file.flush()
 
     def on_fit_end(self, fit):

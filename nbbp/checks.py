@@ -229,7 +229,7 @@ def weights(target: np.ndarray, sample_weight, class_weight, dtype) -> np.ndarra
     if not np.isfinite(result).all() or (result < 0).any():
         raise ValueError(f"weights must be finite, 0 or more; the largest {result.dtype} is {np.finfo(dtype).max:.3g}")
     if not result.any():
-        raise ValueError("weights must not be 0 for all rows")
+        raise ValueError("weights must not be zero for all rows")
     return result
 
 

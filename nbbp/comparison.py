@@ -128,6 +128,15 @@ def check_gradients(model: Sequential, X, y, step: float = 1e-5, most: int = 200
     -------
     dict of str to float
         For every parameter, |difference| / (|gradient| + |central difference|), Euclidean norms over its elements.
+
+    Examples
+    --------
+    >>> import nbbp
+    >>> X, y = nbbp.datasets.load_digits()
+    >>> model = nbbp.Sequential([nbbp.Dense(32, activation="relu"), nbbp.Dense(10)], loss="softmax_cross_entropy")
+    >>> errors = nbbp.check_gradients(model, X[:8], y[:8])
+    >>> list(errors), max(errors.values()) < 1e-6
+    (['dense_0.w', 'dense_0.b', 'dense_1.w', 'dense_1.b'], True)
     """
     checks.number("step", step, open_low=True)
     most = checks.positive_integer("most", most)

@@ -4,15 +4,14 @@ import time
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from tqdm.auto import tqdm
 
-from nbbp import checks
+from nbbp import checks, progress
 from nbbp import program as prog
 from nbbp.history import History
 from nbbp.model import Sequential
 from nbbp.prediction import mean_loss
 from nbbp.program import SideBySide
-from nbbp.training import RUN_SECONDS, Data, Trainer, compiling
+from nbbp.training import RUN_SECONDS, Trainer
 
 
 def _log(p: np.ndarray) -> np.ndarray:
@@ -115,21 +114,21 @@ class Ensemble:
             X_held, y_held = validation_data
             held_out = [m._data("validation X", X_held, "validation y", y_held) for m in self.members]
         clocks = np.zeros((len(self), 16), np.int64)  # two cache lines each: their threads write to them in every step
-        progress = compiling if verbose else iter
         trainers = []
         for k, member in enumerate(self.members):
             data = member._data("X", X, "y", y)
             if rows is not None:
                 chosen = checks.row_numbers(f"rows of member {k}", rows[k], len(data.x))
-                data = Data(data.x[chosen], data.target[chosen], data.truth[chosen])
+                data = data.part(chosen)
             trainer = Trainer(
                 member.network, member.loss, member.update, data, batch_size, member.backend,
-                epoch_by_epoch=bool(held_out), clock=clocks[k, :8], progress=progress,
+                epoch_by_epoch=bool(held_out), clock=clocks[k, :8],
+                progress=progress.compiling if verbose else iter,
             )  # fmt: skip
             trainers.append(trainer)
         histories = [History(trainer.steps_per_epoch, label=f"member {k}") for k, trainer in enumerate(trainers)]
         side_by_side = SideBySide([trainer.runner for trainer in trainers], clocks)
-        bar = tqdm(total=epochs * sum(t.steps_per_epoch for t in trainers), disable=verbose != 1, unit="step")
+        bar = progress.bar(total=epochs * sum(t.steps_per_epoch for t in trainers), disable=verbose != 1, unit="step")
         with bar:
             done = 0
             while done < epochs:

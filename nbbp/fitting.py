@@ -1,17 +1,21 @@
 """The loop of a fit: epochs, validation, history, progress and callbacks around a `Trainer`."""
 
 import contextlib
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from tqdm.auto import tqdm
 
-from nbbp import program as prog
+from nbbp import progress
 from nbbp.callbacks import Callback
+from nbbp.checkpoint import Checkpoint, Resumed, has_checkpoints
 from nbbp.history import History
+from nbbp.interrupts import Interrupts
 from nbbp.prediction import linked
-from nbbp.training import Data, DivergenceError, Trainer, compiling
+from nbbp.stream_training import StreamTrainer
+from nbbp.streams import Stream
+from nbbp.training import Data, DivergenceError, Trainer
 
 if TYPE_CHECKING:
     from nbbp.model import Sequential
@@ -26,15 +30,20 @@ class Fit:
     history : History
         Everything until now.
     data : Data
-        That it trains on.
-    epochs : int
+        That it trains on; of a stream the rows in the buffer.
+    epochs, batch_size, accumulate : int
         That were asked for.
+    callbacks : list of Callback
+        In their order; those that write checkpoints are the last to be told that an epoch has ended, when all others
+        have taken note, and the first to be told that the fit has, before any changes the model.
+    settings : dict
+        What has to be the same where the fit is resumed.
     """
 
     def __init__(
         self,
         model: "Sequential",
-        data: Data,
+        data: Data | Stream,
         validation: Data | None,
         epochs: int,
         batch_size: int,
@@ -42,24 +51,62 @@ class Fit:
         shuffle: bool,
         callbacks: Sequence[Callback],
         verbose: int,
+        resume=None,
     ) -> None:
-        self.model, self.data, self.epochs = model, data, epochs
-        self._validation, self._callbacks, self._verbose = validation, callbacks, verbose
-        self._trainer = Trainer(
-            model.network, model.loss, model.update, data, batch_size, model.backend,
-            parts=parts, shuffle=shuffle,
-            epoch_by_epoch=validation is not None or verbose == 2 or bool(callbacks),
-            record_outputs=bool(model.metrics), progress=compiling if verbose else iter,
-        )  # fmt: skip
-        self.history = History(self._trainer.steps_per_epoch, label=model.backend)
+        self.model, self.epochs, self.batch_size, self.accumulate = model, epochs, batch_size, parts
+        self.callbacks = sorted(callbacks, key=lambda callback: isinstance(callback, Checkpoint))
+        self._validation, self._verbose = validation, verbose
+        self._resumed = Resumed(resume) if resume is not None and has_checkpoints(resume) else None
+        if self._resumed:
+            self._resumed.put_back_model(model)
+        self._watched = validation is not None or bool(callbacks) or self._resumed is not None
+        compiling = progress.compiling if verbose else iter
+        self._trainer: Trainer | StreamTrainer
+        if isinstance(data, Stream):
+            self._trainer = StreamTrainer(
+                model.network, model.loss, model.update, data, model.check_piece, batch_size, model.backend,
+                parts=parts, shuffle=shuffle, progress=compiling,
+            )  # fmt: skip
+        else:
+            self._trainer = Trainer(
+                model.network, model.loss, model.update, data, batch_size, model.backend,
+                parts=parts, shuffle=shuffle, epoch_by_epoch=self._watched or verbose == 2,
+                record_outputs=bool(model.metrics), progress=compiling,
+            )  # fmt: skip
+        self.data = self._trainer.data
+        self.settings = {
+            "rows": self._trainer.rows, "batch_size": batch_size, "accumulate": parts, "shuffle": bool(shuffle),
+            "recorded": list(self.recorded),
+        }  # fmt: skip
+        self.history = model.history = History(self._trainer.steps_per_epoch, label=model.backend)
+        if self._resumed:
+            self._resumed.put_back_history(self)
+        self._interrupts, self._ending_epoch = Interrupts(), False
 
     @property
     def recorded(self) -> tuple[str, ...]:
         """Names of the values that the history will have for each epoch."""
-        names = ["loss", *self.model.metrics]
+        names = ["loss", *(self.model.metrics if self._trainer.outputs is not None else ())]
         if self._validation is not None:
-            names += [f"val_{name}" for name in names]
-        return (*names, *(name for callback in self._callbacks for name in callback.records))
+            names += [f"val_{name}" for name in ("loss", *self.model.metrics)]
+        return (*names, *(name for callback in self.callbacks for name in callback.records))
+
+    @property
+    def steps_done(self) -> int:
+        """Of the epoch that is not in the history yet."""
+        return self.history.steps - len(self.history) * self.history.steps_per_epoch
+
+    @property
+    def outputs(self) -> np.ndarray | None:
+        """Those of the epoch that is not in the history yet, (rows done, outputs), where there are metrics."""
+        if self._trainer.outputs is None:
+            return None
+        return self._trainer.outputs[: self.steps_done * self._trainer.batch_size]
+
+    @property
+    def resumable(self) -> bool:
+        """Whether another fit could go on from here: nothing is half done, and the loss is finite."""
+        return not (self._ending_epoch or self._trainer.diverged or self._interrupts.forced)
 
     def stop(self, reason: str) -> None:
         """End the fit at the next point where callbacks are called; `history.stopped` tells why."""
@@ -68,72 +115,91 @@ class Fit:
     def run(self) -> History:
         """Train; returns the history."""
         history, verbose = self.history, self._verbose
-        bar = tqdm(total=self.epochs * self._trainer.steps_per_epoch, disable=verbose != 1, unit="step")
-        with contextlib.ExitStack() as ends, bar:
-            for callback in self._callbacks:
+        total = self.epochs * self._trainer.steps_per_epoch
+        bar = progress.bar(total=total, initial=history.steps, disable=verbose != 1, unit="step")
+        with self._interrupts, contextlib.ExitStack() as ends, bar:
+            for callback in self.callbacks:
                 callback.on_fit_begin(self)
                 ends.callback(callback.on_fit_end, self)
+            if self._resumed:
+                self._resumed.put_back_callbacks(self)
             while len(history) < self.epochs and not history.stopped:
-                before = len(history)
-                self._train(min(self._trainer.epochs_together, self.epochs - before), bar)
-                if len(history) > before:
-                    self._end_epoch(bar)
+                begin = time.perf_counter()
+                epochs = self._train(min(self._trainer.epochs_together, self.epochs - len(history)), bar)
+                if epochs:
+                    self._end_epoch(bar, begin)
+                self._interrupts.check()
         if verbose and history.stopped:
             print(f"stopped after epoch {len(history)}: {history.stopped}")
         return history
 
-    def _end_epoch(self, bar) -> None:
+    def _end_epoch(self, bar, begin: float) -> None:
         history = self.history
-        if self._validation is not None:
-            history.note(**self.model.measure(self._validation, prefix="val_"))
-        for callback in self._callbacks:
-            callback.on_epoch_end(self)
+        if self._watched:
+            with self._interrupts.allowed():
+                (values,) = self._values_of(1)
+                if self._validation is not None:
+                    values |= self.model.measure(self._validation, prefix="val_")
+            self._ending_epoch = True
+            history.note(**values)
+            for callback in self.callbacks:
+                callback.on_epoch_end(self)
+            self._ending_epoch = False
         measured = {name: values[-1] for name, values in history.epochs.items()}
-        bar.set_postfix({name: f"{value:.4g}" for name, value in measured.items()}, refresh=False)
-        if self._verbose == 2:
-            text = " - ".join(f"{name}: {value:.4f}" for name, value in measured.items())
-            print(f"Epoch {len(history)}/{self.epochs} - {text}", flush=True)
+        if self._verbose == 1:
+            bar.set_postfix_str(", ".join(f"{name}={value:.4g}" for name, value in measured.items()), refresh=False)
+        elif self._verbose == 2:
+            text = " - ".join(f"{name}: {value:.4g}" for name, value in measured.items())
+            seconds = time.perf_counter() - begin
+            print(f"Epoch {len(history)}/{self.epochs} - {seconds:.1f}s - {text}", flush=True)
 
-    def _train(self, epochs: int, bar) -> None:
-        """Train for some epochs in one run and note what they measured."""
+    def _train(self, epochs: int, bar) -> int:
+        """Train for some epochs in one run, or for the rest of one; returns how many were completed."""
         trainer, model = self._trainer, self.model
-        epochs_done = model.epochs
-        model.epochs += epochs
-        noted = 0
+        noted = self.steps_done
+        if noted:
+            trainer.step_loss[:noted] = self.history.step_loss[-noted:]
+        epochs_done = model.epochs - bool(noted)
+        model.epochs = epochs_done + epochs
 
         def after(steps: int) -> None:
             nonlocal noted
             bar.update(steps)
-            if not self._callbacks:
-                return
-            done = int(trainer.clock[prog.STEP])
-            self.history.add_steps(trainer.step_loss[noted:done])
-            noted = done
-            for callback in self._callbacks:
-                callback.on_pause(self)
-                if steps and callback.every and model.steps % callback.every == 0:
-                    callback.on_step(self)
-            if self.history.stopped and done < trainer.steps_per_epoch:
-                raise _Stopped
+            if self.callbacks:
+                done = trainer.steps_done
+                self.history.add_steps(trainer.step_loss[noted:done])
+                noted = done
+                for callback in self.callbacks:
+                    callback.on_pause(self)
+                    if steps and callback.every and model.steps % callback.every == 0:
+                        callback.on_step(self)
+                if self.history.stopped and done < trainer.steps_per_epoch:
+                    raise _Stopped
+            self._interrupts.check()
 
         try:
-            trainer.train(epochs, epochs_done, after, self._pause_in)
+            trainer.train(epochs, epochs_done, noted, after, self._pause_in)
         except _Stopped:
             pass
-        finally:  # Ctrl-C arrives here between two mini-batches
-            done = int(trainer.clock[prog.STEP])
+        finally:
+            done = trainer.steps_done
             self.history.add_steps(trainer.step_loss[noted : done + trainer.diverged])
-            self._note_epochs(done // trainer.steps_per_epoch)
+            completed = done // trainer.steps_per_epoch
+            if not self._watched:
+                for values in self._values_of(completed):
+                    self.history.add_epoch(**values)
         if trainer.diverged:
             raise DivergenceError(len(self.history) + 1, done % trainer.steps_per_epoch + 1, self.history)
+        return completed
 
     def _pause_in(self, step: int) -> float:
         """Steps after which a callback has something to do."""
-        return min((callback.pause_in(step) for callback in self._callbacks), default=np.inf)
+        return min((callback.pause_in(step) for callback in self.callbacks), default=np.inf)
 
-    def _note_epochs(self, epochs: int) -> None:
-        """Loss and metrics of complete epochs."""
+    def _values_of(self, epochs: int) -> list[dict[str, float]]:
+        """Loss and metrics of the run's first epochs, which are complete."""
         trainer, model = self._trainer, self.model
+        measured = []
         rows, weights = trainer.rows, trainer.data.weights
         for epoch, loss in enumerate(trainer.epoch_losses(epochs)):
             values = {"loss": loss}
@@ -143,7 +209,8 @@ class Fit:
                 predictions = linked(trainer.outputs[part].copy(), model.loss, model.backend)
                 seen, counted = trainer.data.truth[order], None if weights is None else weights[order]
                 values |= {name: metric(seen, predictions, counted) for name, metric in model.metrics.items()}
-            self.history.add_epoch(**values)
+            measured.append(values)
+        return measured
 
 
 class _Stopped(Exception):

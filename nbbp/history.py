@@ -20,11 +20,22 @@ class History:
     ----------
     step_loss : ndarray (steps,), float64
         Loss of every mini-batch, before its update.
+    steps : int
+        Their number.
     steps_per_epoch : int
     stopped : str
         Why a callback ended the fit; empty when none did.
     inspected : nbbp.inspection.Inspection or None
         Sizes of gradients, weights and updates, where `nbbp.Inspect` recorded them.
+
+    Examples
+    --------
+    >>> import nbbp
+    >>> X, y = nbbp.datasets.load_digits()
+    >>> model = nbbp.Sequential([nbbp.Dense(10)], loss="softmax_cross_entropy", metrics=["accuracy"])
+    >>> history = model.fit(X, y, epochs=3, batch_size=100, verbose=0)
+    >>> list(history.epochs), len(history["accuracy"]), history.step_loss.shape
+    (['loss', 'accuracy'], 3, (54,))
     """
 
     def __init__(self, steps_per_epoch: int, label: str = "") -> None:
@@ -32,6 +43,7 @@ class History:
         self.epochs: dict[str, list[float]] = {}
         self.stopped = ""
         self.inspected: Inspection | None = None
+        self.steps = 0
         self._step_losses: list[np.ndarray] = []
 
     def __getitem__(self, name: str) -> list[float]:
@@ -51,6 +63,11 @@ class History:
         last = ", ".join(f"{name}={values[-1]:.4g}" for name, values in self.epochs.items() if values)
         return f"<History of {len(self)} epochs: {last}>"
 
+    def _repr_html_(self) -> str:
+        from nbbp import notebook
+
+        return notebook.history_html(self)
+
     @property
     def step_loss(self) -> np.ndarray:
         if len(self._step_losses) > 1:
@@ -59,6 +76,7 @@ class History:
 
     def add_steps(self, losses: np.ndarray) -> None:
         self._step_losses.append(np.array(losses))
+        self.steps += len(losses)
 
     def add_epoch(self, **values: float) -> None:
         """Values of an epoch that is complete, its loss among them."""
@@ -69,6 +87,14 @@ class History:
         for name, value in values.items():
             self.epochs.setdefault(name, []).append(float(value))
 
+    def extend(self, later: "History") -> None:
+        """Append the epochs of a fit that went on; what one of the two did not record is nan there."""
+        before, after = len(self), len(later)
+        for name in self.epochs | later.epochs:
+            self.epochs.setdefault(name, [np.nan] * before).extend(later.epochs.get(name, [np.nan] * after))
+        self.add_steps(later.step_loss)
+        self.stopped = later.stopped
+
     def to_csv(self, path) -> None:
         """Write one line for each epoch: epoch, loss and whatever else was recorded."""
         with pathlib.Path(path).open("w", newline="", encoding="utf-8") as file:
@@ -76,6 +102,27 @@ class History:
             writer.writerow(["epoch", *self.epochs])
             for epoch, row in enumerate(zip(*self.epochs.values(), strict=True), 1):
                 writer.writerow([epoch, *map(repr, row)])
+
+    @classmethod
+    def from_csv(cls, path) -> "History":
+        """The epochs that `to_csv` wrote; the losses of mini-batches are not among them.
+
+        Raises
+        ------
+        ValueError
+            When the file is no history.
+        """
+        with pathlib.Path(path).open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        if not rows or not {"epoch", "loss"} <= rows[0].keys():
+            raise ValueError(f"{path} is not a history: it must have the columns epoch and loss, and a row")
+        history = cls(steps_per_epoch=0)
+        for line, row in enumerate(rows, 2):
+            try:
+                history.add_epoch(**{name: float(value) for name, value in row.items() if name != "epoch"})
+            except (TypeError, ValueError):
+                raise ValueError(f"{path}, line {line}: must have a number in each column") from None
+        return history
 
     def plot(self, path=None, log: bool = False):
         """Draw the curves, see `nbbp.plots.loss_curves`.

@@ -37,6 +37,9 @@ def norm(result, x, sums):
     result[0] = np.sqrt(total)
 
 
+KINDS = ("gradients", "weights", "updates", "dead", "saturated")
+
+
 class Inspection:
     """What `Inspect` recorded, as arrays with one value for each record.
 
@@ -83,6 +86,20 @@ class Inspection:
             series = getattr(self, kind)
             for name, value in named.items():
                 series[name] = np.append(series.get(name, ()), value)
+
+    def state(self) -> dict[str, np.ndarray]:
+        """All arrays by one name each."""
+        series = [(kind, name, values) for kind in KINDS for name, values in getattr(self, kind).items()]
+        return {"steps": self.steps} | {
+            f"{k:06}/{kind}/{name}": values for k, (kind, name, values) in enumerate(series)
+        }
+
+    def restore(self, state: dict[str, np.ndarray]) -> None:
+        """Take them back."""
+        self.steps = state["steps"].astype(np.int64)
+        for key in sorted(state.keys() - {"steps"}):
+            _, kind, name = key.split("/", 2)
+            getattr(self, kind)[name] = state[key]
 
 
 class Inspect(Callback):
@@ -134,10 +151,16 @@ class Inspect(Callback):
                 sample.call(norm, self._norms[kind][name], array.reshape(-1), sums)
         self._sample = Runner(sample)
         self._recorded = model.steps
-        inspection = fit.history.inspected = Inspection()
+        self._inspection = fit.history.inspected = Inspection()
         if isinstance(places[0].layer, Dense):
-            inspection.means = entry.mean(axis=0, dtype=np.float64)
-            inspection.deviations = entry.std(axis=0, dtype=np.float64)
+            self._inspection.means = entry.mean(axis=0, dtype=np.float64)
+            self._inspection.deviations = entry.std(axis=0, dtype=np.float64)
+
+    def state(self):
+        return self._inspection.state()
+
+    def restore(self, fit, state):
+        self._inspection.restore(state)
 
     def on_pause(self, fit):
         model = fit.model

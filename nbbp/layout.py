@@ -50,9 +50,21 @@ class Layout:
         """Whether rows of a mini-batch have to go through the network together."""
         return any(place.layer.couples_rows for place in self.places)
 
-    def named(self, flat: np.ndarray) -> dict[str, np.ndarray]:
-        """Views of a flat array by full name, such as ``dense_0.w``."""
-        return {f"{place.name}.{name}": view for place in self.places for name, view in vars(place.views(flat)).items()}
+    def named(self, flat: np.ndarray, state: np.ndarray | None = None) -> dict[str, np.ndarray]:
+        """Views of a flat array, and of the state where it is given, by full name, such as ``dense_0.w``."""
+        return {
+            f"{place.name}.{name}": view
+            for place in self.places
+            for name, view in vars(place.views(flat, state)).items()
+        }
+
+    def shapes(self) -> dict[str, Shape]:
+        """Shapes of all parameters and of the state by full name."""
+        return {
+            f"{place.name}.{name}": parameter.shape
+            for place in self.places
+            for name, (_, parameter) in (place.parameters | place.state).items()
+        }
 
     def initial(self, seed: int) -> tuple[np.ndarray, np.ndarray]:
         """First parameters and state in float64; each parameter has a stream of random numbers of its own."""

@@ -9,7 +9,9 @@ from nbbp.network import Network
 from nbbp.program import Program
 
 
-def fit_lbfgs(model: Sequential, X, y, iterations: int = 100, memory: int = 10, sample_weight=None) -> History:
+def fit_lbfgs(
+    model: Sequential, X, y, iterations: int = 100, memory: int = 10, sample_weight=None, tolerance: float = 1e-5
+) -> History:
     """Train on all rows at once with the quasi-Newton method L-BFGS; the model's own optimizer is not used.
 
     Liu and Nocedal, "On the limited memory BFGS method for large scale optimization", 1989. Good for small data and
@@ -25,6 +27,8 @@ def fit_lbfgs(model: Sequential, X, y, iterations: int = 100, memory: int = 10, 
         At most.
     memory : int
         Pairs of steps and gradient differences that stand for the Hessian.
+    tolerance : float
+        It stops where no element of the gradient is larger.
 
     Returns
     -------
@@ -44,6 +48,7 @@ def fit_lbfgs(model: Sequential, X, y, iterations: int = 100, memory: int = 10, 
         raise ImportError("fit_lbfgs needs SciPy: pip install nbbp[scipy]") from None
     iterations = checks.positive_integer("iterations", iterations)
     memory = checks.positive_integer("memory", memory)
+    checks.number("tolerance", tolerance)
     network = _checked(model, X, y)
     loss = model._bound_gradients(model._data("X", X, "y", y, sample_weight))
     history = History(steps_per_epoch=1, label="L-BFGS")
@@ -63,7 +68,7 @@ def fit_lbfgs(model: Sequential, X, y, iterations: int = 100, memory: int = 10, 
         jac=True,
         method="L-BFGS-B",
         callback=note,
-        options={"maxiter": iterations, "maxcor": memory, "maxfun": 20 * iterations},
+        options={"maxiter": iterations, "maxcor": memory, "maxfun": 20 * iterations, "gtol": tolerance},
     )
     model.params[:] = result.x
     if model.update.mean is not None:

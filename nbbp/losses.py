@@ -13,6 +13,7 @@ NumPy twins.
 """
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 from numba import prange
@@ -65,7 +66,7 @@ class Loss:
         return self.labels is not None or self.link in ("softmax", "sigmoid")
 
     def __reduce__(self):
-        return _restored, (self.name, self.numbers)
+        return restored, (self.name, self.numbers)
 
     def bind(self, program: Program, row_loss, dz, z, target, scale) -> None:
         """Bind the kernel for targets of this kind; dz (rows, outputs) is overwritten, as is row_loss (rows,)."""
@@ -77,8 +78,12 @@ class Loss:
 LOSSES: dict[str, Loss] = {}
 
 
-def _restored(name: str, numbers: tuple[float, ...]) -> Loss:
-    return dataclasses.replace(LOSSES[name], numbers=numbers)
+def restored(name: str, numbers: Sequence[float]) -> Loss:
+    """The loss of this name with these settings; ValueError where there is none."""
+    loss = checks.choose("loss", name, LOSSES)
+    if len(numbers) != len(loss.numbers):
+        raise ValueError(f"{name} has {len(loss.numbers)} numbers, got {len(numbers)}")
+    return dataclasses.replace(loss, numbers=tuple(float(number) for number in numbers))
 
 
 _DENSE, _LABELS = "(b) (b,c) (b,c) (b,c) (b)", "(b) (b,c) (b,c) (b,1) (b)"

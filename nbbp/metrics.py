@@ -100,6 +100,13 @@ def accuracy(y: np.ndarray, prediction: np.ndarray, weight: np.ndarray | None = 
     -------
     float
         In [0, 1].
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nbbp.metrics import METRICS
+    >>> METRICS["accuracy"](np.array([[0], [1], [1]]), np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]]))
+    0.6666666666666666
     """
     truth, guess = _truth_and_guess(y, prediction)
     return _mean(truth == guess, weight)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from nbbp import checks, memory
+from nbbp import checks, files, memory, notebook, saving, tables
 from nbbp.averaging import Averaging
 from nbbp.callbacks import Callback
 from nbbp.fitting import Fit
@@ -23,6 +23,8 @@ from nbbp.optimizers import OPTIMIZERS, Optimizer
 from nbbp.prediction import Predictor, linked, mean_loss
 from nbbp.program import BACKENDS, Program, Runner
 from nbbp.schedules import Schedule
+from nbbp.streams import Piece, Stream
+from nbbp.summary import table
 from nbbp.training import Data
 from nbbp.updating import Update
 
@@ -114,6 +116,8 @@ class Sequential:
             raise ValueError(f"label_smoothing is for classes; {self.loss.name} has none")
         self.label_smoothing = label_smoothing
         self.epochs = 0  # begun
+        self.history: History | None = None  # of the last fit, also of one that was broken off
+        self.feature_names: tuple[str, ...] | None = None  # columns of the table it learned from
 
     def _check_link(self) -> None:
         """A loss from probabilities needs them; one that has a link of its own should not get a second."""
@@ -132,6 +136,9 @@ class Sequential:
         layers = "".join(f"        {layer!r},\n" for layer in self.layers)
         return f"Sequential(\n    [\n{layers}    ],\n    loss={self.loss.name!r},\n    optimizer={self.optimizer!r},\n)"
 
+    def _repr_html_(self) -> str:
+        return notebook.model_html(self)
+
     def build(self, input_shape: int | Shape) -> None:
         """Lay out the parameters and draw their first values; `fit` and `predict` do it when they see data.
 
@@ -145,12 +152,16 @@ class Sequential:
         MemoryError
             When parameters, gradients and the optimizer's moments take more memory than there is.
         """
+        self._build(input_shape)
+
+    def _build(self, input_shape: int | Shape, params=None, state=None) -> None:
+        """Build with these numbers, or draw them."""
         lengths = input_shape if isinstance(input_shape, tuple) else (input_shape,)
         shape = tuple(checks.positive_integer("input_shape", n) for n in lengths)
         layout = lay_out(self.layers, shape)
         arrays = 2 + self._optimizer.moments + (self.averaging is not None)
         memory.check_room(layout.size, arrays, self.dtype)
-        self._network = Network(layout, self.dtype, self.seed)
+        self._network = Network(layout, self.dtype, self.seed, params, state)
         self._update = Update(self._network, self._optimizer, self.averaging)
         self._outputs = Predictor(self._network, self.backend)
         self._predictions = Predictor(self._network, self.backend, self.loss.link)
@@ -207,7 +218,7 @@ class Sequential:
     def fit(
         self,
         X,
-        y,
+        y=None,
         epochs: int = 1,
         batch_size: int = 32,
         validation_data: tuple | None = None,
@@ -217,14 +228,18 @@ class Sequential:
         sample_weight=None,
         class_weight: dict | str | None = None,
         accumulate: int = 1,
+        resume=None,
     ) -> History:
         """Train. Called again, it goes on where it stopped.
 
         Parameters
         ----------
-        X : array_like (rows, features)
-        y : array_like (rows,) or (rows, outputs)
-            Integer labels, or values.
+        X : array_like (rows, features), a table of numbers, or nbbp.streams.Stream
+            A table is of pandas, polars or pyarrow; its column names are remembered as `feature_names`, and other
+            tables are held against them. `nbbp.tables` makes numbers of text. A stream is for data larger than memory;
+            metrics are then those of `validation_data` alone.
+        y : array_like (rows,) or (rows, outputs), or a table of numbers
+            Integer labels, or values; left out where X is a stream, which has them.
         epochs, batch_size : int
             The last mini-batch of an epoch has the rows that are left.
         validation_data : (X, y) or (X, y, sample_weight), optional
@@ -241,6 +256,12 @@ class Sequential:
             How much the rows of each class count; balanced: rows / (classes x rows of the class).
         accumulate : int
             Mini-batches from whose gradients together an update is made; they take the memory of one.
+        resume : path, optional
+            A checkpoint, or a folder of them: see `nbbp.Checkpoint`. The fit goes on from the newest and has its
+            history; `epochs` counts all. Where the folder has none yet, it begins at the beginning.
+
+        Ctrl-C (and SIGTERM) end a fit between two mini-batches: the model stays as it is then, `history` has what was
+        measured, and a `Checkpoint` is written.
 
         Returns
         -------
@@ -262,21 +283,30 @@ class Sequential:
         for callback in callbacks:
             if not isinstance(callback, Callback):
                 raise TypeError(f"callbacks must be nbbp.callbacks, such as EarlyStopping(); got {callback!r}")
-        data = self._data("X", X, "y", y, sample_weight, class_weight)
+        data: Data | Stream
+        if isinstance(X, Stream):
+            if y is not None or sample_weight is not None or class_weight is not None:
+                raise TypeError("a stream has y and the weights itself")
+            data = X
+            self._features("X", next(data.pieces(range(data.chunks)))[0])
+        elif y is None:
+            raise TypeError("fit needs y, unless X is a stream")
+        else:
+            data = self._data("X", X, "y", y, sample_weight, class_weight)
         validation = None
         if validation_data is not None:
             if not isinstance(validation_data, tuple | list) or len(validation_data) not in (2, 3):
                 raise TypeError("validation_data must be a pair (X, y), or (X, y, sample_weight)")
             held_out, known, *weights = validation_data
             validation = self._data("validation X", held_out, "validation y", known, *weights)
-        return Fit(self, data, validation, epochs, batch_size, accumulate, shuffle, callbacks, verbose).run()
+        return Fit(self, data, validation, epochs, batch_size, accumulate, shuffle, callbacks, verbose, resume).run()
 
     def predict(self, X) -> np.ndarray:
         """Predictions (rows, outputs): probabilities, or values for regression.
 
         Parameters
         ----------
-        X : array_like (rows, features)
+        X : array_like (rows, features), or a table
         """
         x = self._features("X", X)
         return self._predictions(x)
@@ -286,7 +316,16 @@ class Sequential:
         return self.measure(self._data("X", X, "y", y, sample_weight))
 
     def gradients(self, X, y) -> dict[str, np.ndarray]:
-        """Gradient of the mean loss over all rows: views into `grads` by name, such as ``dense_0.w``."""
+        """Gradient of the mean loss over all rows: views into `grads` by name, such as ``dense_0.w``.
+
+        Examples
+        --------
+        >>> import nbbp
+        >>> X, y = nbbp.datasets.load_digits()
+        >>> model = nbbp.Sequential([nbbp.Dense(10)], loss="softmax_cross_entropy")
+        >>> {name: gradient.shape for name, gradient in model.gradients(X, y).items()}
+        {'dense_0.w': (64, 10), 'dense_0.b': (10,)}
+        """
         self._bound_gradients(self._data("X", X, "y", y))()
         return self.network.layout.named(self.grads)
 
@@ -325,7 +364,7 @@ class Sequential:
             "seed": self.seed, "dtype": self.dtype.name, "backend": self.backend,
             "label_smoothing": self.label_smoothing, "averaging": self.averaging,
         }  # fmt: skip
-        state = {"settings": settings, "epochs": self.epochs}
+        state = {"settings": settings, "epochs": self.epochs, "feature_names": self.feature_names}
         if self._update is not None:
             update, network = self._update, self.network
             arrays = {"params": self.params, "state": network.state, "moments": update.moments, "mean": update.mean}
@@ -336,8 +375,7 @@ class Sequential:
     def __setstate__(self, state: dict) -> None:
         self.__init__(**state["settings"])  # type: ignore[misc]
         if "params" in state:
-            self.build(state["input_shape"])
-            self.params[:], self.network.state[:] = state["params"], state["state"]
+            self._build(state["input_shape"], state["params"], state["state"])
             self.network.mask = None if state["mask"] is None else state["mask"].copy()
             update = self.update
             for mine, theirs in zip(update.moments, state["moments"], strict=True):
@@ -346,20 +384,57 @@ class Sequential:
                 update.mean[:] = state["mean"]
             update.steps = state["steps"]
         self.epochs = state["epochs"]
+        self.feature_names = state.get("feature_names")
+
+    def save(self, path) -> None:
+        """Write everything that training or predicting goes on from into a safetensors file.
+
+        Layers, loss, optimizer with its arrays, averages and parameters; metrics and initializers that are functions of
+        your own are left out. The file is written beside an older one and then takes its place.
+
+        Parameters
+        ----------
+        path
+            Of the file, such as ``model.safetensors``.
+
+        Examples
+        --------
+        >>> import nbbp, os, tempfile
+        >>> model = nbbp.Sequential([nbbp.Dense(3)])
+        >>> model.build(2)
+        >>> path = os.path.join(tempfile.mkdtemp(), "model.safetensors")
+        >>> model.save(path)
+        >>> bool((nbbp.load(path).params == model.params).all())
+        True
+        """
+        files.write(path, *saving.pack(self.__getstate__()))
+
+    @classmethod
+    def load(cls, path) -> "Sequential":
+        """The model that `save` wrote. Nothing in the file is run.
+
+        Layers, losses and activations of your own have to be defined before.
+
+        Raises
+        ------
+        ModelFileError
+            When the file is no model, damaged, or of a later format.
+        """
+        arrays, description = files.read(path)
+        model = cls.__new__(cls)
+        with saving.refusing(path):
+            model.__setstate__(saving.unpack(arrays, description))
+        return model
 
     def summary(self) -> str:
         """The layers with their outputs and numbers of parameters, as text."""
-        layout = self.network.layout
-        rows = [("layer", "output", "parameters"), ("input", str(layout.input_shape), "")]
-        for place in layout.places:
-            size = sum(math.prod(parameter.shape) for _, parameter in place.parameters.values())
-            text = f"{place.name} ({place.layer.name})" if hasattr(place.layer, "name") else place.name
-            rows.append((text, str(place.output_shape), f"{size:,}"))
-        rows.append(("total", "", f"{layout.size:,}"))
+        rows = table(self.layers, self.network.layout)
         widths = [max(len(row[i]) for row in rows) for i in range(3)]
         return "\n".join(f"{a:{widths[0]}}  {b:{widths[1]}}  {c:>{widths[2]}}" for a, b, c in rows)
 
     def _features(self, name: str, X) -> np.ndarray:
+        if tables.is_table(X):
+            X = self._columns(name, X)
         shape = self._network.layout.input_shape if self._network else None
         x = checks.features(name, X, self.dtype, shape)
         if self._network is None:
@@ -367,9 +442,21 @@ class Sequential:
         self.network.layout.places[0].layer.check_input(name, x)
         return x
 
+    def _columns(self, name: str, table) -> np.ndarray:
+        """A table as an array; a model that has not learned anything yet remembers the names of its columns."""
+        given = tables.names(name, table)
+        if self.feature_names is not None:
+            tables.check_names(name, given, self.feature_names)
+        columns = tables.array(name, table, self.dtype)
+        if not self.steps:
+            self.feature_names = given
+        return columns
+
     def _data(self, x_name: str, X, y_name: str, y, sample_weight=None, class_weight: dict | str | None = None) -> Data:
         """What the user gave, checked and in the form that kernels take."""
         x = self._features(x_name, X)
+        if tables.is_table(y):
+            y = tables.array(y_name, y, np.float64)
         outputs = math.prod(self.network.layout.output_shape)
         truth = target = checks.targets(y_name, y, self.loss, self.dtype, len(x), outputs)
         if class_weight is not None and not self.loss.of_classes:
@@ -392,6 +479,11 @@ class Sequential:
                     f"{names[0]} is for classes, and with {self.loss.name} y is taken for values, such as "
                     f"{truth[fraction][0]:g}: take mse, mae or r2, or a loss for classes"
                 )
+
+    def check_piece(self, piece: Piece) -> Data:
+        """Rows of a stream, checked and in the form that kernels take."""
+        X, y, weights = piece
+        return self._data("X", X, "y", y, weights)
 
     def measure(self, data: Data, prefix: str = "") -> dict[str, float]:
         """Loss and metrics of checked data."""

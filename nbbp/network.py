@@ -75,13 +75,15 @@ def backward(
 class Network:
     """Flat `params` and `grads`, and how a mini-batch goes forward and backward through the layers.
 
-    `state` holds what layers keep from step to step without training it, such as running means.
+    `state` holds what layers keep from step to step without training it, such as running means. Both are drawn from the
+    seed, or copied where they are given.
     """
 
-    def __init__(self, layout: Layout, dtype, seed: int) -> None:
+    def __init__(self, layout: Layout, dtype, seed: int, params=None, state=None) -> None:
         self.layout, self.seed = layout, seed
-        params, state = layout.initial(seed)
-        self.params, self.state = params.astype(dtype), state.astype(dtype)
+        if params is None:
+            params, state = layout.initial(seed)
+        self.params, self.state = np.array(params, dtype), np.array(state, dtype)
         self.grads = np.zeros_like(self.params)
         self.mask: np.ndarray | None = None  # 0 where a parameter is pruned, else 1
         self._views = [place.views(self.params, self.state) for place in layout.places]

@@ -4,12 +4,11 @@ Few rows go through a block of 1, 2, 4, ... rows. Many go block after block in o
 that copy their rows into their core's cache and take them through the whole network.
 """
 
-import threading
-
 import numpy as np
 
 from nbbp import program as prog
 from nbbp.activations import ACTIVATIONS
+from nbbp.kernels import forks
 from nbbp.losses import Loss
 from nbbp.network import Network
 from nbbp.program import Call, Program, Runner
@@ -39,7 +38,7 @@ class Predictor:
         self._bound: dict[int, tuple[np.ndarray, np.ndarray, Runner]] = {}
         self._blocks: tuple[Runner, list[Lane]] | None = None
         self._outputs = int(np.prod(network.layout.output_shape))
-        self._lock = threading.Lock()  # blocks are shared, and kernels let go of the GIL
+        self._lock = forks.lock()  # blocks are shared, and kernels let go of the GIL
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """Outputs (rows, outputs) of x (rows, *input_shape)."""

@@ -46,7 +46,8 @@ class Call:
     def compile(self, progress, parallel: bool) -> tuple[int, np.ndarray]:
         """Address of the machine code, and its arguments as integers."""
         shared = parallel and threads.worthwhile(self.cycles())
-        self._block = padded_block(self.arrays)
+        if self._block is None:
+            self._block = padded_block(self.arrays)
         return self.kernel.address(self.arrays, shared), self._block
 
     def rebind(self, *arrays: np.ndarray) -> None:
@@ -65,15 +66,19 @@ class Lanes:
     """Programs that run side by side."""
 
     programs: "tuple[Program, ...]"
+    _bound: tuple[np.ndarray, np.ndarray] | None = None
 
     def cycles(self) -> float:
         return 2 * sum(program.cycles() for program in self.programs)  # narrow kernels do not fill their vectors
 
     def compile(self, progress, parallel: bool) -> tuple[int, np.ndarray]:
-        self._codes = np.stack([program.compile(progress, parallel=False) for program in self.programs])
+        if self._bound is None:
+            codes = np.stack([program.compile(progress, parallel=False) for program in self.programs])
+            self._bound = codes, padded_block([codes])
+        codes, block = self._bound
         shared = parallel and threads.worthwhile(self.cycles())
         runner = _run_lanes_parallel if shared else _run_lanes_serial
-        return address(runner, [self._codes]), padded_block([self._codes])
+        return address(runner, [codes]), block
 
     def run_references(self, clock: np.ndarray) -> None:
         for program in self.programs:
@@ -173,8 +178,8 @@ class Program:
 
         Kernels with enough work share it among threads where `parallel` allows it.
         """
-        self._code = [bound.compile(progress, parallel) for bound in progress(self.calls)]
-        rows = [(address, block.ctypes.data, len(block)) for address, block in self._code]
+        code = [bound.compile(progress, parallel) for bound in progress(self.calls)]
+        rows = [(address, block.ctypes.data, len(block)) for address, block in code]
         return np.array(rows, np.int64).reshape(len(rows), 3)
 
     def run_references(self, clock: np.ndarray) -> None:
@@ -223,7 +228,8 @@ def _run_side_by_side(codes, sizes, clocks):
 
 _run_steps_compiled = compiled(_run_steps, "run_steps")
 _run_once_compiled = compiled(_run_once, "run_once")
-_run_side_by_side_compiled = compiled(_run_side_by_side, "run_side_by_side", parallel=True)
+_run_side_by_side_serial = compiled(_run_side_by_side, "run_side_by_side_serial")
+_run_side_by_side_parallel = compiled(_run_side_by_side, "run_side_by_side_parallel", parallel=True)
 
 
 def cache_folder() -> str:
@@ -234,23 +240,34 @@ def cache_folder() -> str:
 class Runner:
     """Runs a program step after step; the last mini-batch of an epoch may have a program of its own.
 
-    With `alone`, everything runs on the thread that calls.
+    With `alone`, everything runs on the thread that calls; so it does where threads are lost, as in a forked child.
     """
 
     def __init__(self, program: Program, last: Program | None = None, progress=iter, alone: bool = False) -> None:
         self.program, self.last, self.clock = program, last or program, program.clock
+        self._alone = alone
+        self._codes: dict[bool, tuple[np.ndarray, np.ndarray]] = {}
         if program.backend == "numba":
-            self._guard = threads.guard()
-            self._code = program.compile(progress, parallel=not alone)
-            self._last_code = self.last.compile(parallel=not alone) if last else self._code
+            self.code(alone or threads.alone(), progress)
+
+    def code(self, alone: bool, progress=iter) -> tuple[np.ndarray, np.ndarray]:
+        """Machine code of both programs, for one thread or for all; compiled or loaded when it is not there yet."""
+        bound = self._codes.get(alone)
+        if bound is None:
+            code = self.program.compile(progress, parallel=not alone)
+            last_code = code if self.last is self.program else self.last.compile(parallel=not alone)
+            bound = self._codes[alone] = code, last_code
+        return bound
 
     def run(self) -> None:
         """Run until clock[END] or clock[STOP]. Lets go of the GIL."""
         if self.program.backend == "numpy":
             self._run_references()
             return
-        with self._guard:
-            failed = _run_steps_compiled(self._code, self.program.rows, self._last_code, self.last.rows, self.clock)
+        alone = self._alone or threads.alone()
+        code, last_code = self.code(alone)
+        with threads.guard(alone):
+            failed = _run_steps_compiled(code, self.program.rows, last_code, self.last.rows, self.clock)
         if failed:
             raise RuntimeError(f"{self._due().calls[failed - 1]} failed")
 
@@ -264,8 +281,10 @@ class Runner:
             with np.errstate(all="ignore"):
                 self.program.run_references(self.clock)
             return
-        with self._guard:
-            failed = _run_once_compiled(self._code)
+        alone = self._alone or threads.alone()
+        code, _ = self.code(alone)
+        with threads.guard(alone):
+            failed = _run_once_compiled(code)
         if failed:
             raise RuntimeError(f"{self.program.calls[failed - 1]} failed")
 
@@ -288,7 +307,7 @@ class SideBySide:
     def __init__(self, runners: "list[Runner]", clocks: np.ndarray) -> None:
         self._runners, self._clocks = runners, clocks
         if runners[0].program.backend == "numba":
-            codes = [(runner._code, runner._last_code) for runner in runners]
+            codes = [runner.code(alone=True) for runner in runners]
             self._codes = np.zeros((len(codes), 2, max(len(code) for pair in codes for code in pair), 3), np.int64)
             for m, pair in enumerate(codes):
                 for k, code in enumerate(pair):
@@ -301,8 +320,10 @@ class SideBySide:
             for runner in self._runners:
                 runner.run()
             return
-        with threads.guard():
-            _run_side_by_side_compiled(self._codes, self._sizes, self._clocks)
+        alone = threads.alone()
+        run = _run_side_by_side_serial if alone else _run_side_by_side_parallel
+        with threads.guard(alone):
+            run(self._codes, self._sizes, self._clocks)
 
 
 def gather_reference(x, data, target, targets, order, clock):

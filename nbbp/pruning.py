@@ -25,6 +25,15 @@ def prune(model: Sequential, share: float) -> None:
     ------
     ValueError
         For a model without weights.
+
+    Examples
+    --------
+    >>> import nbbp
+    >>> model = nbbp.Sequential([nbbp.Dense(10)])
+    >>> model.build(64)
+    >>> nbbp.prune(model, 0.75)
+    >>> int((model.named_params()["dense_0.w"] != 0).sum())
+    160
     """
     checks.number("share", share, high=1.0)
     network = model.network

@@ -24,10 +24,14 @@ def penalize(total, g, w, sums, numbers):
     n, l1, l2 = w.shape[0], numbers[0], numbers[1]
     for q in prange(sums.shape[0]):
         g_part, w_part = g[q * PIECE : min(n, (q + 1) * PIECE)], w[q * PIECE : min(n, (q + 1) * PIECE)]
-        sums[q] = l1 * sum_of_sizes(w_part) + l2 * sum_of_squares(w_part)
+        sums[q] = l2 * sum_of_squares(w_part)
         for i in range(w_part.shape[0]):
-            sign = ONE(l1) if w_part[i] > ZERO(l1) else (-ONE(l1) if w_part[i] < ZERO(l1) else ZERO(l1))
-            g_part[i] += l1 * sign + TWO(l2) * l2 * w_part[i]
+            g_part[i] += TWO(l2) * l2 * w_part[i]
+        if l1 != ZERO(l1):
+            sums[q] += l1 * sum_of_sizes(w_part)
+            for i in range(w_part.shape[0]):
+                sign = ONE(l1) if w_part[i] > ZERO(l1) else (-ONE(l1) if w_part[i] < ZERO(l1) else ZERO(l1))
+                g_part[i] += l1 * sign
     for q in range(sums.shape[0]):
         total[0] += sums[q]
 

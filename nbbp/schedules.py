@@ -16,7 +16,15 @@ from nbbp import checks
 
 @dataclasses.dataclass(frozen=True)
 class Schedule:
-    """Base of all schedules."""
+    """Base of all schedules.
+
+    Examples
+    --------
+    >>> import nbbp
+    >>> nbbp.schedules.Step(0.4, every=100, factor=0.5)([0, 99, 100, 200])
+    array([0.4, 0.4, 0.2, 0.1])
+    >>> optimizer = nbbp.Adam(nbbp.schedules.WarmUp(nbbp.schedules.Cosine(0.001, steps=1000), steps=100))
+    """
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -105,6 +113,12 @@ class Cosine(Schedule):
 
     With `restarts`, t begins again at 0 after each cycle, and each is `growth` times as long as the one before.
     Loshchilov and Hutter, "SGDR: stochastic gradient descent with warm restarts", 2017.
+
+    Examples
+    --------
+    >>> import nbbp
+    >>> nbbp.schedules.Cosine(1.0, steps=4, restarts=True, growth=2)([0, 2, 4, 8, 12]).round(3)
+    array([1. , 0.5, 1. , 0.5, 1. ])
     """
 
     initial: float

@@ -10,7 +10,6 @@ import math
 from collections.abc import Callable
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from nbbp import program as prog
 from nbbp.history import History
@@ -47,11 +46,6 @@ class DivergenceError(ArithmeticError):
         )
 
 
-def compiling(calls):
-    """Progress over calls that may have to be compiled; silent when they come from the cache."""
-    return tqdm(calls, desc="compiling kernels, once", unit="kernel", delay=0.5, leave=False)
-
-
 def row_lanes(rows: int, parameters: int) -> list[slice]:
     """How a mini-batch is cut into rows that go through the whole network by themselves, one thread to a lane.
 
@@ -85,6 +79,17 @@ class Data:
     target: np.ndarray
     truth: np.ndarray
     weights: np.ndarray | None = None
+
+    def part(self, rows) -> "Data":
+        """Some of the rows: a slice, or their numbers."""
+        weights = None if self.weights is None else self.weights[rows]
+        return Data(self.x[rows], self.target[rows], self.truth[rows], weights)
+
+    def overwrite(self, other: "Data") -> None:
+        """Put other rows, as many or fewer, in the place of the first."""
+        for field in dataclasses.fields(self):
+            if (mine := getattr(self, field.name)) is not None:
+                mine[: len(other.x)] = getattr(other, field.name)
 
 
 class Trainer:
@@ -144,7 +149,7 @@ class Trainer:
         shuffling = Program(backend, network.params.dtype, rows)
         shuffling.call(random.shuffle, self._orders, self._keys)
         self._shuffling = Runner(shuffling)
-        self.numbers = np.zeros((steps, update.numbers(1).shape[1]), network.params.dtype)
+        self.numbers = np.zeros((steps, update.numbers(0, 1).shape[1]), network.params.dtype)
         self.step_loss = np.zeros(steps)
         outputs = int(np.prod(network.layout.output_shape))
         self.outputs = np.zeros((rows, outputs), network.params.dtype) if record_outputs else None
@@ -212,6 +217,7 @@ class Trainer:
         self,
         epochs: int,
         epochs_done: int,
+        steps_done: int = 0,
         after: Callable[[int], None] = lambda steps: None,
         pause_in: Callable[[int], float] = lambda step: math.inf,
     ) -> int:
@@ -223,13 +229,16 @@ class Trainer:
             At most `epochs_together`.
         epochs_done : int
             Epochs that the data have seen before.
+        steps_done : int
+            Steps of the first epoch that were made before.
         after
-            Called with the number of steps done since it was last called; it may raise. `update.steps` counts them.
+            Called with the number of steps done since it was last called; it may raise. `update.steps` counts them. An
+            epoch that goes on begins with a call.
         pause_in
             Given the model's steps, after how many more `after` is called at the latest.
         """
         clock = self.clock
-        self.begin(epochs, epochs_done)
+        self.begin(epochs, epochs_done, steps_done)
 
         def run(most: int) -> int:
             done = int(clock[prog.STEP])
@@ -240,22 +249,27 @@ class Trainer:
                 self.count()
             return int(clock[prog.STEP]) - done
 
+        if steps_done:
+            after(0)
         while not self.finished:
             done = int(clock[prog.STEP])
             self._pace.run(run)
             after(int(clock[prog.STEP]) - done)
         return int(clock[prog.STEP])
 
-    def begin(self, epochs: int, epochs_done: int) -> None:
-        """Order the rows of some epochs and set the clock to their beginning."""
+    def begin(self, epochs: int, epochs_done: int, steps_done: int = 0) -> None:
+        """Order the rows of some epochs and set the clock to their beginning, or to a step of the first."""
         self._steps = epochs * self.steps_per_epoch
         if self._shuffle:
             epoch = np.arange(epochs_done, epochs_done + len(self._keys), dtype=np.uint64)
             self._keys[:] = random.bits(self._stream, epoch)
             self._shuffling.once()
-        self.numbers[: self._steps] = self.update.numbers(self._steps)
+        before = self.update.steps - steps_done
+        self.numbers[: self._steps] = self.update.numbers(before, self._steps)
         self.clock[:] = 0
-        self.clock[prog.BATCHES], self.clock[prog.BEFORE] = self.steps_per_epoch, self.update.steps
+        self.clock[prog.BATCHES], self.clock[prog.BEFORE] = self.steps_per_epoch, before
+        self.clock[prog.STEP] = self.clock[prog.BATCH] = steps_done
+        self.clock[prog.ROW] = steps_done * self.batch_size
 
     def allow(self, steps: int) -> None:
         """Let the runner take so many more steps."""
@@ -264,6 +278,11 @@ class Trainer:
     def count(self) -> None:
         """Add the steps that were taken to the model's."""
         self.update.steps = int(self.clock[prog.BEFORE] + self.clock[prog.STEP])
+
+    @property
+    def steps_done(self) -> int:
+        """Of the epochs that were begun."""
+        return int(self.clock[prog.STEP])
 
     @property
     def finished(self) -> bool:

@@ -56,6 +56,16 @@ def find_learning_rate(
         First and last rate.
     steps : int
     batch_size : int
+
+    Examples
+    --------
+    >>> import nbbp
+    >>> X, y = nbbp.datasets.load_digits()
+    >>> model = nbbp.Sequential([nbbp.Dense(32, activation="relu"), nbbp.Dense(10)], loss="softmax_cross_entropy")
+    >>> found = nbbp.find_learning_rate(model, X, y)
+    >>> model.learning_rate = found.suggestion
+    >>> 0.01 < found.suggestion < 1
+    True
     """
     checks.number("low", low, open_low=True)
     checks.number("high", high, low=low, open_low=True)

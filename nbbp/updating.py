@@ -28,9 +28,9 @@ class Update:
         self.mean = None if averaging is None else network.params.copy()
         self.steps = 0
 
-    def numbers(self, count: int) -> np.ndarray:
-        """What the next `count` updates need to know, a row for each."""
-        steps = np.arange(self.steps + 1, self.steps + count + 1)
+    def numbers(self, before: int, count: int) -> np.ndarray:
+        """What the `count` updates after the first `before` need to know, a row for each."""
+        steps = np.arange(before + 1, before + count + 1)
         columns = [self.optimizer.numbers(steps)]
         if self.averaging is not None:
             columns.append(np.asarray(self.averaging.weights(steps), float)[:, np.newaxis])

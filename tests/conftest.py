@@ -5,6 +5,8 @@ import pytest
 
 import nbbp
 
+collect_ignore = ["fuzz_files.py"]  # needs atheris
+
 
 @pytest.fixture(scope="session")
 def digits():

@@ -98,7 +98,7 @@ def mistakes():
         "unknown monitor 'accuracy'. Choose one of loss": lambda: fit(callbacks=[plateau("accuracy")]),
         "unknown metric 'acuracy'. Did you mean 'accuracy'": lambda: model(metrics=["acuracy"]),
         "weights must be finite, 0 or more": lambda: fit(sample_weight=-np.ones(8)),
-        "weights must not be 0 for all rows": lambda: fit(sample_weight=np.zeros(8)),
+        "weights must not be zero for all rows": lambda: fit(sample_weight=np.zeros(8)),
         "sample_weight must have one number for each of 8 rows, got (7,)": lambda: fit(sample_weight=np.ones(7)),
         "class_weight has no entry for class 1": lambda: fit(class_weight={0: 1.0}),
         "unknown class_weight 'even'. Choose one of balanced": lambda: fit(class_weight="even"),

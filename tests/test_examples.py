@@ -104,3 +104,38 @@ def test_a_learning_rate_is_found_and_used():
     found, histories = example("learning_rate").train(epochs=5, verbose=0)
     assert 0.01 < found.suggestion < 0.3
     assert all(history["val_accuracy"][-1] > 0.9 for history in histories.values())
+
+
+def test_a_search_gives_up_what_goes_badly(tmp_path):
+    pytest.importorskip("optuna")
+    module = example("search")
+    study = module.search(trials=16, epochs=5)
+    again = module.search(trials=2, epochs=5)
+    assert [trial.intermediate_values for trial in again.trials] == [t.intermediate_values for t in study.trials[:2]]
+    epochs = {state: [] for state in (module.DONE, module.GIVEN_UP)}
+    for trial in study.trials:
+        epochs[trial.state.name].append(len(trial.intermediate_values))
+    assert set(epochs[module.DONE]) == {5}
+    assert epochs[module.GIVEN_UP]
+    assert all(2 < n <= 5 for n in epochs[module.GIVEN_UP])
+    assert module.judge(study.best_params, epochs=5) > 0.9
+    assert is_drawn(module, study, tmp_path / "picture.png")
+
+
+def test_the_tutorial_shows_what_it_says():
+    nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
+    pytest.importorskip("ipykernel")
+    shown = nbformat.read(EXAMPLES / "tutorial.ipynb", as_version=4)
+    run = nbformat.from_dict(shown)
+    nbclient.NotebookClient(run, timeout=300, kernel_name="python3").execute()
+    assert printed(run) == printed(shown)
+    assert kinds(run) == kinds(shown)
+
+
+def printed(notebook) -> list[str]:
+    """What each cell wrote; warnings and bars too."""
+    return ["".join(out.text for out in cell.get("outputs", ()) if "text" in out) for cell in notebook.cells]
+
+
+def kinds(notebook) -> list[list[str]]:
+    return [sorted(out.get("data", ())) for cell in notebook.cells for out in cell.get("outputs", ())]

@@ -1,8 +1,5 @@
-"""Every kernel pair, compiled against NumPy, at odd shapes; and how kernels are declared, compiled and cached."""
+"""Every kernel pair, compiled against NumPy, at odd shapes; and how kernels are declared and compiled."""
 
-import os
-import pathlib
-import shutil
 import subprocess
 import sys
 import zlib
@@ -10,7 +7,6 @@ import zlib
 import numpy as np
 import pytest
 
-import nbbp  # declares the kernels
 from nbbp.kernels import packed_gemm
 from nbbp.kernels.jit import KERNELS, kernel
 
@@ -143,50 +139,6 @@ def test_kernel_names_are_taken_once():
 def test_binding_checks_shapes(arrays):
     with pytest.raises(ValueError, match=r"affine takes .*\(m,n\) \(m,k\) \(k,n\) \(n\)"):
         KERNELS["affine"].lengths(arrays)
-
-
-SCRIPT = """
-import numpy as np, nbbp
-model = nbbp.Sequential([nbbp.Activation("relu")], loss="mse")
-print(model.predict(np.array([[-2.0, 3.0]]))[0].tolist())
-"""
-
-
-def run(folder: pathlib.Path, **environment) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, "-W", "always", "-c", SCRIPT],
-        cwd=folder, capture_output=True, text=True, timeout=120, env=os.environ | environment,
-    )  # fmt: skip
-
-
-@pytest.fixture
-def package(tmp_path):
-    """A copy of the package that a test may edit."""
-    shutil.copytree(pathlib.Path(nbbp.__file__).parent, tmp_path / "nbbp", ignore=shutil.ignore_patterns("__pycache__"))
-    return tmp_path
-
-
-def test_an_upgrade_of_a_shared_file_never_runs_old_machine_code(package):
-    environment = {"NUMBA_CACHE_DIR": str(package / "cache")}
-    assert run(package, **environment).stdout.strip() == "[0.0, 3.0]"
-    shared = package / "nbbp" / "kernels" / "vector_math.py"
-    text = shared.read_text()
-    edited = text.replace("constant(c) for c in (0.0, 0.5", "constant(c) for c in (1.0, 0.5")  # ZERO is now 1
-    assert edited != text
-    shared.write_text(edited)
-    assert run(package, **environment).stdout.strip() == "[1.0, 3.0]"
-
-
-def test_a_damaged_cache_costs_a_warning_and_a_compilation(package):
-    cache = package / "cache"
-    assert run(package, NUMBA_CACHE_DIR=str(cache)).returncode == 0
-    files = [path for path in cache.rglob("*") if path.suffix in (".nbi", ".nbc")]
-    assert files
-    for path in files:
-        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    again = run(package, NUMBA_CACHE_DIR=str(cache))
-    assert again.stdout.strip() == "[0.0, 3.0]", again.stderr
-    assert "compiles again what it could not read" in again.stderr
 
 
 def test_functions_that_kernels_share_have_names_of_their_own():

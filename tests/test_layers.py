@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import tempfile
 
 import numba
 import numpy as np
@@ -76,7 +77,13 @@ def test_backends_agree(name, dtype, rtol, rng):
     np.testing.assert_allclose(model.network.state, other.network.state, rtol=100 * rtol, atol=10 * rtol)
 
 
-@pytest.mark.parametrize("copied", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))])
+def saved_and_loaded(model: nbbp.Sequential) -> nbbp.Sequential:
+    with tempfile.TemporaryDirectory() as folder:
+        model.save(f"{folder}/model.safetensors")
+        return nbbp.load(f"{folder}/model.safetensors")
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m)), saved_and_loaded])
 @pytest.mark.parametrize("name", LAYERS)
 def test_copies_have_parameters_and_state(name, copied, rng):
     X, y = data(rng, 50)

@@ -3,9 +3,7 @@
 import concurrent.futures
 import copy
 import csv
-import os
 import pickle
-import subprocess
 import sys
 
 import numpy as np
@@ -129,44 +127,6 @@ def test_seed_decides_everything(digits):
     assert histories[0].step_loss.tobytes() == histories[1].step_loss.tobytes()
     assert runs[0].params.tobytes() == runs[1].params.tobytes()
     assert runs[0].params.tobytes() != runs[2].params.tobytes()
-
-
-HASH = """
-import hashlib, numba, numpy as np, nbbp, sys
-numba.set_num_threads(int(sys.argv[1]))
-X, y = nbbp.datasets.load_digits()
-digest = hashlib.sha256()
-for activation, sizes in (("relu", (128,)), ("tanh", (64, 64)), ("gelu", (24,))):
-    hidden = [nbbp.Dense(n, activation=activation) for n in sizes]
-    model = nbbp.Sequential([*hidden, nbbp.Dense(10)], loss="softmax_cross_entropy", optimizer=nbbp.Adam())
-    history = model.fit(X, y, epochs=2, batch_size=256, verbose=0)
-    digest.update(model.params.tobytes() + history.step_loss.tobytes())
-print(digest.hexdigest())
-"""
-HASWELL = {
-    "NUMBA_CPU_NAME": "haswell",
-    "NUMBA_CPU_FEATURES": "+avx,+avx2,+bmi,+bmi2,+cmov,+cx16,+f16c,+fma,+fxsr,+lzcnt,+mmx,+movbe,+pclmul,+popcnt,"
-    "+rdrnd,+sse,+sse2,+sse3,+sse4.1,+sse4.2,+ssse3,+xsave,+xsaveopt",
-}
-
-
-def test_bits_change_neither_with_threads_nor_cache_nor_vector_width(tmp_path):
-    def digest(threads: int, **environment) -> str:
-        done = subprocess.run(
-            [sys.executable, "-c", HASH, str(threads)],
-            env=os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)} | environment, capture_output=True, text=True,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    threads = min(2, os.cpu_count() or 1)
-    fresh = digest(threads)
-    assert digest(threads) == fresh, "cached"
-    assert digest(1) == fresh, "one thread"
-    from llvmlite import binding
-
-    if binding.get_host_cpu_features().get("avx2"):
-        assert digest(threads, **HASWELL) == fresh, "AVX2"
 
 
 def test_nothing_compiles_for_a_new_architecture_of_known_layers(digits):

@@ -1,7 +1,8 @@
-"""The choice between all threads and one, on a clock that the test turns."""
+"""Many threads at once, the user's own parallel code beside, and the choice between all threads and one."""
 
 import numba
 import pytest
+import runs
 
 from nbbp.kernels import threads
 
@@ -37,3 +38,148 @@ def test_a_slow_neighbour_is_avoided_and_forgotten(monkeypatch):
     share_of_one_thread(0.5)
     assert share_of_one_thread(2.0) < 0.02
     assert threads.count() == everyone
+
+
+AT_ONCE = """
+import concurrent.futures
+import runs, nbbp
+
+X, y = runs.rows()
+shared = runs.wide()
+shared.build(32)
+
+def fit(seed):
+    return runs.fitted((runs.wide, runs.narrow)[seed % 2](seed))
+
+def predict(seed):
+    return runs.digest(shared.predict(X[: 1000 + seed]), shared.predict(X[: seed + 1]))
+
+def together(seed):
+    ensemble = nbbp.Ensemble([runs.narrow(seed), runs.narrow(seed + 1)])
+    histories = ensemble.fit(X, y, epochs=2, batch_size=512, verbose=0)
+    return runs.digest(ensemble.predict(X), *(history.step_loss for history in histories))
+
+def compare(seed):
+    return runs.digest(nbbp.compare(runs.narrow(seed), X[:128], y[:128], steps=4).compiled)
+
+def gradients(seed):
+    model = runs.wide(seed)
+    model.gradients(X, y)
+    return runs.digest(model.grads)
+
+jobs = [(job, seed) for seed in range(SEEDS) for job in (fit, predict, together, compare, gradients)]
+
+def run(job):
+    return job[0](job[1])
+
+with concurrent.futures.ThreadPoolExecutor(8) as pool:
+    at_once = list(pool.map(run, jobs))  # first, so that threads bind, load and compile at once
+for job, bits in zip(jobs, at_once):
+    assert run(job) == bits, job
+"""
+
+
+@pytest.mark.parametrize("seeds", [2, pytest.param(50, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("layer", runs.LAYERS)
+def test_eight_threads_give_the_bits_of_one_after_the_other(layer, seeds):
+    runs.on_layer(layer, AT_ONCE.replace("SEEDS", str(seeds)), timeout=1800)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("layer", runs.LAYERS)
+def test_eight_threads_compile_at_once(layer, tmp_path):
+    runs.on_layer(layer, AT_ONCE.replace("SEEDS", "2"), timeout=1800, NUMBA_CACHE_DIR=str(tmp_path))
+
+
+PARALLEL_CODE_OF_ONES_OWN = """
+import threading
+import numpy as np, numba
+import runs, nbbp
+
+X, y = runs.rows()
+model = runs.wide()
+model.build(32)
+many, few, fitted = model.predict(X), model.predict(X[:3]), runs.fitted(runs.wide())
+
+def ask(i):
+    if i == 0:
+        return float(runs.fitted(runs.wide()) == fitted)
+    return float(np.array_equal(model.predict(X), many) and np.array_equal(model.predict(X[:3]), few))
+
+@numba.njit(parallel=True)
+def inside(right):
+    for i in numba.prange(right.shape[0]):
+        with numba.objmode(answer="float64"):
+            answer = ask(i)
+        right[i] = answer
+
+right = np.zeros(8)
+inside(right)
+assert right.all(), right
+"""
+
+BESIDE = """
+@numba.njit(parallel=True, nogil=True)
+def sines(x):
+    for i in numba.prange(x.shape[0]):
+        for j in range(2000):
+            x[i] += np.sin(x[i] + j)
+
+sines(np.zeros(8))
+stop, times = threading.Event(), []
+def own():
+    while not stop.is_set():
+        sines(np.zeros(64))
+        times.append(1)
+thread = threading.Thread(target=own)
+thread.start()
+try:
+    while len(times) < 20:
+        assert ask(0) and ask(1)
+finally:
+    stop.set()
+    thread.join()
+"""
+
+
+@pytest.mark.parametrize("layer", runs.LAYERS)
+def test_predictions_and_fits_inside_and_beside_ones_own_parallel_code(layer):
+    """Beside it not on Numba's workqueue, which says why and aborts the process when two threads enter it."""
+    beside = "" if layer == "workqueue" else BESIDE
+    runs.on_layer(layer, PARALLEL_CODE_OF_ONES_OWN + beside)
+
+
+def test_joblib_threads():
+    joblib = pytest.importorskip("joblib")
+    jobs = [joblib.delayed(runs.fitted)(runs.narrow(seed)) for seed in range(6)]
+    assert joblib.Parallel(n_jobs=3, backend="threading")(jobs) == [runs.fitted(runs.narrow(s)) for s in range(6)]
+
+
+def test_other_threads_run_while_steps_do():
+    """A run without an end, which a thread in Python ends: it would wait for ever if steps held the GIL."""
+    script = """
+import threading, time
+import numpy as np
+from nbbp import program as prog
+
+endless = prog.Program("numba", "float32", 4)
+endless.call(prog.copy, np.zeros(4), np.ones(4))
+endless.clock[prog.END], endless.clock[prog.BATCHES] = 1, 1
+runner = prog.Runner(endless)
+runner.run()
+endless.clock[prog.END] = 1 << 60
+turns = 0
+
+def stop():
+    global turns
+    end = time.perf_counter() + 0.3
+    while time.perf_counter() < end:
+        turns += 1
+    endless.clock[prog.STOP] = 1
+
+thread = threading.Thread(target=stop)
+thread.start()
+runner.run()
+assert turns > 10_000 and endless.clock[prog.STEP] > 10_000, (turns, endless.clock)
+"""
+    runs.run(script, timeout=60)

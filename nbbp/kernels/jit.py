@@ -16,13 +16,9 @@ does not run over all of it. From one source come a serial
 and a parallel twin (`prange` is `range` in the serial one), compiled when first bound.
 """
 
-import contextlib
 import functools
-import hashlib
 import itertools
-import pathlib
 import types as python_types
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -31,8 +27,10 @@ import numpy as np
 from llvmlite import ir
 from numba import njit, types
 from numba.core import cgutils
-from numba.core.caching import FunctionCache
+from numba.core.compiler_lock import global_compiler_lock
 from numba.extending import intrinsic
+
+from nbbp.kernels.cache import SOURCES, KernelCache, fingerprint, is_ours, warn_once
 
 if numba.config.DISABLE_JIT:  # type: ignore[attr-defined]
     raise ImportError("nbbp is compiled code: unset NUMBA_DISABLE_JIT; backend='numpy' shows plain NumPy at work")
@@ -40,66 +38,6 @@ if numba.config.DISABLE_JIT:  # type: ignore[attr-defined]
 # error_model: with Python's, a division is a branch and its loop does not vectorise.
 # No fastmath: it lets the compiler reorder sums, and then bits differ between runs, caches and processors.
 FLAGS: dict[str, Any] = {"error_model": "numpy", "nogil": True}
-
-
-def _digest_of_sources() -> str:
-    """Names the machine code by all sources it can come from.
-
-    Numba looks at the file of one function only: after a change in a file that it calls, it would serve old code.
-    """
-    package = pathlib.Path(__file__).parent.parent
-    files = sorted([*package.glob("*.py"), *package.glob("kernels/*.py"), *package.glob("layers/*.py")])
-    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:10]
-
-
-SOURCES = _digest_of_sources()
-
-
-class _KernelCache(FunctionCache):
-    """Numba's cache on disk, except that a damaged or unwritable one costs a compilation instead of an exception."""
-
-    def load_overload(self, sig, target_context):
-        try:
-            return super().load_overload(sig, target_context)
-        except Exception as error:  # a truncated pickle raises nearly anything
-            _warn_once(f"nbbp compiles again what it could not read from {self.cache_path}: {error!r}")
-        with contextlib.suppress(OSError):
-            self.flush()  # the damaged index, which saving would read again
-        return None
-
-    def save_overload(self, sig, data):
-        try:
-            super().save_overload(sig, data)
-        except Exception as error:
-            _warn_once(f"nbbp cannot keep compiled kernels in {self.cache_path}: {error!r}")
-
-
-@functools.cache
-def _warn_once(message: str) -> None:
-    warnings.warn(message, RuntimeWarning, stacklevel=2)
-
-
-def _fingerprint(function: Callable) -> str:
-    """Names the code of a function from outside the package, with the numbers and functions that it refers to."""
-    code = function.__code__
-    parts = [code.co_code, repr(code.co_names).encode()]
-    parts += [repr(c).encode() for c in code.co_consts if not isinstance(c, python_types.CodeType)]
-    cells = [cell.cell_contents for cell in function.__closure__ or ()]
-    seen = [function.__globals__.get(name) for name in code.co_names]
-    modules = [thing for thing in seen if isinstance(thing, python_types.ModuleType) and thing is not np]
-    seen += [getattr(module, name, None) for module in modules for name in code.co_names]
-    for thing in [*seen, *cells, *(function.__defaults__ or ())]:
-        inner = getattr(thing, "py_func", thing)
-        if isinstance(inner, python_types.FunctionType) and not _is_ours(inner):
-            parts.append(_fingerprint(inner).encode())
-        elif isinstance(inner, int | float | tuple):
-            parts.append(repr(inner).encode())
-    return hashlib.sha256(b"|".join(parts)).hexdigest()[:10]
-
-
-def _is_ours(function: Callable) -> bool:
-    """Whether SOURCES covers it."""
-    return function.__module__.partition(".")[0] == __name__.partition(".")[0]
 
 
 def _copy(function: Callable, name: str, **replaced) -> python_types.FunctionType:
@@ -110,7 +48,7 @@ def _copy(function: Callable, name: str, **replaced) -> python_types.FunctionTyp
     names = {**function.__globals__, **replaced} if replaced else function.__globals__
     copy = python_types.FunctionType(function.__code__, names, name, function.__defaults__, function.__closure__)
     used = [getattr(names.get(part), "py_func", None) for part in function.__code__.co_names]
-    foreign = [_fingerprint(part) for part in (function, *used) if part is not None and not _is_ours(part)]
+    foreign = [fingerprint(part) for part in (function, *used) if part is not None and not is_ours(part)]
     copy.__qualname__, copy.__module__ = "_".join([name, SOURCES, *foreign]), function.__module__
     return copy
 
@@ -119,9 +57,9 @@ def compiled(function: Callable, name: str | None = None, parallel: bool = False
     """An ordinary compiled function, cached on disk."""
     dispatcher = njit(_copy(function, name or function.__name__), parallel=parallel, **FLAGS)
     try:
-        dispatcher._cache = _KernelCache(dispatcher.py_func)  # type: ignore[attr-defined]
+        dispatcher._cache = KernelCache(dispatcher.py_func)  # type: ignore[attr-defined]
     except (OSError, RuntimeError) as error:  # no folder that could hold a cache
-        _warn_once(f"nbbp compiles its kernels anew in every process: {error}")
+        warn_once(f"nbbp compiles its kernels anew in every process: {error}")
     return dispatcher
 
 
@@ -134,14 +72,20 @@ def device(function: Callable, inline: bool = False):
     Each has a name of its own: kernels from the caches of several processes are linked into one, and functions that
     were made in one place, such as lambdas, would be taken for each other.
     """
-    foreign = "" if _is_ours(function) else _fingerprint(function)
+    foreign = "" if is_ours(function) else fingerprint(function)
     function.__qualname__ = f"{function.__qualname__}_{SOURCES}_{next(_devices)}_{foreign}"
     return njit(function, forceinline=inline, **FLAGS)
 
 
+@global_compiler_lock
 def address(dispatcher, arrays) -> int:
     """Address of a compiled function's machine code for C-contiguous arrays of these dtypes and numbers of axes."""
-    signature = tuple(types.Array(numba.from_dtype(a.dtype), a.ndim, "C") for a in arrays)
+    return _address(dispatcher, tuple((a.dtype, a.ndim) for a in arrays))
+
+
+@functools.cache  # Numba takes half a millisecond to find what is compiled already
+def _address(dispatcher, kinds: tuple[tuple[np.dtype, int], ...]) -> int:
+    signature = tuple(types.Array(numba.from_dtype(dtype), axes, "C") for dtype, axes in kinds)
     dispatcher.compile(signature)
     result = dispatcher.overloads[signature]
     return result.library.get_pointer_to_function(result.fndesc.llvm_func_name)
@@ -160,8 +104,9 @@ class Kernel:
     def __init__(self, function: Callable, reference: Callable, shapes: str, cycles: float) -> None:
         self.name, self.shapes, self.reference = function.__name__, shapes, reference
         self._function, self._cycles = function, cycles
-        self.trusted = _is_ours(function)
+        self.trusted = is_ours(function)
 
+    @global_compiler_lock
     def check(self, *arrays: np.ndarray) -> None:
         """Run both on copies of these arrays, floats replaced by random ones; TwinError where they differ.
 
@@ -224,6 +169,7 @@ class Kernel:
         looped = [n for letter, n in self.lengths(arrays).items() if not letter.isupper()]
         return self._cycles * float(np.prod(looped, dtype=float))
 
+    @global_compiler_lock
     def address(self, arrays, parallel: bool) -> int:
         """Address of the machine code for arrays of these dtypes, compiled or loaded when it is not there yet."""
         with self._named_errors():

@@ -6,6 +6,7 @@ longer by default, and steal the processor from a busy neighbour.
 """
 
 import contextlib
+import functools
 import math
 import os
 import threading
@@ -13,6 +14,9 @@ import time
 from collections.abc import Callable
 
 import numba
+from numba.core.compiler_lock import global_compiler_lock
+
+from nbbp.kernels import forks
 
 os.environ.setdefault("GOMP_SPINCOUNT", "3000")  # read when the library is loaded
 if "NUMBA_THREADING_LAYER_PRIORITY" not in os.environ:
@@ -21,15 +25,31 @@ if "NUMBA_THREADING_LAYER_PRIORITY" not in os.environ:
 PIECE = 4096  # elements of a flat array that one thread takes at a time
 
 
+@functools.cache
 def layer() -> str:
     """Name of the threading layer in use: omp, tbb or workqueue."""
-    numba.get_num_threads()  # launches the threads
-    return numba.threading_layer()
+    try:
+        return numba.threading_layer()
+    except ValueError:  # not started yet; a fork waits until it is
+        with global_compiler_lock:
+            numba.get_num_threads()
+        return numba.threading_layer()
+
+
+def alone() -> bool:
+    """Whether kernels have only the thread that calls.
+
+    So it is in a forked child, and in a thread of Numba's workqueue, whose parallel regions abort the process when they
+    are nested.
+    """
+    if forks.lost_threads:
+        return True
+    return layer() == "workqueue" and isinstance(threading.current_thread(), threading._DummyThread)
 
 
 def count() -> int:
     """Threads that a parallel kernel may use."""
-    return numba.get_num_threads()
+    return 1 if alone() else numba.get_num_threads()
 
 
 def most() -> int:
@@ -46,12 +66,23 @@ def worthwhile(cycles: float) -> bool:
     return count() > 1 and cycles > (1_000_000 if layer() == "workqueue" else 40_000)
 
 
-_one_at_a_time = threading.Lock()
+_one_at_a_time, _freely = forks.lock(), contextlib.nullcontext()
 
 
-def guard() -> contextlib.AbstractContextManager:
+def guard(alone: bool) -> contextlib.AbstractContextManager:
     """Held while kernels run: Numba's workqueue aborts the process when two Python threads enter it at once."""
-    return _one_at_a_time if layer() == "workqueue" else contextlib.nullcontext()
+    return _one_at_a_time if not alone and layer() == "workqueue" else _freely
+
+
+@contextlib.contextmanager
+def _on(threads: int):
+    """Lets parallel kernels that this thread calls use so many threads."""
+    before = numba.get_num_threads()
+    numba.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        numba.set_num_threads(before)
 
 
 class Pace:
@@ -97,10 +128,7 @@ class Pace:
     def _timed(self, function: Callable[[int], int], threads: int, steps: int) -> tuple[float, int, float]:
         """Seconds a step, steps done, and the time afterwards."""
         begin = time.perf_counter()
-        numba.set_num_threads(threads)
-        try:
+        with _on(threads) if self._all > 1 else contextlib.nullcontext():
             done = max(1, function(steps))
-        finally:
-            numba.set_num_threads(self._all)
         now = time.perf_counter()
         return max(now - begin, 1e-9) / done, done, now

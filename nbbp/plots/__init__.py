@@ -4,7 +4,7 @@ Figures are made without pyplot: no display is needed, and no figure stays open 
 """
 
 from nbbp.plots.benchmarks import benchmark, comparison
-from nbbp.plots.curves import learning_rate, loss_curves, smoothed
+from nbbp.plots.curves import learning_rate, loss_curves, small_curve, smoothed
 from nbbp.plots.figure import COLORS
 from nbbp.plots.networks import gradient_flow, weights
 from nbbp.plots.predictions import confusion_matrix, decision_boundary
@@ -18,6 +18,7 @@ __all__ = [
     "gradient_flow",
     "learning_rate",
     "loss_curves",
+    "small_curve",
     "smoothed",
     "weights",
 ]

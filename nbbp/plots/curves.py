@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from nbbp.history import History
 from nbbp.plots.figure import COLORS, finish, new_figure
 
+GREY = "#808080"  # has a contrast of 4 to white and of 4.5 to a dark theme's ground
 RAW_POINTS = 4000  # raw step losses drawn at most; more would only cost time and file size
 
 
@@ -20,9 +21,11 @@ def smoothed(losses: np.ndarray, window: int) -> np.ndarray:
 
 
 def _draw_steps(axis, history: History, color: str, label: str) -> None:
-    """Raw step losses behind their smoothed line, over epochs."""
+    """Raw step losses behind their smoothed line, over epochs; the epochs' losses where steps are not known."""
     losses = history.step_loss
     if not len(losses):
+        if len(history):
+            axis.plot(np.arange(1, len(history) + 1), history["loss"], color=color, linewidth=1.6, label=label)
         return
     epochs = (np.arange(len(losses)) + 0.5) / history.steps_per_epoch
     every = max(1, len(losses) // RAW_POINTS)
@@ -49,6 +52,18 @@ def loss_curves(histories: History | Mapping[str, History], path=None, log: bool
     Returns
     -------
     matplotlib.figure.Figure
+
+    Examples
+    --------
+    >>> import nbbp
+    >>> X, y = nbbp.datasets.load_digits()
+    >>> histories = {}
+    >>> for rate in (0.01, 0.1):
+    ...     model = nbbp.Sequential([nbbp.Dense(10)], loss="softmax_cross_entropy", optimizer=nbbp.SGD(rate))
+    ...     histories[f"rate {rate}"] = model.fit(X, y, epochs=3, verbose=0)
+    >>> figure = nbbp.plots.loss_curves(histories, log=True)
+    >>> [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+    ['rate 0.01', 'rate 0.1']
     """
     named = {"training": histories} if isinstance(histories, History) else dict(histories)
     several, metrics = True, []
@@ -76,6 +91,24 @@ def loss_curves(histories: History | Mapping[str, History], path=None, log: bool
         axes[1].set(xlabel="epoch", ylabel=", ".join(metrics))
         axes[1].legend(frameon=False)
     return finish(figure, path)
+
+
+def small_curve(history: History) -> Figure:
+    """Training and validation loss in grey letters on any ground, for notebooks with light and with dark themes."""
+    figure, (axis,) = new_figure(width=5.0, height=2.0)
+    _draw_steps(axis, history, COLORS[0], "training")
+    if "val_loss" in history:
+        values = history["val_loss"]
+        axis.plot(np.arange(1, len(values) + 1), values, color=COLORS[1], linewidth=1.6, label="validation")
+    axis.set(xlabel="epoch", ylabel="loss")
+    axis.set_xlim(left=0)
+    axis.xaxis.get_major_locator().set_params(integer=True)
+    axis.tick_params(colors=GREY)
+    for text in (axis.xaxis.label, axis.yaxis.label):
+        text.set_color(GREY)
+    axis.spines[:].set_color(GREY)
+    axis.legend(frameon=False, labelcolor=GREY)
+    return figure
 
 
 def learning_rate(rates: np.ndarray, losses: np.ndarray, chosen: float, path=None) -> Figure:

@@ -1,0 +1,174 @@
+"""Checkpoints: files from which a fit that was ended goes on as if nothing had happened.
+
+A checkpoint is a model file, see `nbbp.load`, with more arrays beside the model's: the history, what callbacks
+remember, and what an epoch that is not complete has measured. The order of rows and random numbers are functions of the
+seed and the step.
+"""
+
+import pathlib
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nbbp import checks, files, saving
+from nbbp.callbacks import Callback
+from nbbp.files import Arrays, ModelFileError
+from nbbp.saving import BESIDE
+
+if TYPE_CHECKING:
+    from nbbp.fitting import Fit
+    from nbbp.model import Sequential
+
+ENDING = ".safetensors"
+
+
+class Checkpoint(Callback):
+    """Write into a folder, now and then and when the fit ends however it ends, all that ``fit(resume=folder)`` needs.
+
+    A fit that goes on from a checkpoint ends with the bytes of one that was never ended, if it is given the same data,
+    settings and callbacks. Files are written beside the old ones and renamed, so that a process which is killed, or a
+    disk that is full, does no harm to what is there.
+
+    Parameters
+    ----------
+    folder
+        Made where it is missing. Each file is named after the model's steps, such as ``step_000001200.safetensors``;
+        `nbbp.load` reads it too.
+    every : int, optional
+        Steps between two checkpoints; after every epoch when it is left out.
+    keep : int
+        Files that stay, the newest.
+
+    Examples
+    --------
+    >>> import nbbp, tempfile
+    >>> X, y = nbbp.datasets.load_digits()
+    >>> folder = tempfile.mkdtemp()
+    >>> for epochs in (2, 4):  # the second goes on where the first ended
+    ...     model = nbbp.Sequential([nbbp.Dense(32, "relu"), nbbp.Dense(10)], loss="softmax_cross_entropy")
+    ...     history = model.fit(X, y, epochs, callbacks=[nbbp.Checkpoint(folder)], resume=folder, verbose=0)
+    >>> len(history)
+    4
+    """
+
+    def __init__(self, folder, every: int | None = None, keep: int = 3) -> None:
+        self.folder, self.keep = pathlib.Path(folder), checks.positive_integer("keep", keep)
+        self.every = None if every is None else checks.positive_integer("every", every)
+
+    def on_fit_begin(self, fit):
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for leftover in self.folder.glob(f".*{files.PARTIAL}"):
+            leftover.unlink(missing_ok=True)
+        self._written = fit.model.steps
+
+    def on_step(self, fit):
+        self._write(fit)
+
+    def on_epoch_end(self, fit):
+        if self.every is None:
+            self._write(fit)
+
+    def on_fit_end(self, fit):
+        if fit.resumable and fit.model.steps > self._written:
+            self._write(fit)
+
+    def _write(self, fit: "Fit") -> None:
+        files.write(self.folder / f"step_{fit.model.steps:09}{ENDING}", *_capture(fit))
+        self._written = fit.model.steps
+        for old in _written_files(self.folder)[self.keep :]:
+            old.unlink(missing_ok=True)
+
+
+def _written_files(folder: pathlib.Path) -> list[pathlib.Path]:
+    """The newest first."""
+    return sorted(folder.glob(f"step_*{ENDING}"), key=lambda path: (len(path.name), path.name), reverse=True)
+
+
+def _capture(fit: "Fit") -> tuple[Arrays, dict]:
+    arrays, description = saving.pack(fit.model.__getstate__())
+    states = [(type(callback).__name__, callback.state()) for callback in fit.callbacks]
+    states = [(name, state) for name, state in states if state]
+    beside: dict[str, Any] = {"step_loss": fit.history.step_loss}
+    if fit.outputs is not None:
+        beside["outputs"] = fit.outputs
+    beside |= {f"history/{name}": values for name, values in fit.history.epochs.items()}
+    beside |= {f"callbacks/{k}/{key}": value for k, (_, state) in enumerate(states) for key, value in state.items()}
+    arrays |= {BESIDE + name: np.asarray(value, np.float64) for name, value in beside.items()}
+    return arrays, description | {"fit": fit.settings | {"callbacks": [name for name, _ in states]}}
+
+
+class Resumed:
+    """A checkpoint that is put back: the model, then the history, then what callbacks remembered.
+
+    Parameters
+    ----------
+    path
+        Of a file, or of a folder, from which the newest is taken that can be read.
+    """
+
+    def __init__(self, path) -> None:
+        self.path = newest(pathlib.Path(path))
+        arrays, self._description = files.read(self.path)
+        self._beside = {name.removeprefix(BESIDE): array for name, array in arrays.items() if name.startswith(BESIDE)}
+        if "fit" not in self._description:
+            raise ModelFileError(f"{self.path} is a model without its fit: load it with nbbp.load and train on")
+        with saving.refusing(self.path):
+            self._model = saving.unpack(arrays, self._description)
+
+    def put_back_model(self, model: "Sequential") -> None:
+        """Give the model its numbers of then; ValueError unless it is the same in all that decides them."""
+        own, then = model.__getstate__(), self._description
+        _, here = saving.pack(own)
+        for name in ("layers", "loss", "loss_numbers", "seed", "dtype", "label_smoothing", "averaging", "input_shape"):
+            self._compare(name, then.get(name), here[name])
+        self._compare("optimizer", *({**of["optimizer"], "learning_rate": None} for of in (then, here)))
+        settings = own["settings"] | {"optimizer": self._model["settings"]["optimizer"]}
+        model.__setstate__(self._model | {"settings": settings})
+
+    def put_back_history(self, fit: "Fit") -> None:
+        """Give the fit what it measured until then."""
+        for name, value in fit.settings.items():
+            self._compare(name, self._description["fit"].get(name), value)
+        fit.history.add_steps(self._beside["step_loss"])
+        epochs = self._under("history/")
+        fit.history.epochs.update({name: epochs[name].tolist() for name in fit.recorded if name in epochs})
+        if fit.outputs is not None:
+            fit.outputs[: len(self._beside["outputs"])] = self._beside["outputs"]
+
+    def put_back_callbacks(self, fit: "Fit") -> None:
+        """Give the callbacks what they remembered, after they were told that the fit begins."""
+        remembering = [callback for callback in fit.callbacks if callback.state()]
+        names = [type(callback).__name__ for callback in remembering]
+        self._compare("callbacks", self._description["fit"]["callbacks"], names)
+        for k, callback in enumerate(remembering):
+            callback.restore(fit, self._under(f"callbacks/{k}/"))
+
+    def _under(self, prefix: str) -> Arrays:
+        return {name.removeprefix(prefix): a for name, a in self._beside.items() if name.startswith(prefix)}
+
+    def _compare(self, name: str, then: Any, here: Any) -> None:
+        if then != here:
+            raise ValueError(f"{self.path} cannot be resumed here: {name} was {then!r}, and is {here!r}")
+
+
+def has_checkpoints(path) -> bool:
+    """Whether there is something to resume: a file, or a folder with some."""
+    path = pathlib.Path(path)
+    if path.suffix == ENDING and not path.exists():
+        raise FileNotFoundError(f"there is no checkpoint {path}")
+    return path.is_file() or bool(_written_files(path))
+
+
+def newest(path: pathlib.Path) -> pathlib.Path:
+    """The file itself, or the newest of a folder that is not damaged."""
+    if path.is_file():
+        return path
+    for candidate in _written_files(path):
+        try:
+            files.read(candidate)
+        except ModelFileError as error:
+            warnings.warn(f"{error}; an older checkpoint is taken", stacklevel=6)
+        else:
+            return candidate
+    raise ModelFileError(f"{path} has no checkpoint that can be read")

@@ -1,0 +1,7 @@
+"""python -m nbbp.cli."""
+
+import sys
+
+from nbbp.cli import main
+
+sys.exit(main())

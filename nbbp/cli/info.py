@@ -1,0 +1,35 @@
+"""nbbp info."""
+
+import numpy as np
+
+from nbbp.cli.commands import Command
+
+
+def register(command: Command) -> None:
+    command("info", info)
+
+
+def info(arguments) -> None:
+    """What nbbp finds on this machine."""
+    import platform
+
+    import numba
+    from llvmlite import binding
+
+    import nbbp
+    from nbbp.kernels import gemm, threads
+    from nbbp.program import cache_folder
+
+    rows = {
+        "nbbp": nbbp.__version__,
+        "python": platform.python_version(),
+        "numba": numba.__version__,
+        "numpy": np.__version__,
+        "processor": f"{platform.machine()}, {binding.get_host_cpu_name()}",
+        "vector width": f"{gemm.VECTOR_BYTES * 8} bits",
+        "threads": str(threads.count()),
+        "threading layer": threads.layer(),
+        "kernel cache": cache_folder(),
+    }
+    for name, value in rows.items():
+        print(f"{name:16} {value}")

@@ -1,0 +1,82 @@
+"""nbbp predict: a trained model's answers for a new file."""
+
+import contextlib
+import csv
+import pathlib
+import sys
+
+import numpy as np
+
+from nbbp.cli.commands import Command, check_folder
+from nbbp.cli.reading import TableFile, read
+from nbbp.cli.runs import Run
+from nbbp.tables import ClassTarget
+from nbbp.tables.encoding import Numbers
+
+EXAMPLES = """\
+  nbbp predict iris-nbbp new.csv
+  nbbp predict iris-nbbp new.csv --output predictions.csv
+  nbbp predict houses new.parquet --output predictions.parquet
+
+The predictions stand behind the file's own columns: a class and the probability of each, or a value. Columns are
+found by their names; those that the model has not learned from are kept."""
+
+
+def register(command: Command) -> None:
+    sub = command("predict", predict, EXAMPLES)
+    sub.add_argument("folder", help="that nbbp train has written")
+    sub.add_argument("file", help="CSV, Parquet or npz")
+    sub.add_argument("--output", metavar="FILE", help=".csv or .parquet (CSV to the standard output if left out)")
+
+
+def predict(arguments) -> None:
+    """Predict the rows of a file with a model that nbbp train has written."""
+    if arguments.output:
+        check_folder(arguments.output)
+        if pathlib.Path(arguments.output).suffix.lower() not in (".csv", ".parquet"):
+            raise ValueError(f"--output must end in .csv or .parquet, got {arguments.output}")
+    run = Run.read(arguments.folder)
+    file = read(arguments.file)
+    for column in run.encoder.columns:
+        file.check_column(column.name, "the model wants it")
+    numbers = [column.name for column in run.encoder.columns if isinstance(column, Numbers)]
+    categories = [column.name for column in run.encoder.columns if not isinstance(column, Numbers)]
+    with file.located():
+        table = file.typed(numbers + categories, text=categories, numbers=numbers)
+        X = run.encoder.encode(table, arguments.file)
+    for name, unknown in run.encoder.unknown(table, arguments.file).items():
+        print(f"{arguments.file}, column {name!r}: the model has not seen {', '.join(unknown)}", file=sys.stderr)
+    answers = _answers(run, X)
+    for name in answers:
+        if name in file.columns:
+            raise ValueError(f"{arguments.file} has a column {name!r} already; rename it or leave it out")
+    _write(file, answers, arguments.output)
+
+
+def _answers(run: Run, X: np.ndarray) -> dict[str, list]:
+    """The new columns."""
+    prediction, name = run.model.predict(X), f"predicted_{run.target_name}"
+    if not isinstance(run.target, ClassTarget):
+        return {name: run.target.decode(prediction)[:, 0].tolist()}
+    probabilities = {f"probability_{c}": prediction[:, k].tolist() for k, c in enumerate(run.target.classes)}
+    return {name: run.target.decode(prediction.argmax(axis=1)), **probabilities}
+
+
+def _write(file: TableFile, answers: dict[str, list], output: str | None) -> None:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    table = file.table
+    if output and output.lower().endswith(".parquet"):
+        for name, values in answers.items():
+            table = table.append_column(name, pa.array(values))
+        parquet.write_table(table, output)
+        return
+    texts = {name: [f"{v:.7g}" if isinstance(v, float) else v for v in values] for name, values in answers.items()}
+    columns = [*(column.to_pylist() for column in table.columns), *texts.values()]
+    with (
+        contextlib.nullcontext(sys.stdout) if output is None else open(output, "w", newline="", encoding="utf-8") as out
+    ):
+        writer = csv.writer(out, delimiter=file.delimiter or ",", lineterminator="\n")
+        writer.writerow([*table.column_names, *texts])
+        writer.writerows(zip(*columns, strict=True))

@@ -1,0 +1,70 @@
+"""The folder of a run: what `nbbp train` writes and other commands read."""
+
+import dataclasses
+import json
+import pathlib
+
+from nbbp.history import History
+from nbbp.model import Sequential
+from nbbp.tables import ClassTarget, TableEncoder, ValueTarget, target_from_dict
+
+MODEL, PREPROCESSING, HISTORY = "model.safetensors", "preprocessing.json", "history.csv"
+CURVE, REPORT = "curve.png", "report.md"
+FILES = (MODEL, PREPROCESSING, HISTORY, CURVE, REPORT)
+FORMAT = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A trained model with what turns a table into its input, and its output into an answer."""
+
+    model: Sequential
+    encoder: TableEncoder
+    target: ClassTarget | ValueTarget
+    target_name: str
+
+    def write(self, folder: pathlib.Path, history: History, report: str) -> None:
+        """Everything, over an earlier run."""
+        folder.mkdir(exist_ok=True)
+        self.model.save(folder / MODEL)
+        content = {
+            "format": FORMAT,
+            "target": {"column": self.target_name, **self.target.to_dict()},
+            "table": self.encoder.to_dict(),
+        }
+        (folder / PREPROCESSING).write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        history.to_csv(folder / HISTORY)
+        history.plot(folder / CURVE)
+        (folder / REPORT).write_text(report, encoding="utf-8")
+
+    @classmethod
+    def read(cls, path: str) -> "Run":
+        """The run in a folder; ValueError or OSError where there is none."""
+        folder = pathlib.Path(path)
+        for name in (MODEL, PREPROCESSING):
+            if not (folder / name).is_file():
+                raise FileNotFoundError(f"{path} is not a folder that nbbp train has written: there is no {name} in it")
+        model = Sequential.load(folder / MODEL)
+        try:
+            content = json.loads((folder / PREPROCESSING).read_text(encoding="utf-8"))
+            if content["format"] != FORMAT:
+                raise ValueError(f"format {content['format']!r}, and this version of nbbp reads {FORMAT}")
+            target = content["target"]
+            run = cls(model, TableEncoder.from_dict(content["table"]), target_from_dict(target), target["column"])
+            features = len(run.encoder.features)
+            if (features,) != model.network.layout.input_shape:
+                raise ValueError(f"it makes {features} features, and the model takes other ones")
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
+            reason = f"{error} is missing" if isinstance(error, KeyError) else error
+            raise ValueError(f"{folder / PREPROCESSING} does not fit: {reason}") from None
+        return run
+
+
+def read_history(path: str) -> History:
+    """The history of a run's folder, or of a CSV file that `History.to_csv` wrote."""
+    place = pathlib.Path(path)
+    if place.is_dir():
+        place = place / HISTORY
+    if not place.is_file():
+        raise FileNotFoundError(f"there is no file {place}")
+    return History.from_csv(place)

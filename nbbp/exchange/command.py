@@ -1,0 +1,36 @@
+"""nbbp export: a saved model for other programs."""
+
+import argparse
+import pathlib
+
+
+def add_parser(subparsers) -> None:
+    """Add the command to those of `nbbp`."""
+    parser = subparsers.add_parser("export", help=run.__doc__, description=run.__doc__)
+    parser.add_argument(
+        "model", metavar="MODEL", help="what model.save wrote, or a folder of nbbp train or of checkpoints"
+    )
+    target = parser.add_mutually_exclusive_group(required=True)
+    target.add_argument("--numpy", metavar="FILE.py", help="one Python file that needs nothing but NumPy")
+    target.add_argument("--onnx", metavar="FILE.onnx", help="the network, for onnxruntime and others")
+    target.add_argument("--torch", metavar="FILE.safetensors", help="the weights, under nn.Sequential's names")
+    parser.set_defaults(function=run)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Write a saved model for other programs."""
+    import nbbp
+    from nbbp import exchange
+    from nbbp.checkpoint import newest
+
+    path = pathlib.Path(arguments.model)
+    if (path / "model.safetensors").is_file():
+        path = path / "model.safetensors"
+    model = nbbp.load(newest(path) if path.is_dir() else path)
+    if arguments.numpy:
+        exchange.to_numpy_file(model, arguments.numpy)
+    elif arguments.onnx:
+        exchange.to_onnx(model, arguments.onnx)
+    else:
+        exchange.to_safetensors(model, arguments.torch)
+    print(f"{arguments.numpy or arguments.onnx or arguments.torch} written")

@@ -1,0 +1,113 @@
+"""Model files: safetensors with a description in JSON, written whole or not at all, and checked when read.
+
+The header's metadata have one entry, ``nbbp``, a JSON object of ``format_version``, ``description`` and ``sha256``: a
+digest of the description and of every array with its name, dtype and shape. Equal content gives equal bytes. Nothing in
+a file is ever run.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import pathlib
+import tempfile
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+FORMAT_VERSION = 1
+PARTIAL = ".partial"  # ending of a file that is being written
+
+Arrays = dict[str, np.ndarray]
+
+
+class ModelFileError(ValueError):
+    """A file that is not a model, or is damaged."""
+
+
+def write(path, arrays: Arrays, description: dict) -> None:
+    """Write arrays and a description, flushed to the disk; an older file is intact until then."""
+    arrays = {name: np.asarray(array, array.dtype.newbyteorder("<"), order="C") for name, array in arrays.items()}
+    entry = {
+        "format_version": FORMAT_VERSION,
+        "description": description,
+        "sha256": _digest(arrays, description),
+    }
+    replace(path, safetensors.numpy.save(arrays, {"nbbp": json.dumps(entry)}))
+
+
+def replace(path, content: bytes) -> None:
+    """Put `content` in the place of a file: beside it first, then renamed."""
+    path = pathlib.Path(path)
+    handle, partial = tempfile.mkstemp(PARTIAL, f".{path.name}.", path.parent)
+    try:
+        with open(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(partial, 0o666 & ~_umask())
+        os.replace(partial, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(partial)
+        raise
+    _flush_folder(path.parent)
+
+
+def _umask() -> int:
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
+
+
+def _flush_folder(folder: pathlib.Path) -> None:
+    """The new name itself, where the system can."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def read(path) -> tuple[Arrays, dict]:
+    """Arrays and description of a file that `write` has written.
+
+    Raises
+    ------
+    ModelFileError
+        When it is no such file, was damaged, or is of a later format.
+    OSError
+        When it cannot be read.
+    """
+    content = pathlib.Path(path).read_bytes()
+    try:
+        arrays = safetensors.numpy.load(content)
+        metadata = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")]).get("__metadata__") or {}
+    except (safetensors.SafetensorError, KeyError, ValueError, RecursionError) as error:
+        raise ModelFileError(f"{path} is not a safetensors file of arrays, or is damaged: {error}") from error
+    if "nbbp" not in metadata:
+        raise ModelFileError(f"{path} was not written by nbbp; weights of other programs come in by nbbp.exchange")
+    try:
+        entry = json.loads(metadata["nbbp"])
+        version, description = entry["format_version"], entry["description"]
+        sound = version != FORMAT_VERSION or entry["sha256"] == _digest(arrays, description)
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise ModelFileError(f"{path} is damaged: its description cannot be read") from error
+    if version != FORMAT_VERSION:
+        raise ModelFileError(f"{path} is of format {version!r}; this version of nbbp reads {FORMAT_VERSION}")
+    if not sound:
+        raise ModelFileError(f"{path} is damaged: its SHA-256 does not fit its content")
+    if not isinstance(description, dict):
+        raise ModelFileError(f"{path} is damaged: its description is not an object")
+    return arrays, description
+
+
+def _digest(arrays: Arrays, description: Any) -> str:
+    digest = hashlib.sha256(json.dumps(description, sort_keys=True, allow_nan=False).encode())
+    for name, array in sorted(arrays.items()):
+        digest.update(f"{name} {array.dtype.str} {array.shape}".encode(errors="surrogatepass"))
+        digest.update(array.data)
+    return digest.hexdigest()

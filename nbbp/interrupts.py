@@ -1,0 +1,67 @@
+"""Ctrl-C and SIGTERM during a fit: they end it between two mini-batches, when nothing is half done."""
+
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator
+
+
+class Interrupts:
+    """Within it, SIGINT and SIGTERM wait for `check`, or for the end; a second one does not wait.
+
+    SIGINT becomes KeyboardInterrupt and SIGTERM SystemExit, as far as nobody else handles them. Only the main thread
+    receives signals; in others this does nothing.
+
+    Attributes
+    ----------
+    forced : bool
+        Whether a second signal has broken off what was going on.
+    """
+
+    def __init__(self) -> None:
+        self.forced = False
+        self._pending: int | None = None
+        self._open = False
+        self._before: dict[int, object] = {}
+
+    def __enter__(self) -> "Interrupts":
+        if threading.current_thread() is threading.main_thread():
+            for number, default in ((signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, signal.SIG_DFL)):
+                if signal.getsignal(number) == default:
+                    self._before[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(self, kind, value, traceback) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
+        if kind is None:
+            self.check()
+
+    def _handle(self, number: int, frame) -> None:
+        if self._pending is not None:
+            self.forced = True
+        if self._open or self.forced:
+            _end(number)
+        self._pending = number
+
+    def check(self) -> None:
+        """Raise what has arrived."""
+        if self._pending is not None:
+            number, self._pending = self._pending, None
+            _end(number)
+
+    @contextlib.contextmanager
+    def allowed(self) -> Iterator[None]:
+        """Within it they do not wait: what goes on may be broken off anywhere."""
+        self._open = True
+        try:
+            self.check()
+            yield
+        finally:
+            self._open = False
+
+
+def _end(number: int) -> None:
+    if number == signal.SIGINT:
+        raise KeyboardInterrupt
+    raise SystemExit(128 + number)  # what a shell says of a process that the signal has ended

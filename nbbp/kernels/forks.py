@@ -1,0 +1,50 @@
+"""Forks: a child finds the compiler at rest, every lock open, and runs on one thread if its parent had several.
+
+A fork copies the thread that calls it and no other, but the locks as all of them left them. GNU OpenMP kills a child
+that asks for threads its parent had started, so kernels run as their serial twins there, with the same bits.
+"""
+
+import os
+import threading
+import weakref
+
+import numba
+from llvmlite.binding import ffi
+from numba.core.compiler_lock import global_compiler_lock
+
+_locks: "weakref.WeakSet[threading.Lock]" = weakref.WeakSet()
+lost_threads = False  # this process was forked from one that had started Numba's threads
+
+
+def lock() -> threading.Lock:
+    """A lock that is open in a forked child, whoever held it."""
+    opened = threading.Lock()
+    _locks.add(opened)
+    return opened
+
+
+def _before() -> None:
+    """Wait until no thread compiles or talks to LLVM: what it holds then would never be let go of in the child."""
+    global_compiler_lock.acquire()
+    ffi.lib._lock.__enter__()
+
+
+def _after() -> None:
+    ffi.lib._lock.__exit__()
+    global_compiler_lock.release()
+
+
+def _after_in_child() -> None:
+    global lost_threads
+    _after()
+    for held in _locks:
+        held._at_fork_reinit()  # type: ignore[attr-defined]
+    try:
+        numba.threading_layer()
+    except ValueError:  # not started: the child may start its own
+        return
+    lost_threads = True
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before, after_in_parent=_after, after_in_child=_after_in_child)

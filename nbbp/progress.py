@@ -1,0 +1,51 @@
+"""Progress bars for terminals and notebooks, and lines for pipes and log files."""
+
+import sys
+
+from tqdm import tqdm
+
+LINE_SECONDS = 10.0  # between two lines in a log file at least
+
+
+class _Lines(tqdm):
+    """A line now and then and one at the end: a log file keeps every carriage return of a bar."""
+
+    def __init__(self, *args, **settings) -> None:
+        settings |= {"mininterval": LINE_SECONDS, "miniters": 1, "delay": LINE_SECONDS}
+        super().__init__(*args, **settings)
+
+    def display(self, msg=None, pos=None):
+        self.fp.write(f"{self}\n")
+        self.fp.flush()
+
+    def close(self):
+        if not self.disable:
+            self.disable = True
+            self._decr_instances(self)
+            if self.leave:
+                self.display()
+
+
+def bar(*args, **settings) -> tqdm:
+    """A tqdm for where standard error goes; the arguments are tqdm's."""
+    if sys.stderr is None:  # pythonw
+        return tqdm(*args, **settings | {"disable": True})
+    if type(sys.stderr).__module__ == "ipykernel.iostream":
+        return _in_notebooks()(*args, **settings)
+    return (tqdm if sys.stderr.isatty() else _Lines)(*args, **settings)
+
+
+def _in_notebooks() -> type[tqdm]:
+    """A widget, or a bar of characters where ipywidgets is missing."""
+    try:
+        import ipywidgets  # noqa: F401
+    except ImportError:
+        return tqdm
+    from tqdm.notebook import tqdm as widget
+
+    return widget
+
+
+def compiling(calls):
+    """Progress over calls that may have to be compiled; silent when they come from the cache."""
+    return bar(calls, desc="compiling kernels, once", unit="kernel", delay=0.5, leave=False)

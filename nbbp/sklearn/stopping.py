@@ -1,0 +1,57 @@
+"""When scikit-learn's networks stop: its rule as a callback that goes on from one fit to the next."""
+
+import math
+
+import numpy as np
+
+from nbbp.callbacks import Callback
+from nbbp.metrics import HIGHER_IS_BETTER
+from nbbp.model import Sequential
+
+FACTOR, LEAST_RATE = 0.2, 1e-6  # scikit-learn's, for learning_rate="adaptive"
+
+
+class Plateau(Callback):
+    """Stop after more than `patience` epochs in a row that were not better than the best one before by `tol`.
+
+    `callbacks.EarlyStopping` waits longer: it adds up improvements smaller than its `min_delta`.
+
+    Parameters
+    ----------
+    monitor : str
+        A name in the history.
+    tol : float
+    patience : float
+        A number of epochs, or infinity.
+    keep_best : bool
+        Whether the parameters of the best epoch are kept, for `put_back_best`.
+    adaptive : bool
+        Whether the learning rate is divided by 5 instead, as long as it is above 1e-6.
+    """
+
+    def __init__(self, monitor: str, tol: float, patience: float, keep_best: bool, adaptive: bool) -> None:
+        self.monitor, self.tol, self.patience = monitor, tol, patience
+        self.keep_best, self.adaptive = keep_best, adaptive
+        self.best, self._waited = -math.inf, 0
+        self._kept: np.ndarray | None = None
+        self._sign = 1.0 if monitor.removeprefix("val_") in HIGHER_IS_BETTER else -1.0
+
+    def on_epoch_end(self, fit):
+        value = self._sign * fit.history[self.monitor][-1]
+        self._waited = 0 if value > self.best + self.tol else self._waited + 1
+        if value > self.best:
+            self.best = value
+            if self.keep_best:
+                self._kept = fit.model.params.copy()
+        if self._waited <= self.patience:
+            return
+        self._waited = 0
+        if self.adaptive and fit.model.learning_rate > LEAST_RATE:
+            fit.model.learning_rate *= FACTOR
+        else:
+            fit.stop(f"{self.monitor} has not improved by {self.tol:g} for {self.patience:g} epochs")
+
+    def put_back_best(self, model: Sequential) -> None:
+        """Put the best parameters back, where they were kept."""
+        if self._kept is not None:
+            model.params[:] = self._kept

@@ -1,0 +1,224 @@
+"""Data larger than memory: rows that are read piece by piece, again in each epoch, while the kernels run.
+
+A stream is cut into chunks, stretches of a file that are read at once. Each epoch takes them in an order of its own,
+fills a buffer with some, and trains on its rows in shuffled order; meanwhile a thread reads what comes next. Memory
+holds a few buffers, whatever the size of the data.
+"""
+
+import contextlib
+import importlib
+import pathlib
+import queue
+import threading
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from nbbp import checks
+
+CHUNK_BYTES = 1 << 20  # of an array
+BUFFER_BYTES = 1 << 25
+
+Piece = tuple[Any, Any, Any]
+"""X, y and the weights of some rows, or None for weights that are all 1."""
+
+
+class Stream:
+    """Rows in chunks; made by `from_arrays`, `from_parquet`, `from_arrow` or `from_batches`, for `Sequential.fit`.
+
+    Attributes
+    ----------
+    rows : int
+        Of an epoch.
+    chunks : int
+        That can be read in any order; 1 where the order is given.
+    buffer_rows : int or None
+        Rows that are shuffled together; None for as many as 32 MiB hold.
+    """
+
+    def __init__(
+        self, read: Callable[[int], Iterator[Piece]], rows: int, chunks: int = 1, buffer_rows: int | None = None
+    ) -> None:
+        self._read, self.rows, self.chunks = read, checks.positive_integer("rows", rows), chunks
+        self.buffer_rows = None if buffer_rows is None else checks.positive_integer("buffer_rows", buffer_rows)
+
+    def __repr__(self) -> str:
+        return f"<Stream of {self.rows:,} rows in {self.chunks:,} chunks>"
+
+    def pieces(self, order: Iterable[int] = (0,)) -> Iterator[Piece]:
+        """What these chunks hold, one after the other."""
+        for chunk in order:
+            yield from self._read(chunk)
+
+
+def from_arrays(X, y, sample_weight=None, buffer_rows: int | None = None) -> Stream:
+    """Rows of arrays that are sliced as they are needed: ``np.load("X.npy", mmap_mode="r")``, HDF5, Zarr.
+
+    Parameters
+    ----------
+    X : array (rows, ...)
+    y : array (rows,) or (rows, outputs)
+    sample_weight : array (rows,), optional
+    buffer_rows : int, optional
+        Rows that are shuffled together; as many as 32 MiB hold when it is left out.
+
+    Examples
+    --------
+    >>> import nbbp
+    >>> X, y = nbbp.datasets.load_digits()
+    >>> stream = nbbp.streams.from_arrays(X, y, buffer_rows=512)
+    >>> model = nbbp.Sequential([nbbp.Dense(32, "relu"), nbbp.Dense(10)], loss="softmax_cross_entropy")
+    >>> len(model.fit(stream, epochs=3, verbose=0))
+    3
+    """
+    rows = len(X)
+    for name, array in (("y", y), ("sample_weight", sample_weight)):
+        if array is not None and len(array) != rows:
+            raise ValueError(f"X has {rows} rows and {name} has {len(array)}")
+    chunk_rows = max(1, CHUNK_BYTES // max(1, np.asarray(X[:1]).nbytes))
+
+    def read(chunk: int) -> Iterator[Piece]:
+        part = slice(chunk * chunk_rows, (chunk + 1) * chunk_rows)
+        yield X[part], y[part], None if sample_weight is None else sample_weight[part]
+
+    return Stream(read, rows, -(-rows // chunk_rows), buffer_rows)
+
+
+def from_parquet(paths, target: str | Sequence[str], buffer_rows: int | None = None) -> Stream:
+    """Rows of Parquet files, a row group at a time; columns of numbers.
+
+    Parameters
+    ----------
+    paths : path or sequence of paths
+    target : str or sequence of str
+        The column that y is, or several; all others are X, in the order of the first file.
+    buffer_rows : int, optional
+        As for `from_arrays`.
+    """
+    parquet = _pyarrow("pyarrow.parquet")
+    files = [parquet.ParquetFile(path) for path in _listed(paths)]
+    groups = [(file, k) for file in files for k in range(file.num_row_groups)]
+    split = _splitter(files[0].schema_arrow.names, target)
+
+    def read(chunk: int) -> Iterator[Piece]:
+        file, group = groups[chunk]
+        yield split(file.read_row_group(group))
+
+    return Stream(read, sum(file.metadata.num_rows for file in files), len(groups), buffer_rows)
+
+
+def from_arrow(paths, target: str | Sequence[str], buffer_rows: int | None = None) -> Stream:
+    """Rows of Arrow (Feather) files, a record batch at a time; columns of numbers.
+
+    Parameters
+    ----------
+    paths, target, buffer_rows
+        As for `from_parquet`.
+    """
+    arrow, ipc = _pyarrow("pyarrow"), _pyarrow("pyarrow.ipc")
+    files = [ipc.open_file(arrow.memory_map(str(path))) for path in _listed(paths)]
+    batches = [(file, k) for file in files for k in range(file.num_record_batches)]
+    split = _splitter(files[0].schema.names, target)
+
+    def read(chunk: int) -> Iterator[Piece]:
+        file, k = batches[chunk]
+        yield split(arrow.Table.from_batches([file.get_batch(k)]))
+
+    rows = sum(file.get_batch(k).num_rows for file, k in batches)
+    return Stream(read, rows, len(batches), buffer_rows)
+
+
+def from_batches(batches: Iterable, rows: int | None = None, buffer_rows: int | None = None) -> Stream:
+    """Rows of anything that can be iterated over again in each epoch, such as a list or a PyTorch DataLoader.
+
+    Parameters
+    ----------
+    batches : iterable of (X, y) or (X, y, sample_weight)
+        Of any sizes, the same rows each time; a function that returns an iterator is called for each epoch.
+    rows : int, optional
+        Their number in an epoch; counted in a first pass when it is left out.
+    buffer_rows : int, optional
+        As for `from_arrays`.
+    """
+    if isinstance(batches, Iterator):
+        raise TypeError(f"a {type(batches).__name__} can be read only once: give a function that returns one")
+
+    def read(chunk: int) -> Iterator[Piece]:
+        for batch in batches() if callable(batches) else batches:
+            if not isinstance(batch, tuple | list) or len(batch) not in (2, 3):
+                raise TypeError(f"each batch must be (X, y) or (X, y, sample_weight); got {type(batch).__name__}")
+            yield (*batch, None) if len(batch) == 2 else tuple(batch)  # type: ignore[misc]
+
+    return Stream(read, sum(len(piece[0]) for piece in read(0)) if rows is None else rows, 1, buffer_rows)
+
+
+def _pyarrow(module: str) -> Any:
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise ImportError('Parquet and Arrow files need pyarrow: pip install "nbbp[data]"') from error
+
+
+def _listed(paths) -> list:
+    return [paths] if isinstance(paths, str | pathlib.Path) else list(paths)
+
+
+def _splitter(names: list[str], target: str | Sequence[str]) -> Callable[[Any], Piece]:
+    """A function that cuts a table into X and y; every table must have the same columns."""
+    wanted = [target] if isinstance(target, str) else list(target)
+    for name in wanted:
+        checks.choose("target", name, dict.fromkeys(names))
+    features = [name for name in names if name not in wanted]
+
+    def split(table) -> Piece:
+        return _numbers(table, features), _numbers(table, wanted), None
+
+    return split
+
+
+def _numbers(table, names: list[str]) -> np.ndarray:
+    """Columns side by side, (rows, columns)."""
+    columns = []
+    for name in names:
+        column = table.column(name)
+        if column.null_count:
+            raise ValueError(f"column {name!r} has {column.null_count} missing values; fill them or leave the rows out")
+        values = column.to_numpy()
+        if values.dtype.kind not in "biuf":
+            raise ValueError(f"column {name!r} must be numbers, got {column.type}")
+        columns.append(values)
+    return np.column_stack(columns)
+
+
+def read_ahead(pieces: Iterator) -> Generator:
+    """The same, of which a thread reads the next one while the last is in use."""
+    ready: queue.Queue = queue.Queue(maxsize=1)
+    closed = threading.Event()
+
+    def put(kind: str, value: Any) -> bool:
+        while not closed.is_set():
+            with contextlib.suppress(queue.Full):
+                ready.put((kind, value), timeout=0.1)
+                return True
+        return False
+
+    def work() -> None:
+        try:
+            for piece in pieces:
+                if not put("piece", piece):
+                    return
+            put("end", None)
+        except BaseException as error:
+            put("error", error)
+
+    thread = threading.Thread(target=work, name="nbbp reads ahead", daemon=True)
+    thread.start()
+    try:
+        while (given := ready.get())[0] == "piece":
+            yield given[1]
+        if given[0] == "error":
+            raise given[1]
+    finally:
+        closed.set()
+        thread.join()

@@ -1,0 +1,88 @@
+"""What a model and its fit are set to, as text and as plain values."""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nbbp._version import __version__
+from nbbp.layers.base import Layer
+from nbbp.layout import Layout
+
+if TYPE_CHECKING:
+    from nbbp.fitting import Fit
+
+
+def brief(thing) -> str:
+    """Class and settings that are not the defaults, such as ``Dense(units=128, activation='relu')``."""
+    if dataclasses.is_dataclass(thing):
+        fields = {f.name: (brief(getattr(thing, f.name)), brief(f.default)) for f in dataclasses.fields(thing)}
+        chosen = [f"{name}={value}" for name, (value, default) in fields.items() if value != default]
+        return f"{type(thing).__name__}({', '.join(chosen)})"
+    if isinstance(thing, list | tuple):
+        return f"[{', '.join(map(brief, thing))}]"
+    if callable(thing) or type(thing).__repr__ is object.__repr__:  # whose repr has an address
+        return getattr(thing, "__qualname__", type(thing).__name__).partition(".<locals>")[0]
+    return repr(thing.item() if isinstance(thing, np.generic) else thing)
+
+
+def plain(value) -> Any:
+    """A setting as a value that every file format has."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    return value if value is None or isinstance(value, bool | int | float | str) else brief(value)
+
+
+def named_settings(thing) -> dict[str, Any]:
+    """Name of the class, and all fields of a dataclass as plain values."""
+    fields = {field.name: plain(getattr(thing, field.name)) for field in dataclasses.fields(thing)}
+    return {"name": type(thing).__name__} | fields
+
+
+def settings(fit: "Fit") -> dict[str, Any]:
+    """What a fit's losses depend on besides the data: numbers, strings, None, and lists and dicts of them."""
+    model = fit.model
+    return {
+        "layers": [brief(layer) for layer in model.layers],
+        "parameters": model.network.layout.size,
+        "loss": model.loss.name,
+        "label_smoothing": plain(model.label_smoothing),
+        "optimizer": named_settings(model.optimizer),
+        "averaging": plain(model.averaging),
+        "rows": fit.settings["rows"],
+        "batch_size": fit.batch_size,
+        "accumulate": fit.accumulate,
+        "epochs": fit.epochs,
+        "seed": model.seed,
+        "dtype": model.dtype.name,
+        "backend": model.backend,
+        "nbbp": __version__,
+    }
+
+
+def flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings in one dict: ``{"optimizer.name": "Adam", "layers.0": "Dense(...)", ...}``."""
+    result: dict[str, Any] = {}
+    for name, value in settings.items():
+        if isinstance(value, list):
+            value = {str(i): entry for i, entry in enumerate(value)}
+        result |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return result
+
+
+def table(layers: Sequence[Layer], layout: Layout | None) -> list[tuple[str, str, str]]:
+    """Name, output and number of parameters of every layer, between a heading and the total.
+
+    Without a layout, outputs and numbers are not known, and the layers are shown as they were given.
+    """
+    rows = [("layer", "output", "parameters")]
+    if layout is None:
+        return [*rows, *((brief(layer), "", "") for layer in layers)]
+    rows.append(("input", str(layout.input_shape), ""))
+    for place in layout.places:
+        size = sum(math.prod(parameter.shape) for _, parameter in place.parameters.values())
+        text = f"{place.name} ({place.layer.name})" if hasattr(place.layer, "name") else place.name
+        rows.append((text, str(place.output_shape), f"{size:,}"))
+    return [*rows, ("total", "", f"{layout.size:,}")]

@@ -1,0 +1,202 @@
+"""Data larger than memory: read as it is needed, trained on as data in memory are."""
+
+import pathlib
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+
+import nbbp
+from nbbp import callbacks as cb
+from nbbp import streams
+
+ROWS = 1_000
+
+
+@pytest.fixture(scope="module")
+def data():
+    rng = np.random.default_rng(2)
+    X = rng.standard_normal((ROWS, 5)).astype(np.float32)
+    return X, (X[:, 0] > 0) + (X[:, 1] > 0)
+
+
+def build(**settings) -> nbbp.Sequential:
+    return nbbp.Sequential([nbbp.Dense(8, "tanh"), nbbp.Dense(3)], "softmax_cross_entropy", nbbp.Adam(0.02), **settings)
+
+
+def parquet(folder, X, y):
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    table = pa.table({**{f"x{k}": column for k, column in enumerate(X.T)}, "y": y})
+    for k, part in enumerate((table.slice(0, 600), table.slice(600))):
+        pq.write_table(part, folder / f"{k}.parquet", row_group_size=128)
+    return streams.from_parquet(sorted(folder.glob("*.parquet")), "y", buffer_rows=256)
+
+
+def arrow(folder, X, y):
+    pa, ipc = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.ipc")
+    table = pa.table({**{f"x{k}": column for k, column in enumerate(X.T)}, "y": y})
+    with ipc.new_file(folder / "data.arrow", table.schema) as file:
+        file.write_table(table, max_chunksize=100)
+    return streams.from_arrow(folder / "data.arrow", "y", buffer_rows=256)
+
+
+def mapped(folder, X, y):
+    np.save(folder / "X.npy", X)
+    np.save(folder / "y.npy", y)
+    return streams.from_arrays(*(np.load(folder / f"{name}.npy", mmap_mode="r") for name in "Xy"), buffer_rows=256)
+
+
+def batches(folder, X, y):
+    return streams.from_batches([(X[k : k + 70], y[k : k + 70]) for k in range(0, ROWS, 70)], buffer_rows=256)
+
+
+def calls(folder, X, y):
+    return streams.from_batches(lambda: zip(np.array_split(X, 7), np.array_split(y, 7), strict=True), ROWS, 256)
+
+
+KINDS = {function.__name__: function for function in (parquet, arrow, mapped, batches, calls)}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_in_their_own_order_the_bytes_are_those_of_data_in_memory(kind, data, tmp_path):
+    stream = KINDS[kind](tmp_path, *data)
+    assert stream.rows == ROWS
+    here, there = build(), build()
+    expected = here.fit(*data, epochs=3, batch_size=24, shuffle=False, verbose=0)
+    history = there.fit(stream, epochs=3, batch_size=24, shuffle=False, verbose=0)
+    assert there.params.tobytes() == here.params.tobytes()
+    assert history.step_loss.tobytes() == expected.step_loss.tobytes()
+    np.testing.assert_allclose(history["loss"], expected["loss"], rtol=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["parquet", "mapped"])
+def test_every_epoch_has_every_row_once_in_an_order_of_its_own(kind, data, tmp_path):
+    X = np.zeros((ROWS, 1), np.float32)
+    X[:, 0] = np.arange(ROWS)
+    stream = KINDS[kind](tmp_path, X, np.zeros(ROWS, int))
+    seen = [[], []]
+    model = nbbp.Sequential([nbbp.Dense(1)], optimizer=nbbp.SGD(1e-30), backend="numpy")
+    for epoch in seen:
+        noting = cb.Call(lambda fit, epoch=epoch: epoch.append(fit.history.step_loss[-1]), every=1)
+        model.fit(stream, batch_size=1, callbacks=[noting], verbose=0)
+    w = float(model.named_params()["dense_0.w"][0, 0])
+    assert seen[0] != seen[1]
+    for losses in seen:
+        np.testing.assert_array_equal(np.sort(np.rint(np.sqrt(losses) / abs(w))), np.arange(ROWS))
+
+
+def test_a_stream_trains_as_well_as_memory(data, tmp_path):
+    X, y = data
+    model = build(metrics=["accuracy"])
+    history = model.fit(mapped(tmp_path, X, y), epochs=20, batch_size=16, validation_data=(X, y), verbose=0)
+    assert history["val_accuracy"][-1] > 0.97
+    assert set(history.epochs) == {"loss", "val_loss", "val_accuracy"}
+
+
+@pytest.mark.parametrize("step", [3, 10, 20, 42, 43])
+def test_a_stream_is_resumed(step, data, tmp_path):
+    stream = mapped(tmp_path, *data)
+
+    def fit(*more):
+        model = build()
+        callbacks = [nbbp.Checkpoint(tmp_path / "run"), nbbp.Inspect(7), cb.LearningRateLog(), *more]
+        model.fit(stream, epochs=4, batch_size=24, callbacks=callbacks, resume=tmp_path / "run", verbose=0)
+        return model
+
+    def fail(running):
+        if running.model.steps == step:
+            raise KeyboardInterrupt
+
+    expected = build()
+    expected.fit(stream, epochs=4, batch_size=24, verbose=0)
+    with pytest.raises(KeyboardInterrupt):
+        fit(cb.Call(fail, every=1))
+    resumed = fit()
+    assert resumed.params.tobytes() == expected.params.tobytes()
+    assert resumed.history.step_loss.tobytes() == expected.history.step_loss.tobytes()
+    assert resumed.history["loss"] == expected.history["loss"]
+
+
+def test_weights_and_accumulation(data):
+    X, y = data
+    weights = np.linspace(0, 2, ROWS)
+    here, there = build(), build()
+    here.fit(X, y, 2, 20, shuffle=False, sample_weight=weights, accumulate=3, verbose=0)
+    there.fit(streams.from_arrays(X, y, weights, 200), epochs=2, batch_size=20, shuffle=False, accumulate=3, verbose=0)
+    assert there.params.tobytes() == here.params.tobytes()
+
+
+def test_a_pytorch_loader_is_a_stream(data):
+    torch = pytest.importorskip("torch")
+    X, y = (torch.as_tensor(array) for array in data)
+    loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(X, y), batch_size=64)
+    here, there = build(), build()
+    here.fit(*data, 2, shuffle=False, verbose=0)
+    there.fit(streams.from_batches(loader, buffer_rows=320), epochs=2, shuffle=False, verbose=0)
+    assert there.params.tobytes() == here.params.tobytes()
+
+
+def test_wrong_streams_are_refused(data, tmp_path):
+    X, y = data
+    model = build()
+    with pytest.raises(TypeError, match="a stream has y"):
+        model.fit(batches(None, X, y), y)
+    with pytest.raises(TypeError, match="needs y, unless X is a stream"):
+        model.fit(X)
+    with pytest.raises(TypeError, match="generator can be read only once"):
+        streams.from_batches(batch for batch in [(X, y)])
+    with pytest.raises(TypeError, match=r"each batch must be \(X, y\)"):
+        streams.from_batches([X])
+    with pytest.raises(ValueError, match="X has 1000 rows and y has 999"):
+        streams.from_arrays(X, y[1:])
+    with pytest.raises(ValueError, match="gave 1000 rows in an epoch, and was to give 1100"):
+        model.fit(streams.from_batches([(X, y)], rows=1_100, buffer_rows=256), verbose=0)
+    parquet(tmp_path, X, y)
+    with pytest.raises(ValueError, match="unknown target 'z'"):
+        streams.from_parquet(tmp_path / "0.parquet", "z")
+
+
+def test_what_is_wrong_in_the_middle_reaches_the_caller(data):
+    X, y = data
+    wrong = X.copy()
+    wrong[700] = np.nan
+    before = threading.active_count()
+    with pytest.raises(ValueError, match="X"):
+        build().fit(streams.from_arrays(wrong, y, buffer_rows=256), verbose=0, shuffle=False)
+    assert threading.active_count() == before
+
+
+LIMITED = """
+import resource, sys
+import numpy as np
+import nbbp
+
+def data_of_the_process():
+    lines = open("/proc/self/status").read().splitlines()
+    return 1024 * int(next(line for line in lines if line.startswith("VmData")).split()[1])
+
+X, y = (np.load(f"{sys.argv[1]}/{name}.npy", mmap_mode="r") for name in "Xy")
+model = nbbp.Sequential([nbbp.Dense(4, "relu"), nbbp.Dense(1)])
+warm = nbbp.streams.from_arrays(X[:4000], y[:4000], buffer_rows=2000)
+model.fit(warm, batch_size=400, verbose=0)
+limit = X.nbytes // 10
+resource.setrlimit(resource.RLIMIT_DATA, (data_of_the_process() + limit, -1))
+model.fit(nbbp.streams.from_arrays(X, y, buffer_rows=8_000), batch_size=400, verbose=0)
+try:
+    np.array(X)
+except MemoryError:
+    print("not all at once")
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits the process's memory as Linux does")
+def test_a_file_ten_times_the_memory(tmp_path):
+    X = np.lib.format.open_memmap(tmp_path / "X.npy", "w+", np.float32, (600_000, 64))
+    for k in range(0, len(X), 10_000):
+        X[k : k + 10_000] = np.random.default_rng(k).random((10_000, 64), np.float32)
+    np.save(tmp_path / "y.npy", X[:, 0])
+    run = subprocess.run([sys.executable, "-c", LIMITED, str(tmp_path)], capture_output=True, text=True)
+    pathlib.Path(tmp_path / "X.npy").unlink()
+    assert run.stdout.strip() == "not all at once", run.stderr
