@@ -16,6 +16,7 @@ does not run over all of it. From one source come a serial
 and a parallel twin (`prange` is `range` in the serial one), compiled when first bound.
 """
 
+import contextlib
 import functools
 import itertools
 import types as python_types
