@@ -297,7 +297,7 @@ def test_a_signal_ends_a_long_epoch(number, expected, tmp_path):
     timer = threading.Timer(0.1, send)
     with pytest.raises(expected):
         model.fit(
-            np.tile(X, (40_000, 1)), np.tile(y, 40_000), 2, 1, verbose=0,
+            np.tile(X, (40_000, 1)), np.tile(y, 40_000), epochs=2, batch_size=2, verbose=0,
             callbacks=[nbbp.Checkpoint(tmp_path), at_step(10, timer.start)],
         )  # fmt: skip
     waited = time.monotonic() - times[0]
@@ -309,7 +309,7 @@ def test_a_signal_ends_a_long_epoch(number, expected, tmp_path):
     assert nbbp.load(path).params.tobytes() == model.params.tobytes()
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
-    model.fit(X, y, batch_size=1, verbose=0)
+    model.fit(X, y, batch_size=2, verbose=0)
 
 
 def interrupt() -> None:

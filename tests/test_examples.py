@@ -106,6 +106,23 @@ def test_a_learning_rate_is_found_and_used():
     assert all(history["val_accuracy"][-1] > 0.9 for history in histories.values())
 
 
+def test_scikit_learn_is_not_better(tmp_path):
+    pytest.importorskip("sklearn")
+    module = example("scikit_learn")
+    results = {(library, "wine"): module.score(library, "wine", seeds=1) for library in module.LIBRARIES}
+    assert results["nbbp", "wine"][0] > results["scikit-learn", "wine"][0] - 0.03
+    assert is_drawn(module, results, tmp_path / "picture.png")
+
+
+def test_files_train_as_memory_does(tmp_path):
+    module = example("larger_than_memory")
+    results = module.train(rows=60_000, epochs=2, verbose=0)
+    memory, files = (history["loss"] for history, _ in results.values())
+    np.testing.assert_allclose(memory, files, rtol=0.05)
+    assert files[1] < files[0]
+    assert is_drawn(module, results, tmp_path / "picture.png")
+
+
 def test_a_search_gives_up_what_goes_badly(tmp_path):
     pytest.importorskip("optuna")
     module = example("search")
@@ -138,4 +155,4 @@ def printed(notebook) -> list[str]:
 
 
 def kinds(notebook) -> list[list[str]]:
-    return [sorted(out.get("data", ())) for cell in notebook.cells for out in cell.get("outputs", ())]
+    return [sorted(out.data) for cell in notebook.cells for out in cell.get("outputs", ()) if "data" in out]
