@@ -36,7 +36,7 @@ LIBRARIES = {"scikit-learn": neural_network, "nbbp": nbbp.sklearn}
 def estimator(library: str, data: str, seed: int):
     """A network behind a scaler of its columns."""
     if data == "diabetes":
-        network = LIBRARIES[library].MLPRegressor((10,), random_state=seed, learning_rate_init=0.01)
+        network = LIBRARIES[library].MLPRegressor(hidden_layer_sizes=(10,), random_state=seed, learning_rate_init=0.01)
     else:
         network = LIBRARIES[library].MLPClassifier(random_state=seed)
     return make_pipeline(StandardScaler(), network)
