@@ -5,7 +5,7 @@ from numba import prange
 
 from nbbp.kernels import random
 from nbbp.kernels.jit import kernel
-from nbbp.kernels.sums import wide_sum_of_squares
+from nbbp.kernels.sums import sum_of_squares, wide_sum_of_squares
 from nbbp.kernels.threads import PIECE
 from nbbp.program import BEFORE, STEP
 
@@ -57,10 +57,12 @@ def clip_norm(g, squares, limit):
     n = g.shape[0]
     for q in prange(squares.shape[0]):
         part = g[q * PIECE : (q + 1) * PIECE]
-        squares[q] = wide_sum_of_squares(part)
-    total = squares[0]
-    for q in range(1, squares.shape[0]):
-        total += squares[q]
+        squares[q] = sum_of_squares(part)
+    total = squares.sum()
+    if not np.isfinite(total):  # too large for float32
+        for q in range(squares.shape[0]):
+            squares[q] = wide_sum_of_squares(g[q * PIECE : (q + 1) * PIECE])
+        total = squares.sum()
     norm = np.sqrt(total)
     if norm > limit[0]:
         scale = limit[0] / np.float64(norm)

@@ -54,7 +54,7 @@ FIXED = {
     "optimizers": "02fafe354b9f84c0",
     "activations": "4136f5cd0540065d",
     "losses": "ca21639a44e2eb6e",
-    "layers": "8e3f1ed38653e4fc",
+    "layers": "c2ca5e7886ee7e89",
 }
 
 

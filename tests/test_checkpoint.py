@@ -364,3 +364,35 @@ def test_signals_are_left_alone_in_other_threads(tmp_path):
     thread.start()
     thread.join()
     assert len(results[0]) == EPOCHS
+
+
+NOTEBOOK = """
+import numpy as np, nbbp
+X = np.random.default_rng(0).standard_normal((200_000, 4))
+model = nbbp.Sequential([nbbp.Dense(1)])
+print("ready", flush=True)
+model.fit(X, X[:, 0], epochs=1_000, batch_size=4, verbose=0)
+"""
+
+
+def test_the_stop_button_of_a_notebook_ends_a_fit():
+    manager = pytest.importorskip("jupyter_client.manager")
+    pytest.importorskip("ipykernel")
+    kernel, client = manager.start_new_kernel(kernel_name="python3")
+    stopped: list[float] = []
+
+    def output(message):
+        if message["msg_type"] == "stream" and "ready" in message["content"]["text"]:
+            threading.Timer(3, lambda: (stopped.append(time.monotonic()), kernel.interrupt_kernel())).start()
+
+    try:
+        reply = client.execute_interactive(NOTEBOOK, output_hook=output, timeout=120)
+        print(f"{time.monotonic() - stopped[0]:.3f} s from the button to the end")
+        assert reply["content"]["ename"] == "KeyboardInterrupt"
+        after = client.execute_interactive(
+            "assert model.history.steps == model.steps > 0; model.predict(X)", timeout=60
+        )
+        assert after["content"]["status"] == "ok"
+    finally:
+        client.stop_channels()
+        kernel.shutdown_kernel(now=True)
