@@ -41,6 +41,8 @@ def write(path, arrays: Arrays, description: dict) -> None:
 def replace(path, content: bytes) -> None:
     """Put `content` in the place of a file: beside it first, then renamed."""
     path = pathlib.Path(path)
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"there is no folder {path.parent} to write {path.name} into")
     handle, partial = tempfile.mkstemp(PARTIAL, f".{path.name}.", path.parent)
     try:
         with open(handle, "wb") as file:

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import math
+import os
 import warnings
 from collections.abc import Callable, Sequence
 
@@ -420,6 +421,8 @@ class Sequential:
         ModelFileError
             When the file is no model, damaged, or of a later format.
         """
+        if os.path.isdir(path):
+            raise IsADirectoryError(f"{path} is a folder: load one of its files, such as model.safetensors")
         arrays, description = files.read(path)
         model = cls.__new__(cls)
         with saving.refusing(path):
@@ -433,6 +436,8 @@ class Sequential:
         return "\n".join(f"{a:{widths[0]}}  {b:{widths[1]}}  {c:>{widths[2]}}" for a, b, c in rows)
 
     def _features(self, name: str, X) -> np.ndarray:
+        if isinstance(X, Stream):
+            raise TypeError(f"{name} is a stream, from which fit can train and nothing else: take arrays, part by part")
         if tables.is_table(X):
             X = self._columns(name, X)
         shape = self._network.layout.input_shape if self._network else None

@@ -13,6 +13,7 @@ import math
 import pathlib
 import sys
 import time
+import uuid
 from types import ModuleType
 from typing import Any
 
@@ -107,7 +108,7 @@ class TensorBoard(Tracker):
         self._library = _library("tensorboardX")
 
     def begin(self, settings):
-        self._writer = self._library.SummaryWriter(str(self.folder))
+        self._writer = self._library.SummaryWriter(str(self.folder), filename_suffix=f".{uuid.uuid4().hex[:8]}")
         metrics = {"loss": None, "val_loss": None}
         experiment, start, self._success = self._library.summary.hparams(summary.flat(settings), metrics)
         for described in (experiment, start):

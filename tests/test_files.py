@@ -159,9 +159,9 @@ def test_an_old_file_is_there_until_the_new_one_is(tmp_path, monkeypatch):
 def test_a_missing_file_and_a_folder_are_errors_of_the_system(tmp_path):
     with pytest.raises(FileNotFoundError):
         nbbp.load(tmp_path / "model")
-    with pytest.raises(IsADirectoryError):
+    with pytest.raises(IsADirectoryError, match="load one of its files"):
         nbbp.load(tmp_path)
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(FileNotFoundError, match=r"there is no folder .* to write model into"):
         nbbp.Sequential([nbbp.Dense(3)]).save(tmp_path / "none" / "model")
 
 

@@ -288,6 +288,16 @@ def test_a_warm_start_takes_new_settings_but_no_other_network(wine):
         classifier.set_params(hidden_layer_sizes=(8,), solver="sgd").fit(X, y)
 
 
+def test_attributes_of_scikit_learn(wine):
+    X, y = wine
+    theirs = TheirClassifier((8,), max_iter=3, random_state=0).fit(X, y)
+    ours = MLPClassifier((8,), max_iter=3, random_state=0).fit(X, y)
+    for name in ("n_layers_", "n_outputs_", "n_features_in_", "n_iter_"):
+        assert getattr(ours, name) == getattr(theirs, name)
+    assert ours.loss_ == ours.loss_curve_[-1] >= ours.best_loss_
+    assert ours.t_ == ours.model_.steps
+
+
 def test_progress(wine, capsys):
     MLPClassifier((8,), max_iter=2, verbose=2).fit(*wine)
     assert re.search(r"Epoch 2/2 - [\d.]+s - loss: ", capsys.readouterr().out)

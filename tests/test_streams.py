@@ -143,6 +143,13 @@ def test_wrong_streams_are_refused(data, tmp_path):
     model = build()
     with pytest.raises(TypeError, match="a stream has y"):
         model.fit(batches(None, X, y), y)
+    for use in (
+        model.predict,
+        lambda given: model.evaluate(given, y),
+        lambda given: model.fit(X, y, validation_data=(given, y)),
+    ):
+        with pytest.raises(TypeError, match="is a stream, from which fit can train and nothing else"):
+            use(batches(None, X, y))
     with pytest.raises(TypeError, match="needs y, unless X is a stream"):
         model.fit(X)
     with pytest.raises(TypeError, match="generator can be read only once"):

@@ -1,6 +1,7 @@
 """nbbp train: from a file to a model, and what it is worth."""
 
 import argparse
+import os
 import pathlib
 import sys
 
@@ -175,6 +176,10 @@ def _folder(file: TableFile, arguments) -> pathlib.Path:
     check_folder(arguments.output)
     if folder.exists() and not folder.is_dir():
         raise FileExistsError(f"--output: {folder} is a file")
+    if not os.access(folder if folder.exists() else folder.absolute().parent, os.W_OK):
+        raise PermissionError(f"--output: {folder} may not be written")
+    if any((folder / name).exists() for name in FILES):
+        print(f"the run in {folder} will be overwritten; --output FOLDER keeps it")
     return folder
 
 

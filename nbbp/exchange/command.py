@@ -34,3 +34,5 @@ def run(arguments: argparse.Namespace) -> None:
     else:
         exchange.to_safetensors(model, arguments.torch)
     print(f"{arguments.numpy or arguments.onnx or arguments.torch} written")
+    if (preparing := path.with_name("preprocessing.json")).is_file():
+        print(f"it takes columns that are prepared as {preparing} says, as nbbp predict does by itself")

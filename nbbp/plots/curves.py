@@ -90,6 +90,9 @@ def loss_curves(histories: History | Mapping[str, History], path=None, log: bool
                 axes[1].plot(np.arange(1, len(values) + 1), values, style, color=COLORS[i], label=label)
         axes[1].set(xlabel="epoch", ylabel=", ".join(metrics))
         axes[1].legend(frameon=False)
+    for axis in axes:
+        axis.set_xlim(left=0)
+        axis.xaxis.get_major_locator().set_params(integer=True)
     return finish(figure, path)
 
 

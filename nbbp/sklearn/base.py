@@ -360,6 +360,25 @@ class MLP(BaseEstimator):
         return self.history_["loss"]
 
     @property
+    def loss_(self) -> float:
+        """The training loss of the last epoch."""
+        return self.loss_curve_[-1]
+
+    @property
+    def n_layers_(self) -> int:
+        """Layers of units, input and output included."""
+        return len(self.coefs_) + 1
+
+    @property
+    def n_outputs_(self) -> int:
+        return self.coefs_[-1].shape[1]
+
+    @property
+    def t_(self) -> int:
+        """Updates that were made."""
+        return self.model_.steps
+
+    @property
     def best_loss_(self) -> float:
         """The smallest training loss of an epoch."""
         return min(self.loss_curve_)
