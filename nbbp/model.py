@@ -187,7 +187,7 @@ class Sequential:
 
     @property
     def learning_rate(self) -> float | Schedule:
-        """The optimizer's; a new one holds from the next epoch on."""
+        """The optimizer's; a new one holds from the next step on that a callback is told of."""
         return self._optimizer.learning_rate
 
     @learning_rate.setter

@@ -242,6 +242,8 @@ class Trainer:
 
         def run(most: int) -> int:
             done = int(clock[prog.STEP])
+            if self.update.optimizer is not self._numbered:
+                self._number()
             self.allow(int(min(most, pause_in(self.update.steps))))
             try:
                 self.runner.run()
@@ -265,11 +267,16 @@ class Trainer:
             self._keys[:] = random.bits(self._stream, epoch)
             self._shuffling.once()
         before = self.update.steps - steps_done
-        self.numbers[: self._steps] = self.update.numbers(before, self._steps)
         self.clock[:] = 0
         self.clock[prog.BATCHES], self.clock[prog.BEFORE] = self.steps_per_epoch, before
         self.clock[prog.STEP] = self.clock[prog.BATCH] = steps_done
         self.clock[prog.ROW] = steps_done * self.batch_size
+        self._number()
+
+    def _number(self) -> None:
+        """Note what each step's update needs to know of the optimizer as it is now."""
+        self._numbered = self.update.optimizer
+        self.numbers[: self._steps] = self.update.numbers(int(self.clock[prog.BEFORE]), self._steps)
 
     def allow(self, steps: int) -> None:
         """Let the runner take so many more steps."""

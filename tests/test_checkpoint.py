@@ -396,3 +396,19 @@ def test_the_stop_button_of_a_notebook_ends_a_fit():
     finally:
         client.stop_channels()
         kernel.shutdown_kernel(now=True)
+
+
+@pytest.mark.parametrize("step", [8, 12, 17])
+def test_a_rate_that_changes_within_an_epoch_goes_on(step, tmp_path):
+    def fit(*more, **settings):
+        def fall(fit):
+            fit.model.learning_rate *= 0.7
+
+        model = build()
+        callbacks = [cb.Call(fall, every=5), *more]
+        model.fit(*data(), EPOCHS, BATCH, verbose=0, callbacks=callbacks, **settings)
+        return model
+
+    with pytest.raises(Broken):
+        fit(at_step(step, fail), nbbp.Checkpoint(tmp_path, every=1))
+    assert fit(resume=tmp_path).params.tobytes() == fit().params.tobytes()
