@@ -412,3 +412,29 @@ def test_a_rate_that_changes_within_an_epoch_goes_on(step, tmp_path):
     with pytest.raises(Broken):
         fit(at_step(step, fail), nbbp.Checkpoint(tmp_path, every=1))
     assert fit(resume=tmp_path).params.tobytes() == fit().params.tobytes()
+
+
+class Losses(cb.Callback):
+    """Remembers nothing at first."""
+
+    def on_fit_begin(self, fit):
+        self.seen: list[float] = []
+
+    def state(self):
+        return {f"loss_{k}": loss for k, loss in enumerate(self.seen)}
+
+    def restore(self, fit, state):
+        self.seen = [float(state[f"loss_{k}"]) for k in range(len(state))]
+
+    def on_epoch_end(self, fit):
+        self.seen.append(fit.history["loss"][-1])
+
+
+@pytest.mark.parametrize("step", [3, 20])
+def test_a_callback_that_remembers_nothing_at_first_is_resumed(step, tmp_path):
+    for action in (fail, lambda: None):
+        losses, model = Losses(), build()
+        with contextlib.suppress(Broken):
+            callbacks = [losses, at_step(step, action), nbbp.Checkpoint(tmp_path)]
+            model.fit(*data(), EPOCHS, BATCH, verbose=0, callbacks=callbacks, resume=tmp_path)
+    assert losses.seen == model.history["loss"]
