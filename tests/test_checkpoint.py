@@ -438,3 +438,12 @@ def test_a_callback_that_remembers_nothing_at_first_is_resumed(step, tmp_path):
             callbacks = [losses, at_step(step, action), nbbp.Checkpoint(tmp_path)]
             model.fit(*data(), EPOCHS, BATCH, verbose=0, callbacks=callbacks, resume=tmp_path)
     assert losses.seen == model.history["loss"]
+
+
+def test_sigterm_at_the_end_of_a_fit_that_fails_is_not_lost():
+    class Slow(cb.Callback):
+        def on_fit_end(self, fit):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(SystemExit):
+        build().fit(*data(), EPOCHS, BATCH, verbose=0, callbacks=[Slow(), at_step(3, fail)])
