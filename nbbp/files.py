@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import pathlib
-import tempfile
+import uuid
 from typing import Any
 
 import numpy as np
@@ -41,25 +41,18 @@ def write(path, arrays: Arrays, description: dict) -> None:
 def replace(path, content: bytes) -> None:
     """Put `content` in the place of a file: beside it first, then renamed."""
     path = pathlib.Path(path)
-    handle, partial = tempfile.mkstemp(PARTIAL, f".{path.name}.", path.parent)
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}{PARTIAL}")
     try:
-        with open(handle, "wb") as file:
+        with open(partial, "xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(partial, 0o666 & ~_umask())
         os.replace(partial, path)
     except BaseException:
         with contextlib.suppress(OSError):
             os.unlink(partial)
         raise
     _flush_folder(path.parent)
-
-
-def _umask() -> int:
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask
 
 
 def _flush_folder(folder: pathlib.Path) -> None:
