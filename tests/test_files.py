@@ -318,3 +318,16 @@ def test_threads_that_save_leave_the_umask_alone(content, tmp_path):
         assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o644}
     finally:
         os.umask(mask)
+
+
+def test_layers_nested_deeply_take_no_time(tmp_path):
+    layer: nbbp.Layer = nbbp.Dense(3)
+    for _ in range(40):
+        layer = nbbp.Residual([layer])
+    model = nbbp.Sequential([layer], backend="numpy")
+    model.build(3)
+    model.save(tmp_path / "model")
+    begin = time.perf_counter()
+    again = pickle.loads(pickle.dumps(nbbp.load(tmp_path / "model")))
+    assert time.perf_counter() - begin < 10
+    assert np.array_equal(again.predict(np.ones((2, 3))), model.predict(np.ones((2, 3))))
