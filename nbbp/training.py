@@ -108,6 +108,8 @@ class Trainer:
         Whether every epoch has to be seen; else short ones go together, to spare the way through Python.
     record_outputs : bool
         Whether the outputs of every step are kept, for metrics.
+    rest_of_more : bool
+        Whether these are the rows that are left of others, and may be too few for a whole mini-batch.
     clock : ndarray, optional
         Given where several trainers run side by side, each on one thread.
     """
@@ -125,13 +127,14 @@ class Trainer:
         shuffle: bool = True,
         epoch_by_epoch: bool = True,
         record_outputs: bool = False,
+        rest_of_more: bool = False,
         clock: np.ndarray | None = None,
         progress: Callable = iter,
     ) -> None:
         self.network, self.loss, self.update, self.data = network, loss, update, data
         self.rows = len(data.x)
         self._part_rows = min(batch_size, self.rows)
-        if self._part_rows == 1 and network.layout.couples_rows:
+        if self._part_rows == 1 and not rest_of_more and network.layout.couples_rows:
             raise ValueError(
                 "BatchNorm takes mean and deviation over the rows of a mini-batch, and here each has one row: "
                 "take batch_size=2 or more, or LayerNorm"

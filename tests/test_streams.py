@@ -200,3 +200,14 @@ def test_a_file_ten_times_the_memory(tmp_path):
     run = subprocess.run([sys.executable, "-c", LIMITED, str(tmp_path)], capture_output=True, text=True)
     pathlib.Path(tmp_path / "X.npy").unlink()
     assert run.stdout.strip() == "not all at once", run.stderr
+
+
+def test_batch_norm_takes_one_row_that_is_left(data):
+    X, y = data[0][:97], data[1][:97]
+    layers = [nbbp.Dense(8, "tanh"), nbbp.BatchNorm(), nbbp.Dense(3)]
+    memory, streamed = (nbbp.Sequential(layers, "softmax_cross_entropy") for _ in range(2))
+    memory.fit(X, y, verbose=0, shuffle=False)
+    streamed.fit(streams.from_arrays(X, y, buffer_rows=32), verbose=0, shuffle=False)
+    assert streamed.params.tobytes() == memory.params.tobytes()
+    with pytest.raises(ValueError, match="BatchNorm"):
+        streamed.fit(streams.from_arrays(X, y, buffer_rows=32), verbose=0, batch_size=1)
