@@ -87,8 +87,7 @@ def _written_files(folder: pathlib.Path) -> list[pathlib.Path]:
 
 def _capture(fit: "Fit") -> tuple[Arrays, dict]:
     arrays, description = saving.pack(fit.model.__getstate__())
-    states = [(type(callback).__name__, callback.state()) for callback in fit.callbacks]
-    states = [(name, state) for name, state in states if state]
+    states = [(type(callback).__name__, callback.state()) for callback in _remembering(fit)]
     beside: dict[str, Any] = {"step_loss": fit.history.step_loss}
     if fit.outputs is not None:
         beside["outputs"] = fit.outputs
@@ -96,6 +95,11 @@ def _capture(fit: "Fit") -> tuple[Arrays, dict]:
     beside |= {f"callbacks/{k}/{key}": value for k, (_, state) in enumerate(states) for key, value in state.items()}
     arrays |= {BESIDE + name: np.asarray(value, np.float64) for name, value in beside.items()}
     return arrays, description | {"fit": fit.settings | {"callbacks": [name for name, _ in states]}}
+
+
+def _remembering(fit: "Fit") -> list[Callback]:
+    """The callbacks that have something to remember, even where it is nothing yet."""
+    return [callback for callback in fit.callbacks if type(callback).state is not Callback.state]
 
 
 class Resumed:
@@ -138,7 +142,7 @@ class Resumed:
 
     def put_back_callbacks(self, fit: "Fit") -> None:
         """Give the callbacks what they remembered, after they were told that the fit begins."""
-        remembering = [callback for callback in fit.callbacks if callback.state()]
+        remembering = _remembering(fit)
         names = [type(callback).__name__ for callback in remembering]
         self._compare("callbacks", self._description["fit"]["callbacks"], names)
         for k, callback in enumerate(remembering):

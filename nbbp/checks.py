@@ -211,8 +211,11 @@ def row_numbers(name: str, data, rows: int) -> np.ndarray:
     return given.astype(np.int64)
 
 
-def weights(target: np.ndarray, sample_weight, class_weight, dtype) -> np.ndarray | None:
-    """How much each row counts (rows,), from the weights of rows and of classes; None where all count 1."""
+def weights(target: np.ndarray, sample_weight, class_weight, dtype, whole: bool = True) -> np.ndarray | None:
+    """How much each row counts (rows,), from the weights of rows and of classes; None where all count 1.
+
+    Of rows that are a whole, some has to count.
+    """
     if sample_weight is None and class_weight is None:
         return None
     result = np.ones(len(target))
@@ -228,7 +231,7 @@ def weights(target: np.ndarray, sample_weight, class_weight, dtype) -> np.ndarra
         result = result.astype(dtype)
     if not np.isfinite(result).all() or (result < 0).any():
         raise ValueError(f"weights must be finite, 0 or more; the largest {result.dtype} is {np.finfo(dtype).max:.3g}")
-    if not result.any():
+    if whole and not result.any():
         raise ValueError("weights must not be zero for all rows")
     return result
 

@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import pathlib
-import tempfile
+import uuid
 from typing import Any
 
 import numpy as np
@@ -43,25 +43,18 @@ def replace(path, content: bytes) -> None:
     path = pathlib.Path(path)
     if not path.parent.is_dir():
         raise FileNotFoundError(f"there is no folder {path.parent} to write {path.name} into")
-    handle, partial = tempfile.mkstemp(PARTIAL, f".{path.name}.", path.parent)
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}{PARTIAL}")
     try:
-        with open(handle, "wb") as file:
+        with open(partial, "xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(partial, 0o666 & ~_umask())
         os.replace(partial, path)
     except BaseException:
         with contextlib.suppress(OSError):
             os.unlink(partial)
         raise
     _flush_folder(path.parent)
-
-
-def _umask() -> int:
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask
 
 
 def _flush_folder(folder: pathlib.Path) -> None:

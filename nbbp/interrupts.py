@@ -34,12 +34,12 @@ class Interrupts:
     def __exit__(self, kind, value, traceback) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)  # type: ignore[arg-type]
-        if kind is None:
+        if kind is None or issubclass(kind, Exception) or self._pending == signal.SIGTERM:
             self.check()
 
     def _handle(self, number: int, frame) -> None:
         if self._pending is not None:
-            self.forced = True
+            self.forced, self._pending = True, None
         if self._open or self.forced:
             _end(number)
         self._pending = number

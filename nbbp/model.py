@@ -188,7 +188,7 @@ class Sequential:
 
     @property
     def learning_rate(self) -> float | Schedule:
-        """The optimizer's; a new one holds from the next epoch on."""
+        """The optimizer's; a new one holds from the next step on that a callback is told of."""
         return self._optimizer.learning_rate
 
     @learning_rate.setter
@@ -289,7 +289,7 @@ class Sequential:
             if y is not None or sample_weight is not None or class_weight is not None:
                 raise TypeError("a stream has y and the weights itself")
             data = X
-            self._features("X", next(data.pieces(range(data.chunks)))[0])
+            self._features("X", data.first()[0])
         elif y is None:
             raise TypeError("fit needs y, unless X is a stream")
         else:
@@ -457,8 +457,11 @@ class Sequential:
             self.feature_names = given
         return columns
 
-    def _data(self, x_name: str, X, y_name: str, y, sample_weight=None, class_weight: dict | str | None = None) -> Data:
-        """What the user gave, checked and in the form that kernels take."""
+    def _data(
+        self, x_name: str, X, y_name: str, y, sample_weight=None, class_weight: dict | str | None = None,
+        whole: bool = True,
+    ) -> Data:  # fmt: skip
+        """What the user gave, checked and in the form that kernels take; of a whole, some row has to count."""
         x = self._features(x_name, X)
         if tables.is_table(y):
             y = tables.array(y_name, y, np.float64)
@@ -467,7 +470,7 @@ class Sequential:
         if class_weight is not None and not self.loss.of_classes:
             raise ValueError(f"class_weight is for classes; {self.loss.name} has none")
         self._check_metrics(truth)
-        weights = checks.weights(truth, sample_weight, class_weight, self.dtype)
+        weights = checks.weights(truth, sample_weight, class_weight, self.dtype, whole)
         if self.label_smoothing:
             answers = outputs if self.loss.link == "softmax" else 2  # else each output is a yes/no question
             target = _smoothed(truth, outputs, answers, self.label_smoothing, self.dtype)
@@ -488,7 +491,7 @@ class Sequential:
     def check_piece(self, piece: Piece) -> Data:
         """Rows of a stream, checked and in the form that kernels take."""
         X, y, weights = piece
-        return self._data("X", X, "y", y, weights)
+        return self._data("X", X, "y", y, weights, whole=False)
 
     def measure(self, data: Data, prefix: str = "") -> dict[str, float]:
         """Loss and metrics of checked data."""

@@ -58,7 +58,7 @@ class StreamTrainer:
         self._whole, self._rest = (
             Trainer(
                 network, loss, update, self.data.part(slice(rows)), batch_size, backend,
-                parts=parts, shuffle=shuffle, progress=progress,
+                parts=parts, shuffle=shuffle, rest_of_more=rows < self._buffer_rows, progress=progress,
             )
             for rows in (self._buffer_rows, rest or self._buffer_rows)
         )  # fmt: skip

@@ -47,9 +47,15 @@ class Stream:
         return f"<Stream of {self.rows:,} rows in {self.chunks:,} chunks>"
 
     def pieces(self, order: Iterable[int] = (0,)) -> Iterator[Piece]:
-        """What these chunks hold, one after the other."""
+        """What these chunks hold, one after the other; pieces of no rows are left out."""
         for chunk in order:
-            yield from self._read(chunk)
+            yield from (piece for piece in self._read(chunk) if len(piece[0]))
+
+    def first(self) -> Piece:
+        """The first piece."""
+        for piece in self.pieces(range(self.chunks)):
+            return piece
+        raise ValueError(f"the stream has no rows, and was to have {self.rows}")
 
 
 def from_arrays(X, y, sample_weight=None, buffer_rows: int | None = None) -> Stream:
@@ -135,7 +141,8 @@ def from_batches(batches: Iterable, rows: int | None = None, buffer_rows: int | 
     Parameters
     ----------
     batches : iterable of (X, y) or (X, y, sample_weight)
-        Of any sizes, the same rows each time; a function that returns an iterator is called for each epoch.
+        Of any sizes, the same rows each time, all with weights or none; a function that returns an iterator is called
+        for each epoch.
     rows : int, optional
         Their number in an epoch; counted in a first pass when it is left out.
     buffer_rows : int, optional
@@ -145,10 +152,15 @@ def from_batches(batches: Iterable, rows: int | None = None, buffer_rows: int | 
         raise TypeError(f"a {type(batches).__name__} can be read only once: give a function that returns one")
 
     def read(chunk: int) -> Iterator[Piece]:
+        weighted = set()
         for batch in batches() if callable(batches) else batches:
             if not isinstance(batch, tuple | list) or len(batch) not in (2, 3):
                 raise TypeError(f"each batch must be (X, y) or (X, y, sample_weight); got {type(batch).__name__}")
-            yield (*batch, None) if len(batch) == 2 else tuple(batch)  # type: ignore[misc]
+            X, y, weights = (*batch, None)[:3]
+            weighted.add(weights is not None)
+            if len(weighted) > 1:
+                raise ValueError("some batches have sample_weight and others not: give all of them weights, or none")
+            yield X, y, weights
 
     return Stream(read, sum(len(piece[0]) for piece in read(0)) if rows is None else rows, 1, buffer_rows)
 

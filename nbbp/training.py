@@ -108,6 +108,8 @@ class Trainer:
         Whether every epoch has to be seen; else short ones go together, to spare the way through Python.
     record_outputs : bool
         Whether the outputs of every step are kept, for metrics.
+    rest_of_more : bool
+        Whether these are the rows that are left of others, and may be too few for a whole mini-batch.
     clock : ndarray, optional
         Given where several trainers run side by side, each on one thread.
     """
@@ -125,13 +127,14 @@ class Trainer:
         shuffle: bool = True,
         epoch_by_epoch: bool = True,
         record_outputs: bool = False,
+        rest_of_more: bool = False,
         clock: np.ndarray | None = None,
         progress: Callable = iter,
     ) -> None:
         self.network, self.loss, self.update, self.data = network, loss, update, data
         self.rows = len(data.x)
         self._part_rows = min(batch_size, self.rows)
-        if self._part_rows == 1 and network.layout.couples_rows:
+        if self._part_rows == 1 and not rest_of_more and network.layout.couples_rows:
             raise ValueError(
                 "BatchNorm takes mean and deviation over the rows of a mini-batch, and here each has one row: "
                 "take batch_size=2 or more, or LayerNorm"
@@ -242,6 +245,8 @@ class Trainer:
 
         def run(most: int) -> int:
             done = int(clock[prog.STEP])
+            if self.update.optimizer is not self._numbered:
+                self._number()
             self.allow(int(min(most, pause_in(self.update.steps))))
             try:
                 self.runner.run()
@@ -265,11 +270,16 @@ class Trainer:
             self._keys[:] = random.bits(self._stream, epoch)
             self._shuffling.once()
         before = self.update.steps - steps_done
-        self.numbers[: self._steps] = self.update.numbers(before, self._steps)
         self.clock[:] = 0
         self.clock[prog.BATCHES], self.clock[prog.BEFORE] = self.steps_per_epoch, before
         self.clock[prog.STEP] = self.clock[prog.BATCH] = steps_done
         self.clock[prog.ROW] = steps_done * self.batch_size
+        self._number()
+
+    def _number(self) -> None:
+        """Note what each step's update needs to know of the optimizer as it is now."""
+        self._numbered = self.update.optimizer
+        self.numbers[: self._steps] = self.update.numbers(int(self.clock[prog.BEFORE]), self._steps)
 
     def allow(self, steps: int) -> None:
         """Let the runner take so many more steps."""

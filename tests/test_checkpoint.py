@@ -396,3 +396,54 @@ def test_the_stop_button_of_a_notebook_ends_a_fit():
     finally:
         client.stop_channels()
         kernel.shutdown_kernel(now=True)
+
+
+@pytest.mark.parametrize("step", [8, 12, 17])
+def test_a_rate_that_changes_within_an_epoch_goes_on(step, tmp_path):
+    def fit(*more, **settings):
+        def fall(fit):
+            fit.model.learning_rate *= 0.7
+
+        model = build()
+        callbacks = [cb.Call(fall, every=5), *more]
+        model.fit(*data(), EPOCHS, BATCH, verbose=0, callbacks=callbacks, **settings)
+        return model
+
+    with pytest.raises(Broken):
+        fit(at_step(step, fail), nbbp.Checkpoint(tmp_path, every=1))
+    assert fit(resume=tmp_path).params.tobytes() == fit().params.tobytes()
+
+
+class Losses(cb.Callback):
+    """Remembers nothing at first."""
+
+    def on_fit_begin(self, fit):
+        self.seen: list[float] = []
+
+    def state(self):
+        return {f"loss_{k}": loss for k, loss in enumerate(self.seen)}
+
+    def restore(self, fit, state):
+        self.seen = [float(state[f"loss_{k}"]) for k in range(len(state))]
+
+    def on_epoch_end(self, fit):
+        self.seen.append(fit.history["loss"][-1])
+
+
+@pytest.mark.parametrize("step", [3, 20])
+def test_a_callback_that_remembers_nothing_at_first_is_resumed(step, tmp_path):
+    for action in (fail, lambda: None):
+        losses, model = Losses(), build()
+        with contextlib.suppress(Broken):
+            callbacks = [losses, at_step(step, action), nbbp.Checkpoint(tmp_path)]
+            model.fit(*data(), EPOCHS, BATCH, verbose=0, callbacks=callbacks, resume=tmp_path)
+    assert losses.seen == model.history["loss"]
+
+
+def test_sigterm_at_the_end_of_a_fit_that_fails_is_not_lost():
+    class Slow(cb.Callback):
+        def on_fit_end(self, fit):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(SystemExit):
+        build().fit(*data(), EPOCHS, BATCH, verbose=0, callbacks=[Slow(), at_step(3, fail)])

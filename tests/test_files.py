@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import pickle
+import threading
 import time
 import tracemalloc
 
@@ -299,3 +300,34 @@ def test_mutated_files_load_or_are_refused(count, content, tmp_path):
     assert 0 < loaded < count
     assert peak < 50e6
     print(f"{count} mutated files: {loaded} loaded, {count - loaded} refused, at most {peak / 1e6:.1f} MB")
+
+
+def test_threads_that_save_leave_the_umask_alone(content, tmp_path):
+    def write(k):
+        for _ in range(200):
+            files.replace(tmp_path / f"{k}", b"content")
+
+    mask = os.umask(0o022)
+    try:
+        threads = [threading.Thread(target=write, args=(k,)) for k in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert os.umask(0o022) == 0o022
+        assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o644}
+    finally:
+        os.umask(mask)
+
+
+def test_layers_nested_deeply_take_no_time(tmp_path):
+    layer: nbbp.Layer = nbbp.Dense(3)
+    for _ in range(40):
+        layer = nbbp.Residual([layer])
+    model = nbbp.Sequential([layer], backend="numpy")
+    model.build(3)
+    model.save(tmp_path / "model")
+    begin = time.perf_counter()
+    again = pickle.loads(pickle.dumps(nbbp.load(tmp_path / "model")))
+    assert time.perf_counter() - begin < 10
+    assert np.array_equal(again.predict(np.ones((2, 3))), model.predict(np.ones((2, 3))))

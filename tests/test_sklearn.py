@@ -444,3 +444,9 @@ def test_wrong_calls_are_refused(wine):
     fitted = MLPClassifier(max_iter=1).fit(X, y)
     with pytest.raises(ValueError, match="from the first call on"):
         fitted.partial_fit(X, y, classes=[0, 1])
+
+
+def test_classes_that_do_not_count_are_refused(wine):
+    X, y = wine
+    with pytest.raises(ValueError, match="must not be zero"):
+        MLPClassifier((4,), class_weight=dict.fromkeys(np.unique(y).tolist(), 0), max_iter=2).fit(X, y)

@@ -207,3 +207,42 @@ def test_a_file_ten_times_the_memory(tmp_path):
     run = subprocess.run([sys.executable, "-c", LIMITED, str(tmp_path)], capture_output=True, text=True)
     pathlib.Path(tmp_path / "X.npy").unlink()
     assert run.stdout.strip() == "not all at once", run.stderr
+
+
+def test_pieces_of_no_rows_are_passed_over(data):
+    X, y = data
+    whole, gaps = build(), build()
+    whole.fit(streams.from_batches([(X, y)]), verbose=0)
+    gaps.fit(streams.from_batches([(X[:0], y[:0]), (X[:300], y[:300]), (X[:0], y[:0]), (X[300:], y[300:])]), verbose=0)
+    assert gaps.params.tobytes() == whole.params.tobytes()
+    with pytest.raises(ValueError, match="has no rows"):
+        build().fit(streams.from_batches([(X[:0], y[:0])], rows=10), verbose=0)
+
+
+def test_a_buffer_in_which_no_row_counts(data):
+    X, y = data
+    weights = np.where(np.arange(ROWS) < 500, 1.0, 0.0)
+    memory, streamed = build(), build()
+    memory.fit(X, y, 2, verbose=0, shuffle=False, sample_weight=weights)
+    streamed.fit(streams.from_arrays(X, y, weights, buffer_rows=64), epochs=2, verbose=0, shuffle=False)
+    assert streamed.params.tobytes() == memory.params.tobytes()
+
+
+@pytest.mark.parametrize("weighted", [0, 1])
+def test_batches_with_and_without_weights_are_refused(weighted, data):
+    X, y = data
+    batches = [(X[:512], y[:512]), (X[512:], y[512:])]
+    batches[weighted] += (np.full(len(batches[weighted][0]), 5.0),)
+    with pytest.raises(ValueError, match="some batches have sample_weight"):
+        build().fit(streams.from_batches(batches, rows=ROWS, buffer_rows=512), verbose=0)
+
+
+def test_batch_norm_takes_one_row_that_is_left(data):
+    X, y = data[0][:97], data[1][:97]
+    layers = [nbbp.Dense(8, "tanh"), nbbp.BatchNorm(), nbbp.Dense(3)]
+    memory, streamed = (nbbp.Sequential(layers, "softmax_cross_entropy") for _ in range(2))
+    memory.fit(X, y, verbose=0, shuffle=False)
+    streamed.fit(streams.from_arrays(X, y, buffer_rows=32), verbose=0, shuffle=False)
+    assert streamed.params.tobytes() == memory.params.tobytes()
+    with pytest.raises(ValueError, match="BatchNorm"):
+        streamed.fit(streams.from_arrays(X, y, buffer_rows=32), verbose=0, batch_size=1)

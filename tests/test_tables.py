@@ -232,3 +232,18 @@ def test_values_are_standardised_and_put_back(rng):
 def test_bad_targets(make, error, message):
     with pytest.raises(error, match=message):
         make()
+
+
+def test_a_constant_whose_mean_is_rounded_is_constant(table):
+    constant = table({"a": [0.1] * 1000})
+    encoder = TableEncoder.fit(constant)
+    assert not encoder.encode(constant).any()
+    assert encoder.encode(table({"a": [0.2]}))[0, 0] == pytest.approx(0.1)
+    with pytest.raises(ValueError, match="two different values"):
+        ValueTarget.fit([0.1] * 1000)
+
+
+def test_categories_of_whole_numbers_are_the_same_as_integers_and_as_floats(table):
+    encoder = TableEncoder.fit(table({"zone": [1.0, 2.0, 1.0, 2.0]}), categorical=["zone"])
+    assert encoder.features == ["zone=1", "zone=2"]
+    assert encoder.encode(table({"zone": [2, 1]})).tolist() == [[0, 1], [1, 0]]

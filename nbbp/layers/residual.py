@@ -1,6 +1,7 @@
 """Residual: layers around which their input is carried."""
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 
 from nbbp import network
@@ -39,10 +40,19 @@ class Residual(Layer):
 
     def _inside(self, input_shape: Shape) -> tuple[Layout, Dense | None]:
         """The inner layers laid out, and the projection where there is one."""
-        layout = lay_out(self.layers, input_shape)
-        if layout.output_shape == input_shape:
-            return layout, None
-        return layout, Dense(layout.output_shape[0], use_bias=False)
+        if input_shape not in self._known:
+            layout = lay_out(self.layers, input_shape)
+            same = layout.output_shape == input_shape
+            self._known[input_shape] = layout, None if same else Dense(layout.output_shape[0], use_bias=False)
+        return self._known[input_shape]
+
+    @functools.cached_property
+    def _known(self) -> dict[Shape, tuple[Layout, Dense | None]]:
+        """What `_inside` gave before: laid out each time anew, nested layers would take time exponential in depth."""
+        return {}
+
+    def __getstate__(self):
+        return {name: value for name, value in vars(self).items() if name != "_known"}  # closures cannot be pickled
 
     def output_shape(self, input_shape):
         layout, projection = self._inside(input_shape)

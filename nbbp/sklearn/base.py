@@ -92,7 +92,11 @@ class Rows:
 
     @property
     def mean_weight(self) -> float:
-        return 1.0 if self.weights is None else float(np.mean(self.weights))
+        if self.weights is None:
+            return 1.0
+        if not self.weights.any():
+            raise ValueError("weights must not be zero for all rows that are trained on, nor for all that are held out")
+        return float(np.mean(self.weights))
 
     def shares(self, scale: float) -> np.ndarray | None:
         """Weights whose mean is `scale`."""

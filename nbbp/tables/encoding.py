@@ -60,9 +60,9 @@ class Categories:
 
 
 def _texts(table: str, column) -> list[str]:
-    """A column's values as text; CellError where one is missing."""
+    """A column's values as text, whole numbers alike in columns of integers and of floats; CellError for a gap."""
     frames.check_column(table, column)
-    return list(map(str, column.to_list()))
+    return [str(int(v) if isinstance(v, float) and v.is_integer() else v) for v in column.to_list()]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -186,6 +186,8 @@ def _fitted(table: str, column, categorical: bool) -> Numbers | Categories:
     name = str(column.name)
     if not categorical and not frames.is_text(table, column):
         values = frames.numbers(table, column, np.float64)
+        if values.min() == values.max():  # whose mean is rounded, and whose deviation need not be 0
+            return Numbers(name, float(values[0]), 1.0)
         return Numbers(name, float(values.mean()), float(values.std()) or 1.0)
     categories = tuple(sorted(set(_texts(table, column))))
     if len(categories) > max(ONE_HOT, len(column) // 2):

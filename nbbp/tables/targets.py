@@ -88,7 +88,7 @@ class ValueTarget:
     def fit(cls, y, name: str = "y") -> "ValueTarget":
         """Mean and deviation of values y (rows,): a list, an array, or a column of a table."""
         values = _values(y, name)
-        if not values.std() > 0:
+        if not (len(values) and values.min() < values.max() and values.std() > 0):
             raise ValueError(f"{name} must have two different values or more, got {values[:1].tolist()}")
         return cls(float(values.mean()), float(values.std()))
 
