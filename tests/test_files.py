@@ -4,7 +4,6 @@ import dataclasses
 import json
 import os
 import pickle
-import threading
 import time
 import tracemalloc
 
@@ -302,20 +301,13 @@ def test_mutated_files_load_or_are_refused(count, content, tmp_path):
     print(f"{count} mutated files: {loaded} loaded, {count - loaded} refused, at most {peak / 1e6:.1f} MB")
 
 
-def test_threads_that_save_leave_the_umask_alone(content, tmp_path):
-    def write(k):
-        for _ in range(200):
-            files.replace(tmp_path / f"{k}", b"content")
-
-    mask = os.umask(0o022)
+def test_a_file_has_the_mode_of_the_umask_which_is_never_changed(tmp_path, monkeypatch):
+    mask = os.umask(0o027)
     try:
-        threads = [threading.Thread(target=write, args=(k,)) for k in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert os.umask(0o022) == 0o022
-        assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o644}
+        with monkeypatch.context() as patched:
+            patched.delattr(os, "umask")  # it belongs to all threads
+            files.replace(tmp_path / "file", b"content")
+        assert (tmp_path / "file").stat().st_mode & 0o777 == 0o640
     finally:
         os.umask(mask)
 
