@@ -370,8 +370,9 @@ NOTEBOOK = """
 import numpy as np, nbbp
 X = np.random.default_rng(0).standard_normal((200_000, 4))
 model = nbbp.Sequential([nbbp.Dense(1)])
-print("ready", flush=True)
-model.fit(X, X[:, 0], epochs=1_000, batch_size=4, verbose=0)
+ready = lambda fit: print("ready", flush=True) if fit.model.steps == 1_000 else None
+training = nbbp.callbacks.Call(ready, every=1_000)
+model.fit(X, X[:, 0], epochs=1_000, batch_size=4, verbose=0, callbacks=[training])
 """
 
 
@@ -383,7 +384,7 @@ def test_the_stop_button_of_a_notebook_ends_a_fit():
 
     def output(message):
         if message["msg_type"] == "stream" and "ready" in message["content"]["text"]:
-            threading.Timer(3, lambda: (stopped.append(time.monotonic()), kernel.interrupt_kernel())).start()
+            threading.Timer(0.5, lambda: (stopped.append(time.monotonic()), kernel.interrupt_kernel())).start()
 
     try:
         reply = client.execute_interactive(NOTEBOOK, output_hook=output, timeout=120)
