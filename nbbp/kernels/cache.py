@@ -7,6 +7,7 @@ keeps an index beside the code, which two processes that start together overwrit
 import functools
 import hashlib
 import itertools
+import os
 import pathlib
 import pickle
 import types
@@ -22,19 +23,22 @@ from numba.core.serialize import dumps
 _DIGEST_BYTES = hashlib.sha256().digest_size
 
 
-def _digest_of_sources() -> str:
-    """Names the machine code by all sources it can come from."""
+def _sources() -> dict[str, bytes]:
+    """The files that machine code is made from, wherever in the package they are: those that declare kernels."""
     package = pathlib.Path(__file__).parent.parent
-    files = sorted([*package.glob("*.py"), *package.glob("kernels/*.py"), *package.glob("layers/*.py")])
-    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:10]
+    found = {str(path): path.read_bytes() for path in sorted(package.rglob("*.py")) if path.name != "__init__.py"}
+    kernels = f"{pathlib.Path(__file__).parent}{os.sep}"
+    return {path: text for path, text in found.items() if path.startswith(kernels) or _DECLARES in text}
 
 
-SOURCES = _digest_of_sources()
+_DECLARES = b"from nbbp.kernels.jit import"
+_FILES = _sources()
+SOURCES = hashlib.sha256(b"".join(_FILES.values())).hexdigest()[:10]
 
 
 def is_ours(function: Callable) -> bool:
     """Whether SOURCES covers it."""
-    return function.__module__.partition(".")[0] == __name__.partition(".")[0]
+    return function.__code__.co_filename in _FILES
 
 
 def _all_code(code: types.CodeType) -> list[types.CodeType]:

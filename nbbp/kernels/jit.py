@@ -16,9 +16,9 @@ does not run over all of it. From one source come a serial
 and a parallel twin (`prange` is `range` in the serial one), compiled when first bound.
 """
 
+import collections
 import contextlib
 import functools
-import itertools
 import types as python_types
 from collections.abc import Callable
 from typing import Any
@@ -64,7 +64,7 @@ def compiled(function: Callable, name: str | None = None, parallel: bool = False
     return dispatcher
 
 
-_devices = itertools.count()
+_devices: collections.Counter[str] = collections.Counter()
 
 
 def device(function: Callable, inline: bool = False):
@@ -74,7 +74,9 @@ def device(function: Callable, inline: bool = False):
     were made in one place, such as lambdas, would be taken for each other.
     """
     foreign = "" if is_ours(function) else fingerprint(function)
-    function.__qualname__ = f"{function.__qualname__}_{SOURCES}_{next(_devices)}_{foreign}"
+    _devices[function.__module__] += 1
+    number = _devices[function.__module__]  # within its file, which SOURCES covers; the order of imports may change
+    function.__qualname__ = f"{function.__qualname__}_{SOURCES}_{function.__module__}_{number}_{foreign}"
     return njit(function, forceinline=inline, **FLAGS)
 
 
