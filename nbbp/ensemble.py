@@ -8,6 +8,7 @@ import numpy as np
 from nbbp import checks, progress
 from nbbp import program as prog
 from nbbp.history import History
+from nbbp.kernels import arrays
 from nbbp.model import Sequential
 from nbbp.prediction import mean_loss
 from nbbp.program import SideBySide
@@ -113,7 +114,7 @@ class Ensemble:
                 raise TypeError("validation_data must be a pair (X, y)")
             X_held, y_held = validation_data
             held_out = [m._data("validation X", X_held, "validation y", y_held) for m in self.members]
-        clocks = np.zeros((len(self), 16), np.int64)  # two cache lines each: their threads write to them in every step
+        clocks = arrays.zeros((len(self), 16), np.int64)  # two cache lines each: threads write in every step
         trainers = []
         for k, member in enumerate(self.members):
             data = member._data("X", X, "y", y)

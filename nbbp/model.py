@@ -14,6 +14,7 @@ from nbbp.averaging import Averaging
 from nbbp.callbacks import Callback
 from nbbp.fitting import Fit
 from nbbp.history import History
+from nbbp.kernels import arrays
 from nbbp.layers import Activation, Layer
 from nbbp.layers.base import Shape
 from nbbp.layout import lay_out
@@ -377,7 +378,7 @@ class Sequential:
         self.__init__(**state["settings"])  # type: ignore[misc]
         if "params" in state:
             self._build(state["input_shape"], state["params"], state["state"])
-            self.network.mask = None if state["mask"] is None else state["mask"].copy()
+            self.network.mask = None if state["mask"] is None else arrays.copied(state["mask"])
             update = self.update
             for mine, theirs in zip(update.moments, state["moments"], strict=True):
                 mine[:] = theirs

@@ -15,7 +15,7 @@ from numba import prange
 
 from nbbp import checks
 from nbbp.gradients import clip, clip_norm, noise
-from nbbp.kernels import random
+from nbbp.kernels import arrays, random
 from nbbp.kernels.jit import Kernel, kernel
 from nbbp.kernels.threads import PIECE
 from nbbp.kernels.vector_math import ONE, ZERO, flushed, squarable
@@ -88,7 +88,8 @@ class Optimizer:
         if self.clip_value is not None:
             program.call(clip, g, np.array([self.clip_value], p.dtype))
         if self.clip_norm is not None:
-            program.call(clip_norm, g, np.zeros(-(-len(g) // PIECE)), np.array([self.clip_norm], p.dtype))
+            squares = arrays.zeros(-(-len(g) // PIECE), np.float64)
+            program.call(clip_norm, g, squares, np.array([self.clip_norm], p.dtype))
         program.call(self.kernel, p, g, *moments, c)
 
     @property

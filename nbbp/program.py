@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 from numba import prange
 
-from nbbp.kernels import random, threads
+from nbbp.kernels import arrays, random, threads
 from nbbp.kernels.jit import Kernel, address, call, compiled, device, kernel, padded_block
 from nbbp.kernels.pointers import at, prefetch
 from nbbp.kernels.threads import PIECE
@@ -29,7 +29,7 @@ IN_UPDATES = 3  # the stream of an optimizer's
 
 def new_clock() -> np.ndarray:
     """A clock at step 0."""
-    return np.zeros(8, np.int64)
+    return arrays.zeros(8, np.int64)
 
 
 @dataclasses.dataclass
@@ -158,7 +158,7 @@ class Program:
 
     def buffer(self, *shape: int) -> np.ndarray:
         """An array that holds what one call hands to a later one."""
-        buffer = self._used_before.pop(0) if self._used_before else np.zeros(shape, self.dtype)
+        buffer = self._used_before.pop(0) if self._used_before else arrays.zeros(shape, self.dtype)
         self._buffers.append(buffer)
         return buffer
 

@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 
 from nbbp import checks
+from nbbp.kernels import arrays
 from nbbp.model import Sequential
 
 
@@ -42,7 +43,7 @@ def prune(model: Sequential, share: float) -> None:
     if not matrices:
         raise ValueError("there is nothing to prune: the model has no weights, only vectors such as biases")
     weights = np.concatenate(matrices)  # where they lie in the flat array
-    mask = np.ones_like(network.params) if network.mask is None else network.mask.copy()
+    mask = arrays.copied(np.ones_like(network.params) if network.mask is None else network.mask)
     sizes = np.where(mask[weights] == 0, -1, np.abs(network.params[weights]))
     mask[weights[np.argsort(sizes, kind="stable")[: round(share * len(weights))]]] = 0
     network.mask = mask

@@ -13,7 +13,7 @@ import numpy as np
 
 from nbbp import program as prog
 from nbbp.history import History
-from nbbp.kernels import random, threads
+from nbbp.kernels import arrays, random, threads
 from nbbp.kernels.gemm import column_sums
 from nbbp.losses import Loss
 from nbbp.network import Network
@@ -146,16 +146,16 @@ class Trainer:
         self.clock = prog.new_clock() if clock is None else clock
         self._shuffle, self._pace = shuffle, threads.Pace(RUN_SECONDS)
         self._stream = random.stream(network.seed, SHUFFLING)
-        self._orders = np.tile(np.arange(self.rows), (self.epochs_together, 1))
-        self._keys = np.zeros(self.epochs_together, np.uint64)
+        self._orders = arrays.copied(np.tile(np.arange(self.rows), (self.epochs_together, 1)))
+        self._keys = arrays.zeros(self.epochs_together, np.uint64)
         self.order = self._orders.reshape(-1)
         shuffling = Program(backend, network.params.dtype, rows)
         shuffling.call(random.shuffle, self._orders, self._keys)
         self._shuffling = Runner(shuffling)
-        self.numbers = np.zeros((steps, update.numbers(0, 1).shape[1]), network.params.dtype)
-        self.step_loss = np.zeros(steps)
+        self.numbers = arrays.zeros((steps, update.numbers(0, 1).shape[1]), network.params.dtype)
+        self.step_loss = arrays.zeros(steps, np.float64)
         outputs = int(np.prod(network.layout.output_shape))
-        self.outputs = np.zeros((rows, outputs), network.params.dtype) if record_outputs else None
+        self.outputs = arrays.zeros((rows, outputs), network.params.dtype) if record_outputs else None
         rest = self.rows % self.batch_size
         last = self._bind(backend, rest) if rest else None
         self.runner = Runner(self._bind(backend, self.batch_size), last, progress, alone=clock is not None)
@@ -164,7 +164,8 @@ class Trainer:
         """A training step of `rows` rows: gather, forward, loss, backward, update."""
         network = self.network
         program = Program(backend, network.params.dtype, rows, clock=self.clock, seed=network.seed)
-        row_loss, scale = program.buffer(rows), np.full(rows, 1 / rows, program.dtype)
+        row_loss, scale = program.buffer(rows), program.buffer(rows)
+        scale[:] = 1 / rows
         if rows > self._part_rows:
             self._bind_parts(program, row_loss, scale)
         else:
@@ -172,7 +173,7 @@ class Trainer:
         penalty = program.buffer(1)
         network.penalize(program, penalty, network.grads)
         program.call(prog.record_loss, self.step_loss, row_loss, scale, penalty, self.clock)
-        numbers = np.zeros(self.numbers.shape[1], program.dtype)
+        numbers = program.buffer(self.numbers.shape[1])
         program.call(prog.take_row, numbers, self.numbers, self.clock)
         self.update.bind(program, numbers)
         return program
@@ -205,7 +206,7 @@ class Trainer:
     def _bind_rows(self, program: Program, row_loss: np.ndarray, scale: np.ndarray, grads: np.ndarray) -> None:
         """Gather, forward, loss and backward of the rows of a program."""
         x = self.network.input(program)
-        target = np.zeros((program.rows, self.data.target.shape[1]), self.data.target.dtype)
+        target = arrays.zeros((program.rows, self.data.target.shape[1]), self.data.target.dtype)
         order = self.order[program.first_row :]
         flat, data_flat = x.reshape(program.rows, -1), self.data.x.reshape(self.rows, -1)
         program.call(prog.gather, flat, data_flat, target, self.data.target, order, self.clock)
