@@ -5,16 +5,10 @@ import importlib
 from nbbp import activations, callbacks, losses, schedules, streams, tables
 from nbbp._version import __version__
 from nbbp.activations import ACTIVATIONS
-from nbbp.averaging import EMA, SWA
-from nbbp.checkpoint import Checkpoint
-from nbbp.comparison import Comparison, check_gradients, compare
-from nbbp.diagnosis import Diagnosis, diagnose
-from nbbp.distillation import distill
-from nbbp.ensemble import Ensemble
-from nbbp.files import ModelFileError
-from nbbp.history import History
 from nbbp.initializers import INITIALIZERS
-from nbbp.inspection import Inspect
+from nbbp.insight.comparison import Comparison, check_gradients, compare
+from nbbp.insight.diagnosis import Diagnosis, diagnose
+from nbbp.insight.inspection import Inspect
 from nbbp.kernels.jit import TwinError, kernel
 from nbbp.layers import (
     LAYERS,
@@ -29,14 +23,20 @@ from nbbp.layers import (
     Parameter,
     Residual,
 )
-from nbbp.lbfgs import fit_lbfgs
 from nbbp.losses import LOSSES
 from nbbp.metrics import METRICS
 from nbbp.model import Sequential
 from nbbp.optimizers import OPTIMIZERS, SGD, Adadelta, Adagrad, Adam, AdamW, Lion, Nadam, RMSprop
-from nbbp.pruning import PruningReport, prune, pruning_report
-from nbbp.training import DivergenceError
-from nbbp.tuning import find_learning_rate
+from nbbp.recipes.distillation import distill
+from nbbp.recipes.ensemble import Ensemble
+from nbbp.recipes.lbfgs import fit_lbfgs
+from nbbp.recipes.pruning import PruningReport, prune, pruning_report
+from nbbp.recipes.tuning import find_learning_rate
+from nbbp.storage.files import ModelFileError
+from nbbp.training.averaging import EMA, SWA
+from nbbp.training.checkpoint import Checkpoint
+from nbbp.training.history import History
+from nbbp.training.trainer import DivergenceError
 
 __all__ = [
     "ACTIVATIONS", "EMA", "INITIALIZERS", "LAYERS", "LOSSES", "METRICS", "OPTIMIZERS", "SGD", "SWA", "Activation",

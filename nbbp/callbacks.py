@@ -21,7 +21,7 @@ from nbbp.metrics import HIGHER_IS_BETTER
 from nbbp.schedules import Schedule
 
 if TYPE_CHECKING:
-    from nbbp.fitting import Fit
+    from nbbp.training.fit import Fit
 
 SMALLEST_RATE = float(np.finfo(np.float32).tiny)  # that ReduceOnPlateau goes down to: half of the smallest would be 0
 

@@ -20,10 +20,10 @@ from numba import prange
 
 from nbbp import checks
 from nbbp.activations import ACTIVATIONS, ROWS, exp_of_rows, row_max, row_sum
+from nbbp.engine.program import Program
 from nbbp.kernels import vector_math as vm
 from nbbp.kernels.jit import KERNELS, Kernel, device, kernel
 from nbbp.kernels.vector_math import HALF, ONE, TWO, ZERO, constant
-from nbbp.program import Program
 
 
 @dataclasses.dataclass(frozen=True)

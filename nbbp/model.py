@@ -9,26 +9,29 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from nbbp import checks, files, memory, notebook, saving, tables
-from nbbp.averaging import Averaging
+from nbbp import checks, tables
 from nbbp.callbacks import Callback
-from nbbp.fitting import Fit
-from nbbp.history import History
+from nbbp.engine import memory
+from nbbp.engine.evaluator import Predictor, linked, mean_loss
+from nbbp.engine.layer import Shape
+from nbbp.engine.layout import lay_out
+from nbbp.engine.network import Network
+from nbbp.engine.program import BACKENDS, Program, Runner
+from nbbp.insight import notebook
+from nbbp.insight.summary import table
 from nbbp.kernels import arrays
 from nbbp.layers import Activation, Layer
-from nbbp.layers.base import Shape
-from nbbp.layout import lay_out
 from nbbp.losses import LOSSES, Loss
 from nbbp.metrics import METRICS, OF_CLASSES, check_classes
-from nbbp.network import Network
 from nbbp.optimizers import OPTIMIZERS, Optimizer
-from nbbp.prediction import Predictor, linked, mean_loss
-from nbbp.program import BACKENDS, Program, Runner
 from nbbp.schedules import Schedule
+from nbbp.storage import files, saving
 from nbbp.streams import Piece, Stream
-from nbbp.summary import table
-from nbbp.training import Data
-from nbbp.updating import Update
+from nbbp.training.averaging import Averaging
+from nbbp.training.fit import Fit
+from nbbp.training.history import History
+from nbbp.training.trainer import Data
+from nbbp.training.update import Update
 
 NOT_BUILT = "the model does not know its input yet: call fit, or build(number_of_features)"
 

@@ -14,12 +14,12 @@ import numpy as np
 from numba import prange
 
 from nbbp import checks
-from nbbp.gradients import clip, clip_norm, noise
+from nbbp.engine.program import IN_UPDATES, Program
 from nbbp.kernels import arrays, random
+from nbbp.kernels.gradients import clip, clip_norm, noise
 from nbbp.kernels.jit import Kernel, kernel
 from nbbp.kernels.threads import PIECE
 from nbbp.kernels.vector_math import ONE, ZERO, flushed, squarable
-from nbbp.program import IN_UPDATES, Program
 from nbbp.schedules import Schedule
 
 

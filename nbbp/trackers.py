@@ -1,8 +1,8 @@
 """Trackers: callbacks that send what a fit is set to, and each epoch's values, to where experiments are kept.
 
-Each logs the settings when the fit begins (see `nbbp.summary.settings`), after every epoch all its values, those
-included that callbacks before it noted, and at the end how the fit ended. ``pip install nbbp[tracking]`` has the
-libraries.
+Each logs the settings when the fit begins (see `nbbp.insight.summary.settings`), after every epoch all its values,
+those included that callbacks before it noted, and at the end how the fit ended. ``pip install nbbp[tracking]`` has
+the libraries.
 
 To add one, derive from `Tracker` and override `begin`, `log` and `end`.
 """
@@ -17,8 +17,8 @@ import uuid
 from types import ModuleType
 from typing import Any
 
-from nbbp import summary
 from nbbp.callbacks import Callback, _check_monitor
+from nbbp.insight import summary
 
 
 class Tracker(Callback):

@@ -16,7 +16,7 @@ import atheris
 
 with atheris.instrument_imports(include=["nbbp"]):
     import nbbp
-    from nbbp import files
+    from nbbp.storage import files
 
 FOLDER = pathlib.Path(tempfile.mkdtemp())
 LAYERS = [

@@ -9,7 +9,7 @@ import runs
 
 import nbbp
 from nbbp.activations import ACTIVATIONS
-from nbbp.training import row_lanes
+from nbbp.training.trainer import row_lanes
 
 IN_LANES = "import runs; print(runs.fitted(runs.narrow(), 2))"
 TRAIN = IN_LANES + "; print(runs.fitted(runs.wide()))"

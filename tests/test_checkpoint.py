@@ -16,7 +16,7 @@ import pytest
 
 import nbbp
 from nbbp import callbacks as cb
-from nbbp import files
+from nbbp.storage import files
 
 EPOCHS, ROWS, BATCH = 6, 50, 8
 STEPS = EPOCHS * 7

@@ -12,7 +12,7 @@ import pytest
 import safetensors.numpy
 
 import nbbp
-from nbbp import files
+from nbbp.storage import files
 
 LAYERS = [
     nbbp.Embedding({0: 3}, dimension=2),

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import nbbp
-from nbbp import memory
+from nbbp.engine import memory
 
 X, Y = np.random.default_rng(0).standard_normal((8, 4)), np.arange(8) % 3
 STATUS = pathlib.Path("/proc/self/statm")

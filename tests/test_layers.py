@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 import nbbp
-from nbbp import LAYERS, training
-from nbbp.layers.base import Layer
-from nbbp.program import STEP, Lanes, Program, Runner
+from nbbp import LAYERS
+from nbbp.engine.layer import Layer
+from nbbp.engine.program import STEP, Lanes, Program, Runner
+from nbbp.training import trainer as training
 
 EXAMPLES: dict[str, Layer] = {
     "activation": nbbp.Activation("gelu"),

@@ -7,9 +7,9 @@ import pytest
 from numba.core.runtime import _nrt_python, rtsys
 
 import nbbp
-from nbbp import program as prog
+from nbbp.engine import program as prog
 from nbbp.kernels import arrays
-from nbbp.training import Trainer
+from nbbp.training.trainer import Trainer
 
 SIZES = {"lanes": (4, 32, 16, 4), "by operation": (600, 512, 10)}
 

@@ -65,7 +65,7 @@ def test_backends_agree_for_every_optimizer(name, digits):
 
 def test_rows_in_lanes_give_the_gradients_of_the_whole_batch(digits):
     """A large mini-batch through a narrow network is cut into lanes; `gradients` computes it in one piece."""
-    from nbbp.training import row_lanes
+    from nbbp.training.trainer import row_lanes
 
     X, y = digits[0][:999], digits[1][:999]
     model = classifier(optimizer=nbbp.SGD(1.0), dtype="float64", metrics=["accuracy"])
@@ -162,7 +162,7 @@ def test_divergence_stops_at_once_and_keeps_the_history(digits):
 def test_an_interrupt_leaves_a_usable_model(digits, monkeypatch):
     X, y = digits[0], digits[1]
     model = classifier()
-    from nbbp import training
+    from nbbp.training import trainer as training
 
     train, calls = training.Runner.run, []
 

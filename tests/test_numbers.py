@@ -5,8 +5,8 @@ import pytest
 
 import nbbp
 from nbbp import LOSSES
+from nbbp.engine.program import Program, Runner
 from nbbp.kernels.jit import KERNELS
-from nbbp.program import Program, Runner
 
 ROWS = 10_000_000
 LOGITS = np.array([[1e4, -1e4, 0], [-1e4, 1e4, 9999], [1e4, 1e4, 1e4], [-1e4, -1e4, -9999.5], [9998.5, 1e4, 9999]])

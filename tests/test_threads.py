@@ -160,7 +160,7 @@ def test_other_threads_run_while_steps_do():
     script = """
 import threading, time
 import numpy as np
-from nbbp import program as prog
+from nbbp.engine import program as prog
 
 endless = prog.Program("numba", "float32", 4)
 endless.call(prog.copy, np.zeros(4), np.ones(4))

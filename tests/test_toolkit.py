@@ -5,8 +5,8 @@ import pytest
 
 import nbbp
 from nbbp import schedules
-from nbbp.gradients import noise
-from nbbp.program import BEFORE, STEP, Program, Runner
+from nbbp.engine.program import BEFORE, STEP, Program, Runner
+from nbbp.kernels.gradients import noise
 
 BACKENDS = ["numba", "numpy"]
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import nbbp
-from nbbp import summary, trackers
+from nbbp import trackers
+from nbbp.insight import summary
 
 X = np.random.default_rng(0).normal(size=(12, 3))
 Y = np.arange(12) % 2

@@ -6,11 +6,11 @@ import time
 import numpy as np
 
 import nbbp
-from nbbp import program as prog
 from nbbp.bench.peak import fma_peak
+from nbbp.engine import program as prog
+from nbbp.engine.layer import Views
+from nbbp.engine.program import Program, Runner
 from nbbp.kernels import threads
-from nbbp.layers.base import Views
-from nbbp.program import Program, Runner
 
 SIZES = (16, 48, 63, 64, 96, 127, 128, 192, 255, 256, 384, 511, 512, 768, 1023, 1024, 1536, 2047, 2048)
 SECONDS = 0.05  # of a measurement

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from nbbp._version import __version__
 from nbbp.cli import bench, digits, info, plot, predict, train
 from nbbp.exchange import command as export
-from nbbp.training import DivergenceError
+from nbbp.training.trainer import DivergenceError
 
 COMMANDS = (train, predict, plot, digits, bench, info)
 

@@ -17,8 +17,8 @@ def info(arguments) -> None:
     from llvmlite import binding
 
     import nbbp
+    from nbbp.engine.program import cache_folder
     from nbbp.kernels import gemm, threads
-    from nbbp.program import cache_folder
 
     rows = {
         "nbbp": nbbp.__version__,

@@ -8,10 +8,10 @@ import numpy as np
 
 from nbbp import metrics
 from nbbp._version import __version__
-from nbbp.history import History
 from nbbp.model import Sequential
 from nbbp.tables import ClassTarget, TableEncoder, ValueTarget
 from nbbp.tables.encoding import Categories, Numbers
+from nbbp.training.history import History
 
 SHOWN = 20  # classes in the table of confusions
 SHARES = ("accuracy", "R2")  # that have decimals; other scores have the target's units

@@ -4,9 +4,9 @@ import dataclasses
 import json
 import pathlib
 
-from nbbp.history import History
 from nbbp.model import Sequential
 from nbbp.tables import ClassTarget, TableEncoder, ValueTarget, target_from_dict
+from nbbp.training.history import History
 
 MODEL, PREPROCESSING, HISTORY = "model.safetensors", "preprocessing.json", "history.csv"
 CURVE, REPORT = "curve.png", "report.md"

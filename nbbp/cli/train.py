@@ -13,10 +13,10 @@ from nbbp.cli.commands import Command, check_folder
 from nbbp.cli.reading import TableFile, read
 from nbbp.cli.report import Part, Report
 from nbbp.cli.runs import FILES, Run
-from nbbp.history import History
 from nbbp.layers import Dense, Dropout, Layer
 from nbbp.model import Sequential
 from nbbp.tables import ClassTarget, TableEncoder, ValueTarget, check_complete
+from nbbp.training.history import History
 
 STOPPED_BY = {"Ctrl-C": 130, "SIGTERM": 143}  # exit codes
 LEAST_ROWS = 20

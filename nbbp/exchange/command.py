@@ -21,7 +21,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Write a saved model for other programs."""
     import nbbp
     from nbbp import exchange
-    from nbbp.checkpoint import newest
+    from nbbp.training.checkpoint import newest
 
     path = pathlib.Path(arguments.model)
     if (path / "model.safetensors").is_file():

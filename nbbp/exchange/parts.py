@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from nbbp.engine.layer import Shape
+from nbbp.engine.layout import Layout, lay_out
 from nbbp.layers import Embedding, Layer, Residual
-from nbbp.layers.base import Shape
-from nbbp.layout import Layout, lay_out
 from nbbp.model import Sequential
 
 

@@ -12,9 +12,9 @@ import numpy as np
 import safetensors.numpy
 
 from nbbp.exchange.parts import Part, check, fill, parts_of
-from nbbp.files import replace
 from nbbp.layers import BatchNorm, Dense, Embedding, LayerNorm, Residual
 from nbbp.model import Sequential
+from nbbp.storage.files import replace
 
 Arrays = dict[str, np.ndarray]
 COUNTER = "num_batches_tracked"  # of a BatchNorm; nbbp needs none

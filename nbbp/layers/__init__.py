@@ -1,7 +1,7 @@
 """The layers, by name."""
 
+from nbbp.engine.layer import Layer, Parameter
 from nbbp.layers.activation import Activation
-from nbbp.layers.base import Layer, Parameter
 from nbbp.layers.batch_norm import BatchNorm
 from nbbp.layers.dense import Dense
 from nbbp.layers.dropout import Dropout

@@ -4,8 +4,8 @@ import dataclasses
 
 from nbbp import checks
 from nbbp.activations import ACTIVATIONS
-from nbbp.layers.base import Layer
-from nbbp.program import copy
+from nbbp.engine.layer import Layer
+from nbbp.engine.program import copy
 
 
 @dataclasses.dataclass(frozen=True)

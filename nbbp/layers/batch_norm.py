@@ -6,12 +6,12 @@ import numpy as np
 from numba import prange, types
 
 from nbbp import checks
+from nbbp.engine.layer import Layer, Parameter
 from nbbp.initializers import ones, zeros
 from nbbp.kernels.gemm import ADDED_ROWS
 from nbbp.kernels.jit import device, kernel
 from nbbp.kernels.pointers import on_stack
 from nbbp.kernels.vector_math import ONE, ZERO
-from nbbp.layers.base import Layer, Parameter
 
 PANEL = 64  # features that one thread takes at a time
 

@@ -4,14 +4,14 @@ import dataclasses
 
 import numpy as np
 
-from nbbp import checks, regularization
+from nbbp import checks
 from nbbp.activations import ACTIVATIONS
+from nbbp.engine.layer import Layer, Parameter
 from nbbp.initializers import INITIALIZERS, Initializer, zeros
-from nbbp.kernels import packed_gemm
+from nbbp.kernels import packed_gemm, regularization
 from nbbp.kernels.gemm import affine, column_sums, product_of_transposed, transpose
 from nbbp.kernels.threads import PIECE
 from nbbp.layers.activation import Activation
-from nbbp.layers.base import Layer, Parameter
 
 
 @dataclasses.dataclass(frozen=True)

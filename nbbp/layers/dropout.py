@@ -6,12 +6,12 @@ import numpy as np
 from numba import prange
 
 from nbbp import checks
+from nbbp.engine.layer import Layer
+from nbbp.engine.program import BEFORE, STEP, copy
 from nbbp.kernels.jit import kernel
 from nbbp.kernels.random import bits, random_bits
 from nbbp.kernels.threads import PIECE
 from nbbp.kernels.vector_math import ZERO
-from nbbp.layers.base import Layer
-from nbbp.program import BEFORE, STEP, copy
 
 
 def dropout_reference(y, scale, draw, clock):

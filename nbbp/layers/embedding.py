@@ -7,10 +7,10 @@ import numpy as np
 from numba import prange
 
 from nbbp import checks
+from nbbp.engine.layer import Layer, Parameter
 from nbbp.initializers import uniform
 from nbbp.kernels.jit import device, kernel
 from nbbp.kernels.vector_math import ZERO
-from nbbp.layers.base import Layer, Parameter
 
 
 def embed_reference(y, x, table, columns):

@@ -6,11 +6,11 @@ import numpy as np
 from numba import prange
 
 from nbbp import checks
+from nbbp.engine.layer import Layer
+from nbbp.engine.program import BEFORE, STEP, copy
 from nbbp.kernels.jit import kernel
 from nbbp.kernels.random import bits, normal, random_bits, random_normal
 from nbbp.kernels.threads import PIECE
-from nbbp.layers.base import Layer
-from nbbp.program import BEFORE, STEP, copy
 
 
 def gaussian_noise_reference(y, deviation, draw, clock):

@@ -6,12 +6,12 @@ import numpy as np
 from numba import prange
 
 from nbbp import checks
+from nbbp.engine.layer import Layer, Parameter
 from nbbp.initializers import ones, zeros
 from nbbp.kernels.gemm import column_sums
 from nbbp.kernels.jit import kernel
 from nbbp.kernels.sums import total
 from nbbp.kernels.vector_math import ONE
-from nbbp.layers.base import Layer, Parameter
 
 
 def layer_norm_reference(y, mean, inverse, x, gamma, beta, epsilon):

@@ -4,11 +4,11 @@ import dataclasses
 import functools
 from collections.abc import Sequence
 
-from nbbp import network
-from nbbp.layers.base import Layer, Shape, Views
+from nbbp.engine import network
+from nbbp.engine.layer import Layer, Shape, Views
+from nbbp.engine.layout import Layout, lay_out, named
+from nbbp.engine.program import accumulate, copy
 from nbbp.layers.dense import Dense
-from nbbp.layout import Layout, lay_out, named
-from nbbp.program import accumulate, copy
 
 
 @dataclasses.dataclass(frozen=True)

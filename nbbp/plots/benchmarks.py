@@ -10,7 +10,7 @@ from nbbp.plots.figure import COLORS, finish, new_figure
 
 if TYPE_CHECKING:
     from nbbp.bench.measure import Result
-    from nbbp.comparison import Comparison
+    from nbbp.insight.comparison import Comparison
 
 
 def comparison(result: "Comparison", path=None) -> Figure:

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 import numpy as np
 from matplotlib.figure import Figure
 
-from nbbp.history import History
 from nbbp.plots.figure import COLORS, finish, new_figure
+from nbbp.training.history import History
 
 GREY = "#808080"  # has a contrast of 4 to white and of 4.5 to a dark theme's ground
 RAW_POINTS = 4000  # raw step losses drawn at most; more would only cost time and file size

@@ -6,9 +6,9 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
-from nbbp.history import History
-from nbbp.inspection import by_layer, norms
+from nbbp.insight.inspection import by_layer, norms
 from nbbp.plots.figure import COLORS, finish, new_figure
+from nbbp.training.history import History
 
 if TYPE_CHECKING:
     from nbbp.model import Sequential

@@ -14,14 +14,14 @@ from sklearn.utils import check_random_state, column_or_1d
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from nbbp import checks
-from nbbp.history import History
 from nbbp.layers import Dense, Dropout, Layer
-from nbbp.lbfgs import fit_lbfgs
 from nbbp.losses import Loss
 from nbbp.metrics import METRICS
 from nbbp.model import Sequential
 from nbbp.optimizers import OPTIMIZERS, SGD, Adam, Optimizer
+from nbbp.recipes.lbfgs import fit_lbfgs
 from nbbp.sklearn.stopping import Plateau
+from nbbp.training.history import History
 
 ACTIVATION_NAMES = {"identity": "linear", "logistic": "sigmoid"}  # scikit-learn's
 

@@ -7,7 +7,7 @@ from nbbp.bench.workloads import Prediction, Workload
 
 def prepare(workload: Workload, backend: str = "numba"):
     import nbbp
-    from nbbp.training import Trainer
+    from nbbp.training.trainer import Trainer
 
     hidden = [nbbp.Dense(units, activation=workload.activation) for units in workload.sizes[1:-1]]
     model = nbbp.Sequential(

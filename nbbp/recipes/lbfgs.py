@@ -3,10 +3,10 @@
 import numpy as np
 
 from nbbp import checks
-from nbbp.history import History
+from nbbp.engine.network import Network
+from nbbp.engine.program import Program
 from nbbp.model import Sequential
-from nbbp.network import Network
-from nbbp.program import Program
+from nbbp.training.history import History
 
 
 def fit_lbfgs(

@@ -4,8 +4,8 @@ import dataclasses
 
 import numpy as np
 
-from nbbp.history import History
-from nbbp.inspection import Inspection, by_layer
+from nbbp.insight.inspection import Inspection, by_layer
+from nbbp.training.history import History
 
 # An untrained network's loss is that of the first step and, for chance, the scatter of the losses of late mini-batches.
 VANISHED = 1e-3  # input's gradient over output's; healthy networks of up to nine layers have 0.5 or more
@@ -78,7 +78,7 @@ def diagnose(history: History) -> Diagnosis:
 
     Names of findings: "divergence", "learning rate too high", "learning rate too low", "overfitting", "vanishing
     gradients", "exploding gradients", "dead relus", "saturated units", "unscaled features". The thresholds are the
-    constants of `nbbp.diagnosis`; they are rules of thumb, and a network may do well in spite of a finding.
+    constants of `nbbp.insight.diagnosis`; they are rules of thumb, and a network may do well in spite of a finding.
 
     Parameters
     ----------

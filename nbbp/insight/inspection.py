@@ -7,13 +7,13 @@ from numba import prange
 
 from nbbp import checks
 from nbbp.callbacks import Callback
+from nbbp.engine.layout import Place
+from nbbp.engine.network import Pass
+from nbbp.engine.program import Program, Runner
 from nbbp.kernels.jit import kernel
 from nbbp.kernels.sums import wide_sum_of_squares
 from nbbp.kernels.threads import PIECE
 from nbbp.layers import Activation, Dense, Residual
-from nbbp.layout import Place
-from nbbp.network import Pass
-from nbbp.program import Program, Runner
 
 SAMPLE_ROWS = 256  # a share of rows is then known to half a percent
 TINY = float(np.finfo(np.float64).tiny)  # in place of a norm that is 0

@@ -11,14 +11,14 @@ from collections.abc import Callable
 
 import numpy as np
 
-from nbbp import program as prog
-from nbbp.history import History
+from nbbp.engine import program as prog
+from nbbp.engine.network import Network
+from nbbp.engine.program import Program, Runner, accumulate
 from nbbp.kernels import arrays, random, threads
 from nbbp.kernels.gemm import column_sums
 from nbbp.losses import Loss
-from nbbp.network import Network
-from nbbp.program import Program, Runner, accumulate
-from nbbp.updating import Update
+from nbbp.training.history import History
+from nbbp.training.update import Update
 
 RUN_SECONDS = 0.05  # between two returns to Python
 LANE_ROWS = 64  # in a lane at least

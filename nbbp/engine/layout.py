@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from nbbp.layers.base import Layer, Parameter, Shape, Views
+from nbbp.engine.layer import Layer, Parameter, Shape, Views
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,11 +3,11 @@
 import numpy as np
 from numba import prange
 
+from nbbp.engine.program import BEFORE, STEP
 from nbbp.kernels import random
 from nbbp.kernels.jit import kernel
 from nbbp.kernels.sums import sum_of_squares, wide_sum_of_squares
 from nbbp.kernels.threads import PIECE
-from nbbp.program import BEFORE, STEP
 
 
 def noise_reference(g, size, key, clock):

@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nbbp import checks, files, saving
+from nbbp import checks
 from nbbp.callbacks import Callback
-from nbbp.files import Arrays, ModelFileError
-from nbbp.saving import BESIDE
+from nbbp.storage import files, saving
+from nbbp.storage.files import Arrays, ModelFileError
+from nbbp.storage.saving import BESIDE
 
 if TYPE_CHECKING:
-    from nbbp.fitting import Fit
     from nbbp.model import Sequential
+    from nbbp.training.fit import Fit
 
 ENDING = ".safetensors"
 

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nbbp._version import __version__
-from nbbp.layers.base import Layer
-from nbbp.layout import Layout
+from nbbp.engine.layer import Layer
+from nbbp.engine.layout import Layout
 
 if TYPE_CHECKING:
-    from nbbp.fitting import Fit
+    from nbbp.training.fit import Fit
 
 
 def brief(thing) -> str:

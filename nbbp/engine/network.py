@@ -5,11 +5,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from nbbp.engine.layer import Views
+from nbbp.engine.layout import Layout, Place
+from nbbp.engine.program import Program
 from nbbp.kernels import arrays
-from nbbp.layers.base import Views
-from nbbp.layout import Layout, Place
 from nbbp.losses import Loss
-from nbbp.program import Program
 
 
 @dataclasses.dataclass(frozen=True)

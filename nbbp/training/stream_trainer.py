@@ -6,13 +6,13 @@ from collections.abc import Callable, Generator
 
 import numpy as np
 
-from nbbp import program as prog
+from nbbp.engine import program as prog
+from nbbp.engine.network import Network
 from nbbp.kernels import random
 from nbbp.losses import Loss
-from nbbp.network import Network
 from nbbp.streams import BUFFER_BYTES, Piece, Stream, read_ahead
-from nbbp.training import Data, Trainer
-from nbbp.updating import Update
+from nbbp.training.trainer import Data, Trainer
+from nbbp.training.update import Update
 
 CHUNKS = 4  # the stream of random numbers that orders chunks
 

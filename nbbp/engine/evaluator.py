@@ -6,13 +6,13 @@ that copy their rows into their core's cache and take them through the whole net
 
 import numpy as np
 
-from nbbp import program as prog
 from nbbp.activations import ACTIVATIONS
+from nbbp.engine import program as prog
+from nbbp.engine.network import Network
+from nbbp.engine.program import Call, Program, Runner
 from nbbp.kernels import forks
 from nbbp.losses import Loss
-from nbbp.network import Network
-from nbbp.program import Call, Program, Runner
-from nbbp.training import Data
+from nbbp.training.trainer import Data
 
 BLOCK_ROWS = 512
 LANE_ROWS = 128  # of a block that go through the network by themselves, on one thread

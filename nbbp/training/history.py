@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from nbbp.inspection import Inspection
+    from nbbp.insight.inspection import Inspection
 
 
 class History:
@@ -25,7 +25,7 @@ class History:
     steps_per_epoch : int
     stopped : str
         Why a callback ended the fit; empty when none did.
-    inspected : nbbp.inspection.Inspection or None
+    inspected : nbbp.insight.inspection.Inspection or None
         Sizes of gradients, weights and updates, where `nbbp.Inspect` recorded them.
 
     Examples
@@ -64,7 +64,7 @@ class History:
         return f"<History of {len(self)} epochs: {last}>"
 
     def _repr_html_(self) -> str:
-        from nbbp import notebook
+        from nbbp.insight import notebook
 
         return notebook.history_html(self)
 

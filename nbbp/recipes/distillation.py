@@ -6,9 +6,9 @@ import numpy as np
 
 from nbbp import checks
 from nbbp.activations import ACTIVATIONS
-from nbbp.history import History
 from nbbp.losses import LOSSES
 from nbbp.model import Sequential
+from nbbp.training.history import History
 
 
 def distill(

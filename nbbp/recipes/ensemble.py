@@ -5,14 +5,15 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from nbbp import checks, progress
-from nbbp import program as prog
-from nbbp.history import History
+from nbbp import checks
+from nbbp.engine import program as prog
+from nbbp.engine.evaluator import mean_loss
+from nbbp.engine.program import SideBySide
 from nbbp.kernels import arrays
 from nbbp.model import Sequential
-from nbbp.prediction import mean_loss
-from nbbp.program import SideBySide
-from nbbp.training import RUN_SECONDS, Trainer
+from nbbp.training import progress
+from nbbp.training.history import History
+from nbbp.training.trainer import RUN_SECONDS, Trainer
 
 
 def _log(p: np.ndarray) -> np.ndarray:

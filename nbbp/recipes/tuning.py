@@ -7,7 +7,7 @@ import numpy as np
 from nbbp import checks
 from nbbp.model import Sequential
 from nbbp.schedules import Exponential
-from nbbp.training import Trainer
+from nbbp.training.trainer import Trainer
 
 
 @dataclasses.dataclass(frozen=True)

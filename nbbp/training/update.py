@@ -2,12 +2,12 @@
 
 import numpy as np
 
-from nbbp.averaging import Averaging, average
+from nbbp.engine.network import Network
+from nbbp.engine.program import Program
 from nbbp.kernels import arrays
-from nbbp.network import Network
+from nbbp.kernels.regularization import mask
 from nbbp.optimizers import Optimizer
-from nbbp.program import Program
-from nbbp.regularization import mask
+from nbbp.training.averaging import Averaging, average
 
 
 class Update:

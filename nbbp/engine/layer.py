@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from nbbp.engine.program import Program
 from nbbp.initializers import Initializer
-from nbbp.program import Program
 
 Shape = tuple[int, ...]
 Views = types.SimpleNamespace  # a layer's arrays by their names: p.w, p.b

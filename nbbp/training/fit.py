@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nbbp import progress
 from nbbp.callbacks import Callback
-from nbbp.checkpoint import Checkpoint, Resumed, has_checkpoints
-from nbbp.history import History
-from nbbp.interrupts import Interrupts
-from nbbp.prediction import linked
-from nbbp.stream_training import StreamTrainer
+from nbbp.engine.evaluator import linked
 from nbbp.streams import Stream
-from nbbp.training import Data, DivergenceError, Trainer
+from nbbp.training import progress
+from nbbp.training.checkpoint import Checkpoint, Resumed, has_checkpoints
+from nbbp.training.history import History
+from nbbp.training.interrupts import Interrupts
+from nbbp.training.stream_trainer import StreamTrainer
+from nbbp.training.trainer import Data, DivergenceError, Trainer
 
 if TYPE_CHECKING:
     from nbbp.model import Sequential

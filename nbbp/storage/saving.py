@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from nbbp.averaging import Averaging
-from nbbp.description import describe, restore
-from nbbp.files import Arrays, ModelFileError
-from nbbp.layers.base import Layer
-from nbbp.layout import Layout, lay_out
+from nbbp.engine.layer import Layer
+from nbbp.engine.layout import Layout, lay_out
 from nbbp.losses import restored
 from nbbp.optimizers import Optimizer
+from nbbp.storage.description import describe, restore
+from nbbp.storage.files import Arrays, ModelFileError
+from nbbp.training.averaging import Averaging
 
 BESIDE = "fit/"  # beginning of the names of arrays that are not the model's
 COUNTS = ("epochs", "steps")

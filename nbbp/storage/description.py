@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from nbbp.averaging import Averaging
-from nbbp.layers.base import Layer
+from nbbp.engine.layer import Layer
 from nbbp.optimizers import Optimizer
 from nbbp.schedules import Schedule
+from nbbp.training.averaging import Averaging
 
 KINDS = (Layer, Optimizer, Schedule, Averaging)
 

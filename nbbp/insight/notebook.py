@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nbbp import summary
+from nbbp.insight import summary
 
 if TYPE_CHECKING:
-    from nbbp.history import History
     from nbbp.model import Sequential
+    from nbbp.training.history import History
 
 PICTURE_WIDTH = 480  # pixels in the page; the picture has twice as many
 

@@ -1,0 +1,1 @@
+"""What a network is, computes and learns, in words and numbers."""

@@ -1,0 +1,1 @@
+"""Other ways to train, and to make a network smaller."""
