@@ -5,6 +5,7 @@ import importlib
 from nbbp import activations, callbacks, losses, schedules, streams, tables
 from nbbp._version import __version__
 from nbbp.activations import ACTIVATIONS
+from nbbp.engine.graph import Input
 from nbbp.initializers import INITIALIZERS
 from nbbp.insight.comparison import Comparison, check_gradients, compare
 from nbbp.insight.diagnosis import Diagnosis, diagnose
@@ -13,25 +14,30 @@ from nbbp.kernels.jit import TwinError, kernel
 from nbbp.layers import (
     LAYERS,
     Activation,
+    Add,
     BatchNorm,
+    Concatenate,
     Dense,
     Dropout,
     Embedding,
     GaussianNoise,
     Layer,
     LayerNorm,
+    Multiply,
     Parameter,
     Residual,
+    Spec,
 )
 from nbbp.losses import LOSSES
 from nbbp.metrics import METRICS
-from nbbp.model import Sequential
+from nbbp.model import Model
 from nbbp.optimizers import OPTIMIZERS, SGD, Adadelta, Adagrad, Adam, AdamW, Lion, Nadam, RMSprop
 from nbbp.recipes.distillation import distill
 from nbbp.recipes.ensemble import Ensemble
 from nbbp.recipes.lbfgs import fit_lbfgs
 from nbbp.recipes.pruning import PruningReport, prune, pruning_report
 from nbbp.recipes.tuning import find_learning_rate
+from nbbp.sequential import Sequential, load
 from nbbp.storage.files import ModelFileError
 from nbbp.training.averaging import EMA, SWA
 from nbbp.training.checkpoint import Checkpoint
@@ -39,16 +45,67 @@ from nbbp.training.history import History
 from nbbp.training.trainer import DivergenceError
 
 __all__ = [
-    "ACTIVATIONS", "EMA", "INITIALIZERS", "LAYERS", "LOSSES", "METRICS", "OPTIMIZERS", "SGD", "SWA", "Activation",
-    "Adadelta", "Adagrad", "Adam", "AdamW", "BatchNorm", "Checkpoint", "Comparison", "Dense", "Diagnosis",
-    "DivergenceError", "Dropout", "Embedding", "Ensemble", "GaussianNoise", "History", "Inspect", "Layer", "LayerNorm",
-    "Lion", "ModelFileError", "Nadam", "Parameter", "PruningReport", "RMSprop", "Residual", "Sequential", "TwinError",
-    "__version__", "activations", "callbacks", "check_gradients", "compare", "datasets", "diagnose", "distill",
-    "exchange", "find_learning_rate", "fit_lbfgs", "initializers", "kernel", "load", "losses", "plots", "prune",
-    "pruning_report", "schedules", "streams", "tables", "trackers",
+    "ACTIVATIONS",
+    "EMA",
+    "INITIALIZERS",
+    "LAYERS",
+    "LOSSES",
+    "METRICS",
+    "OPTIMIZERS",
+    "SGD",
+    "SWA",
+    "Activation",
+    "Adadelta",
+    "Adagrad",
+    "Adam",
+    "AdamW",
+    "Add",
+    "BatchNorm",
+    "Checkpoint",
+    "Comparison",
+    "Dense",
+    "Diagnosis",
+    "DivergenceError",
+    "Dropout",
+    "Embedding",
+    "Ensemble",
+    "GaussianNoise",
+    "History",
+    "Inspect",
+    "Layer",
+    "LayerNorm",
+    "Lion",
+    "ModelFileError",
+    "Nadam",
+    "Parameter",
+    "PruningReport",
+    "RMSprop",
+    "Residual",
+    "Sequential",
+    "TwinError",
+    "__version__",
+    "activations",
+    "callbacks",
+    "check_gradients",
+    "compare",
+    "datasets",
+    "diagnose",
+    "distill",
+    "exchange",
+    "find_learning_rate",
+    "fit_lbfgs",
+    "initializers",
+    "kernel",
+    "load",
+    "losses",
+    "plots",
+    "prune",
+    "pruning_report",
+    "schedules",
+    "streams",
+    "tables",
+    "trackers",
 ]  # fmt: skip
-
-load = Sequential.load
 
 _ON_DEMAND = ("bench", "datasets", "exchange", "initializers", "plots", "sklearn", "trackers")
 

@@ -147,19 +147,20 @@ def features(name: str, data, dtype, input_shape: tuple[int, ...] | None) -> np.
     return converted
 
 
-def targets(name: str, data, loss: "Loss", dtype, rows: int, outputs: int) -> np.ndarray:
-    """Targets of a loss: (rows, outputs) in `dtype`, or integer labels (rows, 1)."""
+def targets(name: str, data, loss: "Loss", dtype, rows: int, outputs: int, positions: int = 1) -> np.ndarray:
+    """Targets of a loss: (rows, positions x columns) in `dtype`, or integer labels (rows, positions)."""
     given = array(name, data)
     if len(given) != rows:
         raise ValueError(f"X has {rows} rows and {name} has {len(given)}")
     flat = given.reshape(rows, -1)
-    if loss.labels is not None and flat.shape[1] == 1:
+    if loss.labels is not None and flat.shape[1] == positions:
         return labels(name, flat, outputs)
-    if flat.shape[1] != outputs * loss.columns:
+    columns = loss.target_columns(outputs)
+    if flat.shape[1] != positions * columns:
         alternative = ", or one integer label a row" if loss.labels is not None else ""
+        at = f" at each of {positions} positions" if positions > 1 else ""
         raise ValueError(
-            f"{name} needs {'a column' if loss.columns == 1 else f'{loss.columns} columns'} for each of the model's "
-            f"{outputs} outputs{alternative}; got {flat.shape[1]}"
+            f"{name} needs {columns} columns{at}, for the model's {outputs} outputs{alternative}; got {flat.shape[1]}"
         )
     with np.errstate(over="ignore"):
         converted = np.require(flat, dtype, ["C", "A"])
@@ -176,20 +177,20 @@ def targets(name: str, data, loss: "Loss", dtype, rows: int, outputs: int) -> np
 
 
 def labels(name: str, column: np.ndarray, classes: int) -> np.ndarray:
-    """Integer labels (rows, 1) of so many classes."""
+    """Integer labels (rows, positions) of so many classes."""
     if column.dtype.kind == "f":
         finite(name, column, column)
         column = column.astype(np.float64)
         fractional = column != np.floor(column)
         if fractional.any():
-            row = int(np.argwhere(fractional)[0, 0])
-            raise ValueError(f"{name}: labels must be integers, got {column[row, 0]} in row {row}")
+            row, place = (int(i) for i in np.argwhere(fractional)[0])
+            raise ValueError(f"{name}: labels must be integers, got {column[row, place]} in row {row}")
     wrong = (column < 0) | (column >= classes)
     if wrong.any():
-        row = int(np.argwhere(wrong)[0, 0])
+        row, place = (int(i) for i in np.argwhere(wrong)[0])
         raise ValueError(
             f"{name}: labels must lie in 0 to {classes - 1}, one for each of the model's {classes} outputs; "
-            f"got {column[row, 0]} in row {row}"
+            f"got {column[row, place]} in row {row}"
         )
     return np.ascontiguousarray(column, np.int64)
 
@@ -211,20 +212,25 @@ def row_numbers(name: str, data, rows: int) -> np.ndarray:
     return given.astype(np.int64)
 
 
-def weights(target: np.ndarray, sample_weight, class_weight, dtype, whole: bool = True) -> np.ndarray | None:
-    """How much each row counts (rows,), from the weights of rows and of classes; None where all count 1.
+def weights(
+    target: np.ndarray, sample_weight, class_weight, dtype, whole: bool = True, rows: int | None = None
+) -> np.ndarray | None:
+    """How much each element counts, from the weights of rows and of classes; None where all count 1.
 
-    Of rows that are a whole, some has to count.
+    `target` has an element in each row; there may be several for each of `rows`, with weights for all of them, or for
+    the rows. Of rows that are a whole, some has to count.
     """
     if sample_weight is None and class_weight is None:
         return None
-    result = np.ones(len(target))
+    rows = len(target) if rows is None else rows
+    result = np.ones((rows, len(target) // rows))
     if sample_weight is not None:
         given = array("sample_weight", sample_weight)
-        if given.shape != (len(target),):
-            raise ValueError(f"sample_weight must have one number for each of {len(target)} rows, got {given.shape}")
+        if len(given) != rows or given.size not in (rows, result.size) or (given.ndim > 1 and result.shape[1] == 1):
+            raise ValueError(f"sample_weight must have one number for each of {rows} rows, got {given.shape}")
         with np.errstate(all="ignore"):
-            result *= given
+            result *= given.reshape(rows, -1)
+    result = result.reshape(-1)
     with np.errstate(all="ignore"):
         if class_weight is not None:
             result *= _weights_of_classes(target, class_weight)

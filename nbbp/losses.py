@@ -13,7 +13,7 @@ NumPy twins.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numba import prange
@@ -44,8 +44,8 @@ class Loss:
         Smallest and largest target that has a meaning.
     from_probabilities : bool
         Whether the outputs have to be probabilities already.
-    columns : int
-        Targets for each output.
+    target_columns : callable
+        How many columns targets have, given the number of outputs.
     numbers : tuple of float
         Settings that the kernel takes as one more array.
     """
@@ -57,7 +57,7 @@ class Loss:
     link: str = "linear"
     valid_targets: tuple[float, float] = (-np.inf, np.inf)
     from_probabilities: bool = False
-    columns: int = 1
+    target_columns: Callable[[int], int] = int
     numbers: tuple[float, ...] = ()
 
     @property
@@ -438,6 +438,6 @@ LOSSES["distillation"] = distillation = Loss(
     distillation_dense,
     link="softmax",
     valid_targets=(0.0, 1.0),
-    columns=2,
+    target_columns=lambda outputs: 2 * outputs,
     numbers=(4.0, 0.9),
 )

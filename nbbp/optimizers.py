@@ -14,13 +14,13 @@ import numpy as np
 from numba import prange
 
 from nbbp import checks
-from nbbp.engine.program import IN_UPDATES, Program
+from nbbp.engine.program import Program
 from nbbp.kernels import arrays, random
 from nbbp.kernels.gradients import clip, clip_norm, noise
 from nbbp.kernels.jit import Kernel, kernel
 from nbbp.kernels.threads import PIECE
 from nbbp.kernels.vector_math import ONE, ZERO, flushed, squarable
-from nbbp.schedules import Schedule
+from nbbp.schedules import Scaled, Schedule
 
 
 def powers(base: float, exponents: np.ndarray) -> np.ndarray:
@@ -79,18 +79,27 @@ class Optimizer:
             else:
                 checks.number(name, value, high=1.0)
 
-    def bind(self, program: Program, p: np.ndarray, g: np.ndarray, moments: list[np.ndarray], c: np.ndarray) -> None:
-        """Bind what happens to the gradient, then the update; c holds the step's row of `numbers`."""
+    def bind_gradient(self, program: Program, g: np.ndarray) -> None:
+        """Bind what happens to the flat gradient before the update."""
         if self.gradient_noise:
-            size = np.array([self.gradient_noise], p.dtype)
-            key = np.array([random.stream(program.seed, IN_UPDATES)], np.uint64)
-            program.call(noise, g, size, key, program.clock)
+            size = np.array([self.gradient_noise], g.dtype)
+            key = np.array([random.stream(program.seed, random.IN_UPDATES)], np.uint64)
+            program.call(noise, g, size, key, program.clock.record)
         if self.clip_value is not None:
-            program.call(clip, g, np.array([self.clip_value], p.dtype))
+            program.call(clip, g, np.array([self.clip_value], g.dtype))
         if self.clip_norm is not None:
             squares = arrays.zeros(-(-len(g) // PIECE), np.float64)
-            program.call(clip_norm, g, squares, np.array([self.clip_norm], p.dtype))
-        program.call(self.kernel, p, g, *moments, c)
+            program.call(clip_norm, g, squares, np.array([self.clip_norm], g.dtype))
+
+    def scaled(self, rate: float, decay: float) -> "Optimizer":
+        """The same with a learning rate and a weight decay that are so many times as large."""
+        changed: dict = {}
+        if rate != 1:
+            own = self.learning_rate
+            changed["learning_rate"] = Scaled(own, rate) if isinstance(own, Schedule) else own * rate
+        if decay != 1 and hasattr(self, "weight_decay"):
+            changed["weight_decay"] = self.weight_decay * decay
+        return dataclasses.replace(self, **changed) if changed else self
 
     @property
     def kernel(self) -> Kernel:

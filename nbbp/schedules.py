@@ -58,6 +58,17 @@ class Constant(Schedule):
 
 
 @dataclasses.dataclass(frozen=True)
+class Scaled(Schedule):
+    """Another schedule times a factor."""
+
+    schedule: Schedule
+    factor: float
+
+    def value(self, step):
+        return self.factor * self.schedule.value(step)
+
+
+@dataclasses.dataclass(frozen=True)
 class Step(Schedule):
     """initial factor^floor(t / every)."""
 

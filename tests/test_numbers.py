@@ -5,7 +5,8 @@ import pytest
 
 import nbbp
 from nbbp import LOSSES
-from nbbp.engine.program import Program, Runner
+from nbbp.engine.program import Program
+from nbbp.engine.runner import Runner
 from nbbp.kernels.jit import KERNELS
 
 ROWS = 10_000_000

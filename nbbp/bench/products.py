@@ -7,9 +7,8 @@ import numpy as np
 
 import nbbp
 from nbbp.bench.peak import fma_peak
-from nbbp.engine import program as prog
-from nbbp.engine.layer import Views
-from nbbp.engine.program import Program, Runner
+from nbbp.engine.program import Program
+from nbbp.engine.runner import Runner
 from nbbp.kernels import threads
 
 SIZES = (16, 48, 63, 64, 96, 127, 128, 192, 255, 256, 384, 511, 512, 768, 1023, 1024, 1536, 2047, 2048)
@@ -35,8 +34,7 @@ def _flops(runner: Runner, operations: int) -> float:
     steps = max(1, int(SECONDS / (time.perf_counter() - begin)))
     best = np.inf
     for _ in range(REPEATS):
-        runner.clock[:] = 0
-        runner.clock[prog.END], runner.clock[prog.BATCHES] = steps, steps + 1
+        runner.clock.set(end=steps, batches=steps + 1)
         begin = time.perf_counter()
         runner.run()
         best = min(best, (time.perf_counter() - begin) / steps)
@@ -45,22 +43,20 @@ def _flops(runner: Runner, operations: int) -> float:
 
 def measure(size: int, dtype: str = "float32") -> Share:
     """Time the calls that a dense layer of size x size binds for `size` rows."""
-    rng = np.random.default_rng(0)
-    x, dy, w = (rng.standard_normal((size, size)).astype(dtype) for _ in range(3))
-    y, dx, dw = (np.zeros((size, size), dtype) for _ in range(3))
-    p, g = Views(w=w, b=np.zeros(size, dtype)), Views(w=dw, b=np.zeros(size, dtype))
-    layer = nbbp.Dense(size)
+    model = nbbp.Sequential([nbbp.Input(size), nbbp.Dense(size)], dtype=dtype)
+    network = model.network
 
-    def bound(forward: bool, dx: np.ndarray | None = None) -> Program:
+    def bound(backward: bool, to_inputs: bool = False) -> Program:
         program = Program("numba", dtype, size)
-        if forward:
-            layer.forward(program, y, x, p)
-        else:
-            layer.backward(program, dx, dy, x, y, p, g, None)
+        forward = network.forward(program, network.inputs(program))
+        if backward:
+            program.calls.clear()
+            slope = program.buffer(size, size)
+            network.backward(program, forward, [slope], network.grads, to_inputs)
         return program
 
-    weights, both, inputs = bound(False), bound(False, dx), Program("numba", dtype, size)
-    inputs.calls += both.calls[len(weights.calls) :]
+    weights, both, inputs = bound(True), bound(True, True), Program("numba", dtype, size)
+    inputs.calls += [*both.once, *both.calls[len(weights.calls) :]]
     operations, peak = 2 * size**3, fma_peak(threads.count(), dtype)
-    shares = (_flops(Runner(program), operations) / peak for program in (bound(True), inputs, weights))
+    shares = (_flops(Runner(program), operations) / peak for program in (bound(False), inputs, weights))
     return Share(size, *shares)

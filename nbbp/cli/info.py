@@ -17,7 +17,7 @@ def info(arguments) -> None:
     from llvmlite import binding
 
     import nbbp
-    from nbbp.engine.program import cache_folder
+    from nbbp.engine.runner import cache_folder
     from nbbp.kernels import gemm, threads
 
     rows = {

@@ -8,7 +8,7 @@ import numpy as np
 
 from nbbp import metrics
 from nbbp._version import __version__
-from nbbp.model import Sequential
+from nbbp.sequential import Sequential
 from nbbp.tables import ClassTarget, TableEncoder, ValueTarget
 from nbbp.tables.encoding import Categories, Numbers
 from nbbp.training.history import History

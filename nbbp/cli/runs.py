@@ -4,7 +4,7 @@ import dataclasses
 import json
 import pathlib
 
-from nbbp.model import Sequential
+from nbbp.sequential import Sequential
 from nbbp.tables import ClassTarget, TableEncoder, ValueTarget, target_from_dict
 from nbbp.training.history import History
 

@@ -14,7 +14,7 @@ from nbbp.cli.reading import TableFile, read
 from nbbp.cli.report import Part, Report
 from nbbp.cli.runs import FILES, Run
 from nbbp.layers import Dense, Dropout, Layer
-from nbbp.model import Sequential
+from nbbp.sequential import Sequential
 from nbbp.tables import ClassTarget, TableEncoder, ValueTarget, check_complete
 from nbbp.training.history import History
 

@@ -1,132 +1,210 @@
-"""Outputs of a network for any number of rows, through bound programs.
+"""Outputs of a network for any number of rows, and their losses, through programs that are bound once.
 
-Few rows go through a block of 1, 2, 4, ... rows. Many go block after block in one compiled run, each block in lanes
+Few rows go through a block of 1, 2, 4, ... rows. Many go block after block in one compiled run, each block in shards
 that copy their rows into their core's cache and take them through the whole network.
 """
+
+import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 
 from nbbp.activations import ACTIVATIONS
-from nbbp.engine import program as prog
+from nbbp.engine.data import Data
+from nbbp.engine.layer import Array
 from nbbp.engine.network import Network
-from nbbp.engine.program import Call, Program, Runner
-from nbbp.kernels import forks
-from nbbp.losses import Loss
-from nbbp.training.trainer import Data
+from nbbp.engine.objective import Objective
+from nbbp.engine.program import Call, Program
+from nbbp.engine.runner import Runner
+from nbbp.kernels import arrays, forks
+from nbbp.kernels.batches import read_rows, record_rows
 
 BLOCK_ROWS = 512
-LANE_ROWS = 128  # of a block that go through the network by themselves, on one thread
-LANE_BYTES = 1 << 20  # of parameters at most: they stay in the second-level cache of every core
+SHARD_ROWS = 128  # of a block that go through the network by themselves, on one thread
+SHARD_BYTES = 1 << 20  # of parameters at most: they stay in the second-level cache of every core
 
-Lane = tuple[int, np.ndarray, np.ndarray, Call, Call]
-"""First row, buffers of x and z, and the calls that read into the one and record the other."""
+Arrays = tuple[np.ndarray, ...]
 
 
-class Predictor:
-    """Forward passes of blocks of 1, 2, 4, ... rows, each bound when it is first needed.
+@dataclasses.dataclass(frozen=True)
+class _Block:
+    """A bound forward pass: where the inputs and their masks go, and where the outputs come from, (rows, elements)."""
+
+    given: Arrays
+    outputs: Arrays
+    runner: Runner
+
+
+@dataclasses.dataclass(frozen=True)
+class _Shard:
+    """Calls that read the rows from `begin` on of each block, and that record the outputs, with their buffers."""
+
+    begin: int
+    reads: list[tuple[Call, np.ndarray]]
+    records: list[tuple[Call, np.ndarray]]
+
+
+class Evaluator:
+    """Forward passes of a network, as in prediction.
 
     Parameters
     ----------
     network : Network
     backend : {"numba", "numpy"}
-    link : str
-        The activation that the outputs go through, "linear" for none.
+    activations : sequence of str
+        What each output goes through, "linear" for nothing.
     """
 
-    def __init__(self, network: Network, backend: str, link: str = "linear") -> None:
-        self.network, self.backend, self.link = network, backend, ACTIVATIONS[link]
-        self._bound: dict[int, tuple[np.ndarray, np.ndarray, Runner]] = {}
-        self._blocks: tuple[Runner, list[Lane]] | None = None
-        self._outputs = int(np.prod(network.layout.output_shape))
+    def __init__(self, network: Network, backend: str, activations: Sequence[str]) -> None:
+        self.network, self.backend = network, backend
+        self._activations = [ACTIVATIONS[name] for name in activations]
+        self._bound: dict[tuple, _Block] = {}
+        self._blocks: dict[tuple, tuple[Runner, list[_Shard]]] = {}
         self._lock = forks.lock()  # blocks are shared, and kernels let go of the GIL
 
-    def __call__(self, x: np.ndarray) -> np.ndarray:
-        """Outputs (rows, outputs) of x (rows, *input_shape)."""
+    def __call__(self, data: Data, out: Arrays | None = None) -> Arrays:
+        """Outputs (rows, *shape) for the inputs of some data; into `out` where that is given."""
+        shapes = [edge.shape for edge in self.network.graph.outputs]
+        if out is None:
+            out = tuple(np.empty((data.rows, *shape), self.network.dtype) for shape in shapes)
+        given = [x.reshape(data.rows, -1) for x in (*data.inputs, *(m for m in data.masks if m is not None))]
+        masked = tuple(m is not None for m in data.masks)
+        flat = [z.reshape(data.rows, -1) for z in out]
         with self._lock:
-            return self._predict(x)
+            whole = data.rows - data.rows % BLOCK_ROWS if data.rows > BLOCK_ROWS else 0
+            if whole:
+                self._many(given, masked, flat, whole // BLOCK_ROWS)
+            if data.rows > whole:
+                self._few([x[whole:] for x in given], masked, [z[whole:] for z in flat])
+        return out
 
-    def _predict(self, x: np.ndarray) -> np.ndarray:
-        rows = len(x)
-        if rows > BLOCK_ROWS:
-            return self._predict_blocks(x)
-        block = 1 << (rows - 1).bit_length()
-        bound = self._bound.get(block)
-        if bound is None:
-            bound = self._bound[block] = self._bind(block)
-        x_block, z_block, runner = bound
-        x_block[:rows] = x
-        runner.once()
-        return z_block[:rows].copy()
+    def _few(self, given: Sequence[np.ndarray], masked: tuple[bool, ...], out: Sequence[np.ndarray]) -> None:
+        rows = len(given[0])
+        key = 1 << (rows - 1).bit_length(), masked
+        block = self._bound.get(key)
+        if block is None:
+            block = self._bound[key] = self._bind(*key)
+        for buffer, x in zip(block.given, given, strict=True):
+            buffer[:rows] = x
+        block.runner.once()
+        for z, output in zip(out, block.outputs, strict=True):
+            z[:] = output[:rows]
 
-    def _predict_blocks(self, x: np.ndarray) -> np.ndarray:
-        """Block after block in one run; the rows that are left by themselves."""
-        if self._blocks is None:
-            self._blocks = self._bind_blocks()
-        runner, lanes = self._blocks
-        x_flat, z = x.reshape(len(x), -1), np.empty((len(x), self._outputs), x.dtype)
-        whole = len(x) // BLOCK_ROWS
-        for begin, x_lane, z_lane, read, record in lanes:
-            read.rebind(x_lane, x_flat[begin:], runner.clock)
-            record.rebind(z[begin:], z_lane, runner.clock)
-        runner.clock[:] = 0
-        runner.clock[prog.END], runner.clock[prog.BATCHES] = whole, whole + 1
+    def _many(
+        self, given: Sequence[np.ndarray], masked: tuple[bool, ...], out: Sequence[np.ndarray], blocks: int
+    ) -> None:
+        """Block after block in one run."""
+        if masked not in self._blocks:
+            self._blocks[masked] = self._bind_blocks(masked)
+        runner, shards = self._blocks[masked]
+        clock = runner.clock
+        for shard in shards:
+            for (call, buffer), x in zip(shard.reads, given, strict=True):
+                call.rebind(buffer, x[shard.begin :], clock.record)
+            for (call, buffer), z in zip(shard.records, out, strict=True):
+                call.rebind(z[shard.begin :], buffer, clock.record)
+        clock.set(end=blocks, batches=blocks + 1)
         runner.run()
-        for *_, read, record in lanes:  # the caller's arrays are not kept alive
-            read.arrays = record.arrays = ()
-        if rest := len(x) - whole * BLOCK_ROWS:
-            z[-rest:] = self._predict(x[-rest:])
-        return z
+        for shard in shards:
+            for call, _ in (*shard.reads, *shard.records):
+                call.arrays = ()  # the caller's arrays are not kept alive
 
-    def _bind_blocks(self) -> tuple[Runner, list[Lane]]:
-        """A runner from block to block, and its lanes."""
+    def _bind_blocks(self, masked: tuple[bool, ...]) -> tuple[Runner, list[_Shard]]:
+        """A runner from block to block, and its shards."""
         params = self.network.params
         program = Program(self.backend, params.dtype, BLOCK_ROWS, training=False)
-        rows = LANE_ROWS if params.nbytes <= LANE_BYTES else BLOCK_ROWS
-        lanes, parts = [], []
+        rows = SHARD_ROWS if params.nbytes <= SHARD_BYTES else BLOCK_ROWS
+        shards, parts, clock = [], [], program.clock.record
         for begin in range(0, BLOCK_ROWS, rows):
             part = program.part(slice(begin, begin + rows))
-            x = self.network.input(part)
-            flat = x.reshape(rows, -1)
-            read = part.call(prog.read_rows, flat, np.zeros((1, flat.shape[1]), params.dtype), program.clock)
-            z = self._bind_forward(part, x)
-            record = part.call(prog.record_rows, np.zeros((1, self._outputs), params.dtype), z, program.clock)
-            lanes.append((begin, flat, z, read, record))
+            given = self._inputs(part, masked)
+            reads = [(part.call(read_rows, x, np.zeros((1, x.shape[1]), x.dtype), clock), x) for x in given]
+            outputs = self._forward(part, given, masked)
+            records = [(part.call(record_rows, np.zeros((1, z.shape[1]), z.dtype), z, clock), z) for z in outputs]
+            shards.append(_Shard(begin, reads, records))
             parts.append(part)
         if len(parts) > 1:
-            program.call_lanes(parts)
+            program.call_shards(parts)
         else:
             program.calls += parts[0].calls
-        return Runner(program), lanes
+        return Runner(program), shards
 
-    def _bind(self, rows: int) -> tuple[np.ndarray, np.ndarray, Runner]:
-        program = Program(self.backend, self.network.params.dtype, rows, training=False)
-        x = self.network.input(program)
-        z = self._bind_forward(program, x)
-        return x, z, Runner(program)
+    def _bind(self, rows: int, masked: tuple[bool, ...]) -> _Block:
+        program = Program(self.backend, self.network.dtype, rows, training=False)
+        given = self._inputs(program, masked)
+        return _Block(given, self._forward(program, given, masked), Runner(program))
 
-    def _bind_forward(self, program: Program, x: np.ndarray) -> np.ndarray:
-        z = self.network.forward(program, x).y.reshape(program.rows, -1)
-        if self.link.name != "linear":
-            program.call(self.link.forward, self.link.shaped(z))
-        return z
+    def _inputs(self, program: Program, masked: tuple[bool, ...]) -> Arrays:
+        """Buffers for the inputs (rows, elements), then for the masks that there are."""
+        inputs = [x.reshape(program.rows, -1) for x in self.network.inputs(program)]
+        edges = [edge for edge, there in zip(self.network.graph.inputs, masked, strict=False) if there]
+        return (*inputs, *(program.buffer(program.rows, edge.positions, dtype=bool) for edge in edges))
+
+    def _forward(self, program: Program, given: Arrays, masked: tuple[bool, ...]) -> Arrays:
+        edges = self.network.graph.inputs
+        inputs = [x.reshape(program.rows, *edge.shape) for x, edge in zip(given, edges, strict=False)]
+        rest = iter(given[len(edges) :])
+        masks = [next(rest) if there else None for there in masked] or None
+        outputs = [output.array for output in self.network.forward(program, inputs, masks).outputs]
+        for z, activation in zip(outputs, self._activations, strict=True):
+            bind_activation(program, activation.name, z)
+        return tuple(z.reshape(program.rows, -1) for z in outputs)
 
 
-def linked(z: np.ndarray, loss: Loss, backend: str) -> np.ndarray:
-    """Predictions: outputs (rows, outputs) after the loss's link, overwritten."""
-    link = ACTIVATIONS[loss.link]
-    if link.name != "linear":
-        program = Program(backend, z.dtype, len(z), training=False)
-        program.call(link.forward, link.shaped(z))
-        Runner(program).once()
-    return z
+def bind_activation(program: Program, name: str, z: np.ndarray) -> None:
+    """Bind an activation of outputs (rows, ..., outputs), which are overwritten."""
+    if name != "linear":
+        activation = ACTIVATIONS[name]
+        program.call(activation.forward, activation.shaped(z))
 
 
-def mean_loss(z: np.ndarray, data: Data, loss: Loss, backend: str) -> float:
-    """Mean loss of outputs z (rows, outputs), each row's times its weight."""
-    program = Program(backend, z.dtype, len(z), training=False)
-    row_loss = program.buffer(len(z))
-    scale, target = np.ones(len(z), z.dtype), data.target
-    loss.bind(program, row_loss, program.buffer(*z.shape), z, target, scale)
-    Runner(program).once()
-    weights = 1.0 if data.weights is None else data.weights
-    return float(np.mean(np.multiply(row_loss, weights, dtype=np.float64)))
+class Meter:
+    """Losses and predictions of so many rows of outputs, bound once.
+
+    Parameters
+    ----------
+    objective : Objective
+    activations : sequence of str
+        What turns each output into predictions.
+    data : Data
+        Of the form and with the rows that are to be measured.
+
+    Attributes
+    ----------
+    outputs : tuple of ndarray (rows, *shape)
+        To be filled before `run`, which turns them into predictions.
+    """
+
+    def __init__(
+        self, objective: Objective, backend: str, dtype: np.dtype, activations: Sequence[str], data: Data
+    ) -> None:
+        self._heads = objective.heads
+        program = Program(backend, dtype, data.rows, training=False)
+        self.outputs = tuple(program.buffer(data.rows, *head.shape) for head in self._heads)
+        self._targets = [arrays.copied(target) for target in data.targets]
+        self._losses = objective.scales(program)
+        for scale in self._losses.scales:
+            scale[:] = 1
+        objective.bind(program, [Array(z) for z in self.outputs], self._targets, self._losses)
+        for z, name in zip(self.outputs, activations, strict=True):
+            bind_activation(program, name, z)
+        self._runner = Runner(program)
+
+    def run(self, data: Data) -> list[float]:
+        """The loss at each output: the mean over the elements that are there, each times its weight."""
+        for mine, target in zip(self._targets, data.targets, strict=True):
+            mine[:] = target
+        self._runner.once()
+        means = []
+        for k, (head, losses) in enumerate(zip(self._heads, self._losses.losses, strict=True)):
+            weights = data.weights[k]
+            weighed = np.multiply(losses, 1.0 if weights is None else weights, dtype=np.float64)
+            there = elements_there(head.mask, data)
+            means.append(float(np.mean(weighed.reshape(-1) if there is None else weighed.reshape(-1)[there])))
+        return means
+
+
+def elements_there(mask: int | None, data: Data) -> np.ndarray | None:
+    """Which elements (rows x positions) are not masked; None for all."""
+    masks = None if mask is None or not data.masks else data.masks[mask]
+    return None if masks is None else masks.reshape(-1)

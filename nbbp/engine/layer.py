@@ -1,13 +1,19 @@
-"""What a layer is."""
+"""What a layer is, and what it sees of a program when it is bound."""
 
 import dataclasses
 import types
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nbbp.engine.program import Program
 from nbbp.initializers import Initializer
+from nbbp.kernels import threads
+from nbbp.kernels.jit import Kernel
+from nbbp.schedules import Schedule
+
+if TYPE_CHECKING:
+    from nbbp.engine.graph import Edge
+    from nbbp.engine.program import Call, Program
 
 Shape = tuple[int, ...]
 Views = types.SimpleNamespace  # a layer's arrays by their names: p.w, p.b
@@ -15,70 +21,202 @@ Views = types.SimpleNamespace  # a layer's arrays by their names: p.w, p.b
 
 @dataclasses.dataclass(frozen=True)
 class Parameter:
-    """A parameter's shape and how its first values are drawn."""
+    """A parameter: its shape, how its first values are drawn, and what happens to it in training.
+
+    Parameters
+    ----------
+    shape : tuple of int
+    initializer : callable
+        A function of (shape, generator), see `nbbp.INITIALIZERS`.
+    l1, l2 : float
+        l1 sum |w| + l2 sum w^2 is added to the loss.
+    max_norm : float, optional
+        After each update, the columns of a matrix are scaled down to this norm where theirs is larger.
+    rate, decay : float
+        Factors of the optimizer's learning rate and weight decay.
+    trained : bool
+        Whether updates change it.
+    """
 
     shape: Shape
     initializer: Initializer
+    l1: float = 0.0
+    l2: float = 0.0
+    max_norm: float | None = None
+    rate: float = 1.0
+    decay: float = 1.0
+    trained: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class Spec:
+    """What a layer makes of inputs of given shapes.
+
+    Parameters
+    ----------
+    outputs : tuple of int, or tuple of such tuples
+        Shape of a sample's output, or of several.
+    parameters, state : dict of str to Parameter
+        Trained arrays, and arrays that are kept from step to step but not trained, such as running means.
+    view : bool
+        Whether the output is the input's memory in another shape; nothing is bound then.
+    in_place : bool
+        Whether the first output may overwrite the first input where nobody reads that later, and the gradient of the
+        first input that of the first output.
+    couples_rows : bool
+        Whether, in training, a row's output depends on the other rows of its mini-batch.
+    """
+
+    outputs: tuple
+    parameters: dict[str, Parameter] = dataclasses.field(default_factory=dict)
+    state: dict[str, Parameter] = dataclasses.field(default_factory=dict)
+    view: bool = False
+    in_place: bool = False
+    couples_rows: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.outputs or not isinstance(self.outputs[0], tuple):
+            object.__setattr__(self, "outputs", (self.outputs,))
+
+
+@dataclasses.dataclass
+class Array:
+    """An input or an output of a bound layer.
+
+    Attributes
+    ----------
+    array : ndarray (rows, *shape)
+    mask : ndarray (rows, *positions), bool, or None
+        False where an element is not there.
+    gradient : ndarray (rows, *shape) or None
+        The loss's gradient with respect to `array`; None where nobody asks for it.
+    """
+
+    array: np.ndarray
+    mask: np.ndarray | None = None
+    gradient: np.ndarray | None = None
+
+
+class Binding:
+    """What a layer sees when its passes are bound: arrays, and the program that calls are appended to.
+
+    The same binding comes to `forward` and then to `backward`: what the one keeps as an attribute, the other finds.
+
+    Attributes
+    ----------
+    inputs, outputs : list of Array
+    p, g : namespace
+        Parameters and state, and the gradients of the parameters, by name: ``b.p.w``. `backward` overwrites ``b.g``.
+    rows : int
+    training : bool
+        Whether layers behave as in training.
+    in_place : bool
+        Whether y is the memory of x.
+    first_row : int
+        Of the mini-batch, where it is cut into shards.
+    clock : ndarray (1,)
+        The run's, as kernels take it: see `nbbp.kernels.clock`.
+    """
+
+    def __init__(self, program: "Program", name: str, inputs: list[Array], outputs: list[Array], p: Views) -> None:
+        self.program, self.name, self.inputs, self.outputs, self.p = program, name, inputs, outputs, p
+        self.g = Views()
+        self.in_place = inputs[0].array.ctypes.data == outputs[0].array.ctypes.data
+        self.rows, self.training, self.first_row = program.rows, program.training, program.first_row
+        self.clock = program.clock.record
+
+    @property
+    def x(self) -> np.ndarray:
+        """The first input (rows, *shape)."""
+        return self.inputs[0].array
+
+    @property
+    def y(self) -> np.ndarray:
+        """The first output (rows, *shape), which `forward` overwrites; it may be the memory of x."""
+        return self.outputs[0].array
+
+    @property
+    def dx(self) -> np.ndarray | None:
+        """The gradient of x, which `backward` overwrites; None where nobody asks for it; it may be the memory of dy."""
+        return self.inputs[0].gradient
+
+    @property
+    def dy(self) -> np.ndarray:
+        """The gradient of y, which may be spoilt."""
+        gradient = self.outputs[0].gradient
+        assert gradient is not None
+        return gradient
+
+    def call(self, kernel: Kernel, *arrays: np.ndarray) -> "Call":
+        """Append a call."""
+        return self.program.call(kernel, *arrays)
+
+    def buffer(self, *shape: int, dtype=None, per_thread: bool = False) -> np.ndarray:
+        """An array, 0 at first, that holds what one call hands to a later one; of the model's dtype, or another.
+
+        With `per_thread` the first axis has an entry for each thread.
+        """
+        return self.program.buffer(*((threads.most(),) if per_thread else ()), *shape, dtype=dtype)
+
+    def constant(self, *values: float) -> np.ndarray:
+        """Numbers that a kernel takes, as an array of the model's dtype."""
+        return np.array(values, self.program.dtype)
+
+    def derived(self, kernel: Kernel, shape: Shape, *sources: np.ndarray) -> np.ndarray:
+        """An array that ``kernel(array, *sources)`` makes of parameters once an update, such as a transposed weight.
+
+        Shards, parts of a mini-batch and blocks of rows share it.
+        """
+        return self.program.derived(kernel, shape, *sources)
+
+    def carry(self, name: str, *shape: int) -> np.ndarray:
+        """An array (rows, *shape) that lives from step to step, 0 at first, and is written into checkpoints."""
+        return self.program.carry(f"{self.name}.{name}", shape)
+
+    def scheduled(self, value: float | Schedule) -> np.ndarray:
+        """A number that may change from step to step, as an array (1,) of the model's dtype."""
+        if not isinstance(value, Schedule):
+            return self.constant(value)
+        schedule = value
+        return self.program.scheduled(lambda before, count: schedule(before + np.arange(count))[:, np.newaxis])
+
+    def stream(self) -> np.uint64:
+        """Key of a stream of random numbers that no other layer draws from."""
+        return self.program.stream()
 
 
 class Layer:
     """A function of a mini-batch, with parameters.
 
-    Shapes are tuples without the batch: (features,), (channels, height, width), (time, features). Arrays have the
-    batch as their first axis. Binding appends kernel calls to a program and computes nothing.
+    A sample's features come last: (features,), (time, features), (height, width, channels); arrays have the batch
+    first. A layer is immutable; calling it on edges, see `nbbp.Input`, adds a node to a graph. Binding appends kernel
+    calls to a program and computes nothing.
     """
 
-    needs_input = True
-    """Whether `backward` reads x."""
-    needs_output = True
-    """Whether `backward` reads y."""
-    in_place = False
-    """Whether dx overwrites dy, and y overwrites x where nobody reads it later."""
-    couples_rows = False
-    """Whether, in training, a row's output depends on the other rows of its mini-batch."""
+    reads: tuple[str, ...] = ("x", "y")
+    """What `backward` reads: "x" for the inputs, "y" for the outputs; decides what may be overwritten."""
 
-    def expand(self) -> "list[Layer]":
-        """The layers that this one stands for: itself, unless it is a shorthand."""
-        return [self]
+    def __call__(self, *inputs: "Edge") -> Any:
+        """The output of this layer for these inputs, in a graph."""
+        from nbbp.engine.graph import connect
 
-    def output_shape(self, input_shape: Shape) -> Shape:
-        """Shape of the output; ValueError where the input does not fit."""
-        return input_shape
+        return connect(self, inputs)
 
-    def parameters(self, input_shape: Shape) -> dict[str, Parameter]:
-        """The trained arrays by name."""
-        return {}
+    def expand(self, *inputs: "Edge") -> Any:
+        """The output as other layers make it, where this one is a shorthand for some; else NotImplemented."""
+        return NotImplemented
 
-    def state(self, input_shape: Shape) -> dict[str, Parameter]:
-        """The arrays that are kept from step to step but not trained, by name."""
-        return {}
+    def spec(self, *input_shapes: Shape) -> Spec:
+        """Outputs, parameters and state for inputs of these shapes; ValueError, with what fits, if they do not."""
+        raise NotImplementedError
 
     def check_input(self, name: str, x: np.ndarray) -> None:
         """ValueError where rows of x cannot go into this layer, the first of a network."""
 
-    def penalize(self, program: Program, total: np.ndarray, p: Views, g: Views) -> None:
-        """Bind the calls that add the layer's penalty to total (1,) and its gradient to g."""
-
-    def constrain(self, program: Program, p: Views) -> None:
-        """Bind the calls that bring p back into its bounds after an update."""
-
-    def forward(self, program: Program, y: np.ndarray, x: np.ndarray, p: Views) -> Any:
-        """Bind the calls that overwrite y (batch, *output_shape) from x (batch, *input_shape).
-
-        p has the parameters and the state. What is returned comes back to `backward` as `kept`.
-        """
+    def forward(self, b: Binding) -> None:
+        """Bind the calls that overwrite the outputs from the inputs."""
         raise NotImplementedError
 
-    def backward(
-        self,
-        program: Program,
-        dx: np.ndarray | None,
-        dy: np.ndarray,
-        x: np.ndarray,
-        y: np.ndarray,
-        p: Views,
-        g: Views,
-        kept: Any,
-    ) -> None:
-        """Bind the calls that overwrite the parameters' gradients g and, unless it is None, dx; dy may be spoilt."""
+    def backward(self, b: Binding) -> None:
+        """Bind the calls that overwrite the gradients of the parameters, and of the inputs that are not None."""
         raise NotImplementedError

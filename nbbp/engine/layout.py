@@ -4,11 +4,13 @@
 """
 
 import dataclasses
+import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 
+from nbbp.engine.graph import Graph, Node
 from nbbp.engine.layer import Layer, Parameter, Shape, Views
 
 
@@ -16,12 +18,14 @@ from nbbp.engine.layer import Layer, Parameter, Shape, Views
 class Place:
     """A layer with its shapes, and the places of its parameters and of its state: short name -> (offset, parameter)."""
 
-    layer: Layer
+    node: Node
     name: str
-    input_shape: Shape
-    output_shape: Shape
     parameters: dict[str, tuple[int, Parameter]]
     state: dict[str, tuple[int, Parameter]]
+
+    @property
+    def layer(self) -> Layer:
+        return self.node.layer
 
     def views(self, params: np.ndarray, state: np.ndarray | None = None) -> Views:
         """The layer's arrays within the flat ones."""
@@ -35,20 +39,38 @@ class Place:
         )
 
 
-@dataclasses.dataclass(frozen=True)
 class Layout:
-    """The places of all layers, from input to output."""
+    """The places of all layers of a graph, in the order of its nodes.
 
-    places: tuple[Place, ...]
-    input_shape: Shape
-    output_shape: Shape
-    size: int
-    state_size: int
+    Attributes
+    ----------
+    graph : Graph
+    places : tuple of Place
+        Of the nodes that own their parameters.
+    size, state_size : int
+        Of the flat arrays.
+    """
 
-    @property
-    def couples_rows(self) -> bool:
-        """Whether rows of a mini-batch have to go through the network together."""
-        return any(place.layer.couples_rows for place in self.places)
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.size = self.state_size = 0
+        self._of: dict[Node, Place] = {}
+        for node in graph.nodes:
+            if graph.owners[node] is node:
+                parameters, self.size = _placed(node.spec.parameters, self.size)
+                state, self.state_size = _placed(node.spec.state, self.state_size)
+                self._of[node] = Place(node, graph.names[node], parameters, state)
+        self.places = tuple(self._of.values())
+
+    def of(self, node: Node) -> Place:
+        """The place of a node's parameters, which it may share with another."""
+        return self._of[self.graph.owners[node]]
+
+    def slices(self) -> Iterator[tuple[str, int, Parameter]]:
+        """Full name, offset in the flat array and description of every parameter, in their order."""
+        for place in self.places:
+            for name, (offset, parameter) in place.parameters.items():
+                yield f"{place.name}.{name}", offset, parameter
 
     def named(self, flat: np.ndarray, state: np.ndarray | None = None) -> dict[str, np.ndarray]:
         """Views of a flat array, and of the state where it is given, by full name, such as ``dense_0.w``."""
@@ -67,40 +89,23 @@ class Layout:
         }
 
     def initial(self, seed: int) -> tuple[np.ndarray, np.ndarray]:
-        """First parameters and state in float64; each parameter has a stream of random numbers of its own."""
+        """First parameters and state in float64; each array has a stream of random numbers of its own.
+
+        The streams are numbered by layers: first the parameters of one and of those that it stands for, then its state.
+        """
         params, state = np.zeros(self.size), np.zeros(self.state_size)
-        index = 0
-        for place in self.places:
-            views = vars(place.views(params, state))
-            for name, (_, parameter) in (place.parameters | place.state).items():
-                values = parameter.initializer(parameter.shape, np.random.default_rng([seed, index]))
-                if not np.isfinite(values).all():
-                    raise ValueError(f"the initializer of {place.name}.{name} gave values that are not finite")
-                views[name][...] = values
-                index += 1
+        index = itertools.count()
+        for _, group in itertools.groupby(self.places, lambda place: self.graph.top(place.node)):
+            places = list(group)
+            for kind in ("parameters", "state"):
+                for place in places:
+                    views = vars(place.views(params, state))
+                    for name, (_, parameter) in getattr(place, kind).items():
+                        values = parameter.initializer(parameter.shape, np.random.default_rng([seed, next(index)]))
+                        if not np.isfinite(values).all():
+                            raise ValueError(f"the initializer of {place.name}.{name} gave values that are not finite")
+                        views[name][...] = values
         return params, state
-
-
-def named(layers: Sequence[Layer]) -> Iterator[tuple[str, Layer]]:
-    """The layers that these stand for, with names such as ``dense_0``."""
-    counts: dict[str, int] = {}
-    for layer in (part for whole in layers for part in whole.expand()):
-        kind = type(layer).__name__.lower()
-        counts[kind] = counts.get(kind, -1) + 1
-        yield f"{kind}_{counts[kind]}", layer
-
-
-def lay_out(layers: Sequence[Layer], input_shape: Shape) -> Layout:
-    """Fold over the layers: each takes the shape that the one before it gives."""
-    places: list[Place] = []
-    shape, size, state_size = input_shape, 0, 0
-    for name, layer in named(layers):
-        output_shape = layer.output_shape(shape)
-        parameters, size = _placed(layer.parameters(shape), size)
-        state, state_size = _placed(layer.state(shape), state_size)
-        places.append(Place(layer, name, shape, output_shape, parameters, state))
-        shape = output_shape
-    return Layout(tuple(places), input_shape, shape, size, state_size)
 
 
 def _placed(arrays: dict[str, Parameter], offset: int) -> tuple[dict[str, tuple[int, Parameter]], int]:

@@ -1,131 +1,201 @@
-"""A network: a layout with its parameters and gradients, bound to programs."""
+"""A network: a graph with its parameters and gradients, bound to programs."""
 
 import dataclasses
+import math
 from collections.abc import Sequence
 
 import numpy as np
 
-from nbbp.engine.layer import Views
-from nbbp.engine.layout import Layout, Place
+from nbbp.engine.graph import Edge, Node
+from nbbp.engine.layer import Array, Binding, Views
+from nbbp.engine.layout import Layout
 from nbbp.engine.program import Program
 from nbbp.kernels import arrays
-from nbbp.losses import Loss
+from nbbp.kernels.batches import accumulate
+from nbbp.kernels.regularization import limit_norms, penalize
+from nbbp.kernels.threads import PIECE
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass
 class Pass:
-    """Arrays of a bound forward pass: the input, what each layer put out, (batch, *shape), and what it kept besides."""
+    """A bound forward pass: the arrays of all edges, and the binding of every node."""
 
-    x: np.ndarray
-    outputs: tuple[np.ndarray, ...]
-    kept: tuple
-
-    @property
-    def y(self) -> np.ndarray:
-        """The last output."""
-        return self.outputs[-1] if self.outputs else self.x
-
-
-def forward(program: Program, places: Sequence[Place], x: np.ndarray, views: Sequence[Views]) -> Pass:
-    """Bind the forward pass of x (rows, *input_shape) through layers in a row, each with its arrays."""
-    outputs: list[np.ndarray] = []
-    kept = []
-    reads_its_output = True  # of the layer before: the input itself is never overwritten
-    for place, p in zip(places, views, strict=True):
-        source, layer = outputs[-1] if outputs else x, place.layer
-        in_place = layer.in_place and not (layer.needs_input or reads_its_output)
-        y = source if in_place else program.buffer(program.rows, *place.output_shape)
-        calls = len(program.calls)
-        kept.append(layer.forward(program, y, source, p))
-        if y is not source and len(program.calls) == calls:
-            raise TypeError(f"{place.name}: forward computed y itself, or not at all; it must bind program.call(...)")
-        outputs.append(y)
-        reads_its_output = layer.needs_output
-    return Pass(x, tuple(outputs), tuple(kept))
-
-
-def backward(
-    program: Program,
-    places: Sequence[Place],
-    bound: Pass,
-    dy: np.ndarray,
-    views: Sequence[Views],
-    gradients: Sequence[Views],
-    to_input: bool,
-) -> np.ndarray | None:
-    """Bind the backward pass from dy, which it may spoil; overwrites `gradients`.
-
-    Returns dx, or None where `to_input` is false: the layers before the first parameter have nothing to do then.
-    """
-    first = 0 if to_input else next((i for i, place in enumerate(places) if place.parameters), len(places))
-    for i in range(len(places) - 1, first - 1, -1):
-        place, x = places[i], bound.outputs[i - 1] if i else bound.x
-        if i == first and not to_input:
-            dx = None
-        elif place.layer.in_place:
-            dx = dy
-        else:
-            dx = program.buffer(program.rows, *place.input_shape)
-        place.layer.backward(program, dx, dy, x, bound.outputs[i], views[i], gradients[i], bound.kept[i])
-        if dx is None:
-            return None
-        dy = dx
-    return dy if to_input else None
+    arrays: dict[Edge, Array]
+    bindings: dict[Node, Binding]
+    outputs: tuple[Array, ...]
 
 
 class Network:
-    """Flat `params` and `grads`, and how a mini-batch goes forward and backward through the layers.
+    """Flat `params` and `grads`, and how a mini-batch goes forward and backward through the nodes of a graph.
 
     `state` holds what layers keep from step to step without training it, such as running means. Both are drawn from the
-    seed, or copied where they are given.
+    seed, or copied where they are given. No layer decides what it overwrites or adds to: that follows here from who
+    reads which array last.
+
+    Attributes
+    ----------
+    params, grads : ndarray (size,)
+    state : ndarray (state_size,)
+    mask : ndarray (size,) or None
+        0 where a parameter is pruned, else 1.
     """
 
     def __init__(self, layout: Layout, dtype, seed: int, params=None, state=None) -> None:
-        self.layout, self.seed = layout, seed
+        self.layout, self.seed, self.graph = layout, seed, layout.graph
         if params is None:
             params, state = layout.initial(seed)
         self.params, self.state = arrays.copied(params, dtype), arrays.copied(state, dtype)
         self.grads = arrays.zeros(self.params.shape, dtype)
-        self.mask: np.ndarray | None = None  # 0 where a parameter is pruned, else 1
-        self._views = [place.views(self.params, self.state) for place in layout.places]
+        self.mask: np.ndarray | None = None
+        self._views = {place.node: place.views(self.params, self.state) for place in layout.places}
+        self._trained = {
+            node: any(parameter.trained for parameter in node.spec.parameters.values()) for node in self.graph.nodes
+        }
 
-    def input(self, program: Program) -> np.ndarray:
-        """A buffer for the rows that go in."""
-        return program.buffer(program.rows, *self.layout.input_shape)
+    @property
+    def dtype(self) -> np.dtype:
+        return self.params.dtype
 
-    def forward(self, program: Program, x: np.ndarray) -> Pass:
-        """Bind the forward pass of x (rows, *input_shape)."""
-        return forward(program, self.layout.places, x, self._views)
+    def inputs(self, program: Program) -> tuple[np.ndarray, ...]:
+        """Buffers for the rows that go in."""
+        return tuple(
+            program.buffer(program.rows, *edge.shape, dtype=edge.dtype or self.dtype) for edge in self.graph.inputs
+        )
 
-    def gradients(
-        self,
-        program: Program,
-        loss: Loss,
-        x: np.ndarray,
-        target: np.ndarray,
-        row_loss: np.ndarray,
-        scale: np.ndarray,
-        grads: np.ndarray,
-    ) -> np.ndarray:
-        """Bind forward, loss and backward.
+    def forward(
+        self, program: Program, inputs: Sequence[np.ndarray], masks: Sequence[np.ndarray | None] | None = None
+    ) -> Pass:
+        """Bind the forward pass of the inputs (rows, *shape), with their masks (rows, *positions)."""
+        graph = self.graph
+        given = [None] * len(inputs) if masks is None else masks
+        known = {
+            edge: Array(x, None if mask is None else mask.reshape(x.shape if mask.size == x.size else x.shape[:-1]))
+            for edge, x, mask in zip(graph.inputs, inputs, given, strict=True)
+        }
+        bindings = {}
+        storage: dict[Edge, Edge] = {}  # for an edge whose memory is another's, the edge that had it first
+        for node in graph.nodes:
+            source = known[node.inputs[0]]
+            shared = node.spec.view or (node.spec.in_place and self._may_overwrite(node, storage))
+            outputs = []
+            for k, edge in enumerate(node.outputs):
+                if shared and k == 0:
+                    storage[edge] = storage.get(node.inputs[0], node.inputs[0])
+                    y = source.array.reshape(program.rows, *edge.shape)
+                else:
+                    y = program.buffer(program.rows, *edge.shape)
+                outputs.append(Array(y, source.mask if node.keeps_positions(edge) else None))
+            known |= zip(node.outputs, outputs, strict=True)
+            name, p = graph.names[node], self._views[graph.owners[node]]
+            binding = Binding(program, name, [known[edge] for edge in node.inputs], outputs, p)
+            calls = len(program.calls)
+            node.layer.forward(binding)
+            if not shared and len(program.calls) == calls:
+                raise TypeError(f"{name}: forward computed y itself, or not at all; it must bind b.call(...)")
+            bindings[node] = binding
+        return Pass(known, bindings, tuple(known[edge] for edge in graph.outputs))
 
-        Afterwards row_loss (rows,) holds the loss of each row, and the flat `grads` the gradient of their sum, each
-        times its `scale` (rows,). Returns the outputs (rows, outputs).
+    def _may_overwrite(self, node: Node, storage: dict[Edge, Edge]) -> bool:
+        """Whether nobody reads the memory of a node's first input after it, forward or backward."""
+        graph, first = self.graph, node.inputs[0]
+        memory = storage.get(first, first)
+        if memory.node is None or "x" in node.layer.reads or node.inputs.count(first) > 1:
+            return False
+        for edge in (memory, *(other for other, of in storage.items() if of is memory)):
+            assert edge.node is not None
+            readers = [other for other in graph.consumers.get(edge, ()) if other is not node]
+            if edge in graph.outputs or "y" in edge.node.layer.reads:
+                return False
+            if any(other.number > node.number or "x" in other.layer.reads for other in readers):
+                return False
+        return True
+
+    def backward(
+        self, program: Program, bound: Pass, slopes: Sequence[np.ndarray], grads: np.ndarray, to_inputs: bool = False
+    ) -> tuple[np.ndarray | None, ...]:
+        """Bind the backward pass from the gradients of the outputs, which it may spoil; overwrites the flat `grads`.
+
+        Returns the gradients of the inputs, None where they are integers or `to_inputs` is false. Where paths meet, the
+        first contribution to a gradient overwrites, later ones are added, from the last node to the first.
         """
-        bound = self.forward(program, x)
-        dy = program.buffer(*bound.y.shape)
-        z, dz = bound.y.reshape(program.rows, -1), dy.reshape(program.rows, -1)
-        loss.bind(program, row_loss, dz, z, target, scale)
-        places = self.layout.places
-        backward(program, places, bound, dy, self._views, [place.views(grads) for place in places], to_input=False)
-        return z
+        graph, layout = self.graph, self.layout
+        wanted = self._wanted(to_inputs)
+        gradient: dict[Edge, np.ndarray] = {}
+        for edge, slope in zip(graph.outputs, slopes, strict=True):
+            self._contribute(program, gradient, edge, slope)
+        written: set[Node] = set()  # owners of parameters whose gradients have a contribution
+        for node in reversed(graph.nodes):
+            asked = [edge in wanted for edge in node.inputs]
+            if not any(edge in gradient for edge in node.outputs) or not (any(asked) or self._trained[node]):
+                continue
+            binding = bound.bindings[node]
+            binding.program = program
+            for edge, output in zip(node.outputs, binding.outputs, strict=True):
+                output.gradient = gradient.get(edge)
+                if output.gradient is None:  # nobody reads this output: its gradient stays 0
+                    output.gradient = program.buffer(program.rows, *edge.shape)
+            dy = binding.outputs[0].gradient
+            assert dy is not None
+            for k, source in enumerate(binding.inputs):
+                slope = None
+                if asked[k] and k == 0 and (node.spec.view or node.spec.in_place):
+                    slope = dy.reshape(source.array.shape)
+                elif asked[k]:
+                    slope = program.buffer(*source.array.shape)
+                binding.inputs[k] = dataclasses.replace(source, gradient=slope)
+            owner = graph.owners[node]
+            place = layout.of(node)
+            own = place.views(grads)
+            added = owner in written
+            binding.g = self._gradients(program, node, own, apart=added)
+            node.layer.backward(binding)
+            if added:
+                for name, parameter in node.spec.parameters.items():
+                    if parameter.trained:
+                        program.call(accumulate, getattr(own, name).reshape(-1), getattr(binding.g, name).reshape(-1))
+            written.add(owner)
+            for edge, source in zip(node.inputs, binding.inputs, strict=True):
+                if source.gradient is not None:
+                    self._contribute(program, gradient, edge, source.gradient)
+        return tuple(gradient.get(edge) if to_inputs else None for edge in graph.inputs)
+
+    @staticmethod
+    def _contribute(program: Program, gradient: dict[Edge, np.ndarray], edge: Edge, slope: np.ndarray) -> None:
+        if edge in gradient:
+            program.call(accumulate, gradient[edge].reshape(-1), slope.reshape(-1))
+        else:
+            gradient[edge] = slope
+
+    def _gradients(self, program: Program, node: Node, own: Views, apart: bool) -> Views:
+        """Where a node's backward writes its parameters' gradients: to arrays apart if they are added, or not used."""
+        return Views(
+            **{
+                name: program.buffer(*parameter.shape) if apart or not parameter.trained else getattr(own, name)
+                for name, parameter in node.spec.parameters.items()
+            }
+        )
+
+    def _wanted(self, to_inputs: bool) -> set[Edge]:
+        """Edges whose gradients lead to a trained parameter, or to an input where those are asked for."""
+        wanted = {edge for edge in self.graph.inputs if to_inputs and (edge.dtype is None or edge.dtype.kind == "f")}  # type: set[Edge]
+        for node in self.graph.nodes:
+            if self._trained[node] or any(edge in wanted for edge in node.inputs):
+                wanted |= set(node.outputs)
+        return wanted
 
     def penalize(self, program: Program, total: np.ndarray, grads: np.ndarray) -> None:
-        """Bind the layers' penalties: their sum is added to total (1,), their gradient to the flat `grads`."""
-        for place, p in zip(self.layout.places, self._views, strict=True):
-            place.layer.penalize(program, total, p, place.views(grads))
+        """Bind the penalties on parameters: their sum is added to total (1,), their gradient to the flat `grads`."""
+        for _, offset, parameter in self.layout.slices():
+            if parameter.l1 or parameter.l2:
+                size = math.prod(parameter.shape)
+                w, g = self.params[offset : offset + size], grads[offset : offset + size]
+                numbers = np.array([parameter.l1, parameter.l2], self.dtype)
+                program.call(penalize, total, g, w, program.buffer(-(-size // PIECE)), numbers)
 
     def constrain(self, program: Program) -> None:
         """Bind what brings parameters back into their bounds after an update."""
-        for place, p in zip(self.layout.places, self._views, strict=True):
-            place.layer.constrain(program, p)
+        for _, offset, parameter in self.layout.slices():
+            if parameter.max_norm is not None:
+                w = self.params[offset : offset + math.prod(parameter.shape)].reshape(-1, parameter.shape[-1])
+                limit = np.array([parameter.max_norm], self.dtype)
+                program.call(limit_norms, w, program.buffer(w.shape[1]), limit)

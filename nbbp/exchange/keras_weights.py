@@ -8,7 +8,7 @@ import numpy as np
 
 from nbbp.exchange.parts import Part, check, fill
 from nbbp.layers import BatchNorm, Dense, Embedding, LayerNorm, Residual
-from nbbp.model import Sequential
+from nbbp.sequential import Sequential
 
 CLASSES: dict[type, str] = {
     Dense: "Dense",

@@ -14,7 +14,7 @@ import numpy as np
 from nbbp._version import __version__
 from nbbp.exchange.parts import Part, parts_of, writer
 from nbbp.layers import Activation, BatchNorm, Dense, Dropout, Embedding, GaussianNoise, Layer, LayerNorm, Residual
-from nbbp.model import Sequential
+from nbbp.sequential import Sequential
 from nbbp.storage.files import replace
 
 FILE = '''"""A network written by nbbp {version}; predict(X) is all that it takes, and NumPy all that it needs.

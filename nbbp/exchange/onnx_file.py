@@ -12,7 +12,7 @@ import numpy as np
 from nbbp._version import __version__
 from nbbp.exchange.parts import Part, parts_of, writer
 from nbbp.layers import Activation, BatchNorm, Dense, Dropout, Embedding, GaussianNoise, Layer, LayerNorm, Residual
-from nbbp.model import Sequential
+from nbbp.sequential import Sequential
 
 OPSET, IR_VERSION = 17, 8  # the first with LayerNormalization, of ONNX 1.12: older runtimes read it too
 LIMIT = 2**31 - 2**20  # bytes of arrays; protobuf writes no more than 2 GiB

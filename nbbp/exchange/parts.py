@@ -1,50 +1,69 @@
 """The layers of a network with their arrays, and how arrays from elsewhere get into a model."""
 
 import dataclasses
+import itertools
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from nbbp.engine.graph import Input, Node, Scope, chain
 from nbbp.engine.layer import Shape
-from nbbp.engine.layout import Layout, lay_out
-from nbbp.layers import Embedding, Layer, Residual
-from nbbp.model import Sequential
+from nbbp.engine.layout import Layout
+from nbbp.layers import Embedding, Layer
+from nbbp.sequential import Sequential
 
 
 @dataclasses.dataclass(frozen=True)
 class Part:
     """A layer with its full name, the shape of a sample that goes in, and its parameters and state.
 
-    `arrays` are views into the network's flat arrays by short names, such as ``w``.
+    `arrays` are views into the network's flat arrays by short names, such as ``w``. A layer that stands for others has
+    those within, and the projection (n_in, n_out) around them where there is one.
     """
 
     name: str
     layer: Any  # a Layer
     input_shape: Shape
     arrays: dict[str, np.ndarray]
+    within: "tuple[Part, ...]" = ()
+    projection: np.ndarray | None = None
 
-    def inside(self) -> "tuple[list[Part], np.ndarray | None]":
-        """Of a Residual: the layers within, and the projection (n_in, n_out) around them where there is one."""
-        assert isinstance(self.layer, Residual)
-        places = lay_out(self.layer.layers, self.input_shape).places
-        within = [
-            Part(
-                f"{self.name}.{place.name}",
-                place.layer,
-                place.input_shape,
-                {key: self.arrays[f"{place.name}.{key}"] for key in place.parameters | place.state},
-            )
-            for place in places
-        ]
-        return within, self.arrays.get("projection.w")
+    def inside(self) -> "tuple[tuple[Part, ...], np.ndarray | None]":
+        """Of a Residual: the layers within, and the projection."""
+        return self.within, self.projection
 
 
 def parts(layout: Layout, params: np.ndarray, state: np.ndarray) -> list[Part]:
     """The layers from input to output, with views into these flat arrays."""
-    return [
-        Part(place.name, place.layer, place.input_shape, vars(place.views(params, state))) for place in layout.places
-    ]
+    return _parts(list(layout.graph.nodes), 0, layout, params, state)
+
+
+def _parts(nodes: list[Node], depth: int, layout: Layout, params: np.ndarray, state: np.ndarray) -> list[Part]:
+    """Those of nodes within the same `depth` scopes."""
+    found = []
+    for scope, group in itertools.groupby(nodes, lambda node: node.scopes[depth] if len(node.scopes) > depth else None):
+        members = list(group)
+        if isinstance(scope, Scope):
+            found.append(_stands_for(scope.layer, members, depth, layout, params, state))
+        else:
+            found += [_own(node, layout, params, state) for node in members]
+    return found
+
+
+def _own(node: Node, layout: Layout, params: np.ndarray, state: np.ndarray) -> Part:
+    arrays = vars(layout.of(node).views(params, state))
+    return Part(layout.graph.names[node], node.layer, node.inputs[0].shape, arrays)
+
+
+def _stands_for(layer: Layer, nodes: list[Node], depth: int, layout: Layout, params, state) -> Part:
+    *inner, _ = nodes  # the last is the Add
+    projection = None
+    if inner and inner[-1].scopes[depth + 1 :] == ("projection",):
+        projection = layout.of(inner.pop()).views(params).w
+    within = _parts(inner, depth + 1, layout, params, state)
+    name = ".".join(layout.graph.names[nodes[0]].split(".")[: depth + 1])
+    return Part(name, layer, nodes[0].inputs[0].shape, {}, tuple(within), projection)
 
 
 def parts_of(model: Sequential) -> list[Part]:
@@ -71,16 +90,17 @@ def fill(model: Sequential, features: int | None, assign: Callable[[list[Part]],
 
     `features` build a model that is not built yet. Optimizer, averages and pruning begin anew.
     """
-    if model._network is not None:
-        layout = model.network.layout
+    if model.is_built:
+        shape = model.network.graph.inputs[0].shape
     elif features is None or any(isinstance(layer, Embedding) for layer in model.layers):
         raise RuntimeError("the number of features does not show in the weights: call model.build(features) first")
     else:
-        layout = lay_out(model.layers, (features,))
+        shape = (features,)
+    layout = Layout(chain(Input(shape), model.layers))
     params, state = np.zeros(layout.size, model.dtype), np.zeros(layout.state_size, model.dtype)
     with np.errstate(over="ignore"):
         assign(parts(layout, params, state))
     if not (np.isfinite(params).all() and np.isfinite(state).all()):
         raise ValueError(f"weights must be finite, in {model.dtype} too")
-    model._build(layout.input_shape, params, state)
+    model.build(shape, params, state)
     return model

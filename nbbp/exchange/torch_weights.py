@@ -6,14 +6,14 @@ A PyTorch Linear keeps its weight as (out, in), nbbp's Dense as (in, out); the n
 import contextlib
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import safetensors.numpy
 
 from nbbp.exchange.parts import Part, check, fill, parts_of
 from nbbp.layers import BatchNorm, Dense, Embedding, LayerNorm, Residual
-from nbbp.model import Sequential
+from nbbp.sequential import Sequential
 from nbbp.storage.files import replace
 
 Arrays = dict[str, np.ndarray]
@@ -119,12 +119,12 @@ NAMES: dict[type, dict[str, str]] = {
 }
 
 
-def _arrays(found: list[Part], prefix: str = "") -> dict[str, tuple[str, np.ndarray]]:
+def _arrays(found: Sequence[Part], prefix: str = "") -> dict[str, tuple[str, np.ndarray]]:
     """By PyTorch's name: nbbp's, and a view in PyTorch's shape."""
     return {name: (ours, view) for name, ours, view in _named(found, prefix)}
 
 
-def _named(found: list[Part], prefix: str) -> Iterator[tuple[str, str, np.ndarray]]:
+def _named(found: Sequence[Part], prefix: str) -> Iterator[tuple[str, str, np.ndarray]]:
     for i, part in enumerate(found):
         if isinstance(part.layer, Residual):
             within, projection = part.inside()

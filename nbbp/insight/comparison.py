@@ -6,8 +6,7 @@ import time
 import numpy as np
 
 from nbbp import checks
-from nbbp.model import Sequential
-from nbbp.training.trainer import Trainer
+from nbbp.sequential import Sequential
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,14 +94,13 @@ def compare(model: Sequential, X, y, steps: int = 100, batch_size: int = 32) -> 
 
 def _trained(model: Sequential, X, y, steps: int, batch_size: int) -> tuple[np.ndarray, float]:
     """Losses of the first `steps` mini-batches, and the time of one in the fastest epoch."""
-    data = model._data("X", X, "y", y)
-    trainer = Trainer(model.network, model.loss, model.update, data, batch_size, model.backend)
+    trainer = model.built.trainer(model.prepare(X, y), batch_size)
     losses: list[float] = []
     seconds = np.inf
     epochs = 0
     while len(losses) < steps:
         begin = time.perf_counter()
-        done = trainer.train(1, epochs)
+        done = trainer.train(1, epochs, wanted=steps)
         epochs += 1
         seconds = min(seconds, (time.perf_counter() - begin) / max(1, done))
         losses += trainer.step_loss[:done].tolist()
@@ -141,8 +139,8 @@ def check_gradients(model: Sequential, X, y, step: float = 1e-5, most: int = 200
     checks.number("step", step, open_low=True)
     most = checks.positive_integer("most", most)
     model.gradients(X, y)  # builds the model where it is new
-    copy = model._copy(dtype="float64")
-    loss = copy._bound_gradients(copy._data("X", X, "y", y))
+    copy = model.copy(dtype="float64")
+    loss = copy.built.gradient(copy.prepare(X, y))
     if not np.isfinite(value := loss()):
         raise ValueError(f"the loss is {value}: there is nothing to compare")
     gradients = {name: g.copy() for name, g in copy.network.layout.named(copy.grads).items()}

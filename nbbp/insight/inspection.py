@@ -1,19 +1,18 @@
 """What goes on inside a network while it trains: sizes of gradients, weights and updates, and units that are stuck."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 from numba import prange
 
 from nbbp import checks
 from nbbp.callbacks import Callback
-from nbbp.engine.layout import Place
-from nbbp.engine.network import Pass
-from nbbp.engine.program import Program, Runner
+from nbbp.engine.program import Program
+from nbbp.engine.runner import Runner
 from nbbp.kernels.jit import kernel
 from nbbp.kernels.sums import wide_sum_of_squares
 from nbbp.kernels.threads import PIECE
-from nbbp.layers import Activation, Dense, Residual
+from nbbp.layers import Activation, Dense
 
 SAMPLE_ROWS = 256  # a share of rows is then known to half a percent
 TINY = float(np.finfo(np.float64).tiny)  # in place of a norm that is 0
@@ -133,14 +132,20 @@ class Inspect(Callback):
     def on_fit_begin(self, fit):
         if fit.history.inspected is not None:
             raise ValueError("a fit has one record: give it one nbbp.Inspect")
-        model, x = fit.model, fit.data.x
-        rows = min(len(x), SAMPLE_ROWS)
+        model, network, data = fit.model, fit.model.network, fit.data
+        rows = min(data.rows, SAMPLE_ROWS)
         sample = Program(model.backend, model.dtype, rows, training=False)
-        entry = model.network.input(sample)
-        entry[:] = x[np.linspace(0, len(x) - 1, rows).astype(int)]
-        places, bound = model.network.layout.places, model.network.forward(sample, entry)
-        hidden = {name: (kind, y) for name, kind, y in _activations(places, bound) if name != places[-1].name}
-        self._relu = {name: y.reshape(rows, -1) for name, (kind, y) in hidden.items() if kind == "relu"}
+        entries, graph = network.inputs(sample), network.graph
+        chosen = data.part(np.linspace(0, data.rows - 1, rows).astype(int))
+        for entry, x in zip(entries, chosen.inputs, strict=True):
+            entry[:] = x
+        bound = network.forward(sample, entries, chosen.masks or None)
+        hidden = {
+            graph.names[node]: (node.layer.name, bound.arrays[node.outputs[0]].array)
+            for node in graph.nodes
+            if isinstance(node.layer, Activation) and node.outputs[0] not in graph.outputs
+        }
+        self._relu = {name: y.reshape(-1, y.shape[-1]) for name, (kind, y) in hidden.items() if kind == "relu"}
         self._bounded = {name: (y, *LIMITS[kind]) for name, (kind, y) in hidden.items() if kind in LIMITS}
         self._before, self._norms = model.params.copy(), {}
         for kind, flat in (("gradients", model.grads), ("weights", model.params), ("updates", self._before)):
@@ -152,7 +157,8 @@ class Inspect(Callback):
         self._sample = Runner(sample)
         self._recorded = model.steps
         self._inspection = fit.history.inspected = Inspection()
-        if isinstance(places[0].layer, Dense):
+        entry = entries[0]
+        if len(entries) == 1 and isinstance(graph.nodes[0].layer, Dense):
             self._inspection.means = entry.mean(axis=0, dtype=np.float64)
             self._inspection.deviations = entry.std(axis=0, dtype=np.float64)
 
@@ -183,17 +189,6 @@ class Inspect(Callback):
             dead={name: float(np.mean(y.max(axis=0) <= 0)) for name, y in self._relu.items()},
             saturated={name: float(np.mean((y < low) | (y > high))) for name, (y, low, high) in self._bounded.items()},
         )
-
-
-def _activations(places: tuple[Place, ...], bound: Pass) -> Iterator[tuple[str, str, np.ndarray]]:
-    """Name, function and output (rows, *shape) of every activation, those inside Residual layers included."""
-    for place, y, kept in zip(places, bound.outputs, bound.kept, strict=True):
-        if isinstance(place.layer, Activation):
-            yield place.name, place.layer.name, y
-        elif isinstance(place.layer, Residual):
-            layout, _, inside = kept
-            for name, kind, inner in _activations(layout.places, inside):
-                yield f"{place.name}.{name}", kind, inner
 
 
 def norms(arrays: dict[str, np.ndarray]) -> dict[str, float]:

@@ -11,7 +11,7 @@ import numpy as np
 from nbbp.insight import summary
 
 if TYPE_CHECKING:
-    from nbbp.model import Sequential
+    from nbbp.sequential import Sequential
     from nbbp.training.history import History
 
 PICTURE_WIDTH = 480  # pixels in the page; the picture has twice as many
@@ -33,11 +33,11 @@ def model_html(model: "Sequential") -> str:
     """Layers with their outputs and numbers of parameters, the loss and the optimizer."""
     name, *settings = summary.named_settings(model.optimizer).items()
     optimizer = ", ".join(f"{key}={value}" for key, value in settings if value is not None)
-    layout = model._network.layout if model._network else None
+    layout = model.network.layout if model.is_built else None
     unbuilt = "" if layout else "<p>Outputs and parameters are known once it has seen data.</p>"
     return (
         f"{_table(summary.table(model.layers, layout))}{unbuilt}"
-        f"<p>loss: {html.escape(model.loss.name)}<br>"
+        f"<p>loss: {html.escape(str(summary.names_of(model.loss)))}<br>"
         f"optimizer: {html.escape(f'{name[1]}({optimizer})')}</p>"
     )
 

@@ -1,6 +1,7 @@
 """What a model and its fit are set to, as text and as plain values."""
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -47,7 +48,7 @@ def settings(fit: "Fit") -> dict[str, Any]:
     return {
         "layers": [brief(layer) for layer in model.layers],
         "parameters": model.network.layout.size,
-        "loss": model.loss.name,
+        "loss": names_of(model.loss),
         "label_smoothing": plain(model.label_smoothing),
         "optimizer": named_settings(model.optimizer),
         "averaging": plain(model.averaging),
@@ -60,6 +61,13 @@ def settings(fit: "Fit") -> dict[str, Any]:
         "backend": model.backend,
         "nbbp": __version__,
     }
+
+
+def names_of(loss) -> Any:
+    """Of a loss, or of those of several outputs."""
+    if isinstance(loss, dict):
+        return {name: own.name for name, own in loss.items()}
+    return [own.name for own in loss] if isinstance(loss, list) else loss.name
 
 
 def flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -75,14 +83,26 @@ def flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 def table(layers: Sequence[Layer], layout: Layout | None) -> list[tuple[str, str, str]]:
     """Name, output and number of parameters of every layer, between a heading and the total.
 
-    Without a layout, outputs and numbers are not known, and the layers are shown as they were given.
+    A layer that stands for others has one row with all of theirs. Without a layout, outputs and numbers are not known,
+    and the layers are shown as they were given.
     """
     rows = [("layer", "output", "parameters")]
     if layout is None:
         return [*rows, *((brief(layer), "", "") for layer in layers)]
-    rows.append(("input", str(layout.input_shape), ""))
-    for place in layout.places:
-        size = sum(math.prod(parameter.shape) for _, parameter in place.parameters.values())
-        text = f"{place.name} ({place.layer.name})" if hasattr(place.layer, "name") else place.name
-        rows.append((text, str(place.output_shape), f"{size:,}"))
+    graph = layout.graph
+    rows += [(edge.name or "input", str(edge.shape), "") for edge in graph.inputs]
+    for name, group in itertools.groupby(graph.nodes, graph.top):
+        nodes = list(group)
+        own = [node for node in nodes if graph.owners[node] is node]
+        size = sum(math.prod(parameter.shape) for node in own for parameter in node.spec.parameters.values())
+        text = f"{name} ({nodes[0].layer.name})" if hasattr(nodes[0].layer, "name") and len(nodes) == 1 else name
+        shapes = ", ".join(str(edge.shape) for edge in nodes[-1].outputs)
+        rows.append((text, shapes, f"{size:,}"))
     return [*rows, ("total", "", f"{layout.size:,}")]
+
+
+def text(layout: Layout) -> str:
+    """The table as text."""
+    rows = table([], layout)
+    widths = [max(len(row[i]) for row in rows) for i in range(3)]
+    return "\n".join(f"{a:{widths[0]}}  {b:{widths[1]}}  {c:>{widths[2]}}" for a, b, c in rows)

@@ -3,7 +3,6 @@
 import numpy as np
 from numba import prange
 
-from nbbp.engine.program import BEFORE, STEP
 from nbbp.kernels import random
 from nbbp.kernels.jit import kernel
 from nbbp.kernels.sums import sum_of_squares, wide_sum_of_squares
@@ -11,16 +10,16 @@ from nbbp.kernels.threads import PIECE
 
 
 def noise_reference(g, size, key, clock):
-    step = clock[BEFORE] + clock[STEP]
+    step = clock["before"][0] + clock["step"][0]
     deviation = np.sqrt(size / (1 + step) ** 0.55).astype(g.dtype)
     numbers = np.arange(len(g), dtype=np.uint64)
     g += deviation * random.normal(random.bits(key, np.array([step], np.uint64)), numbers, g.dtype)
 
 
-@kernel(noise_reference, "(n) (1) (1) (8)", cycles=4.0)
+@kernel(noise_reference, "(n) (1) (1) (1)", cycles=4.0)
 def noise(g, size, key, clock):
     """g += normal numbers of variance size / (1 + t)^0.55."""
-    n, step = g.shape[0], clock[BEFORE] + clock[STEP]
+    n, step = g.shape[0], clock[0].before + clock[0].step
     deviation = type(size[0])(np.sqrt(np.float64(size[0]) / (1.0 + step) ** 0.55))
     own_key = random.random_bits(key[0], np.uint64(step))
     for q in prange((n + PIECE - 1) // PIECE):

@@ -15,6 +15,12 @@ _GAMMA, _FIRST, _SECOND = (np.uint64(c) for c in (0x9E3779B97F4A7C15, 0xBF58476D
 _ONE, _27, _30, _31, _32, _LOW = (np.uint64(c) for c in (1, 27, 30, 31, 32, 2**32 - 1))
 _UNIT = vm.constant(2.0**-32)
 
+# Streams of a model's seed.
+SHUFFLING = 1  # orders rows
+IN_LAYERS = 2  # the streams that layers draw from
+IN_UPDATES = 3  # gradient noise
+CHUNKS = 4  # orders the chunks of a stream of data
+
 
 def bits(key, index):
     """64 random bits: the number at `index` of the stream `key`; uint64 scalars or arrays."""
@@ -68,9 +74,9 @@ def random_normal(key, index, like):
     return np.sqrt(-vm.TWO(like) * vm.log(u)) * _cosine(turn * turn)
 
 
-def shuffle_reference(orders, keys):
+def shuffle_reference(orders, keys, count):
     rows = orders.shape[1]
-    for order, key in zip(orders, keys, strict=True):
+    for order, key in zip(orders[: count[0]], keys, strict=False):
         tops = np.arange(rows - 1, 0, -1, dtype=np.uint64)
         chosen = ((bits(key, tops) >> _32) * (tops + _ONE)) >> _32
         shuffled = list(range(rows))
@@ -79,14 +85,14 @@ def shuffle_reference(orders, keys):
         order[:] = shuffled
 
 
-@kernel(shuffle_reference, "(e,n) (e)", cycles=4.0)
-def shuffle(orders, keys):
-    """Each row a permutation of 0 ... n - 1, n < 2^32, drawn from the stream of its key.
+@kernel(shuffle_reference, "(e,n) (e) (1)", cycles=4.0)
+def shuffle(orders, keys, count):
+    """Each of the first count[0] rows a permutation of 0 ... n - 1, n < 2^32, drawn from the stream of its key.
 
     Durstenfeld, "Algorithm 235: random permutation", 1964. 32 random bits choose among n: no row is likelier in a place
     than another by more than n / 2^32.
     """
-    for e in range(orders.shape[0]):
+    for e in range(count[0]):
         order, key = orders[e], keys[e]
         for i in range(order.shape[0]):
             order[i] = i

@@ -4,8 +4,8 @@ import dataclasses
 
 from nbbp import checks
 from nbbp.activations import ACTIVATIONS
-from nbbp.engine.layer import Layer
-from nbbp.engine.program import copy
+from nbbp.engine.layer import Layer, Spec
+from nbbp.kernels.batches import copy
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,25 +20,23 @@ class Activation(Layer):
 
     name: str
 
-    in_place = True
-
     def __post_init__(self) -> None:
         checks.choose("activation", self.name, ACTIVATIONS)
 
     @property
-    def needs_input(self):
-        return not ACTIVATIONS[self.name].from_output
+    def reads(self):
+        return ("y",) if ACTIVATIONS[self.name].from_output else ("x",)
 
-    @property
-    def needs_output(self):
-        return ACTIVATIONS[self.name].from_output
+    def spec(self, shape):
+        return Spec(shape, in_place=True)
 
-    def forward(self, program, y, x, p):
+    def forward(self, b):
         activation = ACTIVATIONS[self.name]
-        if y is not x:
-            program.call(copy, y.reshape(-1), x.reshape(-1))
-        program.call(activation.forward, activation.shaped(y))
+        if not b.in_place:
+            b.call(copy, b.y.reshape(-1), b.x.reshape(-1))
+        b.call(activation.forward, activation.shaped(b.y))
 
-    def backward(self, program, dx, dy, x, y, p, g, kept):
+    def backward(self, b):
+        """dx is the memory of dy."""
         activation = ACTIVATIONS[self.name]
-        program.call(activation.backward, activation.shaped(dy), activation.shaped(y if activation.from_output else x))
+        b.call(activation.backward, activation.shaped(b.dy), activation.shaped(b.y if activation.from_output else b.x))

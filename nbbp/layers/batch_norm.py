@@ -6,7 +6,7 @@ import numpy as np
 from numba import prange, types
 
 from nbbp import checks
-from nbbp.engine.layer import Layer, Parameter
+from nbbp.engine.layer import Layer, Parameter, Spec
 from nbbp.initializers import ones, zeros
 from nbbp.kernels.gemm import ADDED_ROWS
 from nbbp.kernels.jit import device, kernel
@@ -166,36 +166,35 @@ class BatchNorm(Layer):
     momentum: float = 0.9
     epsilon: float = 1e-5
 
-    needs_output = False
-    couples_rows = True
+    reads = ("x",)
 
     def __post_init__(self) -> None:
         checks.number("BatchNorm: momentum", self.momentum, high=1.0)
         checks.number("BatchNorm: epsilon", self.epsilon, open_low=True)
 
-    def parameters(self, input_shape):
-        return {"gamma": Parameter(input_shape[-1:], ones), "beta": Parameter(input_shape[-1:], zeros)}
+    def spec(self, shape):
+        parameters = {"gamma": Parameter(shape[-1:], ones), "beta": Parameter(shape[-1:], zeros)}
+        running = {"mean": Parameter(shape[-1:], zeros), "variance": Parameter(shape[-1:], ones)}
+        return Spec(shape, parameters, running, couples_rows=True)
 
-    def state(self, input_shape):
-        return {"mean": Parameter(input_shape[-1:], zeros), "variance": Parameter(input_shape[-1:], ones)}
-
-    def forward(self, program, y, x, p):
-        y, x = y.reshape(-1, y.shape[-1]), x.reshape(-1, x.shape[-1])
-        if not program.training or len(x) == 1:
-            epsilon = np.array([self.epsilon], y.dtype)
-            program.call(normalize, y, x, p.gamma, p.beta, p.mean, p.variance, epsilon)
-            return None
-        rows, n = x.shape
-        mean, inverse = program.buffer(n), program.buffer(n)
-        numbers = np.array([1 - self.momentum, self.epsilon, rows / (rows - 1)], y.dtype)
-        program.call(batch_norm, y, mean, inverse, p.mean, p.variance, x, p.gamma, p.beta, numbers)
-        return mean, inverse
-
-    def backward(self, program, dx, dy, x, y, p, g, kept):
-        dx = program.buffer(*x.shape) if dx is None else dx
-        dx, dy, x = (array.reshape(-1, array.shape[-1]) for array in (dx, dy, x))
-        if kept is None:
-            epsilon = np.array([self.epsilon], x.dtype)
-            program.call(normalize_backward, dx, g.gamma, g.beta, dy, x, p.gamma, p.mean, p.variance, epsilon)
+    def forward(self, b):
+        if b.inputs[0].mask is not None:
+            raise ValueError(f"{b.name}: BatchNorm takes no mask, since what is masked would count; use LayerNorm")
+        x, y = (array.reshape(-1, array.shape[-1]) for array in (b.x, b.y))
+        b.statistics = None  # of the mini-batch
+        if not b.training or len(x) == 1:
+            b.call(normalize, y, x, b.p.gamma, b.p.beta, b.p.mean, b.p.variance, b.constant(self.epsilon))
             return
-        program.call(batch_norm_backward, dx, g.gamma, g.beta, dy, x, p.gamma, *kept)
+        rows, n = x.shape
+        b.statistics = mean, inverse = b.buffer(n), b.buffer(n)
+        numbers = b.constant(1 - self.momentum, self.epsilon, rows / (rows - 1))
+        b.call(batch_norm, y, mean, inverse, b.p.mean, b.p.variance, x, b.p.gamma, b.p.beta, numbers)
+
+    def backward(self, b):
+        dx = b.buffer(*b.x.shape) if b.dx is None else b.dx
+        dx, dy, x = (array.reshape(-1, array.shape[-1]) for array in (dx, b.dy, b.x))
+        if b.statistics is None:
+            running = b.p.mean, b.p.variance, b.constant(self.epsilon)
+            b.call(normalize_backward, dx, b.g.gamma, b.g.beta, dy, x, b.p.gamma, *running)
+        else:
+            b.call(batch_norm_backward, dx, b.g.gamma, b.g.beta, dy, x, b.p.gamma, *b.statistics)

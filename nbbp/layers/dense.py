@@ -1,16 +1,14 @@
 """Dense: y = x . w + b, with w of shape (n_in, n_out)."""
 
 import dataclasses
-
-import numpy as np
+import functools
 
 from nbbp import checks
 from nbbp.activations import ACTIVATIONS
-from nbbp.engine.layer import Layer, Parameter
+from nbbp.engine.layer import Layer, Parameter, Spec
 from nbbp.initializers import INITIALIZERS, Initializer, zeros
-from nbbp.kernels import packed_gemm, regularization
+from nbbp.kernels import packed_gemm
 from nbbp.kernels.gemm import affine, column_sums, product_of_transposed, transpose
-from nbbp.kernels.threads import PIECE
 from nbbp.layers.activation import Activation
 
 
@@ -43,7 +41,7 @@ class Dense(Layer):
     l2: float = 0.0
     max_norm: float | None = None
 
-    needs_output = False
+    reads = ("x",)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "units", checks.positive_integer("Dense: units", self.units))
@@ -56,58 +54,50 @@ class Dense(Layer):
         if not callable(self.initializer):
             checks.choose("initializer", self.initializer, INITIALIZERS)
 
-    def expand(self):
+    def expand(self, x):
         if self.activation == "linear":
-            return [self]
-        return [dataclasses.replace(self, activation="linear"), Activation(self.activation)]
+            return NotImplemented
+        product, activation = self._parts
+        return activation(product(x))
 
-    def output_shape(self, input_shape):
-        if len(input_shape) != 1:
-            raise ValueError(
-                f"Dense takes samples of one axis, features; got samples of shape {input_shape}: "
-                f"X.reshape(len(X), -1) makes them flat"
-            )
-        return (self.units,)
+    @functools.cached_property
+    def _parts(self) -> "tuple[Dense, Activation]":
+        """The same two each time, so that calls of one layer share its parameters."""
+        return dataclasses.replace(self, activation="linear"), Activation(self.activation)
 
-    def parameters(self, input_shape):
+    def spec(self, shape):
+        if not shape:
+            raise ValueError("Dense takes samples whose last axis is features; got single numbers: X.reshape(-1, 1)")
         initializer = self.initializer if callable(self.initializer) else INITIALIZERS[self.initializer]
-        shapes = {"w": Parameter((input_shape[0], self.units), initializer)}
-        return shapes | ({"b": Parameter((self.units,), zeros)} if self.use_bias else {})
+        w = Parameter((shape[-1], self.units), initializer, self.l1, self.l2, self.max_norm)
+        bias = {"b": Parameter((self.units,), zeros)} if self.use_bias else {}
+        return Spec((*shape[:-1], self.units), {"w": w} | bias)
 
-    def penalize(self, program, total, p, g):
-        if self.l1 or self.l2:
-            sums = program.buffer(-(-p.w.size // PIECE))
-            numbers = np.array([self.l1, self.l2], p.w.dtype)
-            program.call(regularization.penalize, total, g.w.reshape(-1), p.w.reshape(-1), sums, numbers)
-
-    def constrain(self, program, p):
-        if self.max_norm is not None:
-            limit = np.array([self.max_norm], p.w.dtype)
-            program.call(regularization.limit_norms, p.w, program.buffer(self.units), limit)
-
-    def forward(self, program, y, x, p):
-        bias = p.b if self.use_bias else program.buffer(self.units)
-        (rows, n_in), n_out = x.shape, self.units
-        if packed_gemm.worthwhile(rows, n_out, n_in, x.dtype):
-            program.call(packed_gemm.affine_packed, y, x, p.w, bias, *packed_gemm.scratch(rows, n_in, x.dtype))
+    def forward(self, b):
+        x, y = b.x.reshape(-1, b.x.shape[-1]), b.y.reshape(-1, self.units)
+        bias = b.p.b if self.use_bias else b.buffer(self.units)
+        rows, n_in = x.shape
+        if packed_gemm.worthwhile(rows, self.units, n_in, x.dtype):
+            b.call(packed_gemm.affine_packed, y, x, b.p.w, bias, *packed_gemm.scratch(rows, n_in, x.dtype))
         else:
-            program.call(affine, y, x, p.w, bias)
+            b.call(affine, y, x, b.p.w, bias)
 
-    def backward(self, program, dx, dy, x, y, p, g, kept):
+    def backward(self, b):
+        x, dy = b.x.reshape(-1, b.x.shape[-1]), b.dy.reshape(-1, self.units)
         (rows, n_in), n_out = x.shape, self.units
-        db = g.b if self.use_bias else program.buffer(n_out)
+        db = b.g.b if self.use_bias else b.buffer(n_out)
         if packed_gemm.worthwhile(n_in, n_out, rows, x.dtype):
             scratch = packed_gemm.scratch(n_in, rows, x.dtype)
-            program.call(packed_gemm.product_of_transposed_packed, g.w, x, dy, *scratch)
-            program.call(column_sums, db, dy)
+            b.call(packed_gemm.product_of_transposed_packed, b.g.w, x, dy, *scratch)
+            b.call(column_sums, db, dy)
         else:
-            program.call(product_of_transposed, g.w, db, x, dy)
-        if dx is None:
+            b.call(product_of_transposed, b.g.w, db, x, dy)
+        if b.dx is None:
             return
+        dx = b.dx.reshape(-1, n_in)
         if packed_gemm.worthwhile(rows, n_in, n_out, x.dtype):
             scratch = packed_gemm.scratch(rows, n_out, x.dtype)
-            program.call(packed_gemm.product_with_transposed_packed, dx, dy, p.w, *scratch)
+            b.call(packed_gemm.product_with_transposed_packed, dx, dy, b.p.w, *scratch)
         else:
-            w_transposed = program.buffer(n_out, n_in)
-            program.call(transpose, w_transposed, p.w)
-            program.call(affine, dx, dy, w_transposed, program.buffer(n_in))
+            w_transposed = b.derived(transpose, (n_out, n_in), b.p.w)
+            b.call(affine, dx, dy, w_transposed, b.buffer(n_in))

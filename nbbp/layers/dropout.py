@@ -6,8 +6,8 @@ import numpy as np
 from numba import prange
 
 from nbbp import checks
-from nbbp.engine.layer import Layer
-from nbbp.engine.program import BEFORE, STEP, copy
+from nbbp.engine.layer import Layer, Spec
+from nbbp.kernels.batches import copy
 from nbbp.kernels.jit import kernel
 from nbbp.kernels.random import bits, random_bits
 from nbbp.kernels.threads import PIECE
@@ -15,19 +15,19 @@ from nbbp.kernels.vector_math import ZERO
 
 
 def dropout_reference(y, scale, draw, clock):
-    key = bits(draw[:1], np.array([clock[BEFORE] + clock[STEP]], np.uint64))
+    key = bits(draw[:1], np.array([clock["before"][0] + clock["step"][0]], np.uint64))
     numbers = bits(key, draw[2] + np.arange(len(y), dtype=np.uint64))
     y[:] = np.where(numbers < draw[1], y * scale, 0)
 
 
-@kernel(dropout_reference, "(n) (1) (3) (8)", cycles=1.0)
+@kernel(dropout_reference, "(n) (1) (3) (1)", cycles=1.0)
 def dropout(y, scale, draw, clock):
     """y_i = scale y_i where the random number of element draw[2] + i in this step is below draw[1], else 0.
 
     draw: key of the stream, threshold of 64-bit numbers, index of the first element in the mini-batch.
     """
     n, factor, threshold = y.shape[0], scale[0], draw[1]
-    key = random_bits(draw[0], np.uint64(clock[BEFORE] + clock[STEP]))
+    key = random_bits(draw[0], np.uint64(clock[0].before + clock[0].step))
     for q in prange((n + PIECE - 1) // PIECE):
         part, first = y[q * PIECE : (q + 1) * PIECE], draw[2] + np.uint64(q * PIECE)
         for i in range(part.shape[0]):
@@ -51,24 +51,26 @@ class Dropout(Layer):
 
     rate: float = 0.5
 
-    needs_input = needs_output = False
-    in_place = True
+    reads = ()
 
     def __post_init__(self) -> None:
         checks.number("Dropout: rate", self.rate, high=1.0)
 
-    def forward(self, program, y, x, p):
-        if y is not x:
-            program.call(copy, y.reshape(-1), x.reshape(-1))
-        if not program.training or not self.rate:
-            return None
-        keep = 1 - self.rate
-        scale = np.array([1 / keep], y.dtype)
-        first = program.first_row * (y.size // program.rows)
-        draw = np.array([program.stream(), min(int(keep * 2.0**64), 2**64 - 1), first], np.uint64)
-        program.call(dropout, y.reshape(-1), scale, draw, program.clock)
-        return scale, draw
+    def spec(self, shape):
+        return Spec(shape, in_place=True)
 
-    def backward(self, program, dx, dy, x, y, p, g, kept):
-        if kept is not None:
-            program.call(dropout, dx.reshape(-1), *kept, program.clock)
+    def forward(self, b):
+        if not b.in_place:
+            b.call(copy, b.y.reshape(-1), b.x.reshape(-1))
+        b.drawn = None
+        if b.training and self.rate:
+            keep = 1 - self.rate
+            first = b.first_row * (b.y.size // b.rows)
+            draw = np.array([b.stream(), min(int(keep * 2.0**64), 2**64 - 1), first], np.uint64)
+            b.drawn = b.constant(1 / keep), draw, b.clock
+            b.call(dropout, b.y.reshape(-1), *b.drawn)
+
+    def backward(self, b):
+        """dx is the memory of dy."""
+        if b.drawn is not None:
+            b.call(dropout, b.dy.reshape(-1), *b.drawn)

@@ -7,7 +7,7 @@ import numpy as np
 from numba import prange
 
 from nbbp import checks
-from nbbp.engine.layer import Layer, Parameter
+from nbbp.engine.layer import Layer, Parameter, Spec
 from nbbp.initializers import uniform
 from nbbp.kernels.jit import device, kernel
 from nbbp.kernels.vector_math import ZERO
@@ -98,7 +98,7 @@ class Embedding(Layer):
     categories: Mapping[int, int]
     dimension: int = 8
 
-    needs_output = False
+    reads = ("x",)
 
     def __post_init__(self) -> None:
         if not isinstance(self.categories, Mapping) or not self.categories:
@@ -113,18 +113,15 @@ class Embedding(Layer):
         """Columns that stay."""
         return np.array([c for c in range(features) if c not in self.categories], np.int64)
 
-    def output_shape(self, input_shape):
-        if len(input_shape) != 1:
-            raise ValueError(f"Embedding takes samples of one axis, features; got samples of shape {input_shape}")
-        wrong = [c for c in self.categories if not 0 <= c < input_shape[0]]
+    def spec(self, shape):
+        wrong = [c for c in self.categories if not 0 <= c < shape[-1]]
         if wrong:
-            raise ValueError(f"Embedding: there is no column {wrong[0]} among {input_shape[0]} features")
-        return (input_shape[0] + len(self.categories) * (self.dimension - 1),)
-
-    def parameters(self, input_shape):
-        return {f"table_{c}": Parameter((n, self.dimension), uniform(0.05)) for c, n in self.categories.items()}
+            raise ValueError(f"Embedding: there is no column {wrong[0]} among {shape[-1]} features")
+        tables = {f"table_{c}": Parameter((n, self.dimension), uniform(0.05)) for c, n in self.categories.items()}
+        return Spec((*shape[:-1], shape[-1] + len(self.categories) * (self.dimension - 1)), tables)
 
     def check_input(self, name, x):
+        x = x.reshape(-1, x.shape[-1])
         for column, categories in self.categories.items():
             codes = x[:, column]
             wrong = (codes != np.floor(codes)) | (codes < 0) | (codes >= categories)
@@ -140,13 +137,15 @@ class Embedding(Layer):
         begin = features - len(self.categories)
         return {c: np.array([c, begin + k * self.dimension]) for k, c in enumerate(self.categories)}
 
-    def forward(self, program, y, x, p):
-        program.call(take_columns, y, x, self._others(x.shape[1]))
+    def forward(self, b):
+        x, y = (array.reshape(-1, array.shape[-1]) for array in (b.x, b.y))
+        b.call(take_columns, y, x, self._others(x.shape[1]))
         for column, places in self._columns(x.shape[1]).items():
-            program.call(embed, y, x, getattr(p, f"table_{column}"), places)
+            b.call(embed, y, x, getattr(b.p, f"table_{column}"), places)
 
-    def backward(self, program, dx, dy, x, y, p, g, kept):
+    def backward(self, b):
+        x, dy = (array.reshape(-1, array.shape[-1]) for array in (b.x, b.dy))
         for column, places in self._columns(x.shape[1]).items():
-            program.call(embed_backward, getattr(g, f"table_{column}"), dy, x, places)
-        if dx is not None:
-            program.call(put_columns, dx, dy, self._others(x.shape[1]))
+            b.call(embed_backward, getattr(b.g, f"table_{column}"), dy, x, places)
+        if b.dx is not None:
+            b.call(put_columns, b.dx.reshape(x.shape), dy, self._others(x.shape[1]))

@@ -6,7 +6,7 @@ import numpy as np
 from numba import prange
 
 from nbbp import checks
-from nbbp.engine.layer import Layer, Parameter
+from nbbp.engine.layer import Layer, Parameter, Spec
 from nbbp.initializers import ones, zeros
 from nbbp.kernels.gemm import column_sums
 from nbbp.kernels.jit import kernel
@@ -74,24 +74,23 @@ class LayerNorm(Layer):
 
     epsilon: float = 1e-5
 
-    needs_output = False
+    reads = ("x",)
 
     def __post_init__(self) -> None:
         checks.number("LayerNorm: epsilon", self.epsilon, open_low=True)
 
-    def parameters(self, input_shape):
-        return {"gamma": Parameter(input_shape[-1:], ones), "beta": Parameter(input_shape[-1:], zeros)}
+    def spec(self, shape):
+        return Spec(shape, {"gamma": Parameter(shape[-1:], ones), "beta": Parameter(shape[-1:], zeros)})
 
-    def forward(self, program, y, x, p):
-        y, x = y.reshape(-1, y.shape[-1]), x.reshape(-1, x.shape[-1])
-        mean, inverse = program.buffer(len(x)), program.buffer(len(x))
-        program.call(layer_norm, y, mean, inverse, x, p.gamma, p.beta, np.array([self.epsilon], y.dtype))
-        return mean, inverse
+    def forward(self, b):
+        x, y = (array.reshape(-1, array.shape[-1]) for array in (b.x, b.y))
+        b.statistics = mean, inverse = b.buffer(len(x)), b.buffer(len(x))
+        b.call(layer_norm, y, mean, inverse, x, b.p.gamma, b.p.beta, b.constant(self.epsilon))
 
-    def backward(self, program, dx, dy, x, y, p, g, kept):
-        dx = program.buffer(*x.shape) if dx is None else dx
-        dx, dy, x = (array.reshape(-1, array.shape[-1]) for array in (dx, dy, x))
-        slope = program.buffer(*x.shape)
-        program.call(layer_norm_backward, dx, slope, dy, x, p.gamma, *kept)
-        program.call(column_sums, g.gamma, slope)
-        program.call(column_sums, g.beta, dy)
+    def backward(self, b):
+        dx = b.buffer(*b.x.shape) if b.dx is None else b.dx
+        dx, dy, x = (array.reshape(-1, array.shape[-1]) for array in (dx, b.dy, b.x))
+        slope = b.buffer(*x.shape)
+        b.call(layer_norm_backward, dx, slope, dy, x, b.p.gamma, *b.statistics)
+        b.call(column_sums, b.g.gamma, slope)
+        b.call(column_sums, b.g.beta, dy)

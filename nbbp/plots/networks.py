@@ -11,7 +11,7 @@ from nbbp.plots.figure import COLORS, finish, new_figure
 from nbbp.training.history import History
 
 if TYPE_CHECKING:
-    from nbbp.model import Sequential
+    from nbbp.sequential import Sequential
 
 BINS = 40
 COLUMNS = 4  # of panels beside each other

@@ -12,7 +12,7 @@ from nbbp import checks
 from nbbp.plots.figure import COLORS, finish, new_figure
 
 if TYPE_CHECKING:
-    from nbbp.model import Sequential
+    from nbbp.sequential import Sequential
 
 MARKERS = "os^DvPX*<>"
 GRID = 200  # points along each axis at which the model is asked

@@ -1,13 +1,14 @@
 """Distillation: a small network learns what a large one says."""
 
 import dataclasses
+from collections.abc import Callable
 
 import numpy as np
 
 from nbbp import checks
 from nbbp.activations import ACTIVATIONS
 from nbbp.losses import LOSSES
-from nbbp.model import Sequential
+from nbbp.sequential import Sequential
 from nbbp.training.history import History
 
 
@@ -37,31 +38,38 @@ def distill(
     for name, model in (("student", student), ("teacher", teacher)):
         if model.loss.name != "softmax_cross_entropy":
             raise ValueError(f"{name}: distillation is for the loss softmax_cross_entropy, not {model.loss.name}")
-    classes = int(np.prod(teacher.network.layout.output_shape))
+    classes = teacher.network.graph.outputs[0].shape[-1]
 
     def both(X, y) -> np.ndarray:
         """The teacher's probabilities and the true ones, (rows, 2 classes)."""
-        data = teacher._data("X", X, "y", y)
-        soft = teacher._outputs(data.x) / teacher.dtype.type(temperature)
+        data = teacher.prepare(X, y)
+        (target,) = data.targets
+        soft = teacher.built.measure.outputs(data)[0] / teacher.dtype.type(temperature)
         ACTIVATIONS["softmax"].forward.reference(soft)
-        hard = np.eye(classes)[data.target[:, 0]] if data.target.dtype.kind == "i" else data.target
+        hard = np.eye(classes)[target[:, 0]] if target.dtype.kind == "i" else target
         return np.hstack([soft, hard])
 
     if fit.get("validation_data") is not None:
         X_held, y_held, *weights = fit["validation_data"]
         fit["validation_data"] = X_held, both(X_held, y_held), *weights
-    truth = teacher._data("X", X, "y", y).truth
+    truth = teacher.prepare(X, y).truths[0]
     fit["sample_weight"] = checks.weights(truth, fit.get("sample_weight"), fit.pop("class_weight", None), teacher.dtype)
-    if student._network is None:
+    if not student.is_built:
         student.build(np.asarray(X).shape[1])
-    learner = student._copy(loss=dataclasses.replace(LOSSES["distillation"], numbers=(temperature, share)), metrics=[])
-    learner.metrics = {name: _of_true_classes(metric, classes) for name, metric in student.metrics.items()}
+    loss = dataclasses.replace(LOSSES["distillation"], numbers=(temperature, share))
+    metrics = [_OfTrueClasses(name, metric, classes) for name, metric in student.metrics.items()]
+    learner = student.copy(loss=loss, metrics=metrics)
     try:
         return learner.fit(X, both(X, y), **fit)
     finally:
-        state = learner.__getstate__()
-        student.__setstate__(state | {"settings": student.__getstate__()["settings"]})
+        student.take(learner)
 
 
-def _of_true_classes(metric, classes: int):
-    return lambda y, prediction, weight=None: metric(y[:, classes:], prediction, weight)
+class _OfTrueClasses:
+    """A metric of the true classes alone."""
+
+    def __init__(self, name: str, metric: Callable[..., float], classes: int) -> None:
+        self.__name__, self._metric, self._classes = name, metric, classes
+
+    def __call__(self, y: np.ndarray, prediction: np.ndarray, weight: np.ndarray | None = None) -> float:
+        return self._metric(y[:, self._classes :], prediction, weight)

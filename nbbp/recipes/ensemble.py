@@ -10,7 +10,7 @@ from nbbp.engine import program as prog
 from nbbp.engine.evaluator import mean_loss
 from nbbp.engine.program import SideBySide
 from nbbp.kernels import arrays
-from nbbp.model import Sequential
+from nbbp.sequential import Sequential
 from nbbp.training import progress
 from nbbp.training.history import History
 from nbbp.training.trainer import RUN_SECONDS, Trainer

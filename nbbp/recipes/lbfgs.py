@@ -4,8 +4,7 @@ import numpy as np
 
 from nbbp import checks
 from nbbp.engine.network import Network
-from nbbp.engine.program import Program
-from nbbp.model import Sequential
+from nbbp.sequential import Sequential
 from nbbp.training.history import History
 
 
@@ -50,7 +49,7 @@ def fit_lbfgs(
     memory = checks.positive_integer("memory", memory)
     checks.number("tolerance", tolerance)
     network = _checked(model, X, y)
-    loss = model._bound_gradients(model._data("X", X, "y", y, sample_weight))
+    loss = model.built.gradient(model.prepare(X, y, sample_weight))
     history = History(steps_per_epoch=1, label="L-BFGS")
 
     def value_and_gradient(flat: np.ndarray) -> tuple[float, np.ndarray]:
@@ -79,9 +78,8 @@ def fit_lbfgs(
 
 def _checked(model: Sequential, X, y) -> Network:
     """The network, where L-BFGS can train it."""
-    model._data("X", X, "y", y)  # builds a model that is new
-    program = Program(model.backend, model.dtype, 1)
-    model.network.constrain(program)
-    if model.network.layout.state_size or program.calls:
+    model.prepare(X, y)  # builds a model that is new
+    layout = model.network.layout
+    if layout.state_size or any(parameter.max_norm is not None for _, _, parameter in layout.slices()):
         raise ValueError("fit_lbfgs trains no layers with running statistics (BatchNorm) or max_norm: use fit")
     return model.network

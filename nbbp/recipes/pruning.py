@@ -6,7 +6,7 @@ import numpy as np
 
 from nbbp import checks
 from nbbp.kernels import arrays
-from nbbp.model import Sequential
+from nbbp.sequential import Sequential
 
 
 def prune(model: Sequential, share: float) -> None:
@@ -91,7 +91,7 @@ def pruning_report(
     **fit
         For `Sequential.fit` after each pruning, such as ``epochs=5``.
     """
-    copy = model._copy()
+    copy = model.copy()
     kept, values = [], []
     for share in shares:
         if share:

@@ -5,9 +5,8 @@ import dataclasses
 import numpy as np
 
 from nbbp import checks
-from nbbp.model import Sequential
 from nbbp.schedules import Exponential
-from nbbp.training.trainer import Trainer
+from nbbp.sequential import Sequential
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,15 +69,15 @@ def find_learning_rate(
     checks.number("low", low, open_low=True)
     checks.number("high", high, low=low, open_low=True)
     steps, batch_size = checks.positive_integer("steps", steps), checks.positive_integer("batch_size", batch_size)
-    data = model._data("X", X, "y", y)
-    copy = model._copy()
+    data = model.prepare(X, y)
+    copy = model.copy()
     copy.learning_rate = schedule = _Growth(low, steps, high / low)
-    trainer = Trainer(copy.network, copy.loss, copy.update, data, batch_size, copy.backend)
+    trainer = copy.built.trainer(data, batch_size)
     copy.update.steps = epochs = 0
     half = max(2, steps // 20)
     losses: list[float] = []
     while len(losses) < steps and not trainer.diverged and not _has_risen(losses, half):
-        done = trainer.train(1, epochs)
+        done = trainer.train(1, epochs, wanted=steps)
         losses += trainer.step_loss[:done].tolist()
         epochs += 1
     smooth = _smoothed(np.array(losses[:steps]), half)

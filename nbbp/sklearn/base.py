@@ -17,9 +17,9 @@ from nbbp import checks
 from nbbp.layers import Dense, Dropout, Layer
 from nbbp.losses import Loss
 from nbbp.metrics import METRICS
-from nbbp.model import Sequential
 from nbbp.optimizers import OPTIMIZERS, SGD, Adam, Optimizer
 from nbbp.recipes.lbfgs import fit_lbfgs
+from nbbp.sequential import Sequential
 from nbbp.sklearn.stopping import Plateau
 from nbbp.training.history import History
 

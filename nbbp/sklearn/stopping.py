@@ -6,7 +6,7 @@ import numpy as np
 
 from nbbp.callbacks import Callback
 from nbbp.metrics import HIGHER_IS_BETTER
-from nbbp.model import Sequential
+from nbbp.sequential import Sequential
 
 FACTOR, LEAST_RATE = 0.2, 1e-6  # scikit-learn's, for learning_rate="adaptive"
 

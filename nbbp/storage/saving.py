@@ -6,40 +6,68 @@ from typing import Any
 
 import numpy as np
 
+from nbbp.engine.forms import Form
+from nbbp.engine.graph import Graph, Input, chain
 from nbbp.engine.layer import Layer
-from nbbp.engine.layout import Layout, lay_out
+from nbbp.engine.layout import Layout
+from nbbp.engine.state import Numbers, State
 from nbbp.losses import restored
 from nbbp.optimizers import Optimizer
 from nbbp.storage.description import describe, restore
 from nbbp.storage.files import Arrays, ModelFileError
+from nbbp.storage.graphs import describe_graph, describe_input, restore_graph, restore_input
 from nbbp.training.averaging import Averaging
 
 BESIDE = "fit/"  # beginning of the names of arrays that are not the model's
-COUNTS = ("epochs", "steps")
 NAMES = "feature_names"
 
 
-def pack(state: dict[str, Any]) -> tuple[Arrays, dict]:
-    """What ``Sequential.__getstate__`` gives, for a file: parameters by name, the optimizer's arrays flat."""
-    settings = state["settings"]
-    averaging = settings["averaging"]
+def pack(state: State) -> tuple[Arrays, dict]:
+    """A model for a file: parameters by name, the optimizer's arrays flat."""
+    settings, averaging = dict(state.settings), state.settings["averaging"]
+    losses = settings["loss"]
     description = settings | {
-        "layers": [describe(layer) for layer in settings["layers"]],
-        "loss": settings["loss"].name,
-        "loss_numbers": list(settings["loss"].numbers),
+        "loss": _each(losses, lambda loss: loss.name),
+        "loss_numbers": _each(losses, lambda loss: list(loss.numbers)),
         "optimizer": describe(settings["optimizer"]),
-        "metrics": [name for name in settings["metrics"] if isinstance(name, str)],
+        "metrics": _each(settings["metrics"], _named_metrics, whole=list),
         "averaging": None if averaging is None else describe(averaging),
     }
-    description |= {name: state[name] for name in COUNTS if name in state}
-    description[NAMES] = None if state[NAMES] is None else list(state[NAMES])
-    if "params" not in state:
+    if "layers" in settings:
+        layers = settings["layers"]
+        description["layers"] = [
+            describe_input(layer) if isinstance(layer, Input) else describe(layer) for layer in layers
+        ]
+    else:
+        del description["inputs"], description["outputs"]
+        description["graph"] = describe_graph(settings["inputs"], settings["outputs"])
+    description["epochs"] = state.epochs
+    description[NAMES] = None if state.feature_names is None else list(state.feature_names)
+    numbers = state.numbers
+    if numbers is None:
         return {}, description
-    layout = lay_out(settings["layers"], state["input_shape"])
-    arrays = layout.named(state["params"], state["state"])
-    arrays |= {f"optimizer.{k}": moment for k, moment in enumerate(state["moments"])}
-    arrays |= {name: state[name] for name in ("mean", "mask") if state[name] is not None}
-    return arrays, description | {"input_shape": list(state["input_shape"])}
+    arrays = Layout(_graph(settings, numbers.input_shape)).named(numbers.params, numbers.state)
+    arrays |= {f"optimizer.{k}": moment for k, moment in enumerate(numbers.moments)}
+    arrays |= {name: a for name, a in (("mean", numbers.mean), ("mask", numbers.mask)) if a is not None}
+    return arrays, description | {"steps": numbers.steps, "input_shape": list(numbers.input_shape)}
+
+
+def _graph(settings: dict[str, Any], input_shape: tuple[int, ...]) -> Graph:
+    if "layers" not in settings:
+        return Graph(Form("input", settings["inputs"]).things, Form("output", settings["outputs"]).things)
+    first, *rest = settings["layers"]
+    return chain(first, rest) if isinstance(first, Input) else chain(Input(input_shape), settings["layers"])
+
+
+def _each(things: Any, function: Any, whole: type = tuple) -> Any:
+    """The function of one thing, or of each in a list or dict."""
+    if isinstance(things, dict):
+        return {name: function(thing) for name, thing in things.items()}
+    return [function(thing) for thing in things] if isinstance(things, list) and whole is not list else function(things)
+
+
+def _named_metrics(metrics: Any) -> list[str]:
+    return [name for name in metrics if isinstance(name, str)]
 
 
 @contextlib.contextmanager
@@ -52,35 +80,45 @@ def refusing(path) -> Iterator[None]:
         raise ModelFileError(f"{path} does not describe a model that can be built here: {reason}") from error
 
 
-def unpack(arrays: Arrays, description: dict) -> dict[str, Any]:
-    """What ``Sequential.__setstate__`` takes, out of what `pack` gave; to be called within `refusing`."""
+def unpack(arrays: Arrays, description: dict) -> State:
+    """What `pack` was given, out of what it gave; to be called within `refusing`."""
     description = {name: value for name, value in description.items() if name != "fit"}
     arrays = {name: array for name, array in arrays.items() if not name.startswith(BESIDE)}
-    state: dict[str, Any] = {name: _count(description.pop(name)) for name in COUNTS if name in description}
-    state[NAMES] = _names(description.pop(NAMES))
-    input_shape, numbers = description.pop("input_shape", None), description.pop("loss_numbers")
-    averaging = description["averaging"]
-    settings = description | {
-        "layers": [restore(layer, Layer) for layer in description["layers"]],
-        "loss": restored(description["loss"], numbers),
+    state = State({}, _count(description.pop("epochs")), _names(description.pop(NAMES)))
+    steps, input_shape = description.pop("steps", None), description.pop("input_shape", None)
+    numbers, averaging = description.pop("loss_numbers"), description["averaging"]
+    settings = state.settings = description | {
+        "loss": _losses(description["loss"], numbers),
         "optimizer": restore(description["optimizer"], Optimizer),
         "averaging": None if averaging is None else restore(averaging, Averaging),
     }
-    state["settings"] = settings
+    if "graph" in settings:
+        settings["inputs"], settings["outputs"] = restore_graph(settings.pop("graph"))
+    else:
+        settings["layers"] = [restore_input(layer) or restore(layer, Layer) for layer in description["layers"]]
     if input_shape is None:
         return state
     shape = tuple(_count(length) for length in input_shape)
-    dtype, layout = np.dtype(settings["dtype"]), lay_out(settings["layers"], shape)
+    dtype, layout = np.dtype(settings["dtype"]), Layout(_graph(settings, shape))
     moments = [f"optimizer.{k}" for k in range(settings["optimizer"].moments)]
     flat = moments + ["mean"] * (averaging is not None) + ["mask"] * ("mask" in arrays)
     _compare(arrays, layout, flat, dtype)
     params, layers_state = np.empty(layout.size, dtype), np.empty(layout.state_size, dtype)
     for name, view in layout.named(params, layers_state).items():
         view[...] = arrays[name]
-    return state | {
-        "input_shape": shape, "params": params, "state": layers_state, "moments": [arrays[name] for name in moments],
-        "mean": arrays.get("mean"), "mask": arrays.get("mask"),
-    }  # fmt: skip
+    state.numbers = Numbers(
+        shape, params, layers_state, [arrays[name] for name in moments], arrays.get("mean"), arrays.get("mask"),
+        _count(steps),
+    )  # fmt: skip
+    return state
+
+
+def _losses(names: Any, numbers: Any) -> Any:
+    if isinstance(names, dict):
+        return {key: restored(name, numbers[key]) for key, name in names.items()}
+    if isinstance(names, list):
+        return [restored(name, own) for name, own in zip(names, numbers, strict=True)]
+    return restored(names, numbers)
 
 
 def _count(value: Any) -> int:

@@ -5,6 +5,7 @@ remember, and what an epoch that is not complete has measured. The order of rows
 seed and the step.
 """
 
+import dataclasses
 import pathlib
 import warnings
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ from nbbp.storage.files import Arrays, ModelFileError
 from nbbp.storage.saving import BESIDE
 
 if TYPE_CHECKING:
-    from nbbp.model import Sequential
+    from nbbp.sequential import Sequential
     from nbbp.training.fit import Fit
 
 ENDING = ".safetensors"
@@ -87,11 +88,10 @@ def _written_files(folder: pathlib.Path) -> list[pathlib.Path]:
 
 
 def _capture(fit: "Fit") -> tuple[Arrays, dict]:
-    arrays, description = saving.pack(fit.model.__getstate__())
+    arrays, description = saving.pack(fit.model.state)
     states = [(type(callback).__name__, callback.state()) for callback in _remembering(fit)]
     beside: dict[str, Any] = {"step_loss": fit.history.step_loss}
-    if fit.outputs is not None:
-        beside["outputs"] = fit.outputs
+    beside |= fit.unfinished()
     beside |= {f"history/{name}": values for name, values in fit.history.epochs.items()}
     beside |= {f"callbacks/{k}/{key}": value for k, (_, state) in enumerate(states) for key, value in state.items()}
     arrays |= {BESIDE + name: np.asarray(value, np.float64) for name, value in beside.items()}
@@ -123,13 +123,23 @@ class Resumed:
 
     def put_back_model(self, model: "Sequential") -> None:
         """Give the model its numbers of then; ValueError unless it is the same in all that decides them."""
-        own, then = model.__getstate__(), self._description
+        own, then = model.state, self._description
         _, here = saving.pack(own)
-        for name in ("layers", "loss", "loss_numbers", "seed", "dtype", "label_smoothing", "averaging", "input_shape"):
-            self._compare(name, then.get(name), here[name])
+        for name in (
+            "layers",
+            "graph",
+            "loss",
+            "loss_numbers",
+            "seed",
+            "dtype",
+            "label_smoothing",
+            "averaging",
+            "input_shape",
+        ):
+            self._compare(name, then.get(name), here.get(name))
         self._compare("optimizer", *({**of["optimizer"], "learning_rate": None} for of in (then, here)))
-        settings = own["settings"] | {"optimizer": self._model["settings"]["optimizer"]}
-        model.__setstate__(self._model | {"settings": settings})
+        settings = own.settings | {"optimizer": self._model.settings["optimizer"]}
+        model.restore(dataclasses.replace(self._model, settings=settings))
 
     def put_back_history(self, fit: "Fit") -> None:
         """Give the fit what it measured until then."""
@@ -138,8 +148,10 @@ class Resumed:
         fit.history.add_steps(self._beside["step_loss"])
         epochs = self._under("history/")
         fit.history.epochs.update({name: epochs[name].tolist() for name in fit.recorded if name in epochs})
-        if fit.outputs is not None:
-            fit.outputs[: len(self._beside["outputs"])] = self._beside["outputs"]
+
+    def unfinished(self) -> Arrays:
+        """What `Trainer.unfinished` gave, and more."""
+        return self._beside
 
     def put_back_callbacks(self, fit: "Fit") -> None:
         """Give the callbacks what they remembered, after they were told that the fit begins."""

@@ -3,22 +3,61 @@
 import contextlib
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nbbp import checks
 from nbbp.callbacks import Callback
-from nbbp.engine.evaluator import linked
+from nbbp.engine.data import Data
 from nbbp.streams import Stream
 from nbbp.training import progress
 from nbbp.training.checkpoint import Checkpoint, Resumed, has_checkpoints
 from nbbp.training.history import History
 from nbbp.training.interrupts import Interrupts
 from nbbp.training.stream_trainer import StreamTrainer
-from nbbp.training.trainer import Data, DivergenceError, Trainer
+from nbbp.training.trainer import DivergenceError, Trainer
 
 if TYPE_CHECKING:
-    from nbbp.model import Sequential
+    from nbbp.model import Model
+
+
+def fit(
+    model: "Model", X, y, epochs: int, batch_size: int, validation_data, shuffle: bool, verbose: int,
+    callbacks: Sequence[Callback], sample_weight, class_weight, accumulate: int, resume, mask,
+) -> History:  # fmt: skip
+    """What `Model.fit` does: see there."""
+    epochs = checks.positive_integer("epochs", epochs)
+    batch_size = checks.positive_integer("batch_size", batch_size)
+    accumulate = checks.positive_integer("accumulate", accumulate)
+    if verbose not in (0, 1, 2):
+        raise ValueError(f"verbose must be 0, 1 or 2, got {verbose!r}")
+    if isinstance(callbacks, Callback):
+        raise TypeError(f"callbacks must be a list, such as [{type(callbacks).__name__}(...)]")
+    callbacks = list(callbacks)
+    for callback in callbacks:
+        if not isinstance(callback, Callback):
+            raise TypeError(f"callbacks must be nbbp.callbacks, such as EarlyStopping(); got {callback!r}")
+    data: Data | Stream
+    if isinstance(X, Stream):
+        if y is not None or sample_weight is not None or class_weight is not None or mask is not None:
+            raise TypeError("a stream has y and the weights itself")
+        data = X
+        model.prepare(data.first()[0])
+    elif y is None:
+        raise TypeError("fit needs y, unless X is a stream")
+    else:
+        data = model.prepare(X, y, sample_weight, class_weight, mask)
+    held_out = None if validation_data is None else validation(model, validation_data)
+    return Fit(model, data, held_out, epochs, batch_size, accumulate, shuffle, callbacks, verbose, resume).run()
+
+
+def validation(model: "Model", given) -> Data:
+    """Data to measure on, from (X, y), (X, y, sample_weight) or (X, y, sample_weight, mask)."""
+    if not isinstance(given, tuple | list) or not 2 <= len(given) <= 4:
+        raise TypeError("validation_data must be a pair (X, y), or (X, y, sample_weight)")
+    X, y, weights, mask = (*given, None, None)[:4]
+    return model.prepare(X, y, weights, mask=mask, name="validation ")
 
 
 class Fit:
@@ -26,11 +65,13 @@ class Fit:
 
     Attributes
     ----------
-    model : Sequential
+    model : Model
     history : History
         Everything until now.
     data : Data
         That it trains on; of a stream the rows in the buffer.
+    validation : Data or None
+        That are measured after every epoch.
     epochs, batch_size, accumulate : int
         That were asked for.
     callbacks : list of Callback
@@ -42,7 +83,7 @@ class Fit:
 
     def __init__(
         self,
-        model: "Sequential",
+        model: "Model",
         data: Data | Stream,
         validation: Data | None,
         epochs: int,
@@ -55,25 +96,20 @@ class Fit:
     ) -> None:
         self.model, self.epochs, self.batch_size, self.accumulate = model, epochs, batch_size, parts
         self.callbacks = sorted(callbacks, key=lambda callback: isinstance(callback, Checkpoint))
-        self._validation, self._verbose = validation, verbose
+        self.validation, self._verbose, self._streams = validation, verbose, isinstance(data, Stream)
         self._resumed = Resumed(resume) if resume is not None and has_checkpoints(resume) else None
         if self._resumed:
             self._resumed.put_back_model(model)
-        self._watched = validation is not None or bool(callbacks) or self._resumed is not None
         compiling = progress.compiling if verbose else iter
+        built = model.built
         self._trainer: Trainer | StreamTrainer
         if isinstance(data, Stream):
-            self._trainer = StreamTrainer(
-                model.network, model.loss, model.update, data, model.check_piece, batch_size, model.backend,
-                parts=parts, shuffle=shuffle, progress=compiling,
-            )  # fmt: skip
+            self._trainer = StreamTrainer(built, data, model.prepare_piece, batch_size, parts, shuffle, compiling)
         else:
-            self._trainer = Trainer(
-                model.network, model.loss, model.update, data, batch_size, model.backend,
-                parts=parts, shuffle=shuffle, epoch_by_epoch=self._watched or verbose == 2,
-                record_outputs=bool(model.metrics), progress=compiling,
-            )  # fmt: skip
-        self.data = self._trainer.data
+            self._trainer = built.trainer(data, batch_size, parts, shuffle, bool(any(built.measure.metrics)), compiling)
+        self._trainer.start_anew()
+        self.data = self._trainer.source.data
+        self._watched = validation is not None or bool(callbacks) or self._resumed is not None or verbose == 2
         self.settings = {
             "rows": self._trainer.rows, "batch_size": batch_size, "accumulate": parts, "shuffle": bool(shuffle),
             "recorded": list(self.recorded),
@@ -86,9 +122,10 @@ class Fit:
     @property
     def recorded(self) -> tuple[str, ...]:
         """Names of the values that the history will have for each epoch."""
-        names = ["loss", *(self.model.metrics if self._trainer.outputs is not None else ())]
-        if self._validation is not None:
-            names += [f"val_{name}" for name in ("loss", *self.model.metrics)]
+        measured = self.model.built.measure.names()
+        names = [name for name in measured if not self._streams or name.endswith("loss")]
+        if self.validation is not None:
+            names += [f"val_{name}" for name in measured]
         return (*names, *(name for callback in self.callbacks for name in callback.records))
 
     @property
@@ -96,12 +133,9 @@ class Fit:
         """Of the epoch that is not in the history yet."""
         return self.history.steps - len(self.history) * self.history.steps_per_epoch
 
-    @property
-    def outputs(self) -> np.ndarray | None:
-        """Those of the epoch that is not in the history yet, (rows done, outputs), where there are metrics."""
-        if self._trainer.outputs is None:
-            return None
-        return self._trainer.outputs[: self.steps_done * self._trainer.batch_size]
+    def unfinished(self) -> dict[str, np.ndarray]:
+        """What the trainer has of the epoch that is not in the history yet, for a fit that is resumed."""
+        return self._trainer.unfinished(self.steps_done)
 
     @property
     def resumable(self) -> bool:
@@ -125,8 +159,7 @@ class Fit:
                 self._resumed.put_back_callbacks(self)
             while len(history) < self.epochs and not history.stopped:
                 begin = time.perf_counter()
-                epochs = self._train(min(self._trainer.epochs_together, self.epochs - len(history)), bar)
-                if epochs:
+                if self._train(bar):
                     self._end_epoch(bar, begin)
                 self._interrupts.check()
         if verbose and history.stopped:
@@ -138,29 +171,39 @@ class Fit:
         if self._watched:
             with self._interrupts.allowed():
                 (values,) = self._values_of(1)
-                if self._validation is not None:
-                    values |= self.model.measure(self._validation, prefix="val_")
+                if self.validation is not None:
+                    values |= self.model.built.measure(self.validation, prefix="val_")
             self._ending_epoch = True
             history.note(**values)
             for callback in self.callbacks:
                 callback.on_epoch_end(self)
             self._ending_epoch = False
+        if self._verbose:
+            self._show(bar, begin)
+
+    def _show(self, bar, begin: float) -> None:
+        history = self.history
         measured = {name: values[-1] for name, values in history.epochs.items()}
         if self._verbose == 1:
             bar.set_postfix_str(", ".join(f"{name}={value:.4g}" for name, value in measured.items()), refresh=False)
-        elif self._verbose == 2:
+        else:
             text = " - ".join(f"{name}: {value:.4g}" for name, value in measured.items())
             seconds = time.perf_counter() - begin
             print(f"Epoch {len(history)}/{self.epochs} - {seconds:.1f}s - {text}", flush=True)
 
-    def _train(self, epochs: int, bar) -> int:
+    def _train(self, bar) -> int:
         """Train for some epochs in one run, or for the rest of one; returns how many were completed."""
         trainer, model = self._trainer, self.model
+        remaining = self.epochs - len(self.history)
+        epochs = 1 if self._watched else min(trainer.epochs_together, remaining)
         noted = self.steps_done
-        if noted:
-            trainer.step_loss[:noted] = self.history.step_loss[-noted:]
         epochs_done = model.epochs - bool(noted)
         model.epochs = epochs_done + epochs
+        trainer.begin(epochs, epochs_done, noted, remaining)
+        if noted:
+            trainer.step_loss[:noted] = self.history.step_loss[-noted:]
+            if self._resumed:
+                trainer.put_back(self._resumed.unfinished())
 
         def after(steps: int) -> None:
             nonlocal noted
@@ -178,7 +221,9 @@ class Fit:
             self._interrupts.check()
 
         try:
-            trainer.train(epochs, epochs_done, noted, after, self._pause_in)
+            if noted:
+                after(0)
+            trainer.run(after, self._pause_in)
         except _Stopped:
             pass
         finally:
@@ -198,17 +243,15 @@ class Fit:
 
     def _values_of(self, epochs: int) -> list[dict[str, float]]:
         """Loss and metrics of the run's first epochs, which are complete."""
-        trainer, model = self._trainer, self.model
-        measured = []
-        rows, weights = trainer.rows, trainer.data.weights
-        for epoch, loss in enumerate(trainer.epoch_losses(epochs)):
-            values = {"loss": loss}
+        trainer, measure = self._trainer, self.model.built.measure
+        losses, parts = trainer.epoch_losses(epochs), trainer.epoch_part_losses(epochs)
+        measured: list[dict[str, Any]] = []
+        for epoch in range(epochs):
+            values = measure.losses(losses[epoch], parts[epoch])
             if trainer.outputs is not None:
-                part = slice(epoch * rows, (epoch + 1) * rows)
-                order = trainer.order[part]
-                predictions = linked(trainer.outputs[part].copy(), model.loss, model.backend)
-                seen, counted = trainer.data.truth[order], None if weights is None else weights[order]
-                values |= {name: metric(seen, predictions, counted) for name, metric in model.metrics.items()}
+                rows = slice(epoch * trainer.rows, (epoch + 1) * trainer.rows)
+                outputs = [z[rows] for z in trainer.outputs]
+                values |= measure.of_outputs(outputs, trainer.source.data, trainer.order[rows])
             measured.append(values)
         return measured
 

@@ -6,15 +6,11 @@ from collections.abc import Callable, Generator
 
 import numpy as np
 
-from nbbp.engine import program as prog
-from nbbp.engine.network import Network
+from nbbp.engine.data import Data
 from nbbp.kernels import random
-from nbbp.losses import Loss
 from nbbp.streams import BUFFER_BYTES, Piece, Stream, read_ahead
-from nbbp.training.trainer import Data, Trainer
-from nbbp.training.update import Update
-
-CHUNKS = 4  # the stream of random numbers that orders chunks
+from nbbp.training.built import Built
+from nbbp.training.trainer import Trainer
 
 
 class StreamTrainer:
@@ -30,38 +26,32 @@ class StreamTrainer:
     outputs = None
 
     def __init__(
-        self,
-        network: Network,
-        loss: Loss,
-        update: Update,
-        stream: Stream,
-        check: Callable[[Piece], Data],
-        batch_size: int,
-        backend: str,
-        *,
-        parts: int = 1,
-        shuffle: bool = True,
+        self, built: Built, stream: Stream, check: Callable[[Piece], Data], batch_size: int, parts: int, shuffle: bool,
         progress: Callable = iter,
-    ) -> None:
+    ) -> None:  # fmt: skip
+        network = built.network
         self._stream, self._check, self._shuffle, self._seed = stream, check, shuffle, network.seed
         self.rows = stream.rows
         self.batch_size = min(parts * min(batch_size, self.rows), self.rows)
         self.steps_per_epoch = -(-self.rows // self.batch_size)
-        row_bytes = math.prod(network.layout.input_shape) * network.params.itemsize
+        row_bytes = math.prod(network.graph.inputs[0].shape) * network.params.itemsize
         wanted = stream.buffer_rows or max(1, BUFFER_BYTES // row_bytes)
         self._buffer_rows = min(self.rows, max(1, wanted // self.batch_size) * self.batch_size)
         with contextlib.closing(self._buffers(range(stream.chunks), 0)) as buffers:
-            self.data = next(buffers)
+            data = next(buffers)
         self.steps_done, self.diverged = 0, False
         self.step_loss = np.zeros(self.steps_per_epoch)
+        self._part_losses = np.zeros((len(built.objective.heads), self.steps_per_epoch))
         rest = self.rows % self._buffer_rows
         self._whole, self._rest = (
             Trainer(
-                network, loss, update, self.data.part(slice(rows)), batch_size, backend,
+                network, built.objective, built.update, data.part(slice(rows)), batch_size, built.backend,
                 parts=parts, shuffle=shuffle, rest_of_more=rows < self._buffer_rows, progress=progress,
             )
             for rows in (self._buffer_rows, rest or self._buffer_rows)
         )  # fmt: skip
+        self.source = self._whole.source  # its data are the buffer, of which the rest is a part
+        self._buffer = data
 
     def _buffers(self, order, begin: int) -> Generator[Data]:
         """The chunks in this order, from buffer number `begin` on, all of one length but the last."""
@@ -89,42 +79,43 @@ class StreamTrainer:
         X, y, weights = (None if parts[0] is None else np.concatenate(parts) for parts in columns)
         return self._check((X, y, weights))
 
-    def train(
+    def begin(self, epochs: int, epochs_done: int, steps_done: int = 0, wanted: int = 1) -> None:
+        """Stand at the beginning of an epoch, or at a step of it; see `Trainer.begin`."""
+        self._epoch, self.steps_done = epochs_done, steps_done
+
+    def run(
         self,
-        epochs: int,
-        epochs_done: int,
-        steps_done: int = 0,
         after: Callable[[int], None] = lambda steps: None,
         pause_in: Callable[[int], float] = lambda step: math.inf,
-    ) -> int:
-        """Train for an epoch, or the rest of one; see `Trainer.train`."""
+    ) -> None:
+        """Train to the end of the epoch; see `Trainer.run`."""
         buffers, steps = -(-self.rows // self._buffer_rows), self._whole.steps_per_epoch
-        self.steps_done, first = steps_done, steps_done // steps
-        if steps_done:
-            after(0)
+        first = self.steps_done // steps
         order = np.arange(self._stream.chunks)
         if self._shuffle:
-            key = random.bits(random.stream(self._seed, CHUNKS), np.array([epochs_done], np.uint64))
+            key = random.bits(random.stream(self._seed, random.CHUNKS), np.array([self._epoch], np.uint64))
             order = np.argsort(random.bits(key, order.astype(np.uint64)), kind="stable")
         reading = read_ahead(self._buffers(order.tolist(), first))
         with contextlib.closing(reading):
             for k in range(first, buffers):
                 if self.steps_done == self.steps_per_epoch or self.diverged:
                     break
-                self.data.overwrite(next(reading))
+                self._buffer.overwrite(next(reading))
                 trainer = self._whole if (k + 1) * self._buffer_rows <= self.rows else self._rest
-                self._train(trainer, k * steps, epochs_done * buffers + k, after, pause_in)
-        return self.steps_done
+                self._train(trainer, k * steps, self._epoch * buffers + k, after, pause_in)
 
     def _train(self, trainer: Trainer, before: int, number: int, after, pause_in) -> None:
         """Train on the buffer, whose first step comes after so many of the epoch."""
         within = self.steps_done - before
-        trainer.step_loss[:within] = self.step_loss[before : self.steps_done]
+        trainer.begin(1, number, within)
 
         def count() -> None:
-            done = int(trainer.clock[prog.STEP])
+            done = trainer.steps_done
             self.diverged = trainer.diverged
-            self.step_loss[before : before + done + self.diverged] = trainer.step_loss[: done + self.diverged]
+            noted = slice(within, done + self.diverged)
+            self.step_loss[before + noted.start : before + noted.stop] = trainer.step_loss[noted]
+            if trainer.part_losses is not None:
+                self._part_losses[:, before + noted.start : before + noted.stop] = trainer.part_losses[:, noted]
             self.steps_done = before + done
 
         def counted(steps: int) -> None:
@@ -132,11 +123,30 @@ class StreamTrainer:
             after(steps)
 
         try:
-            trainer.train(1, number, within, counted, pause_in)
+            trainer.run(counted, pause_in)
         finally:
             count()
 
+    def start_anew(self) -> None:
+        """See `Trainer.start_anew`; a stream's rows have no order, so that nothing is carried from row to row."""
+
+    def unfinished(self, steps: int) -> dict[str, np.ndarray]:
+        """See `Trainer.unfinished`."""
+        return {"part_losses": self._part_losses[:, :steps]} if len(self._part_losses) > 1 else {}
+
+    def put_back(self, unfinished: dict[str, np.ndarray]) -> None:
+        """See `Trainer.put_back`."""
+        if "part_losses" in unfinished:
+            self._part_losses[:, : unfinished["part_losses"].shape[1]] = unfinished["part_losses"]
+
     def epoch_losses(self, epochs: int) -> list[float]:
         """Mean over the rows of the epoch."""
+        return [float(self.step_loss @ self._shares())]
+
+    def epoch_part_losses(self, epochs: int) -> list[list[float]]:
+        """The same for each output, where there are several."""
+        return [(self._part_losses @ self._shares()).tolist() if len(self._part_losses) > 1 else []]
+
+    def _shares(self) -> np.ndarray:
         rows = np.minimum(self.batch_size, self.rows - np.arange(self.steps_per_epoch) * self.batch_size)
-        return [float(self.step_loss @ (rows / self.rows))]
+        return rows / self.rows

@@ -1,30 +1,29 @@
-"""fit: epochs, mini-batches and validation around programs that run without Python.
+"""Epochs and mini-batches around programs that run without Python.
 
 A run of steps comes back to Python every few hundredths of a second, so that Ctrl-C, the progress bar and time limits
 are served between mini-batches; several short epochs go in one run when nothing has to be seen after each.
 """
 
-import dataclasses
-import itertools
 import math
 from collections.abc import Callable
 
 import numpy as np
 
-from nbbp.engine import program as prog
+from nbbp.engine import planner
+from nbbp.engine.data import Data, Source
 from nbbp.engine.network import Network
-from nbbp.engine.program import Program, Runner, accumulate
+from nbbp.engine.objective import Objective, Scales
+from nbbp.engine.program import Program, Tables
+from nbbp.engine.runner import Runner
 from nbbp.kernels import arrays, random, threads
+from nbbp.kernels.batches import accumulate, record_rows
+from nbbp.kernels.clock import Clock
 from nbbp.kernels.gemm import column_sums
-from nbbp.losses import Loss
 from nbbp.training.history import History
 from nbbp.training.update import Update
 
 RUN_SECONDS = 0.05  # between two returns to Python
-LANE_ROWS = 64  # in a lane at least
-LANE_PARAMETERS = 32_768  # beyond, adding the lanes' gradients costs more than the forks
-ROWS_TOGETHER = 1 << 16  # epochs shorter than this go together
-SHUFFLING = 1  # the stream of random numbers that orders rows
+ROWS_TOGETHER = 1 << 16  # epochs shorter than this are prepared together
 
 
 class DivergenceError(ArithmeticError):
@@ -42,82 +41,40 @@ class DivergenceError(ArithmeticError):
         self.epoch, self.step, self.history = epoch, step, history
         super().__init__(
             f"the loss became {history.step_loss[-1]} in epoch {epoch}, step {step}: try a smaller learning rate, "
-            f"or features scaled to mean 0 and deviation 1"
+            f"or features scaled to mean 0 and standard deviation 1"
         )
 
 
-def row_lanes(rows: int, parameters: int) -> list[slice]:
-    """How a mini-batch is cut into rows that go through the whole network by themselves, one thread to a lane.
-
-    Where it is cut, a step has one fork and join instead of one for each kernel, and what a lane computes stays in its
-    core's cache; but every lane has gradients of its own, which have to be added. The cut depends on shapes alone,
-    never on threads: it decides the order in which gradients are summed, and so their bits.
-    """
-    lanes = 1
-    while parameters <= LANE_PARAMETERS and lanes < 16 and rows >= 2 * lanes * LANE_ROWS:
-        lanes *= 2
-    edges = [rows * i // lanes for i in range(lanes + 1)]
-    return [slice(a, b) for a, b in itertools.pairwise(edges)]
-
-
-@dataclasses.dataclass(frozen=True)
-class Data:
-    """Rows to train on or to measure.
-
-    Attributes
-    ----------
-    x : ndarray (rows, *input_shape)
-    target : ndarray (rows, columns)
-        What the loss compares with, in its form: see `nbbp.checks.targets`.
-    truth : ndarray (rows, columns)
-        What metrics compare with: targets before labels were smoothed.
-    weights : ndarray (rows,) or None
-        How much each row counts; None for 1.
-    """
-
-    x: np.ndarray
-    target: np.ndarray
-    truth: np.ndarray
-    weights: np.ndarray | None = None
-
-    def part(self, rows) -> "Data":
-        """Some of the rows: a slice, or their numbers."""
-        weights = None if self.weights is None else self.weights[rows]
-        return Data(self.x[rows], self.target[rows], self.truth[rows], weights)
-
-    def overwrite(self, other: "Data") -> None:
-        """Put other rows, as many or fewer, in the place of the first."""
-        for field in dataclasses.fields(self):
-            if (mine := getattr(self, field.name)) is not None:
-                mine[: len(other.x)] = getattr(other, field.name)
-
-
 class Trainer:
-    """A network, its loss and its update, bound to training data.
+    """A network, its objective and its update, bound to training data.
 
     Parameters
     ----------
     batch_size : int
         Rows of a mini-batch.
     parts : int
-        How many pieces of `batch_size` rows go through the network one after the other before an update is made from
-        all of them.
+        How many micro-batches of `batch_size` rows go through the network one after the other before an update is made
+        from all of them.
     shuffle : bool
         Whether every epoch has an order of its own, which the network's seed decides.
-    epoch_by_epoch : bool
-        Whether every epoch has to be seen; else short ones go together, to spare the way through Python.
     record_outputs : bool
         Whether the outputs of every step are kept, for metrics.
     rest_of_more : bool
         Whether these are the rows that are left of others, and may be too few for a whole mini-batch.
-    clock : ndarray, optional
+    clock : Clock, optional
         Given where several trainers run side by side, each on one thread.
+
+    Attributes
+    ----------
+    steps_per_epoch, rows : int
+    epochs_together : int
+        How many epochs are prepared at once, and can go in one run.
     """
 
     def __init__(
         self,
         network: Network,
-        loss: Loss,
+        objective: Objective,
         update: Update,
         data: Data,
         batch_size: int,
@@ -125,188 +82,277 @@ class Trainer:
         *,
         parts: int = 1,
         shuffle: bool = True,
-        epoch_by_epoch: bool = True,
         record_outputs: bool = False,
         rest_of_more: bool = False,
-        clock: np.ndarray | None = None,
+        clock: Clock | None = None,
         progress: Callable = iter,
     ) -> None:
-        self.network, self.loss, self.update, self.data = network, loss, update, data
-        self.rows = len(data.x)
+        self.network, self.objective, self.update, self.source = network, objective, update, Source(data)
+        self.rows = data.rows
         self._part_rows = min(batch_size, self.rows)
-        if self._part_rows == 1 and not rest_of_more and network.layout.couples_rows:
+        if self._part_rows == 1 and not rest_of_more and network.graph.couples_rows:
             raise ValueError(
-                "BatchNorm takes mean and deviation over the rows of a mini-batch, and here each has one row: "
+                "BatchNorm takes mean and standard deviation over the rows of a mini-batch, and here each has one row: "
                 "take batch_size=2 or more, or LayerNorm"
             )
         self.batch_size = min(parts * self._part_rows, self.rows)
         self.steps_per_epoch = -(-self.rows // self.batch_size)
-        self.epochs_together = 1 if epoch_by_epoch else max(1, ROWS_TOGETHER // self.rows)
+        self.epochs_together = max(1, ROWS_TOGETHER // self.rows)
         steps, rows = self.epochs_together * self.steps_per_epoch, self.epochs_together * self.rows
-        self.clock = prog.new_clock() if clock is None else clock
+        self.clock = Clock() if clock is None else clock
+        self.tables = Tables(steps, network.dtype)
         self._shuffle, self._pace = shuffle, threads.Pace(RUN_SECONDS)
-        self._stream = random.stream(network.seed, SHUFFLING)
-        self._orders = arrays.copied(np.tile(np.arange(self.rows), (self.epochs_together, 1)))
-        self._keys = arrays.zeros(self.epochs_together, np.uint64)
-        self.order = self._orders.reshape(-1)
-        shuffling = Program(backend, network.params.dtype, rows)
-        shuffling.call(random.shuffle, self._orders, self._keys)
+        self._stream = random.stream(network.seed, random.SHUFFLING)
+        orders = arrays.copied(np.tile(np.arange(self.rows), (self.epochs_together, 1)))
+        self._keys, self._shuffled = arrays.zeros(self.epochs_together, np.uint64), np.zeros(1, np.int64)
+        self._order = orders.reshape(-1)
+        shuffling = Program(backend, network.dtype, rows)
+        shuffling.call(random.shuffle, orders, self._keys, self._shuffled)
         self._shuffling = Runner(shuffling)
-        self.numbers = arrays.zeros((steps, update.numbers(0, 1).shape[1]), network.params.dtype)
-        self.step_loss = arrays.zeros(steps, np.float64)
-        outputs = int(np.prod(network.layout.output_shape))
-        self.outputs = arrays.zeros((rows, outputs), network.params.dtype) if record_outputs else None
-        rest = self.rows % self.batch_size
-        last = self._bind(backend, rest) if rest else None
-        self.runner = Runner(self._bind(backend, self.batch_size), last, progress, alone=clock is not None)
+        self._step_loss, heads = arrays.zeros(steps, np.float64), objective.heads
+        self._part_losses = arrays.zeros((len(heads), steps), np.float64) if len(heads) > 1 else None
+        self._outputs = None
+        if record_outputs:
+            self._outputs = [arrays.zeros((rows, h.positions * h.outputs), network.dtype) for h in heads]
+        self._step_rows = np.minimum(self.batch_size, self.rows - np.arange(self.steps_per_epoch) * self.batch_size)
+        self._first_epoch = self._ready = self._begin = self._end = 0
+        self._ahead = 8
+        self.carried: dict[str, np.ndarray] = {}  # what layers hand from step to step
+        self._backend, self._alone = backend, clock is not None
+        self._bind_programs(progress)
 
-    def _bind(self, backend: str, rows: int) -> Program:
-        """A training step of `rows` rows: gather, forward, loss, backward, update."""
-        network = self.network
-        program = Program(backend, network.params.dtype, rows, clock=self.clock, seed=network.seed)
-        row_loss, scale = program.buffer(rows), program.buffer(rows)
-        scale[:] = 1 / rows
+    def _bind_programs(self, progress: Callable = iter) -> None:
+        whole, rest = self._bind(self.batch_size), self.rows % self.batch_size
+        last = self._bind(rest) if rest else None
+        self.runner = Runner(whole, last, progress, alone=self._alone)
+        self._masked = self.network.mask is not None
+
+    def _bind(self, rows: int) -> Program:
+        """A training step of `rows` rows, phase by phase."""
+        network, objective, order = self.network, self.objective, self._order
+        program = Program(
+            self._backend, network.dtype, rows, clock=self.clock, seed=network.seed, tables=self.tables,
+            carried=self.carried,
+        )  # fmt: skip
+        scales = objective.scales(program)
+        objective.bind_denominators(program, scales, self.source, order)
+        # gather, weigh, forward, losses, backward
         if rows > self._part_rows:
-            self._bind_parts(program, row_loss, scale)
+            self._bind_parts(program, scales)
         else:
-            self._bind_lanes(program, row_loss, scale)
+            self._bind_shards(program, scales)
+        # penalties, and a record of the loss, which may end the run while nothing is written yet
         penalty = program.buffer(1)
         network.penalize(program, penalty, network.grads)
-        program.call(prog.record_loss, self.step_loss, row_loss, scale, penalty, self.clock)
-        numbers = program.buffer(self.numbers.shape[1])
-        program.call(prog.take_row, numbers, self.numbers, self.clock)
-        self.update.bind(program, numbers)
+        objective.bind_record(program, scales, self._step_loss, self._part_losses, penalty)
+        # noise, clipping, update, constraints, average
+        self.update.bind(program)
         return program
 
-    def _bind_lanes(self, program: Program, row_loss: np.ndarray, scale: np.ndarray) -> None:
-        """The mini-batch in one piece, or in lanes side by side."""
-        layout, grads = self.network.layout, self.network.grads
-        lanes = [slice(0, program.rows)] if layout.couples_rows else row_lanes(program.rows, layout.size)
-        if len(lanes) == 1:
-            self._bind_rows(program, row_loss, scale, grads)
+    def _bind_shards(self, program: Program, scales: Scales) -> None:
+        """The mini-batch in one piece, or in shards side by side."""
+        grads, shards = self.network.grads, planner.shards(self.network, program.rows)
+        if len(shards) == 1:
+            self._bind_rows(program, scales, grads)
             return
-        lane_grads = program.buffer(len(lanes), len(grads))
-        programs = [program.part(lane) for lane in lanes]
-        for part, lane, own in zip(programs, lanes, lane_grads, strict=True):
-            self._bind_rows(part, row_loss[lane], scale[lane], own)
-        program.call_lanes(programs)
-        program.call(column_sums, grads, lane_grads)
+        shard_grads = program.buffer(len(shards), len(grads))
+        programs = [program.part(rows) for rows in shards]
+        for part, rows, own in zip(programs, shards, shard_grads, strict=True):
+            self._bind_rows(part, scales.part(rows), own)
+        program.call_shards(programs)
+        program.call(column_sums, grads, shard_grads)
 
-    def _bind_parts(self, program: Program, row_loss: np.ndarray, scale: np.ndarray) -> None:
-        """The mini-batch in parts one after the other, in the same buffers; their gradients are added."""
+    def _bind_parts(self, program: Program, scales: Scales) -> None:
+        """The mini-batch in micro-batches one after the other, in the same buffers; their gradients are added."""
         part_grads, part = program.buffer(len(self.network.grads)), None
         for begin in range(0, program.rows, self._part_rows):
             rows = slice(begin, min(begin + self._part_rows, program.rows))
             part = program.part(rows, after=part)
-            self._bind_rows(part, row_loss[rows], scale[rows], part_grads if begin else self.network.grads)
+            self._bind_rows(part, scales.part(rows), part_grads if begin else self.network.grads)
             program.calls += part.calls
             if begin:
                 program.call(accumulate, self.network.grads, part_grads)
 
-    def _bind_rows(self, program: Program, row_loss: np.ndarray, scale: np.ndarray, grads: np.ndarray) -> None:
-        """Gather, forward, loss and backward of the rows of a program."""
-        x = self.network.input(program)
-        target = arrays.zeros((program.rows, self.data.target.shape[1]), self.data.target.dtype)
-        order = self.order[program.first_row :]
-        flat, data_flat = x.reshape(program.rows, -1), self.data.x.reshape(self.rows, -1)
-        program.call(prog.gather, flat, data_flat, target, self.data.target, order, self.clock)
-        if self.data.weights is not None:
-            share = scale[:1].copy()
-            program.call(prog.weigh, scale, self.data.weights, share, order, self.clock)
-        z = self.network.gradients(program, self.loss, x, target, row_loss, scale, grads)
-        if self.outputs is not None:
-            program.call(prog.record_rows, self.outputs[program.first_row :], z, self.clock)
+    def _bind_rows(self, program: Program, scales: Scales, grads: np.ndarray) -> None:
+        """Gather, weigh, forward, losses and backward of the rows of a program."""
+        network, objective, order = self.network, self.objective, self._order[program.first_row :]
+        inputs = network.inputs(program)
+        targets, masks = self.source.gather(program, inputs, order)
+        objective.bind_scales(program, scales, self.source, order)
+        bound = network.forward(program, inputs, masks)
+        slopes = objective.bind(program, bound.outputs, targets, scales)
+        network.backward(program, bound, slopes, grads)
+        for record, output in zip(self._outputs or (), bound.outputs, strict=False):
+            z = output.array.reshape(program.rows, -1)
+            program.call(record_rows, record[program.first_row :], z, program.clock.record)
 
-    def train(
+    def train(self, epochs: int, epochs_done: int, wanted: int = 1) -> int:
+        """Train for some epochs; returns the number of steps that were completed. See `begin`."""
+        self.begin(epochs, epochs_done, wanted=wanted)
+        self.run()
+        return self.steps_done
+
+    def run(
         self,
-        epochs: int,
-        epochs_done: int,
-        steps_done: int = 0,
         after: Callable[[int], None] = lambda steps: None,
         pause_in: Callable[[int], float] = lambda step: math.inf,
-    ) -> int:
-        """Train for some epochs; returns the number of steps that were completed.
+    ) -> None:
+        """Train to the end of the epochs that were begun.
 
         Parameters
         ----------
-        epochs : int
-            At most `epochs_together`.
-        epochs_done : int
-            Epochs that the data have seen before.
-        steps_done : int
-            Steps of the first epoch that were made before.
         after
-            Called with the number of steps done since it was last called; it may raise. `update.steps` counts them. An
-            epoch that goes on begins with a call.
+            Called with the number of steps done since it was last called; it may raise. `update.steps` counts them.
         pause_in
             Given the model's steps, after how many more `after` is called at the latest.
         """
         clock = self.clock
-        self.begin(epochs, epochs_done, steps_done)
 
         def run(most: int) -> int:
-            done = int(clock[prog.STEP])
+            done = clock.step
             if self.update.optimizer is not self._numbered:
+                self._ahead = 1
                 self._number()
+            if (self.network.mask is not None) != self._masked:
+                self._bind_programs()
             self.allow(int(min(most, pause_in(self.update.steps))))
             try:
                 self.runner.run()
             finally:
                 self.count()
-            return int(clock[prog.STEP]) - done
+            return clock.step - done
 
-        if steps_done:
-            after(0)
         while not self.finished:
-            done = int(clock[prog.STEP])
+            done = clock.step
             self._pace.run(run)
-            after(int(clock[prog.STEP]) - done)
-        return int(clock[prog.STEP])
+            after(clock.step - done)
 
-    def begin(self, epochs: int, epochs_done: int, steps_done: int = 0) -> None:
-        """Order the rows of some epochs and set the clock to their beginning, or to a step of the first."""
-        self._steps = epochs * self.steps_per_epoch
+    def begin(self, epochs: int, epochs_done: int, steps_done: int = 0, wanted: int = 1) -> None:
+        """Stand at the beginning of an epoch, or at a step of it.
+
+        Parameters
+        ----------
+        epochs : int
+            That are to be trained, at most `epochs_together`.
+        epochs_done : int
+            Epochs that the data have seen before.
+        steps_done : int
+            Steps of the first epoch that were made before.
+        wanted : int
+            Epochs that will follow each other in calls of this function: some are prepared together.
+        """
+        clock, steps = self.clock, self.steps_per_epoch
+        number = epochs_done - self._first_epoch
+        prepared = number >= 0 and number + epochs <= self._ready and not clock.stop
+        if prepared:
+            prepared = clock.before + number * steps == self.update.steps - steps_done
+        if not prepared or self._numbered is not self.update.optimizer:
+            if prepared:  # another optimizer or learning rate: who changes it once may do so every time
+                self._ahead = 1
+            number, self._first_epoch = 0, epochs_done
+            self._ready = min(self.epochs_together, max(epochs, min(wanted, self._ahead)))
+            self._ahead *= 2
+            self._prepare(steps_done)
+        self._begin, self._end = number * steps, (number + epochs) * steps
+        clock.step, clock.batch = self._begin + steps_done, steps_done
+        clock.row = number * self.rows + steps_done * self.batch_size
+
+    def _prepare(self, steps_done: int) -> None:
+        """Order the rows of the epochs that are to be ready, and set the clock to the first."""
         if self._shuffle:
-            epoch = np.arange(epochs_done, epochs_done + len(self._keys), dtype=np.uint64)
-            self._keys[:] = random.bits(self._stream, epoch)
+            epoch = np.arange(self._first_epoch, self._first_epoch + self._ready, dtype=np.uint64)
+            self._keys[: self._ready], self._shuffled[0] = random.bits(self._stream, epoch), self._ready
             self._shuffling.once()
-        before = self.update.steps - steps_done
-        self.clock[:] = 0
-        self.clock[prog.BATCHES], self.clock[prog.BEFORE] = self.steps_per_epoch, before
-        self.clock[prog.STEP] = self.clock[prog.BATCH] = steps_done
-        self.clock[prog.ROW] = steps_done * self.batch_size
+        self.clock.set(batches=self.steps_per_epoch, before=self.update.steps - steps_done)
         self._number()
 
     def _number(self) -> None:
-        """Note what each step's update needs to know of the optimizer as it is now."""
+        """Note what changes from step to step, such as what the update needs to know of the optimizer as it is now."""
         self._numbered = self.update.optimizer
-        self.numbers[: self._steps] = self.update.numbers(int(self.clock[prog.BEFORE]), self._steps)
+        self.tables.fill(self.clock.before, self._ready * self.steps_per_epoch)
 
     def allow(self, steps: int) -> None:
         """Let the runner take so many more steps."""
-        self.clock[prog.END] = min(self._steps, self.clock[prog.STEP] + steps)
+        self.clock.end = min(self._end, self.clock.step + steps)
 
     def count(self) -> None:
         """Add the steps that were taken to the model's."""
-        self.update.steps = int(self.clock[prog.BEFORE] + self.clock[prog.STEP])
+        self.update.steps = self.clock.before + self.clock.step
+
+    @property
+    def next_epoch(self) -> int:
+        """The epoch after the last that was begun."""
+        return self._first_epoch + self._end // self.steps_per_epoch
 
     @property
     def steps_done(self) -> int:
         """Of the epochs that were begun."""
-        return int(self.clock[prog.STEP])
+        return self.clock.step - self._begin
 
     @property
     def finished(self) -> bool:
         """Whether all steps of the epochs are done, or the loss is no longer finite."""
-        return self.diverged or bool(self.clock[prog.STEP] >= self._steps)
+        return self.diverged or self.clock.step >= self._end
 
     @property
     def diverged(self) -> bool:
         """Whether the loss is no longer finite."""
-        return bool(self.clock[prog.STOP])
+        return bool(self.clock.stop)
+
+    @property
+    def step_loss(self) -> np.ndarray:
+        """Loss of every step of the epochs that were begun (steps,), float64."""
+        return self._step_loss[self._begin :]
+
+    @property
+    def part_losses(self) -> np.ndarray | None:
+        """The same for each output (outputs, steps), where there are several."""
+        return None if self._part_losses is None else self._part_losses[:, self._begin :]
+
+    @property
+    def order(self) -> np.ndarray:
+        """Numbers of the rows in the order in which the epochs that were begun take them."""
+        return self._order[self._begin // self.steps_per_epoch * self.rows :]
+
+    @property
+    def outputs(self) -> list[np.ndarray] | None:
+        """Outputs before the output activation (rows, positions x outputs), in that order, where they are recorded."""
+        if self._outputs is None:
+            return None
+        first = self._begin // self.steps_per_epoch * self.rows
+        return [outputs[first:] for outputs in self._outputs]
 
     def epoch_losses(self, epochs: int) -> list[float]:
         """Mean over the rows, for each of the first epochs."""
         steps = self.steps_per_epoch
-        rows = np.minimum(self.batch_size, self.rows - np.arange(steps) * self.batch_size)
-        return np.sum(self.step_loss[: epochs * steps].reshape(epochs, steps) * (rows / self.rows), axis=1).tolist()
+        losses = self.step_loss[: epochs * steps].reshape(epochs, steps)
+        return np.sum(losses * (self._step_rows / self.rows), axis=1).tolist()
+
+    def epoch_part_losses(self, epochs: int) -> list[list[float]]:
+        """The same for each output, where there are several."""
+        if self.part_losses is None:
+            return [[] for _ in range(epochs)]
+        steps = self.steps_per_epoch
+        losses = self.part_losses[:, : epochs * steps].reshape(-1, epochs, steps)
+        return np.sum(losses * (self._step_rows / self.rows), axis=2).T.tolist()
+
+    def start_anew(self) -> None:
+        """Forget what layers carried from step to step in another fit."""
+        for array in self.carried.values():
+            array[:] = 0
+
+    def unfinished(self, steps: int) -> dict[str, np.ndarray]:
+        """What there is besides losses of so many steps of an epoch that is not complete, by name."""
+        arrays = {f"carried/{name}": array for name, array in self.carried.items()}
+        if self.part_losses is not None:
+            arrays["part_losses"] = self.part_losses[:, :steps]
+        for k, outputs in enumerate(self.outputs or ()):
+            arrays["outputs" if k == 0 else f"outputs_{k}"] = outputs[: steps * self.batch_size]
+        return arrays
+
+    def put_back(self, unfinished: dict[str, np.ndarray]) -> None:
+        """Take what `unfinished` gave."""
+        mine = self.unfinished(self.steps_per_epoch)
+        for name, array in unfinished.items():
+            if name in mine:
+                mine[name][..., : array.shape[-1]][: len(array)] = array

@@ -1,5 +1,8 @@
 """The update of the parameters: an optimizer with the arrays that it keeps, and their average."""
 
+import itertools
+import math
+
 import numpy as np
 
 from nbbp.engine.network import Network
@@ -25,26 +28,50 @@ class Update:
 
     def __init__(self, network: Network, optimizer: Optimizer, averaging: Averaging | None) -> None:
         self.network, self.optimizer, self.averaging = network, optimizer, averaging
-        self.moments = [arrays.zeros(network.params.shape, network.params.dtype) for _ in range(optimizer.moments)]
+        self.moments = [arrays.zeros(network.params.shape, network.dtype) for _ in range(optimizer.moments)]
         self.mean = None if averaging is None else arrays.copied(network.params)
         self.steps = 0
+        self._groups = _groups(network)
 
-    def numbers(self, before: int, count: int) -> np.ndarray:
-        """What the `count` updates after the first `before` need to know, a row for each."""
-        steps = np.arange(before + 1, before + count + 1)
-        columns = [self.optimizer.numbers(steps)]
-        if self.averaging is not None:
-            columns.append(np.asarray(self.averaging.weights(steps), float)[:, np.newaxis])
-        return np.hstack(columns)
+    def kind(self) -> tuple:
+        """What bound programs depend on besides the arrays."""
+        optimizer = self.optimizer
+        return optimizer.kernel.name, optimizer.clip_value, optimizer.clip_norm, optimizer.gradient_noise
 
-    def bind(self, program: Program, row: np.ndarray) -> None:
-        """Bind an update of all parameters; `row` holds the step's row of `numbers`."""
-        network, own = self.network, len(row) - (self.averaging is not None)
-        self.optimizer.bind(program, network.params, network.grads, self.moments, row[:own])
+    def bind(self, program: Program) -> None:
+        """Bind an update of all parameters, from the flat gradient."""
+        network = self.network
+        self.optimizer.bind_gradient(program, network.grads)
+        for part, rate, decay in self._groups:
+            numbers = program.scheduled(
+                lambda before, count, rate=rate, decay=decay: self.optimizer.scaled(rate, decay).numbers(
+                    np.arange(before + 1, before + count + 1)
+                )
+            )
+            own = (array[part] for array in (network.params, network.grads, *self.moments))
+            program.call(self.optimizer.kernel, *own, numbers)
         network.constrain(program)
         if network.mask is not None:
             program.call(mask, network.params, network.mask)
         if self.mean is not None:
-            program.call(average, self.mean, network.params, row[own:])
+            averaging = self.averaging
+            assert averaging is not None
+            weight = program.scheduled(
+                lambda before, count: np.asarray(averaging.weights(np.arange(before + 1, before + count + 1)), float)[
+                    :, np.newaxis
+                ]
+            )
+            program.call(average, self.mean, network.params, weight)
             if network.mask is not None:
                 program.call(mask, self.mean, network.mask)
+
+
+def _groups(network: Network) -> list[tuple[slice, float, float]]:
+    """Ranges of the flat arrays that are trained alike, with their factors of learning rate and weight decay."""
+    found = []
+    alike = itertools.groupby(network.layout.slices(), lambda entry: (entry[2].trained, entry[2].rate, entry[2].decay))
+    for (trained, rate, decay), entries in alike:
+        parts = [(offset, offset + math.prod(parameter.shape)) for _, offset, parameter in entries]
+        if trained:
+            found.append((slice(parts[0][0], parts[-1][1]), rate, decay))
+    return found

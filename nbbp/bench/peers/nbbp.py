@@ -7,7 +7,6 @@ from nbbp.bench.workloads import Prediction, Workload
 
 def prepare(workload: Workload, backend: str = "numba"):
     import nbbp
-    from nbbp.training.trainer import Trainer
 
     hidden = [nbbp.Dense(units, activation=workload.activation) for units in workload.sizes[1:-1]]
     model = nbbp.Sequential(
@@ -15,8 +14,7 @@ def prepare(workload: Workload, backend: str = "numba"):
     )
     model.build(workload.sizes[0])
     X, y = workload.data()
-    data = model._data("X", X, "y", y)
-    trainer = Trainer(model.network, model.loss, model.update, data, workload.batch, backend)
+    trainer = model.built.trainer(model.prepare(X, y), workload.batch)
     epochs = itertools.count()
 
     def epoch() -> None:

@@ -1,0 +1,116 @@
+"""Rows to train on or to measure, checked and in the form that kernels take."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from nbbp.engine.program import Call, Program
+from nbbp.kernels import arrays
+from nbbp.kernels.batches import clear_masked, gather, gather_rows
+from nbbp.kernels.jit import Kernel
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """An array for each input, and for each output what its loss compares with.
+
+    Attributes
+    ----------
+    inputs : tuple of ndarray (rows, *input_shape)
+    targets : tuple of ndarray (rows, positions x columns)
+        In the form of the losses: see `nbbp.checks.targets`.
+    truths : tuple of ndarray
+        What metrics compare with: targets before labels were smoothed.
+    weights : tuple of (ndarray (rows, 1) or (rows, positions), or None)
+        How much each row, or each element, counts at each output; None for 1.
+    masks : tuple of (ndarray (rows, positions), bool, or None)
+        For each input which of its elements are there; None for all.
+    """
+
+    inputs: tuple[np.ndarray, ...]
+    targets: tuple[np.ndarray, ...] = ()
+    truths: tuple[np.ndarray, ...] = ()
+    weights: tuple[np.ndarray | None, ...] = ()
+    masks: tuple[np.ndarray | None, ...] = ()
+
+    @property
+    def rows(self) -> int:
+        return len(self.inputs[0])
+
+    @property
+    def form(self) -> tuple:
+        """What a bound program depends on: which arrays there are, of which dtypes."""
+        return tuple(tuple(None if a is None else (a.dtype, a.shape[1:]) for a in arrays) for arrays in self._all())
+
+    def part(self, rows) -> "Data":
+        """Some of the rows: a slice, or their numbers."""
+        return Data(*(tuple(None if a is None else a[rows] for a in arrays) for arrays in self._all()))
+
+    def without_inputs(self, rows: np.ndarray) -> "Data":
+        """What some rows are measured by, their numbers in place of their inputs."""
+        given = [tuple(None if a is None else a[rows] for a in arrays) for arrays in self._all()[1:]]
+        return Data((rows,), *given)
+
+    def overwrite(self, other: "Data") -> None:
+        """Put other rows, as many or fewer, in the place of the first."""
+        for mine, theirs in zip(self._all(), other._all(), strict=True):
+            for array, rows in zip(mine, theirs, strict=True):
+                if array is not None:
+                    array[: other.rows] = rows
+
+    def _all(self) -> list[Any]:
+        return [getattr(self, field.name) for field in dataclasses.fields(self)]
+
+
+class Source:
+    """Data that programs read from; it can be exchanged for other data of the same form and as many rows.
+
+    Parameters
+    ----------
+    data : Data
+    """
+
+    def __init__(self, data: Data) -> None:
+        self.data = data
+        self._calls: list[tuple[Call, Callable[[Data], Sequence[np.ndarray]]]] = []
+
+    def call(self, program: Program, kernel: Kernel, arrays_of: Callable[[Data], Sequence[np.ndarray]]) -> None:
+        """Append a call on arrays of which some are the data's."""
+        self._calls.append((program.call(kernel, *arrays_of(self.data)), arrays_of))
+
+    def exchange(self, data: Data) -> None:
+        """Read from other data."""
+        if data is not self.data:
+            for call, arrays_of in self._calls:
+                call.rebind(*arrays_of(data))
+            self.data = data
+
+    def gather(
+        self, program: Program, inputs: Sequence[np.ndarray], order: np.ndarray
+    ) -> tuple[list[np.ndarray], list[np.ndarray | None]]:
+        """Bind the gathering of a mini-batch's rows: overwrites `inputs`; returns the targets and the inputs' masks."""
+        data, clock, rows = self.data, program.clock.record, program.rows
+        targets = [arrays.zeros((rows, t.shape[1]), t.dtype) for t in data.targets]
+        masks = [None if m is None else arrays.zeros((rows, m.shape[1]), m.dtype) for m in data.masks]
+        flat = [x.reshape(rows, -1) for x in inputs]
+        together = flat[0].dtype.kind == "f"
+        if together:
+            self.call(
+                program, gather,
+                lambda d: (flat[0], d.inputs[0].reshape(d.rows, -1), targets[0], d.targets[0], order, clock),
+            )  # fmt: skip
+        for field, buffers in (("inputs", flat), ("targets", targets), ("masks", masks)):
+            for k, buffer in enumerate(buffers):
+                if buffer is not None and not (together and k == 0 and field != "masks"):
+                    self._gather_rows(program, field, k, buffer, order)
+        for x, mask in zip(flat, masks, strict=False):
+            if mask is not None:
+                there = mask.reshape(-1)
+                program.call(clear_masked, x.reshape(len(there), -1), there)
+        return targets, masks
+
+    def _gather_rows(self, program: Program, field: str, k: int, buffer: np.ndarray, order: np.ndarray) -> None:
+        clock = program.clock.record
+        self.call(program, gather_rows, lambda d: (buffer, getattr(d, field)[k].reshape(d.rows, -1), order, clock))

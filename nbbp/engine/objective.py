@@ -1,0 +1,171 @@
+"""What is minimised: a loss at each output, over its elements.
+
+An element is a position of a row, or the row itself where a sample has no positions. Each has a loss and a scale: 1
+over the number of elements of the mini-batch that are there, times its weight and its output's. The sum of losses times
+scales is the loss of the mini-batch.
+"""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+
+from nbbp.engine.data import Data, Source
+from nbbp.engine.graph import Graph
+from nbbp.engine.layer import Array, Shape
+from nbbp.engine.program import Program
+from nbbp.kernels.batches import clear_masked, record_loss, record_part, record_total, share_of_unmasked, weigh
+
+
+class Loss(Protocol):
+    """What is asked of a loss here; see `nbbp.losses.Loss`."""
+
+    def bind(
+        self, program: Program, row_loss: np.ndarray, dz: np.ndarray, z: np.ndarray, target: np.ndarray,
+        scale: np.ndarray,
+    ) -> None: ...  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Head:
+    """An output with its loss.
+
+    Attributes
+    ----------
+    name : str
+        Empty where there is no other output.
+    loss : Loss
+    weight : float
+        Of its loss among those of others.
+    shape : tuple of int
+        Of a sample's output, features last.
+    mask : int or None
+        The input whose mask says which elements are there; None where the output has no positions.
+    """
+
+    name: str
+    loss: Loss
+    weight: float
+    shape: Shape
+    mask: int | None
+
+    @property
+    def positions(self) -> int:
+        """Elements of a row."""
+        return math.prod(self.shape[:-1])
+
+    @property
+    def outputs(self) -> int:
+        """Of an element."""
+        return self.shape[-1]
+
+
+@dataclasses.dataclass(frozen=True)
+class Scales:
+    """For each output, the loss (rows, positions) and the scale (rows, positions) of every element."""
+
+    losses: tuple[np.ndarray, ...]
+    scales: tuple[np.ndarray, ...]
+    shares: tuple[np.ndarray, ...]
+
+    def part(self, rows: slice) -> "Scales":
+        """Those of some rows."""
+        return Scales(tuple(a[rows] for a in self.losses), tuple(a[rows] for a in self.scales), self.shares)
+
+
+class Objective:
+    """The losses of all outputs, bound to programs.
+
+    Parameters
+    ----------
+    heads : sequence of Head
+    """
+
+    def __init__(self, heads: Sequence[Head]) -> None:
+        self.heads = tuple(heads)
+
+    def scales(self, program: Program) -> Scales:
+        """Arrays for the mini-batch of a program, elements of equal scale."""
+        losses = tuple(program.buffer(program.rows, head.positions) for head in self.heads)
+        scales = tuple(program.buffer(program.rows, head.positions) for head in self.heads)
+        shares = tuple(program.buffer(1) for _ in self.heads)
+        for head, scale, share in zip(self.heads, scales, shares, strict=True):
+            share[:] = head.weight / scale.size
+            scale[:] = share
+        return Scales(losses, scales, shares)
+
+    def bind_denominators(self, program: Program, scales: Scales, source: Source, order: np.ndarray) -> None:
+        """Bind the count of elements that are there, in the whole mini-batch, before any part of it starts."""
+        for head, share in zip(self.heads, scales.shares, strict=True):
+            if self._masked(head, source.data):
+                self._bind_denominator(program, head, share, source, order)
+
+    @staticmethod
+    def _bind_denominator(program: Program, head: Head, share: np.ndarray, source: Source, order: np.ndarray) -> None:
+        rows, whole = np.array([program.rows]), np.array([head.weight], program.dtype)
+        clock = program.clock.record
+        source.call(program, share_of_unmasked, lambda d: (share, whole, d.masks[head.mask], rows, order, clock))
+
+    def bind_scales(self, program: Program, scales: Scales, source: Source, order: np.ndarray) -> None:
+        """Bind each element's weight times the share of one."""
+        for k, head in enumerate(self.heads):
+            if source.data.weights[k] is not None:
+                self._bind_weights(program, k, scales, source, order)
+            elif self._masked(head, source.data):
+                ones = np.ones((len(source.data.inputs[0]), 1), program.dtype)
+                scale, share = scales.scales[k], scales.shares[k]
+                program.call(weigh, scale, ones, share, order, program.clock.record)
+
+    @staticmethod
+    def _bind_weights(program: Program, k: int, scales: Scales, source: Source, order: np.ndarray) -> None:
+        scale, share, clock = scales.scales[k], scales.shares[k], program.clock.record
+        source.call(program, weigh, lambda d: (scale, d.weights[k], share, order, clock))
+
+    def bind(
+        self, program: Program, outputs: Sequence[Array], targets: Sequence[np.ndarray], scales: Scales
+    ) -> list[np.ndarray]:
+        """Bind the losses; returns the gradients of the outputs, each element's times its scale."""
+        slopes = []
+        for k, (head, output) in enumerate(zip(self.heads, outputs, strict=True)):
+            slope = program.buffer(*output.array.shape)
+            z, dz = (array.reshape(-1, head.outputs) for array in (output.array, slope))
+            losses, scale = scales.losses[k].reshape(-1), scales.scales[k].reshape(-1)
+            head.loss.bind(program, losses, dz, z, targets[k].reshape(len(z), -1), scale)
+            if output.mask is not None:  # selected, not multiplied: 0 x NaN is NaN
+                there = output.mask.reshape(-1)
+                program.call(clear_masked, dz, there)
+                program.call(clear_masked, losses.reshape(-1, 1), there)
+                program.call(clear_masked, scale.reshape(-1, 1), there)
+            slopes.append(slope)
+        return slopes
+
+    def bind_record(
+        self, program: Program, scales: Scales, step_loss: np.ndarray, part_losses: np.ndarray | None,
+        penalty: np.ndarray,
+    ) -> None:  # fmt: skip
+        """Bind the note of the mini-batch's loss in step_loss (steps,), and in part_losses (outputs, steps)."""
+        pairs = zip(scales.losses, scales.scales, strict=True)
+        flat = [(losses.reshape(-1), scale.reshape(-1)) for losses, scale in pairs]
+        if part_losses is None:
+            program.call(record_loss, step_loss, *flat[0], penalty, program.clock.record)
+            return
+        weights = np.array([head.weight for head in self.heads], program.dtype)
+        for k, (losses, scale) in enumerate(flat):
+            program.call(record_part, part_losses[k], losses, scale, weights[k : k + 1], program.clock.record)
+        program.call(record_total, step_loss, part_losses, weights, penalty, program.clock.record)
+
+    @staticmethod
+    def _masked(head: Head, data: Data) -> bool:
+        return head.mask is not None and bool(data.masks) and data.masks[head.mask] is not None
+
+
+def heads_of(graph: Graph, names: Sequence[str], losses: Sequence[Loss], weights: Sequence[float]) -> Objective:
+    """The objective of a graph's outputs."""
+    return Objective(
+        [
+            Head(name, loss, weight, edge.shape, graph.mask_of(edge))
+            for edge, name, loss, weight in zip(graph.outputs, names, losses, weights, strict=True)
+        ]
+    )

@@ -1,0 +1,171 @@
+"""Loops that run bound programs step after step without Python."""
+
+import numpy as np
+from numba import prange
+
+from nbbp.engine.program import Program
+from nbbp.kernels import threads
+from nbbp.kernels.clock import Clock
+from nbbp.kernels.jit import call, compiled, device
+
+
+def _run_steps(calls, rows, last_calls, last_rows, clock):
+    """Run until the clock's end or stop; returns 0, or which call failed, counted from 1.
+
+    Every epoch has clock.batches steps, the last of them with `last_calls` on `last_rows` rows.
+    """
+    while clock[0].step < clock[0].end and not clock[0].stop:
+        is_last = clock[0].batch == clock[0].batches - 1
+        due = last_calls if is_last else calls
+        for k in range(len(due)):
+            if call(due[k, 0], due[k, 1], due[k, 2]) != 0:
+                return k + 1
+            if clock[0].stop:
+                return 0
+        clock[0].row += last_rows if is_last else rows
+        clock[0].batch = 0 if is_last else clock[0].batch + 1
+        clock[0].step += 1
+    return 0
+
+
+def _run_once(calls):
+    """Run the calls; returns 0, or which one failed, counted from 1."""
+    for k in range(len(calls)):
+        if call(calls[k, 0], calls[k, 1], calls[k, 2]) != 0:
+            return k + 1
+    return 0
+
+
+_steps = device(_run_steps)
+
+
+def _run_side_by_side(codes, sizes, clocks):
+    """Run the steps of several programs, each on one thread: codes (programs, 2, calls, 3), sizes (programs, 2)."""
+    for m in prange(codes.shape[0]):
+        _steps(codes[m, 0], sizes[m, 0], codes[m, 1], sizes[m, 1], clocks[m, :1])
+
+
+_run_steps_compiled = compiled(_run_steps, "run_steps")
+_run_once_compiled = compiled(_run_once, "run_once")
+_run_side_by_side_serial = compiled(_run_side_by_side, "run_side_by_side_serial")
+_run_side_by_side_parallel = compiled(_run_side_by_side, "run_side_by_side_parallel", parallel=True)
+
+
+def cache_folder() -> str:
+    """Where machine code is kept between processes."""
+    return _run_steps_compiled._cache.cache_path or "none: no folder can be written to"
+
+
+class Runner:
+    """Runs a program step after step; the last mini-batch of an epoch may have a program of its own.
+
+    What a program does once comes before the calls of each step in training, else before a run. With `alone`,
+    everything runs on the thread that calls; so it does where threads are lost, as in a forked child.
+    """
+
+    def __init__(self, program: Program, last: Program | None = None, progress=iter, alone: bool = False) -> None:
+        self.program, self.last, self.clock = program, last or program, program.clock
+        self._alone = alone
+        self._codes: dict[bool, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
+        if program.backend == "numba":
+            self.code(alone or threads.alone(), progress)
+
+    def code(self, alone: bool, progress=iter) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Machine code for one thread or for all: of both programs, and of what comes before a run.
+
+        It is compiled or loaded when it is not there yet.
+        """
+        bound = self._codes.get(alone)
+        if bound is None:
+            code, before = self._compiled(self.program, progress, not alone)
+            last = code if self.last is self.program else self._compiled(self.last, iter, not alone)[0]
+            bound = self._codes[alone] = code, last, before
+        return bound
+
+    @staticmethod
+    def _compiled(program: Program, progress, parallel: bool) -> tuple[np.ndarray, np.ndarray]:
+        once = program.compile(progress, parallel, once=True)
+        code = program.compile(progress, parallel)
+        return (np.concatenate([once, code]), once[:0]) if program.training else (code, once)
+
+    def run(self) -> None:
+        """Run until the clock's end or stop. Lets go of the GIL."""
+        if self.program.backend == "numpy":
+            self._run_references()
+            return
+        alone = self._alone or threads.alone()
+        code, last, before = self.code(alone)
+        with threads.guard(alone):
+            if len(before):
+                _run_once_compiled(before)
+            failed = _run_steps_compiled(code, self.program.rows, last, self.last.rows, self.clock.record)
+        if failed:
+            raise RuntimeError(f"call {failed} of a step failed: {self._due().calls}")
+
+    def _due(self) -> Program:
+        """The program of the mini-batch that the clock stands at."""
+        return self.last if self.clock.batch == self.clock.batches - 1 else self.program
+
+    def once(self) -> None:
+        """Run the program's calls one time, whatever the clock says."""
+        if self.program.backend == "numpy":
+            with np.errstate(all="ignore"):
+                self.program.run_references(once=True)
+                self.program.run_references()
+            return
+        alone = self._alone or threads.alone()
+        code, _, before = self.code(alone)
+        with threads.guard(alone):
+            if len(before):
+                _run_once_compiled(before)
+            failed = _run_once_compiled(code)
+        if failed:
+            raise RuntimeError(f"call {failed} failed: {self.program.calls}")
+
+    def _run_references(self) -> None:
+        clock, training = self.clock, self.program.training
+        with np.errstate(all="ignore"):  # as compiled code, which the loss then speaks for
+            if not training:
+                self.program.run_references(once=True)
+            while clock.step < clock.end and not clock.stop:
+                program = self._due()
+                if training:
+                    program.run_references(once=True)
+                program.run_references()
+                if clock.stop:
+                    return
+                clock.row += program.rows
+                clock.batch = (clock.batch + 1) % clock.batches
+                clock.step += 1
+
+
+class SideBySide:
+    """Runs the programs of several runners at once, one thread to each, until their clocks say.
+
+    Parameters
+    ----------
+    runners : list of Runner
+        Whose clocks come from one call of `nbbp.kernels.clock.side_by_side`.
+    """
+
+    def __init__(self, runners: "list[Runner]", clocks: list[Clock]) -> None:
+        self._runners = runners
+        self._clocks = clocks[0].record.base
+        if runners[0].program.backend == "numba":
+            codes = [runner.code(alone=True)[:2] for runner in runners]
+            self._codes = np.zeros((len(codes), 2, max(len(code) for pair in codes for code in pair), 3), np.int64)
+            for m, pair in enumerate(codes):
+                for k, code in enumerate(pair):
+                    self._codes[m, k, : len(code)] = code  # a call of no words, at the end, does nothing
+            self._sizes = np.array([[runner.program.rows, runner.last.rows] for runner in runners])
+
+    def run(self) -> None:
+        """Run each until its clock's end or stop. Lets go of the GIL."""
+        if self._runners[0].program.backend == "numpy":
+            for runner in self._runners:
+                runner.run()
+            return
+        alone = threads.alone()
+        run = _run_side_by_side_serial if alone else _run_side_by_side_parallel
+        with threads.guard(alone):
+            run(self._codes, self._sizes, self._clocks)

@@ -1,0 +1,211 @@
+"""Kernels that move rows: into a mini-batch, out of it, and from one array to another; and what a step notes down."""
+
+import numpy as np
+from numba import prange
+
+from nbbp.kernels.jit import kernel
+from nbbp.kernels.pointers import at, prefetch
+from nbbp.kernels.threads import PIECE
+from nbbp.kernels.vector_math import ZERO, flushed
+
+
+def gather_reference(x, data, target, targets, order, clock):
+    rows = order[clock["row"][0] : clock["row"][0] + len(x)]
+    x[:], target[:] = data[rows], targets[rows]
+
+
+@kernel(gather_reference, "(b,n) (R,n) (b,c) (R,c) (S) (1)", cycles=1.0)
+def gather(x, data, target, targets, order, clock):
+    """The mini-batch's rows of `data` and `targets`: those that `order` names from clock[0].row on."""
+    last = x.shape[0] - 1
+    for i in prange(x.shape[0]):
+        ahead, k = order[clock[0].row + min(i + 16, last)], order[clock[0].row + i]
+        prefetch(at(data, ahead * data.shape[1]))
+        prefetch(at(targets, ahead * targets.shape[1]))
+        x_row, t_row, data_row, targets_row = x[i], target[i], data[k], targets[k]
+        for j in range(x_row.shape[0]):
+            x_row[j] = flushed(data_row[j])
+        for j in range(t_row.shape[0]):
+            t_row[j] = targets_row[j]
+
+
+def gather_rows_reference(x, data, order, clock):
+    x[:] = data[order[clock["row"][0] : clock["row"][0] + len(x)]]
+
+
+@kernel(gather_rows_reference, "(b,n) (R,n) (S) (1)", cycles=1.0)
+def gather_rows(x, data, order, clock):
+    """The mini-batch's rows of `data`, of any dtype: those that `order` names from clock[0].row on."""
+    for i in prange(x.shape[0]):
+        row, source = x[i], data[order[clock[0].row + i]]
+        for j in range(row.shape[0]):
+            row[j] = source[j]
+
+
+def weigh_reference(scale, weights, share, order, clock):
+    rows = order[clock["row"][0] : clock["row"][0] + len(scale)]
+    scale[:] = weights[rows] * share[0]
+
+
+@kernel(weigh_reference, "(b,p) (R,Q) (1) (S) (1)", cycles=1.0)
+def weigh(scale, weights, share, order, clock):
+    """The weight of each element, or of its row where weights have one column, times `share`."""
+    for i in range(scale.shape[0]):
+        own = weights[order[clock[0].row + i]]
+        for j in range(scale.shape[1]):
+            scale[i, j] = own[min(j, own.shape[0] - 1)] * share[0]
+
+
+def share_of_unmasked_reference(share, whole, masks, begin, order, clock):
+    first = clock["row"][0]
+    count = masks[order[first : first + begin[0]]].sum()
+    share[0] = whole[0] / max(count, 1)
+
+
+@kernel(share_of_unmasked_reference, "(1) (1) (R,p) (1) (S) (1)", cycles=1.0)
+def share_of_unmasked(share, whole, masks, begin, order, clock):
+    """share = whole / number of elements of the mini-batch's begin[0] rows that are not masked."""
+    count = 0
+    for i in range(begin[0]):
+        mask = masks[order[clock[0].row + i]]
+        for j in range(mask.shape[0]):
+            count += mask[j]
+    share[0] = whole[0] / max(count, 1)
+
+
+def clear_masked_reference(x, mask):
+    x[~mask] = 0
+
+
+@kernel(clear_masked_reference, "(e,c) (e)", cycles=0.5)
+def clear_masked(x, mask):
+    """0 in the rows of x that are masked, whatever they hold."""
+    for i in prange(x.shape[0]):
+        if not mask[i]:
+            row = x[i]
+            for j in range(row.shape[0]):
+                row[j] = ZERO(row[j])
+
+
+def copy_reference(y, x):
+    y[:] = x
+
+
+@kernel(copy_reference, "(n) (n)", cycles=0.2)
+def copy(y, x):
+    """y = x."""
+    for q in prange((x.shape[0] + PIECE - 1) // PIECE):
+        y_part, x_part = y[q * PIECE : (q + 1) * PIECE], x[q * PIECE : (q + 1) * PIECE]
+        for i in range(x_part.shape[0]):
+            y_part[i] = x_part[i]
+
+
+def accumulate_reference(y, x):
+    y += x
+
+
+@kernel(accumulate_reference, "(n) (n)", cycles=0.2)
+def accumulate(y, x):
+    """y += x."""
+    n = y.shape[0]
+    for q in prange((n + PIECE - 1) // PIECE):
+        y_part, x_part = y[q * PIECE : (q + 1) * PIECE], x[q * PIECE : (q + 1) * PIECE]
+        for i in range(y_part.shape[0]):
+            y_part[i] += x_part[i]
+
+
+def read_rows_reference(batch, record, clock):
+    batch[:] = record[clock["row"][0] : clock["row"][0] + len(batch)]
+
+
+@kernel(read_rows_reference, "(b,n) (R,n) (1)", cycles=0.3)
+def read_rows(batch, record, clock):
+    """The rows of `record` from clock[0].row on."""
+    for i in prange(batch.shape[0]):
+        row, source = batch[i], record[clock[0].row + i]
+        for j in range(row.shape[0]):
+            row[j] = flushed(source[j])
+
+
+def record_rows_reference(record, batch, clock):
+    record[clock["row"][0] : clock["row"][0] + len(batch)] = batch
+
+
+@kernel(record_rows_reference, "(R,n) (b,n) (1)", cycles=0.3)
+def record_rows(record, batch, clock):
+    """Keep the mini-batch's rows, in the order in which they were trained on."""
+    for i in range(batch.shape[0]):
+        row, source = record[clock[0].row + i], batch[i]
+        for j in range(row.shape[0]):
+            row[j] = source[j]
+
+
+def take_row_reference(row, table, clock):
+    row[:] = table[clock["step"][0]]
+
+
+@kernel(take_row_reference, "(k) (S,k) (1)", cycles=0)
+def take_row(row, table, clock):
+    """This step's row of a table that has one for every step."""
+    for j in range(row.shape[0]):
+        row[j] = table[clock[0].step, j]
+
+
+def record_loss_reference(step_loss, row_loss, scale, penalty, clock):
+    step_loss[clock["step"][0]] = np.sum(row_loss.astype(np.float64) * scale) + penalty[0]
+    penalty[0] = 0
+    if not np.isfinite(step_loss[clock["step"][0]]):
+        clock["stop"] = 1
+
+
+@kernel(record_loss_reference, "(S) (b) (b) (1) (1)", cycles=0)
+def record_loss(step_loss, row_loss, scale, penalty, clock):
+    """The mini-batch's loss: rows times their scale, summed in float64, and the penalty, which is then set to 0.
+
+    A loss that is not finite stops the run.
+    """
+    total = 0.0
+    for i in range(row_loss.shape[0]):
+        total += np.float64(row_loss[i]) * np.float64(scale[i])
+    total += penalty[0]
+    penalty[0] = 0
+    step_loss[clock[0].step] = total
+    if not np.isfinite(total):
+        clock[0].stop = 1
+
+
+def record_part_reference(part_loss, row_loss, scale, weight, clock):
+    part_loss[clock["step"][0]] = np.sum(row_loss.astype(np.float64) * scale) / weight[0]
+
+
+@kernel(record_part_reference, "(S) (b) (b) (1) (1)", cycles=0)
+def record_part(part_loss, row_loss, scale, weight, clock):
+    """The mini-batch's loss at one of several outputs, without its weight, which `scale` has."""
+    total = 0.0
+    for i in range(row_loss.shape[0]):
+        total += np.float64(row_loss[i]) * np.float64(scale[i])
+    part_loss[clock[0].step] = total / np.float64(weight[0])
+
+
+def record_total_reference(step_loss, part_losses, weights, penalty, clock):
+    step = clock["step"][0]
+    step_loss[step] = np.sum(part_losses[:, step] * weights) + penalty[0]
+    penalty[0] = 0
+    if not np.isfinite(step_loss[step]):
+        clock["stop"] = 1
+
+
+@kernel(record_total_reference, "(S) (K,S) (K) (1) (1)", cycles=0)
+def record_total(step_loss, part_losses, weights, penalty, clock):
+    """The mini-batch's loss: those of the outputs times their weights, and the penalty, which is then set to 0.
+
+    A loss that is not finite stops the run.
+    """
+    total, step = 0.0, clock[0].step
+    for k in range(part_losses.shape[0]):
+        total += part_losses[k, step] * np.float64(weights[k])
+    total += penalty[0]
+    penalty[0] = 0
+    step_loss[step] = total
+    if not np.isfinite(total):
+        clock[0].stop = 1

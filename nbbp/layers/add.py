@@ -1,0 +1,35 @@
+"""Add: the sum of arrays."""
+
+import dataclasses
+
+from nbbp.engine.layer import Layer, Shape, Spec
+from nbbp.kernels.batches import accumulate, copy
+
+
+def same_shape(name: str, shapes: tuple[Shape, ...]) -> Shape:
+    """The one shape that all inputs have; ValueError where they differ, or are fewer than two."""
+    if len(shapes) < 2 or len(set(shapes)) > 1:
+        raise ValueError(f"{name} takes two or more inputs of one shape, got {', '.join(map(str, shapes))}")
+    return shapes[0]
+
+
+@dataclasses.dataclass(frozen=True)
+class Add(Layer):
+    """y = x_0 + x_1 + ...; all of one shape."""
+
+    reads = ()
+
+    def spec(self, *shapes):
+        return Spec(same_shape("Add", shapes), in_place=True)
+
+    def forward(self, b):
+        if not b.in_place:
+            b.call(copy, b.y.reshape(-1), b.x.reshape(-1))
+        for other in b.inputs[1:]:
+            b.call(accumulate, b.y.reshape(-1), other.array.reshape(-1))
+
+    def backward(self, b):
+        """The gradient of the first input is the memory of dy."""
+        for other in b.inputs[1:]:
+            if other.gradient is not None:
+                b.call(copy, other.gradient.reshape(-1), b.dy.reshape(-1))

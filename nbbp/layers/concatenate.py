@@ -1,0 +1,66 @@
+"""Concatenate: arrays side by side along their features."""
+
+import dataclasses
+
+import numpy as np
+from numba import prange
+
+from nbbp.engine.layer import Layer, Spec
+from nbbp.kernels.jit import kernel
+
+
+def put_beside_reference(y, x, begin):
+    y[:, begin[0] : begin[0] + x.shape[1]] = x
+
+
+@kernel(put_beside_reference, "(b,N) (b,m) (1)", cycles=0.5)
+def put_beside(y, x, begin):
+    """Columns begin[0] ... of y are x."""
+    for i in prange(x.shape[0]):
+        row, source = y[i], x[i]
+        for j in range(source.shape[0]):
+            row[begin[0] + j] = source[j]
+
+
+def take_from_reference(x, y, begin):
+    x[:] = y[:, begin[0] : begin[0] + x.shape[1]]
+
+
+@kernel(take_from_reference, "(b,m) (b,N) (1)", cycles=0.5)
+def take_from(x, y, begin):
+    """x is columns begin[0] ... of y."""
+    for i in prange(x.shape[0]):
+        row, source = x[i], y[i]
+        for j in range(row.shape[0]):
+            row[j] = source[begin[0] + j]
+
+
+@dataclasses.dataclass(frozen=True)
+class Concatenate(Layer):
+    """y = (x_0, x_1, ...) along the last axis, features; the other axes are of one shape."""
+
+    reads = ()
+
+    def spec(self, *shapes):
+        if len(shapes) < 2 or len({shape[:-1] for shape in shapes}) > 1:
+            got = ", ".join(map(str, shapes))
+            raise ValueError(f"Concatenate takes two or more inputs that differ in features alone, got {got}")
+        return Spec((*shapes[0][:-1], sum(shape[-1] for shape in shapes)))
+
+    def _parts(self, b):
+        """Each input with the column where it begins."""
+        begin = 0
+        for source in b.inputs:
+            yield source, np.array([begin])
+            begin += source.array.shape[-1]
+
+    def forward(self, b):
+        y = b.y.reshape(-1, b.y.shape[-1])
+        for source, begin in self._parts(b):
+            b.call(put_beside, y, source.array.reshape(len(y), -1), begin)
+
+    def backward(self, b):
+        dy = b.dy.reshape(-1, b.y.shape[-1])
+        for source, begin in self._parts(b):
+            if source.gradient is not None:
+                b.call(take_from, source.gradient.reshape(len(dy), -1), dy, begin)

@@ -1,0 +1,135 @@
+"""Sequential: layers in a row."""
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from nbbp import checks
+from nbbp.engine.forms import Form
+from nbbp.engine.graph import Graph, Input, chain
+from nbbp.engine.layer import Layer, Shape
+from nbbp.losses import Loss
+from nbbp.model import Model
+from nbbp.optimizers import Optimizer
+from nbbp.storage import files, saving
+from nbbp.training.averaging import Averaging
+from nbbp.training.intake import features
+from nbbp.training.settings import Settings, check_ending
+
+
+class Sequential(Model):
+    """A network of layers in a row, with its loss and optimizer: the chain among the graphs of `nbbp.Model`.
+
+    Parameters
+    ----------
+    layers : sequence of Layer
+        A layer that stands there twice has two sets of parameters. An `nbbp.Input` may come first.
+    loss, optimizer, metrics, seed, dtype, backend, label_smoothing, averaging
+        As for `nbbp.Model`.
+
+    Examples
+    --------
+    >>> import nbbp
+    >>> X, y = nbbp.datasets.load_digits()
+    >>> model = nbbp.Sequential([nbbp.Dense(32, activation="relu"), nbbp.Dense(10)],
+    ...                         loss="softmax_cross_entropy", optimizer=nbbp.Adam(), metrics=["accuracy"])
+    >>> history = model.fit(X, y, epochs=20, batch_size=32, verbose=0)
+    >>> history["accuracy"][-1] > 0.95
+    True
+    """
+
+    def __init__(
+        self,
+        layers: Sequence[Layer | Input],
+        loss: str | Loss = "mse",
+        optimizer: Optimizer | str = "sgd",
+        metrics: Sequence[str | Callable] = (),
+        seed: int = 0,
+        dtype: Any = "float32",
+        backend: str = "numba",
+        label_smoothing: float = 0.0,
+        averaging: Averaging | None = None,
+    ) -> None:
+        if isinstance(layers, Layer):
+            raise TypeError(f"layers must be a list, such as [{layers!r}]")
+        given = list(layers)
+        self._entry = given.pop(0) if given and isinstance(given[0], Input) else None
+        self._layers: list[Layer] = given  # type: ignore[assignment]
+        if not self.layers:
+            raise ValueError("a model needs at least one layer")
+        for layer in self.layers:
+            if not isinstance(layer, Layer):
+                raise TypeError(f"layers must be nbbp layers, such as nbbp.Dense(10); got {layer!r}")
+        one = Form("output", None)
+        self._begin(
+            Form("input", self._entry), one,
+            Settings(one, loss, optimizer, metrics, None, seed, dtype, backend, label_smoothing, averaging),
+        )  # fmt: skip
+        check_ending(self._settings.losses[0], self.layers[-1])
+        if self._entry is not None:
+            self._build(chain(self._entry, self.layers))
+
+    @property
+    def layers(self) -> list[Layer]:
+        """Those that were given."""
+        return self._layers
+
+    def build(
+        self, input_shape: int | Shape, params: np.ndarray | None = None, state: np.ndarray | None = None
+    ) -> None:
+        """Lay out the parameters and draw their first values; `fit` and `predict` do it when they see data.
+
+        Parameters
+        ----------
+        input_shape : int or tuple of int
+            Number of features, or a sample's shape, features last.
+        params, state : ndarray, optional
+            Flat arrays that are copied instead.
+
+        Raises
+        ------
+        MemoryError
+            When parameters, gradients and the optimizer's moments take more memory than there is.
+        """
+        lengths = input_shape if isinstance(input_shape, tuple) else (input_shape,)
+        shape = tuple(checks.positive_integer("input_shape", n) for n in lengths)
+        self._build(self._graph(shape), params=params, state=state)
+
+    def _graph(self, input_shape: Shape) -> Graph:
+        return chain(Input(input_shape) if self._entry is None else self._entry, self.layers)
+
+    def prepare(self, X, *arguments, name: str = "", **more):
+        X = self._arrays(f"{name}X", X)
+        if not self.is_built:
+            self.build(features(f"{name}X", X, self.dtype).shape[1:])
+        return super().prepare(X, *arguments, name=name, **more)
+
+    def _arguments(self) -> dict[str, Any]:
+        layers = self.layers if self._entry is None else [self._entry, *self.layers]
+        arguments = {"layers": layers} | self._settings.arguments()
+        del arguments["loss_weights"]
+        return arguments
+
+    def __repr__(self) -> str:
+        layers = "".join(f"        {layer!r},\n" for layer in self.layers)
+        return f"Sequential(\n    [\n{layers}    ],\n    loss={self.loss.name!r},\n    optimizer={self.optimizer!r},\n)"
+
+
+def load(path) -> Model:
+    """The model that `Model.save` wrote, a `Sequential` where it was one. Nothing in the file is run.
+
+    Layers, losses and activations of your own have to be defined before.
+
+    Raises
+    ------
+    ModelFileError
+        When the file is no model, damaged, or of a later format.
+    """
+    if os.path.isdir(path):
+        raise IsADirectoryError(f"{path} is a folder: load one of its files, such as model.safetensors")
+    arrays, description = files.read(path)
+    with saving.refusing(path):
+        state = saving.unpack(arrays, description)
+        return (Sequential if "layers" in state.settings else Model).from_state(state)

@@ -1,0 +1,189 @@
+"""A model that knows its inputs: its arrays, and the programs that are bound to them and kept."""
+
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+import numpy as np
+
+from nbbp.engine import memory
+from nbbp.engine.data import Data
+from nbbp.engine.forms import Form
+from nbbp.engine.graph import Graph
+from nbbp.engine.layout import Layout
+from nbbp.engine.network import Network
+from nbbp.engine.program import Program
+from nbbp.engine.runner import Runner
+from nbbp.engine.state import Numbers
+from nbbp.engine.step import Step
+from nbbp.kernels import arrays
+from nbbp.training.intake import Intake
+from nbbp.training.measure import Measure
+from nbbp.training.settings import Settings
+from nbbp.training.trainer import ROWS_TOGETHER, Trainer
+from nbbp.training.update import Update
+
+REMEMBERED = 4  # things of a kind that stay bound
+
+
+class Built:
+    """Everything of a model that depends on its graph.
+
+    Attributes
+    ----------
+    network : Network
+    objective : Objective
+    update : Update
+    intake : Intake
+    measure : Measure
+    """
+
+    def __init__(
+        self, graph: Graph, settings: Settings, inputs: Form, outputs: Form, numbers: Numbers | None = None,
+        params: np.ndarray | None = None, state: np.ndarray | None = None,
+    ) -> None:  # fmt: skip
+        layout = Layout(graph)
+        optimizer = settings.optimizer
+        memory.check_room(layout.size, 2 + optimizer.moments + (settings.averaging is not None), settings.dtype)
+        self.backend = settings.backend
+        if numbers is not None:
+            params, state = numbers.params, numbers.state
+        self.network = Network(layout, settings.dtype, settings.seed, params, state)
+        self.objective = settings.objective(graph)
+        self.update = Update(self.network, optimizer, settings.averaging)
+        self.intake = Intake(
+            graph, self.objective, inputs, outputs, settings.metrics, settings.dtype, settings.label_smoothing
+        )
+        self.measure = Measure(self.network, self.objective, settings.backend, settings.metrics)
+        self._inputs, self._outputs = inputs, outputs
+        self._trainers: Recent[Trainer] = Recent()
+        self._gradients: Recent[Gradient] = Recent()
+        self._steps: Recent[Step] = Recent()
+        if numbers is not None:
+            self._take(numbers)
+
+    def _take(self, numbers: Numbers) -> None:
+        update = self.update
+        if numbers.mask is not None:
+            self.network.mask = arrays.copied(numbers.mask)
+        for mine, theirs in zip(update.moments, numbers.moments, strict=True):
+            mine[:] = theirs
+        if update.mean is not None:
+            update.mean[:] = numbers.params if numbers.mean is None else numbers.mean
+        update.steps = numbers.steps
+
+    def numbers(self) -> Numbers:
+        """The arrays that make the same model, not copied."""
+        network, update = self.network, self.update
+        return Numbers(
+            network.graph.inputs[0].shape, network.params, network.state, update.moments, update.mean, network.mask,
+            update.steps,
+        )  # fmt: skip
+
+    def trainer(
+        self, data: Data, batch_size: int, parts: int = 1, shuffle: bool = True, record_outputs: bool = False,
+        progress: Callable = iter,
+    ) -> Trainer:  # fmt: skip
+        """A trainer on these data; one that is bound to others of the same form takes them instead."""
+        key = data.rows, data.form, batch_size, parts, shuffle, record_outputs, self.update.kind()
+        trainer = self._trainers.get(
+            key,
+            lambda: Trainer(
+                self.network, self.objective, self.update, data, batch_size, self.backend, parts=parts,
+                shuffle=shuffle, record_outputs=record_outputs, progress=progress,
+            ),
+        )  # fmt: skip
+        trainer.source.exchange(data)
+        return trainer
+
+    def train_on(self, data: Data) -> float:
+        """One update from all rows; returns their loss before it."""
+        trainer = self.trainer(data, data.rows, shuffle=False)
+        trainer.train(1, trainer.next_epoch, wanted=ROWS_TOGETHER)
+        return float(trainer.step_loss[0])
+
+    def gradient(self, data: Data, to_inputs: bool = False) -> "Gradient":
+        """The gradient of the mean loss over all rows of some data, layers as in training."""
+        key = data.rows, data.form, to_inputs
+        gradient = self._gradients.get(key, lambda: Gradient(self, data, self.backend, to_inputs))
+        gradient.take(data)
+        return gradient
+
+    def step(self, batch_size: int, training: bool) -> Step:
+        """See `nbbp.Model.step`."""
+        return Step(
+            self.network, self.update, self.backend, batch_size, training,
+            lambda X: self.intake.inputs("X", X).inputs, self._outputs,
+        )  # fmt: skip
+
+    def jacobian(self, data: Data) -> np.ndarray:
+        """Derivatives of the predictions by the inputs (rows, outputs, inputs)."""
+        key = data.rows, "jacobian"
+        step = self._steps.get(
+            key, lambda: Step(self.network, self.update, self.backend, data.rows, False, lambda X: X, self._outputs)
+        )
+        activations = [head.loss.link for head in self.objective.heads]  # type: ignore[attr-defined]
+        return step.jacobian(data.inputs, activations)
+
+
+Kept = TypeVar("Kept")
+
+
+class Recent(Generic[Kept]):
+    """The few things that were asked for last, by what they depend on."""
+
+    def __init__(self) -> None:
+        self._things: dict[tuple, Kept] = {}
+
+    def get(self, key: tuple, make: Callable[[], Kept]) -> Kept:
+        """The thing of this key, made where it is not there."""
+        thing = self._things.pop(key, None)
+        self._things[key] = make() if thing is None else thing
+        if len(self._things) > REMEMBERED:
+            del self._things[next(iter(self._things))]
+        return self._things[key]
+
+
+class Gradient:
+    """A function that computes the flat gradient on some data, penalties included, and returns the loss.
+
+    Attributes
+    ----------
+    inputs : list of ndarray (rows, *shape) or None
+        The gradients of the inputs, where they are asked for.
+    """
+
+    def __init__(self, built: Built, data: Data, backend: str, to_inputs: bool) -> None:
+        network, objective = built.network, built.objective
+        program = Program(backend, network.dtype, data.rows, seed=network.seed)
+        self._network, self._heads, self._scales = network, objective.heads, objective.scales(program)
+        self._inputs = network.inputs(program)
+        self._targets = [arrays.copied(target) for target in data.targets]
+        self._masks = [None if mask is None else arrays.copied(mask) for mask in data.masks]
+        bound = network.forward(program, self._inputs, self._masks or None)
+        slopes = objective.bind(program, bound.outputs, self._targets, self._scales)
+        self.inputs = list(network.backward(program, bound, slopes, network.grads, to_inputs))
+        self._penalty = program.buffer(1)
+        network.penalize(program, self._penalty, network.grads)
+        self._runner = Runner(program)
+
+    def take(self, data: Data) -> None:
+        """Compute on other data of the same form and as many rows."""
+        for mine, given in zip(
+            (*self._inputs, *self._targets, *self._masks), (*data.inputs, *data.targets, *data.masks), strict=True
+        ):
+            if mine is not None:
+                mine[:] = given
+        for k, (head, scale) in enumerate(zip(self._heads, self._scales.scales, strict=True)):
+            weights = data.weights[k]
+            mask = data.masks[head.mask] if data.masks and head.mask is not None else None
+            count = scale.size if mask is None else max(1, int(mask.sum()))
+            each = np.ones(1, scale.dtype) if weights is None else weights
+            scale[:] = each / count * head.weight
+
+    def __call__(self) -> float:
+        self._penalty[0], state = 0, self._network.state.copy()
+        self._runner.once()
+        self._network.state[:] = state
+        pairs = zip(self._scales.losses, self._scales.scales, strict=True)
+        loss = sum(float(np.sum(np.multiply(losses, scale, dtype=np.float64))) for losses, scale in pairs)
+        return loss + float(self._penalty[0])

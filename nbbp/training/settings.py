@@ -1,0 +1,116 @@
+"""What a model is set to, checked when it is made."""
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from nbbp import checks
+from nbbp.engine.forms import Form
+from nbbp.engine.graph import Graph
+from nbbp.engine.objective import Head, Objective
+from nbbp.engine.program import BACKENDS
+from nbbp.layers import Activation, Layer
+from nbbp.losses import LOSSES, Loss
+from nbbp.metrics import named
+from nbbp.optimizers import OPTIMIZERS, Optimizer
+from nbbp.training.averaging import Averaging
+
+
+class Settings:
+    """Loss, optimizer and all else that is not the graph; the arguments are those of `nbbp.Model`.
+
+    Attributes
+    ----------
+    losses : list of Loss
+        For each output.
+    metrics : list of dict of str to callable
+        For each output, by name.
+    loss_weights : list of float
+        For each output.
+    """
+
+    def __init__(
+        self, outputs: Form, loss: Any, optimizer: Optimizer | str, metrics: Any, loss_weights: Any, seed: int,
+        dtype: Any, backend: str, label_smoothing: float, averaging: Averaging | None,
+    ) -> None:  # fmt: skip
+        self.given = {
+            "metrics": metrics if isinstance(metrics, dict) else _listed(metrics), "loss_weights": loss_weights,
+        }  # fmt: skip
+        self._outputs = outputs
+        self.losses = [_loss(one) for one in outputs.each("loss", loss)]
+        if not isinstance(optimizer, Optimizer):
+            optimizer = checks.choose("optimizer", optimizer, OPTIMIZERS)()
+        self.optimizer: Optimizer = optimizer
+        of_outputs = [self.given["metrics"]] * len(outputs)
+        if isinstance(metrics, dict):
+            of_outputs = [_listed(metrics.get(name, ())) for name in outputs.names]
+            for name in metrics:
+                checks.choose("output", name, dict.fromkeys(outputs.names))
+        self.metrics = [_metrics(given) for given in of_outputs]
+        weights = [1.0] * len(outputs) if loss_weights is None else outputs.unpacked("loss_weights", loss_weights)
+        for weight in weights:
+            checks.number("loss_weights", weight, open_low=True)
+        self.loss_weights = [float(weight) for weight in weights]
+        if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
+            raise ValueError(f"seed must be an integer, 0 or more; got {seed!r}")
+        if dtype not in ("float32", "float64", np.float32, np.float64):
+            raise ValueError(f"dtype must be float32 or float64, got {dtype!r}")
+        if backend not in BACKENDS:
+            raise ValueError(f"backend must be {' or '.join(map(repr, BACKENDS))}, got {backend!r}")
+        if averaging is not None and not isinstance(averaging, Averaging):
+            raise TypeError(f"averaging must be nbbp.EMA(...) or nbbp.SWA(...), got {averaging!r}")
+        checks.number("label_smoothing", label_smoothing, high=1.0)
+        for own in self.losses:
+            if label_smoothing and own.link not in ("softmax", "sigmoid"):
+                raise ValueError(f"label_smoothing is for classes; {own.name} has none")
+        self.seed, self.dtype, self.backend = int(seed), np.dtype(dtype), backend
+        self.label_smoothing, self.averaging = label_smoothing, averaging
+
+    def objective(self, graph: Graph) -> Objective:
+        """The losses of the outputs of a graph."""
+        return Objective(
+            [
+                Head(name, loss, weight, edge.shape, graph.mask_of(edge))
+                for name, loss, weight, edge in zip(
+                    self._outputs.names, self.losses, self.loss_weights, graph.outputs, strict=True
+                )
+            ]
+        )
+
+    def arguments(self) -> dict[str, Any]:
+        """Those that make the same settings."""
+        return {
+            "loss": self._outputs.packed(self.losses), "optimizer": self.optimizer, **self.given, "seed": self.seed,
+            "dtype": self.dtype.name, "backend": self.backend, "label_smoothing": self.label_smoothing,
+            "averaging": self.averaging,
+        }  # fmt: skip
+
+
+def check_ending(loss: Loss, layer: Layer, stacklevel: int = 4) -> None:
+    """A loss from probabilities needs them; one with an output activation of its own should not get a second."""
+    ending = getattr(layer, "activation", layer.name if isinstance(layer, Activation) else "linear")
+    if loss.from_probabilities and ending not in ("softmax", "sigmoid"):
+        raise ValueError(f"{loss.name} takes probabilities: end the network with softmax, or use softmax_cross_entropy")
+    if loss.link == ending != "linear":
+        warnings.warn(
+            f"{loss.name} applies {ending} to the outputs itself; the last layer should not", stacklevel=stacklevel
+        )
+
+
+def _loss(given: str | Loss) -> Loss:
+    return given if isinstance(given, Loss) else checks.choose("loss", given, LOSSES)
+
+
+def _listed(metrics) -> list:
+    if isinstance(metrics, str):
+        raise TypeError(f"metrics must be a list of names, such as [{metrics!r}]")
+    return list(metrics)
+
+
+def _metrics(given: list) -> dict[str, Callable]:
+    metrics = dict(named(metric) for metric in given)
+    if len(metrics) < len(given):
+        raise ValueError(f"metrics must have names of their own, got {[named(metric)[0] for metric in given]}")
+    return metrics
