@@ -6,6 +6,7 @@ epoch (Golovin et al., "Google Vizier", 2017). What is chosen on the validation 
 """
 
 import pathlib
+import sys
 
 import numpy as np
 import optuna
@@ -13,7 +14,6 @@ from matplotlib.figure import Figure
 
 import nbbp
 
-PLOTS = pathlib.Path(__file__).parent.parent / "plots"
 DONE, GIVEN_UP = "COMPLETE", "PRUNED"
 
 
@@ -90,8 +90,10 @@ def draw(study: optuna.Study, path) -> None:
 
 
 if __name__ == "__main__":
+    picture = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else "plots/search.png")
+    picture.parent.mkdir(parents=True, exist_ok=True)
     study = search()
     epochs = sum(len(trial.intermediate_values) for trial in study.trials)
     print(f"{len(study.trials)} networks, {epochs} epochs; the best has validation loss {study.best_value:.4f}")
     print(f"{study.best_params}: accuracy {judge(study.best_params):.4f} on the test digits")
-    draw(study, PLOTS / "search.png")
+    draw(study, picture)
