@@ -62,11 +62,10 @@ def draw(one: np.ndarray, many: np.ndarray, y: np.ndarray, path) -> None:
     for name, probabilities, color, dashes in (("one network", one, orange, "--"), ("mean of ten", many, blue, "-")):
         confidence, accuracy, _ = reliability(probabilities, y)
         axis.plot(confidence, accuracy, dashes, marker="o", color=color, label=f"{name}: {summary(probabilities, y)}")
-    axis.set(xlabel="confidence", ylabel="share that is right", ylim=(0, 1.35))
-    axis.set_yticks(np.linspace(0, 1, 6))
+    axis.set(xlabel="confidence", ylabel="share that is right", ylim=(0, 1.02))
     axis.grid(alpha=0.25, linewidth=0.6)
     axis.spines[["top", "right"]].set_visible(False)
-    axis.legend(loc="upper left", fontsize=9, frameon=False)
+    axis.legend(loc="lower right", fontsize=9, frameon=False)
     figure.savefig(path)
 
 

@@ -63,9 +63,9 @@ def draw(report: nbbp.PruningReport, alone: np.ndarray, taught: np.ndarray, unit
         (taught, "taught by 128 units", blue, "-"),
         (alone, "labels alone", orange, "--"),
     ):
-        right.plot(units, accuracies.mean(axis=1), dashes, marker="o", color=color, label=f"{name}, mean")
+        right.plot(units, accuracies.mean(axis=1), dashes, marker="o", color=color, label=name)
         right.fill_between(units, accuracies.min(axis=1), accuracies.max(axis=1), color=color, alpha=0.15, linewidth=0)
-    right.set(xlabel="hidden units", ylabel="test accuracy", title="students, from five seeds the worst to the best")
+    right.set(xlabel="hidden units", ylabel="test accuracy", title="students: mean, worst and best of five seeds")
     right.xaxis.get_major_locator().set_params(integer=True)
     right.legend(loc="lower right", frameon=False)
     for axis in (left, right):

@@ -162,18 +162,18 @@ def test_files_train_as_memory_does(tmp_path):
     assert is_drawn(module, results, tmp_path / "picture.png")
 
 
-def test_a_search_gives_up_what_goes_badly(tmp_path):
+def test_a_search_prunes_what_goes_badly(tmp_path):
     pytest.importorskip("optuna")
     module = example("search")
     study = module.search(trials=16, epochs=5)
     again = module.search(trials=2, epochs=5)
     assert [trial.intermediate_values for trial in again.trials] == [t.intermediate_values for t in study.trials[:2]]
-    epochs = {state: [] for state in (module.DONE, module.GIVEN_UP)}
+    epochs = {state: [] for state in (module.COMPLETE, module.PRUNED)}
     for trial in study.trials:
         epochs[trial.state.name].append(len(trial.intermediate_values))
-    assert set(epochs[module.DONE]) == {5}
-    assert epochs[module.GIVEN_UP]
-    assert all(2 < n <= 5 for n in epochs[module.GIVEN_UP])
+    assert set(epochs[module.COMPLETE]) == {5}
+    assert epochs[module.PRUNED]
+    assert all(2 < n <= 5 for n in epochs[module.PRUNED])
     assert module.judge(study.best_params, epochs=5) > 0.9
     assert is_drawn(module, study, tmp_path / "picture.png")
 

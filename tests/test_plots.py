@@ -38,7 +38,15 @@ def test_validation_is_dashed_in_the_colour_of_its_training_curve():
         assert training.get_linestyle() == "-"
         assert validation.get_linestyle() == "--"
         assert training.get_color() == validation.get_color()
+        assert (validation.get_marker(), validation.get_fillstyle()) == ("o", "none")
     assert several.get_legend().get_title().get_text() == "dashed: validation"
+
+
+def test_validation_is_seen_where_it_lies_on_the_training_curve():
+    one = history(100, 1, val_loss=[1.0] * 100)
+    training, validation = one.plot().axes[0].lines[-2:]
+    assert training.get_marker() == ""
+    assert (validation.get_marker(), validation.get_markevery()) == ("o", 5)
 
 
 @pytest.mark.parametrize(("rates", "scale"), [([0.1, 0.05, 0.02], "linear"), ([0.1, 0.01, 0.01], "log")])

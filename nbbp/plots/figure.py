@@ -9,7 +9,8 @@ from matplotlib.figure import Figure
 # Okabe and Ito, "Color universal design", 2008: told apart with every kind of colour vision
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#e69f00", "#cc79a7", "#56b4e9", "#000000")
 
-FEW = 30  # points of a curve up to which each has a dot
+FEW = 30  # points of a curve below which each is marked
+CIRCLES = 20  # about as many on a longer curve
 MOST_WITHIN = 4  # entries of a legend that stands within the axes
 MOST_BELOW = 20  # entries of a legend below each other
 
@@ -33,14 +34,17 @@ def shades(count: int) -> Sequence:
 
 
 def curve(axis, x, y, held_out: bool = False, **style) -> None:
-    """A line, dashed for rows that are held out, with gaps where y is not finite; few points have dots or circles.
+    """A line with gaps where y is not finite; dashed and with circles, seen on another line too, for held-out rows.
 
-    One point alone has no line.
+    A dot marks each of few points, since one alone has no line.
     """
     y = np.asarray(y, float)
-    marker = {"marker": "o", "markersize": 4, "fillstyle": "none" if held_out else "full"}
-    few = marker if np.isfinite(y).sum() < FEW else {}
-    axis.plot(x, y, linestyle="--" if held_out else "-", linewidth=1.6, **few, **style)
+    few = np.isfinite(y).sum() < FEW
+    axis.plot(
+        x, y, linestyle="--" if held_out else "-", linewidth=1.6, markersize=4,
+        marker="o" if few or held_out else "", fillstyle="none" if held_out else "full",
+        markevery=1 if few else len(y) // CIRCLES, **style,
+    )  # fmt: skip
 
 
 def legend(axis, **settings) -> None:
