@@ -107,10 +107,13 @@ def diagnose(history: History) -> Diagnosis:
     findings += diverged
     if not diverged:
         findings += _learning_rate(history)
-    if "val_loss" not in history:
+    validated = np.count_nonzero(~np.isnan(history.epochs.get("val_loss", [])))
+    if not validated:
         not_judged.append("overfitting: the fit had no validation data")
-    elif len(history) >= EPOCHS:
+    elif validated >= EPOCHS:
         findings += _overfitting(history)
+    elif len(history) >= EPOCHS:
+        not_judged.append(f"overfitting: it needs {EPOCHS} epochs with validation data, there are {validated}")
     if not diverged and len(history) < EPOCHS:
         not_judged.append(f"trends from epoch to epoch: they need {EPOCHS} epochs, there are {len(history)}")
     if history.inspected is not None:
@@ -202,14 +205,15 @@ def _ratio(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def _overfitting(history: History) -> list[Finding]:
-    loss, held_out = np.array(history["loss"]), np.array(history["val_loss"])
+    epochs = np.flatnonzero(~np.isnan(history["val_loss"]))  # not all, where a fit was extended by another
+    loss, held_out = np.array(history["loss"])[epochs], np.array(history["val_loss"])[epochs]
     best = int(np.argmin(held_out))
     latest = held_out[-LATEST:].mean()
     if len(held_out) - 1 - best < LATEST or latest < OVERFITTED * held_out[best] or loss[-1] >= loss[best]:
         return []
     seen = (
-        f"the validation loss was lowest in epoch {best + 1}, {held_out[best]:.3g}, and has risen to {latest:.3g}, "
-        f"while the loss fell from {loss[best]:.3g} to {loss[-1]:.3g}"
+        f"the validation loss was lowest in epoch {epochs[best] + 1}, {held_out[best]:.3g}, and has risen to "
+        f"{latest:.3g}, while the loss fell from {loss[best]:.3g} to {loss[-1]:.3g}"
     )
     advice = (
         "more data; nbbp.callbacks.EarlyStopping(); nbbp.Dropout(0.3) between layers, l2 or AdamW's weight decay; "

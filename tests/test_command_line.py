@@ -371,7 +371,7 @@ def test_plot(run, nbbp_says):
     nbbp_says("train", "data.csv", "--target", "kind", "--epochs", "3", "--output", "other")
     assert nbbp_says("plot", "run", "other/history.csv", "--output", "curves.svg")[1] == "curves in curves.svg\n"
     drawn = pathlib.Path("curves.svg").read_text()
-    assert all(f"<!-- {label} -->" in drawn for label in ("run", "run, validation", "history.csv"))
+    assert all(f"<!-- {label} -->" in drawn for label in ("run", "history.csv", "dashed: validation"))
     assert nbbp_says("plot", "run")[0] == 0
     assert pathlib.Path("nbbp-plot.png").read_bytes()[:4] == b"\x89PNG"
     assert "data.csv is not a history" in nbbp_says("plot", "run", "data.csv")[2]
