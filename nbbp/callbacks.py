@@ -11,13 +11,12 @@ import csv
 import math
 import pathlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nbbp import checks
-from nbbp.metrics import HIGHER_IS_BETTER
+from nbbp import checks, monitors
 from nbbp.schedules import Schedule
 
 if TYPE_CHECKING:
@@ -44,8 +43,9 @@ class Callback:
 
     every: int | None = None
     """Steps between two calls of `on_step`; None for no calls."""
-    records: tuple[str, ...] = ()
-    """Names of the values that it notes in the history for each epoch, so that others can watch them."""
+    records: tuple[str, ...] | Mapping[str, bool] = ()
+    """Names of the values that it notes in the history for each epoch. So that callbacks after it can watch one for
+    improvement, ``{name: True}`` says that higher is better, or ``{name: False}`` that lower is."""
 
     def pause_in(self, step: int) -> float:
         """Steps after which the run that goes on from `step` has to come back for this callback, infinity if never."""
@@ -74,12 +74,6 @@ class Callback:
         """After the last epoch, also when an exception ends the fit; the callback that began last comes first."""
 
 
-def _check_monitor(name: str, fit: "Fit") -> None:
-    if name.startswith("val_") and "val_loss" not in fit.recorded:
-        raise ValueError(f"monitor {name!r} needs validation_data; without, there is {', '.join(fit.recorded)}")
-    checks.choose("monitor", name, dict.fromkeys(fit.recorded))
-
-
 class _Monitor(Callback):
     """Watches one value of the history and remembers the best."""
 
@@ -87,10 +81,9 @@ class _Monitor(Callback):
         self.monitor, self.patience = monitor, checks.positive_integer("patience", patience)
         checks.number("min_delta", min_delta)
         self.min_delta = min_delta
-        self._sign = 1.0 if monitor.removeprefix("val_") in HIGHER_IS_BETTER else -1.0
 
     def on_fit_begin(self, fit):
-        _check_monitor(self.monitor, fit)
+        monitors.check_direction(self.monitor, fit)
         self._best, self._waited = -math.inf, 0
 
     def state(self):
@@ -101,7 +94,7 @@ class _Monitor(Callback):
 
     def _improved(self, fit: "Fit") -> bool:
         """Whether the epoch's value is the best so far; counts the epochs since."""
-        value = self._sign * fit.history[self.monitor][-1]
+        value = monitors.latest(self.monitor, fit)
         if value > self._best + (self.min_delta if self._best > -math.inf else 0):
             self._best, self._waited = value, 0
             return True
@@ -117,7 +110,8 @@ class EarlyStopping(_Monitor):
     Parameters
     ----------
     monitor : str
-        A name in the history; metrics such as accuracy are better the larger, everything else the smaller.
+        A name in the history. Built-in metrics know whether higher is better; a function of your own says so as its
+        attribute ``higher_is_better``, and a callback that notes a value in its `records`. A nan is no improvement.
     patience : int
         Epochs without improvement that are borne.
     min_delta : float
@@ -165,7 +159,8 @@ class EarlyStopping(_Monitor):
 
     def _stop_when_due(self, fit: "Fit") -> None:
         if self._waited >= self.patience:
-            fit.stop(f"{self.monitor} has not improved since epoch {self.best_epoch}")
+            since = f"since epoch {self.best_epoch}" if self.best_epoch else "in any epoch"
+            fit.stop(f"{monitors.standstill(self.monitor, fit)} {since}")
 
     def on_fit_end(self, fit):
         if self._kept:
@@ -230,7 +225,7 @@ class StopBelow(Callback):
         self.threshold, self.monitor = threshold, monitor
 
     def on_fit_begin(self, fit):
-        _check_monitor(self.monitor, fit)
+        monitors.check(self.monitor, fit)
         if len(fit.history):
             self.on_epoch_end(fit)
 

@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,6 +12,7 @@ from nbbp.callbacks import Callback
 from nbbp.checkpoint import Checkpoint, Resumed, has_checkpoints
 from nbbp.history import History
 from nbbp.interrupts import Interrupts
+from nbbp.metrics import higher_is_better
 from nbbp.prediction import linked
 from nbbp.stream_training import StreamTrainer
 from nbbp.streams import Stream
@@ -31,6 +32,8 @@ class Fit:
         Everything until now.
     data : Data
         That it trains on; of a stream the rows in the buffer.
+    validation : Data or None
+        That are measured after every epoch.
     epochs, batch_size, accumulate : int
         That were asked for.
     callbacks : list of Callback
@@ -55,7 +58,7 @@ class Fit:
     ) -> None:
         self.model, self.epochs, self.batch_size, self.accumulate = model, epochs, batch_size, parts
         self.callbacks = sorted(callbacks, key=lambda callback: isinstance(callback, Checkpoint))
-        self._validation, self._verbose = validation, verbose
+        self.validation, self._verbose, self._streams = validation, verbose, isinstance(data, Stream)
         self._resumed = Resumed(resume) if resume is not None and has_checkpoints(resume) else None
         if self._resumed:
             self._resumed.put_back_model(model)
@@ -84,12 +87,19 @@ class Fit:
         self._interrupts, self._ending_epoch = Interrupts(), False
 
     @property
-    def recorded(self) -> tuple[str, ...]:
-        """Names of the values that the history will have for each epoch."""
-        names = ["loss", *(self.model.metrics if self._trainer.outputs is not None else ())]
-        if self._validation is not None:
-            names += [f"val_{name}" for name in ("loss", *self.model.metrics)]
-        return (*names, *(name for callback in self.callbacks for name in callback.records))
+    def recorded(self) -> dict[str, bool | None]:
+        """Names of the values that the history will have for each epoch: whether higher is better, None if unknown."""
+        recorded: dict[str, bool | None] = {"loss": False}
+        measured = recorded | {name: higher_is_better(metric) for name, metric in self.model.metrics.items()}
+        if not self._streams:
+            recorded = dict(measured)
+        if self.validation is not None:
+            recorded |= {f"val_{name}": higher for name, higher in measured.items()}
+        for callback in self.callbacks:
+            recorded |= dict.fromkeys(callback.records)
+            if isinstance(callback.records, Mapping):
+                recorded |= callback.records
+        return recorded
 
     @property
     def steps_done(self) -> int:
@@ -138,8 +148,8 @@ class Fit:
         if self._watched:
             with self._interrupts.allowed():
                 (values,) = self._values_of(1)
-                if self._validation is not None:
-                    values |= self.model.measure(self._validation, prefix="val_")
+                if self.validation is not None:
+                    values |= self.model.measure(self.validation, prefix="val_")
             self._ending_epoch = True
             history.note(**values)
             for callback in self.callbacks:

@@ -1,7 +1,6 @@
 """Sequential: what the user holds."""
 
 import dataclasses
-import functools
 import math
 import os
 import warnings
@@ -18,7 +17,7 @@ from nbbp.layers import Activation, Layer
 from nbbp.layers.base import Shape
 from nbbp.layout import lay_out
 from nbbp.losses import LOSSES, Loss
-from nbbp.metrics import METRICS, OF_CLASSES, check_classes
+from nbbp.metrics import OF_CLASSES, check_classes, named
 from nbbp.network import Network
 from nbbp.optimizers import OPTIMIZERS, Optimizer
 from nbbp.prediction import Predictor, linked, mean_loss
@@ -43,7 +42,8 @@ class Sequential:
     optimizer : Optimizer or str
         One of `nbbp.OPTIMIZERS`, or its name for the default settings.
     metrics : sequence of str or callable
-        From `nbbp.METRICS`, or functions ``f(y, prediction)`` that give a number, recorded under their names.
+        From `nbbp.METRICS`, or functions ``f(y, prediction)`` that give a number, recorded under their names. One that
+        a callback watches says which way is better: ``f.higher_is_better = True``, or False.
     seed : int
         Decides the first parameters and the order of rows.
     dtype : {"float32", "float64"}
@@ -95,9 +95,9 @@ class Sequential:
         if isinstance(metrics, str):
             raise TypeError(f"metrics must be a list of names, such as [{metrics!r}]")
         self._chosen_metrics = list(metrics)
-        self.metrics = dict(_metric(given) for given in metrics)
+        self.metrics = dict(map(named, metrics))
         if len(self.metrics) < len(self._chosen_metrics):
-            raise ValueError(f"metrics must have names of their own, got {[_metric(given)[0] for given in metrics]}")
+            raise ValueError(f"metrics must have names of their own, got {[named(given)[0] for given in metrics]}")
         if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
             raise ValueError(f"seed must be an integer, 0 or more; got {seed!r}")
         self.seed = int(seed)
@@ -517,21 +517,6 @@ class Sequential:
         copy = self._copy()
         copy.params[:] = self.update.mean
         return copy
-
-
-def _metric(given: str | Callable) -> tuple[str, Callable]:
-    """Name and function of (y, prediction, weight)."""
-    if callable(given):
-        name = getattr(given, "__name__", type(given).__name__)
-        return name, functools.partial(_own_metric, name, given)
-    return given, checks.choose("metric", given, METRICS)
-
-
-def _own_metric(name: str, function: Callable, y: np.ndarray, prediction: np.ndarray, weight=None) -> float:
-    value = function(y, prediction)
-    if np.ndim(value):
-        raise ValueError(f"metric {name} must give a number, got an array of shape {np.shape(value)}")
-    return float(value)
 
 
 def _smoothed(truth: np.ndarray, outputs: int, answers: int, share: float, dtype: np.dtype) -> np.ndarray:
