@@ -84,16 +84,23 @@ class _Monitor(Callback):
 
     def on_fit_begin(self, fit):
         monitors.check_direction(self.monitor, fit)
-        self._best, self._waited = -math.inf, 0
+        self._begin_anew(fit)
 
     def state(self):
-        return {"best": self._best, "waited": self._waited}
+        return {"best": self._best, "waited": self._waited, "pruned": self._pruned}
 
     def restore(self, fit, state):
         self._best, self._waited = float(state["best"]), int(state["waited"])
+        self._pruned = int(state.get("pruned", self._pruned))
+
+    def _begin_anew(self, fit: "Fit") -> None:
+        self._best, self._waited, self._pruned = -math.inf, 0, _pruned(fit)
 
     def _improved(self, fit: "Fit") -> bool:
         """Whether the epoch's value is the best so far; counts the epochs since."""
+        if self._pruned != _pruned(fit):  # values until now are those of another network
+            self._begin_anew(fit)
+            return False
         value = monitors.latest(self.monitor, fit)
         if value > self._best + (self.min_delta if self._best > -math.inf else 0):
             self._best, self._waited = value, 0
@@ -102,10 +109,16 @@ class _Monitor(Callback):
         return False
 
 
+def _pruned(fit: "Fit") -> int:
+    """How many parameters."""
+    mask = fit.model.network.mask
+    return 0 if mask is None else mask.size - int(np.count_nonzero(mask))
+
+
 class EarlyStopping(_Monitor):
     """Stop when a value has not improved for some epochs, and put the best parameters back.
 
-    Prechelt, "Early stopping - but when?", 1998.
+    Prechelt, "Early stopping - but when?", 1998. Where a callback prunes, the epochs after that count alone.
 
     Parameters
     ----------
@@ -137,8 +150,8 @@ class EarlyStopping(_Monitor):
         super().__init__(monitor, patience, min_delta)
         self.restore_best = restore_best
 
-    def on_fit_begin(self, fit):
-        super().on_fit_begin(fit)
+    def _begin_anew(self, fit):
+        super()._begin_anew(fit)
         self.best_epoch, self._kept = 0, []
 
     def state(self):
@@ -163,7 +176,7 @@ class EarlyStopping(_Monitor):
             fit.stop(f"{monitors.standstill(self.monitor, fit)} {since}")
 
     def on_fit_end(self, fit):
-        if self._kept:
+        if self._kept and self._pruned == _pruned(fit):
             for array, best in zip(_trained(fit), self._kept, strict=True):
                 array[:] = best
 

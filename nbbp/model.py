@@ -116,6 +116,7 @@ class Sequential:
         if label_smoothing and self.loss.link not in ("softmax", "sigmoid"):
             raise ValueError(f"label_smoothing is for classes; {self.loss.name} has none")
         self.label_smoothing = label_smoothing
+        self._fitting = False
         self.epochs = 0  # begun
         self.history: History | None = None  # of the last fit, also of one that was broken off
         self.feature_names: tuple[str, ...] | None = None  # columns of the table it learned from
@@ -152,7 +153,14 @@ class Sequential:
         ------
         MemoryError
             When parameters, gradients and the optimizer's moments take more memory than there is.
+        RuntimeError
+            While the model is being fitted, as from a callback.
         """
+        if self._fitting:
+            raise RuntimeError(
+                "build gives the model other parameters than those that the fit under way trains: build it before or "
+                "after the fit, and from a callback change model.params in place"
+            )
         self._build(input_shape)
 
     def _build(self, input_shape: int | Shape, params=None, state=None) -> None:
@@ -300,7 +308,12 @@ class Sequential:
                 raise TypeError("validation_data must be a pair (X, y), or (X, y, sample_weight)")
             held_out, known, *weights = validation_data
             validation = self._data("validation X", held_out, "validation y", known, *weights)
-        return Fit(self, data, validation, epochs, batch_size, accumulate, shuffle, callbacks, verbose, resume).run()
+        fit = Fit(self, data, validation, epochs, batch_size, accumulate, shuffle, callbacks, verbose, resume)
+        self._fitting = True
+        try:
+            return fit.run()
+        finally:
+            self._fitting = False
 
     def predict(self, X) -> np.ndarray:
         """Predictions (rows, outputs): probabilities, or values for regression.

@@ -156,14 +156,19 @@ class Trainer:
         self.step_loss = np.zeros(steps)
         outputs = int(np.prod(network.layout.output_shape))
         self.outputs = np.zeros((rows, outputs), network.params.dtype) if record_outputs else None
-        rest = self.rows % self.batch_size
-        last = self._bind(backend, rest) if rest else None
-        self.runner = Runner(self._bind(backend, self.batch_size), last, progress, alone=clock is not None)
+        self._backend, self._alone = backend, clock is not None
+        self._bind(progress)
 
-    def _bind(self, backend: str, rows: int) -> Program:
+    def _bind(self, progress: Callable = iter) -> None:
+        """Bind the steps anew, with the network's mask as it is now."""
+        self._mask, rest = self.network.mask, self.rows % self.batch_size
+        last = self._bind_step(rest) if rest else None
+        self.runner = Runner(self._bind_step(self.batch_size), last, progress, self._alone)
+
+    def _bind_step(self, rows: int) -> Program:
         """A training step of `rows` rows: gather, forward, loss, backward, update."""
         network = self.network
-        program = Program(backend, network.params.dtype, rows, clock=self.clock, seed=network.seed)
+        program = Program(self._backend, network.params.dtype, rows, clock=self.clock, seed=network.seed)
         row_loss, scale = program.buffer(rows), np.full(rows, 1 / rows, program.dtype)
         if rows > self._part_rows:
             self._bind_parts(program, row_loss, scale)
@@ -247,6 +252,8 @@ class Trainer:
             done = int(clock[prog.STEP])
             if self.update.optimizer is not self._numbered:
                 self._number()
+            if self.network.mask is not self._mask:  # a callback has pruned
+                self._bind()
             self.allow(int(min(most, pause_in(self.update.steps))))
             try:
                 self.runner.run()
