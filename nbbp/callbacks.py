@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nbbp import checks, monitors
+from nbbp import checks, files, monitors
 from nbbp.schedules import Schedule
 
 if TYPE_CHECKING:
@@ -290,14 +290,16 @@ class CSVLog(Callback):
 
     def _write(self, fit: "Fit", epoch: int) -> None:
         values = {name: repr(v[epoch]) for name, v in fit.history.epochs.items() if len(v) > epoch}
-        if self._writer is None:
-            self._writer = csv.DictWriter(self._file, ["epoch", *values], extrasaction="ignore")
-            self._writer.writeheader()
-        self._writer.writerow({"epoch": epoch + 1} | values)
-        self._file.flush()
+        with files.writing(self.path, files.LINES_BEFORE):
+            if self._writer is None:
+                self._writer = csv.DictWriter(self._file, ["epoch", *values], extrasaction="ignore")
+                self._writer.writeheader()
+            self._writer.writerow({"epoch": epoch + 1} | values)
+            self._file.flush()
 
     def on_fit_end(self, fit):
-        self._file.close()
+        with files.writing(self.path, files.LINES_BEFORE):
+            self._file.close()
 
 
 class LearningRateLog(Callback):

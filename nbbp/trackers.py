@@ -17,7 +17,7 @@ import uuid
 from types import ModuleType
 from typing import Any
 
-from nbbp import monitors, summary
+from nbbp import files, monitors, summary
 from nbbp.callbacks import Callback
 
 
@@ -87,11 +87,13 @@ class JSONL(Tracker):
         self._write({"epoch": epoch} | {name: x if math.isfinite(x) else None for name, x in values.items()})
 
     def _write(self, line: dict[str, Any]) -> None:
-        self._file.write(json.dumps(line, allow_nan=False) + "\n")
-        self._file.flush()
+        with files.writing(self.path, files.LINES_BEFORE):
+            self._file.write(json.dumps(line, allow_nan=False) + "\n")
+            self._file.flush()
 
     def end(self, error):
-        self._file.close()
+        with files.writing(self.path, files.LINES_BEFORE):
+            self._file.close()
 
 
 class TensorBoard(Tracker):

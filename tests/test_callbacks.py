@@ -3,6 +3,8 @@
 import csv
 import functools
 import math
+import os
+import resource
 import time
 import warnings
 
@@ -277,6 +279,27 @@ def test_a_log_that_cannot_be_opened_says_so(tmp_path, small):
     with pytest.raises(FileNotFoundError):
         fit(model, small, callbacks=[EarlyStopping("loss"), CSVLog(tmp_path / "nowhere" / "log.csv")])
     assert model.steps == 0
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no device that is always full")
+@pytest.mark.parametrize("log", [CSVLog, nbbp.trackers.JSONL])
+def test_a_full_disk_is_named_by_the_log_that_meets_it(log, small):
+    with pytest.raises(OSError, match="No space left on device; the lines of the epochs before are in it: '/dev/full'"):
+        fit(classifier(), small, epochs=2, callbacks=[log("/dev/full")])
+    history = fit(classifier(), small)
+    with pytest.raises(OSError, match="No space left on device; the file is not complete: '/dev/full'"):
+        history.to_csv("/dev/full")
+
+
+def test_a_figure_that_does_not_fit_on_the_disk_is_named(tmp_path, small):
+    history, path, limits = fit(classifier(), small), tmp_path / "curve.png", resource.getrlimit(resource.RLIMIT_FSIZE)
+    history.plot(path)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.raises(OSError, match=r"File too large; the file is not complete: .*curve.png"):
+            history.plot(path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 def test_learning_rate_log(small):

@@ -205,8 +205,10 @@ def test_an_error_while_writing_leaves_the_old_checkpoint(failing, whole, tmp_pa
 
     with monkeypatch.context() as patch:
         patch.setattr(os, failing, full)
-        with pytest.raises(OSError, match="No space left"):
+        with pytest.raises(OSError, match=r"No space left .*; files .* before are intact: .*step_00") as full:
             fit(tmp_path)
+    assert full.value.errno == 28
+    assert full.value.filename == str(tmp_path / "step_000000021.safetensors")
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
     assert_same(fit(tmp_path), whole)
 
@@ -217,7 +219,7 @@ def test_a_file_that_may_not_grow_leaves_the_old_checkpoint(whole, tmp_path):
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
     try:
-        with pytest.raises(OSError, match="File too large"):
+        with pytest.raises(OSError, match=r"File too large; files .* intact: .*step_000000021.safetensors'"):
             fit(tmp_path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
+from nbbp import files
+
 # Okabe and Ito, "Color universal design", 2008: told apart with every kind of colour vision
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#e69f00", "#cc79a7", "#56b4e9", "#000000")
 
@@ -24,5 +26,6 @@ def new_figure(panels: int = 1, width: float = 7.0, height: float = 4.2, rows: i
 def finish(figure: Figure, path) -> Figure:
     """The figure, saved where a path is given."""
     if path is not None:
-        figure.savefig(path)
+        with files.writing(path, files.INCOMPLETE):
+            figure.savefig(path)
     return figure
