@@ -5,6 +5,7 @@ remember, and what an epoch that is not complete has measured. The order of rows
 seed and the step.
 """
 
+import itertools
 import pathlib
 import warnings
 from typing import TYPE_CHECKING, Any
@@ -34,7 +35,8 @@ class Checkpoint(Callback):
     ----------
     folder
         Made where it is missing. Each file is named after the model's steps, such as ``step_000001200.safetensors``;
-        `nbbp.load` reads it too.
+        `nbbp.load` reads it too. Files of more steps than the model has when the fit begins are another run's: before
+        the first of this one is written, they are moved into a folder ``older_1`` in it, and a warning says so.
     every : int, optional
         Steps between two checkpoints; after every epoch when it is left out.
     keep : int
@@ -60,7 +62,7 @@ class Checkpoint(Callback):
         self.folder.mkdir(parents=True, exist_ok=True)
         for leftover in self.folder.glob(f".*{files.PARTIAL}"):
             leftover.unlink(missing_ok=True)
-        self._written = fit.model.steps
+        self._began = self._written = fit.model.steps
 
     def on_step(self, fit):
         self._write(fit)
@@ -74,15 +76,38 @@ class Checkpoint(Callback):
             self._write(fit)
 
     def _write(self, fit: "Fit") -> None:
+        if self._written == self._began:
+            self._set_aside()
         files.write(self.folder / f"step_{fit.model.steps:09}{ENDING}", *_capture(fit))
         self._written = fit.model.steps
         for old in _written_files(self.folder)[self.keep :]:
             old.unlink(missing_ok=True)
 
+    def _set_aside(self) -> None:
+        """Move another run's files out of the way, which would pass for newer ones than those of this run."""
+        others = [path for path in _written_files(self.folder) if _steps(path) > self._began]
+        if not others:
+            return
+        aside = next(path for k in itertools.count(1) if not (path := self.folder / f"older_{k}").exists())
+        aside.mkdir()
+        for path in others:
+            path.rename(aside / path.name)
+        warnings.warn(
+            f"{self.folder} had checkpoints of more steps than the {self._began} that this fit begins with: they "
+            f"are in {aside} now, and resume={str(aside)!r} goes on from the newest, {others[0].name}",
+            stacklevel=7,
+        )
+
 
 def _written_files(folder: pathlib.Path) -> list[pathlib.Path]:
     """The newest first."""
-    return sorted(folder.glob(f"step_*{ENDING}"), key=lambda path: (len(path.name), path.name), reverse=True)
+    return sorted((path for path in folder.glob(f"step_*{ENDING}") if _steps(path) >= 0), key=_steps, reverse=True)
+
+
+def _steps(path: pathlib.Path) -> int:
+    """From the name of a file; -1 if it is none that a fit has written."""
+    digits = path.stem.removeprefix("step_")
+    return int(digits) if digits.isdecimal() else -1
 
 
 def _capture(fit: "Fit") -> tuple[Arrays, dict]:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 
 import numpy as np
 import pytest
@@ -63,13 +64,13 @@ def watching() -> list[cb.Callback]:
     ]
 
 
-def fit(folder, *more: cb.Callback, every: int | None = 3, **settings):
+def fit(folder, *more: cb.Callback, every: int | None = 3, keep: int = 3, **settings):
     """A model with its history."""
     model = build()
     X, y = data()
     settings = {"epochs": EPOCHS, "batch_size": BATCH, "validation_data": (X[:20], y[:20]), "resume": folder} | settings
     with contextlib.suppress(Broken):
-        model.fit(X, y, verbose=0, callbacks=[nbbp.Checkpoint(folder, every), *watching(), *more], **settings)
+        model.fit(X, y, verbose=0, callbacks=[nbbp.Checkpoint(folder, every, keep), *watching(), *more], **settings)
     return model, model.history
 
 
@@ -163,14 +164,46 @@ def test_the_newest_files_are_kept_and_leftovers_are_swept(tmp_path):
     assert nbbp.load(steps[-1]).steps == 42
 
 
+@pytest.mark.parametrize("keep", [1, 3])
+@pytest.mark.parametrize("begin", ["anew", "from a file"])
+def test_a_run_loses_nothing_to_a_longer_one_of_before(begin, keep, whole, tmp_path):
+    fit(tmp_path / "long", epochs=2 * EPOCHS)
+    others = {path.name: path.read_bytes() for path in (tmp_path / "long").iterdir()}
+    fit(tmp_path / "short", at_step(20, fail))
+    resume = None if begin == "anew" else max((tmp_path / "short").iterdir())
+    with pytest.warns(UserWarning, match=r"had checkpoints of more steps .* are in .*older_1 now, .*step_000000084"):
+        fit(tmp_path / "long", at_step(30, fail), keep=keep, resume=resume)
+    assert {path.name: path.read_bytes() for path in (tmp_path / "long" / "older_1").iterdir()} == others
+    mine = sorted(path.name for path in (tmp_path / "long").glob("*.safetensors"))
+    assert mine == [f"step_0000000{k}.safetensors" for k in (24, 27, 30)][-keep:]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert_same(fit(tmp_path / "long"), whole)
+        assert len(fit(tmp_path / "long" / "older_1", epochs=2 * EPOCHS)[1]) == 2 * EPOCHS
+
+
+def test_fits_of_one_model_share_a_folder_and_other_files_are_left_alone(tmp_path):
+    (tmp_path / "step_best.safetensors").touch()
+    model = nbbp.Sequential([nbbp.Dense(3)], "softmax_cross_entropy")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for _ in range(2):
+            model.fit(*data(), 2, BATCH, verbose=0, callbacks=[nbbp.Checkpoint(tmp_path)])
+    names = ["step_000000014", "step_000000021", "step_000000028", "step_best"]
+    assert sorted(path.stem for path in tmp_path.iterdir()) == names
+
+
 def test_a_damaged_checkpoint_is_passed_over(whole, tmp_path):
     fit(tmp_path, at_step(20, fail))
     newest = sorted(tmp_path.iterdir())[-1]
     newest.write_bytes(newest.read_bytes()[:-1])
-    with pytest.warns(UserWarning, match="damaged.*an older checkpoint is taken"):
+    with (
+        pytest.warns(UserWarning, match="damaged.*an older checkpoint is taken"),
+        pytest.warns(UserWarning, match=f"older_1 now, and resume=.* the newest, {newest.name}"),
+    ):
         resumed = fit(tmp_path)
     assert_same(resumed, whole)
-    for path in tmp_path.iterdir():
+    for path in tmp_path.glob("*.safetensors"):
         path.write_bytes(b"0")
     with pytest.raises(nbbp.ModelFileError, match="no checkpoint that can be read"), pytest.warns(match="is taken"):
         fit(tmp_path)
@@ -205,10 +238,10 @@ def test_an_error_while_writing_leaves_the_old_checkpoint(failing, whole, tmp_pa
 
     with monkeypatch.context() as patch:
         patch.setattr(os, failing, full)
-        with pytest.raises(OSError, match=r"No space left .*; files .* before are intact: .*step_00") as full:
+        with pytest.raises(OSError, match=r"No space left .*; files .* before are intact: .*step_00") as caught:
             fit(tmp_path)
-    assert full.value.errno == 28
-    assert full.value.filename == str(tmp_path / "step_000000021.safetensors")
+    assert caught.value.errno == 28
+    assert caught.value.filename == str(tmp_path / "step_000000021.safetensors")
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
     assert_same(fit(tmp_path), whole)
 
