@@ -238,6 +238,7 @@ class Sequential:
         class_weight: dict | str | None = None,
         accumulate: int = 1,
         resume=None,
+        allow_changes: bool = False,
     ) -> History:
         """Train. Called again, it goes on where it stopped.
 
@@ -268,6 +269,9 @@ class Sequential:
         resume : path, optional
             A checkpoint, or a folder of them: see `nbbp.Checkpoint`. The fit goes on from the newest and has its
             history; `epochs` counts all. Where the folder has none yet, it begins at the beginning.
+        allow_changes : bool
+            Whether a fit is resumed even if the learning rate or the data differ from those it was begun with; it goes
+            on with what is given now. Of a stream, the number of rows and the first chunk are compared.
 
         Ctrl-C (and SIGTERM) end a fit between two mini-batches: the model stays as it is then, `history` has what was
         measured, and a `Checkpoint` is written.
@@ -280,6 +284,9 @@ class Sequential:
         ------
         DivergenceError
             When the loss is no longer finite.
+        ValueError
+            Among others when a fit is resumed with other layers, settings or callbacks, or, without `allow_changes`,
+            with another learning rate or other data; the model is as it was then.
         """
         epochs = checks.positive_integer("epochs", epochs)
         batch_size = checks.positive_integer("batch_size", batch_size)
@@ -308,7 +315,9 @@ class Sequential:
                 raise TypeError("validation_data must be a pair (X, y), or (X, y, sample_weight)")
             held_out, known, *weights = validation_data
             validation = self._data("validation X", held_out, "validation y", known, *weights)
-        fit = Fit(self, data, validation, epochs, batch_size, accumulate, shuffle, callbacks, verbose, resume)
+        fit = Fit(
+            self, data, validation, epochs, batch_size, accumulate, shuffle, callbacks, verbose, resume, allow_changes
+        )
         self._fitting = True
         try:
             return fit.run()
