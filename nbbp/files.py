@@ -11,6 +11,7 @@ import json
 import os
 import pathlib
 import uuid
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ import safetensors.numpy
 
 FORMAT_VERSION = 1
 PARTIAL = ".partial"  # ending of a file that is being written
+INCOMPLETE, LINES_BEFORE = "the file is not complete", "the lines of the epochs before are in it"  # see `writing`
 
 Arrays = dict[str, np.ndarray]
 
@@ -44,17 +46,32 @@ def replace(path, content: bytes) -> None:
     if not path.parent.is_dir():
         raise FileNotFoundError(f"there is no folder {path.parent} to write {path.name} into")
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}{PARTIAL}")
-    try:
-        with open(partial, "xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(partial)
-        raise
+    with writing(path, "files that were there before are intact"):
+        try:
+            with open(partial, "xb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(partial, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(partial)
+            raise
     _flush_folder(path.parent)
+
+
+@contextlib.contextmanager
+def writing(path, left: str) -> Iterator[None]:
+    """Errors of the system name the file; if it was being written, as where a disk is full, they say what is left."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.strerror = f"{error.strerror or error}; {left}"
+        error.filename = str(path)
+        with contextlib.suppress(AttributeError):
+            del error.filename2  # of a rename
+        raise
 
 
 def _flush_folder(folder: pathlib.Path) -> None:

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nbbp import files
+
 if TYPE_CHECKING:
     from nbbp.inspection import Inspection
 
@@ -120,7 +122,7 @@ class History:
 
     def to_csv(self, path) -> None:
         """Write one line for each epoch: epoch, loss and whatever else was recorded."""
-        with pathlib.Path(path).open("w", newline="", encoding="utf-8") as file:
+        with files.writing(path, files.INCOMPLETE), pathlib.Path(path).open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             writer.writerow(["epoch", *self.epochs])
             for epoch, row in enumerate(zip(*self.epochs.values(), strict=True), 1):

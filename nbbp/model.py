@@ -1,7 +1,6 @@
 """Sequential: what the user holds."""
 
 import dataclasses
-import functools
 import math
 import os
 import warnings
@@ -19,7 +18,7 @@ from nbbp.layers import Activation, Layer
 from nbbp.layers.base import Shape
 from nbbp.layout import lay_out
 from nbbp.losses import LOSSES, Loss
-from nbbp.metrics import METRICS, OF_CLASSES, check_classes
+from nbbp.metrics import OF_CLASSES, check_classes, named
 from nbbp.network import Network
 from nbbp.optimizers import OPTIMIZERS, Optimizer
 from nbbp.prediction import Predictor, linked, mean_loss
@@ -44,7 +43,8 @@ class Sequential:
     optimizer : Optimizer or str
         One of `nbbp.OPTIMIZERS`, or its name for the default settings.
     metrics : sequence of str or callable
-        From `nbbp.METRICS`, or functions ``f(y, prediction)`` that give a number, recorded under their names.
+        From `nbbp.METRICS`, or functions ``f(y, prediction)`` that give a number, recorded under their names. One that
+        a callback watches says which way is better: ``f.higher_is_better = True``, or False.
     seed : int
         Decides the first parameters and the order of rows.
     dtype : {"float32", "float64"}
@@ -96,9 +96,9 @@ class Sequential:
         if isinstance(metrics, str):
             raise TypeError(f"metrics must be a list of names, such as [{metrics!r}]")
         self._chosen_metrics = list(metrics)
-        self.metrics = dict(_metric(given) for given in metrics)
+        self.metrics = dict(map(named, metrics))
         if len(self.metrics) < len(self._chosen_metrics):
-            raise ValueError(f"metrics must have names of their own, got {[_metric(given)[0] for given in metrics]}")
+            raise ValueError(f"metrics must have names of their own, got {[named(given)[0] for given in metrics]}")
         if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
             raise ValueError(f"seed must be an integer, 0 or more; got {seed!r}")
         self.seed = int(seed)
@@ -117,6 +117,7 @@ class Sequential:
         if label_smoothing and self.loss.link not in ("softmax", "sigmoid"):
             raise ValueError(f"label_smoothing is for classes; {self.loss.name} has none")
         self.label_smoothing = label_smoothing
+        self._fitting = False
         self.epochs = 0  # begun
         self.history: History | None = None  # of the last fit, also of one that was broken off
         self.feature_names: tuple[str, ...] | None = None  # columns of the table it learned from
@@ -153,7 +154,14 @@ class Sequential:
         ------
         MemoryError
             When parameters, gradients and the optimizer's moments take more memory than there is.
+        RuntimeError
+            While the model is being fitted, as from a callback.
         """
+        if self._fitting:
+            raise RuntimeError(
+                "build gives the model other parameters than those that the fit under way trains: build it before or "
+                "after the fit, and from a callback change model.params in place"
+            )
         self._build(input_shape)
 
     def _build(self, input_shape: int | Shape, params=None, state=None) -> None:
@@ -231,6 +239,7 @@ class Sequential:
         class_weight: dict | str | None = None,
         accumulate: int = 1,
         resume=None,
+        allow_changes: bool = False,
     ) -> History:
         """Train. Called again, it goes on where it stopped.
 
@@ -261,6 +270,9 @@ class Sequential:
         resume : path, optional
             A checkpoint, or a folder of them: see `nbbp.Checkpoint`. The fit goes on from the newest and has its
             history; `epochs` counts all. Where the folder has none yet, it begins at the beginning.
+        allow_changes : bool
+            Whether a fit is resumed even if the learning rate or the data differ from those it was begun with; it goes
+            on with what is given now. Of a stream, the number of rows and the first chunk are compared.
 
         Ctrl-C (and SIGTERM) end a fit between two mini-batches: the model stays as it is then, `history` has what was
         measured, and a `Checkpoint` is written.
@@ -273,6 +285,9 @@ class Sequential:
         ------
         DivergenceError
             When the loss is no longer finite.
+        ValueError
+            Among others when a fit is resumed with other layers, settings or callbacks, or, without `allow_changes`,
+            with another learning rate or other data; the model is as it was then.
         """
         epochs = checks.positive_integer("epochs", epochs)
         batch_size = checks.positive_integer("batch_size", batch_size)
@@ -301,7 +316,14 @@ class Sequential:
                 raise TypeError("validation_data must be a pair (X, y), or (X, y, sample_weight)")
             held_out, known, *weights = validation_data
             validation = self._data("validation X", held_out, "validation y", known, *weights)
-        return Fit(self, data, validation, epochs, batch_size, accumulate, shuffle, callbacks, verbose, resume).run()
+        fit = Fit(
+            self, data, validation, epochs, batch_size, accumulate, shuffle, callbacks, verbose, resume, allow_changes
+        )
+        self._fitting = True
+        try:
+            return fit.run()
+        finally:
+            self._fitting = False
 
     def predict(self, X) -> np.ndarray:
         """Predictions (rows, outputs): probabilities, or values for regression.
@@ -518,21 +540,6 @@ class Sequential:
         copy = self._copy()
         copy.params[:] = self.update.mean
         return copy
-
-
-def _metric(given: str | Callable) -> tuple[str, Callable]:
-    """Name and function of (y, prediction, weight)."""
-    if callable(given):
-        name = getattr(given, "__name__", type(given).__name__)
-        return name, functools.partial(_own_metric, name, given)
-    return given, checks.choose("metric", given, METRICS)
-
-
-def _own_metric(name: str, function: Callable, y: np.ndarray, prediction: np.ndarray, weight=None) -> float:
-    value = function(y, prediction)
-    if np.ndim(value):
-        raise ValueError(f"metric {name} must give a number, got an array of shape {np.shape(value)}")
-    return float(value)
 
 
 def _smoothed(truth: np.ndarray, outputs: int, answers: int, share: float, dtype: np.dtype) -> np.ndarray:

@@ -5,6 +5,7 @@ are served between mini-batches; several short epochs go in one run when nothing
 """
 
 import dataclasses
+import hashlib
 import itertools
 import math
 from collections.abc import Callable
@@ -85,11 +86,22 @@ class Data:
         weights = None if self.weights is None else self.weights[rows]
         return Data(self.x[rows], self.target[rows], self.truth[rows], weights)
 
+    def digests(self) -> dict[str, str | None]:
+        """Short digests of X, y and the weights in the form that kernels take; about a second for each GB."""
+        named = {"X": self.x, "y": self.truth, "weights": self.weights}
+        return {name: None if array is None else _digest(array) for name, array in named.items()}
+
     def overwrite(self, other: "Data") -> None:
         """Put other rows, as many or fewer, in the place of the first."""
         for field in dataclasses.fields(self):
             if (mine := getattr(self, field.name)) is not None:
                 mine[: len(other.x)] = getattr(other, field.name)
+
+
+def _digest(array: np.ndarray) -> str:
+    digest = hashlib.sha256(f"{array.dtype.str} {array.shape}".encode())
+    digest.update(np.ascontiguousarray(array).data)
+    return f"SHA-256 {digest.hexdigest()[:16]}"
 
 
 class Trainer:
@@ -156,14 +168,19 @@ class Trainer:
         self.step_loss = arrays.zeros(steps, np.float64)
         outputs = int(np.prod(network.layout.output_shape))
         self.outputs = arrays.zeros((rows, outputs), network.params.dtype) if record_outputs else None
-        rest = self.rows % self.batch_size
-        last = self._bind(backend, rest) if rest else None
-        self.runner = Runner(self._bind(backend, self.batch_size), last, progress, alone=clock is not None)
+        self._backend, self._alone = backend, clock is not None
+        self._bind(progress)
 
-    def _bind(self, backend: str, rows: int) -> Program:
+    def _bind(self, progress: Callable = iter) -> None:
+        """Bind the steps anew, with the network's mask as it is now."""
+        self._mask, rest = self.network.mask, self.rows % self.batch_size
+        last = self._bind_step(rest) if rest else None
+        self.runner = Runner(self._bind_step(self.batch_size), last, progress, self._alone)
+
+    def _bind_step(self, rows: int) -> Program:
         """A training step of `rows` rows: gather, forward, loss, backward, update."""
         network = self.network
-        program = Program(backend, network.params.dtype, rows, clock=self.clock, seed=network.seed)
+        program = Program(self._backend, network.params.dtype, rows, clock=self.clock, seed=network.seed)
         row_loss, scale = program.buffer(rows), program.buffer(rows)
         scale[:] = 1 / rows
         if rows > self._part_rows:
@@ -248,6 +265,8 @@ class Trainer:
             done = int(clock[prog.STEP])
             if self.update.optimizer is not self._numbered:
                 self._number()
+            if self.network.mask is not self._mask:  # a callback has pruned
+                self._bind()
             self.allow(int(min(most, pause_in(self.update.steps))))
             try:
                 self.runner.run()

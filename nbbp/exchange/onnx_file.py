@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from nbbp import files
 from nbbp._version import __version__
 from nbbp.exchange.parts import Part, parts_of, writer
 from nbbp.layers import Activation, BatchNorm, Dense, Dropout, Embedding, GaussianNoise, Layer, LayerNorm, Residual
@@ -62,7 +63,8 @@ def to_onnx(model: Sequential, path: str | os.PathLike) -> None:
         producer_name="nbbp",
         producer_version=__version__,
     )
-    onnx.save_model(written, os.fspath(path))
+    with files.writing(path, files.INCOMPLETE):
+        onnx.save_model(written, os.fspath(path))
 
 
 class Graph:

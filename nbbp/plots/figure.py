@@ -6,6 +6,8 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
+from nbbp import files
+
 # Okabe and Ito, "Color universal design", 2008: told apart with every kind of colour vision
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#e69f00", "#cc79a7", "#56b4e9", "#000000")
 
@@ -64,5 +66,6 @@ def legend(axis, **settings) -> None:
 def finish(figure: Figure, path) -> Figure:
     """The figure, saved where a path is given."""
     if path is not None:
-        figure.savefig(path)
+        with files.writing(path, files.INCOMPLETE):
+            figure.savefig(path)
     return figure
