@@ -116,7 +116,9 @@ class Fit:
         """Train; returns the history."""
         history, verbose = self.history, self._verbose
         total = self.epochs * self._trainer.steps_per_epoch
-        bar = progress.bar(total=total, initial=history.steps, disable=verbose != 1, unit="step")
+        bar = progress.bar(
+            desc=self._epoch_after(history.steps), total=total, initial=history.steps, disable=verbose != 1, unit="step"
+        )
         with self._interrupts, contextlib.ExitStack() as ends, bar:
             for callback in self.callbacks:
                 callback.on_fit_begin(self)
@@ -164,6 +166,7 @@ class Fit:
 
         def after(steps: int) -> None:
             nonlocal noted
+            bar.set_description(self._epoch_after(bar.n + steps), refresh=False)
             bar.update(steps)
             if self.callbacks:
                 done = trainer.steps_done
@@ -191,6 +194,10 @@ class Fit:
         if trainer.diverged:
             raise DivergenceError(len(self.history) + 1, done % trainer.steps_per_epoch + 1, self.history)
         return completed
+
+    def _epoch_after(self, steps: int) -> str:
+        """For the progress bar: the epoch that goes on after so many steps, and of how many."""
+        return f"epoch {min(steps // self._trainer.steps_per_epoch + 1, self.epochs)}/{self.epochs}"
 
     def _pause_in(self, step: int) -> float:
         """Steps after which a callback has something to do."""
