@@ -264,6 +264,10 @@ class Sequential:
         Ctrl-C (and SIGTERM) end a fit between two mini-batches: the model stays as it is then, `history` has what was
         measured, and a `Checkpoint` is written.
 
+        Kernels run on as many threads as Numba has: one for each processor, or ``NUMBA_NUM_THREADS``, an environment
+        variable that is read when nbbp is imported. ``numba.set_num_threads(n)`` allows fewer; it holds for the Python
+        thread that calls it. The bits are the same.
+
         Returns
         -------
         History
