@@ -134,6 +134,18 @@ def test_lbfgs_finds_the_least_squares_solution(rng):
     assert "CONVERGENCE" in history.stopped
 
 
+@pytest.mark.parametrize("tolerance", [1e-3, 1e-9])
+def test_lbfgs_goes_on_until_the_gradient_is_as_small_as_its_tolerance(tolerance, rng):
+    pytest.importorskip("scipy")
+    X = rng.standard_normal((50, 4))
+    model = nbbp.Sequential([nbbp.Dense(4, "tanh"), nbbp.Dense(2)], dtype="float64")
+    y = np.tanh(X @ rng.standard_normal((4, 2)))
+    history = nbbp.fit_lbfgs(model, X, y, iterations=5000, tolerance=tolerance)
+    model.gradients(X, y)
+    assert tolerance / 1000 < np.abs(model.grads).max() <= tolerance
+    assert "NORM OF PROJECTED GRADIENT" in history.stopped
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_a_suggested_rate_lies_where_the_loss_falls(seed, digits):
     """Not among the first, noisy steps."""
