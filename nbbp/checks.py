@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nbbp.synonyms import synonym
+
 if TYPE_CHECKING:
     from nbbp.losses import Loss
 
@@ -20,14 +22,14 @@ NOT_NUMBERS = (str, bytes, complex, np.complexfloating, np.datetime64, np.timede
 
 
 def choose(kind: str, name, table: dict):
-    """The entry of `table`, or a ValueError with the near match."""
+    """The entry of `table`, or a ValueError with what other programs' name means here, or a near match."""
     if not isinstance(name, str):
         hint = f"; did you mean {name.__name__}()?" if isinstance(name, type) else ""
         raise TypeError(f"{kind} must be one of {', '.join(table)}; got {name!r}{hint}")
     if name in table:
         return table[name]
-    near = difflib.get_close_matches(name.lower().replace("-", "_"), table, n=1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
+    near = [synonym(kind, name), *difflib.get_close_matches(name.lower().replace("-", "_"), table, n=1)]
+    hint = next((f" Did you mean {meant!r}?" for meant in near if meant in table), "")
     raise ValueError(f"unknown {kind} {name!r}.{hint} Choose one of {', '.join(table)}.")
 
 

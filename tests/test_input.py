@@ -6,6 +6,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import nbbp
+from nbbp.synonyms import SYNONYMS
 
 X = np.arange(12.0).reshape(6, 2) / 12
 LABELS = np.array([0, 1, 2, 0, 1, 2])
@@ -100,6 +101,33 @@ def test_targets_without_meaning(loss, target):
 def test_bad_settings(make, error, message):
     with pytest.raises(error, match=message):
         make()
+
+
+MAKERS = {
+    "loss": lambda name: nbbp.Sequential([nbbp.Dense(3)], loss=name),
+    "activation": lambda name: nbbp.Dense(3, activation=name),
+    "optimizer": lambda name: nbbp.Sequential([nbbp.Dense(3)], optimizer=name),
+    "initializer": lambda name: nbbp.Dense(3, initializer=name),
+    "metric": lambda name: nbbp.Sequential([nbbp.Dense(3)], metrics=[name]),
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "meant"),
+    [
+        ("loss", "CategoricalCrossentropy", "softmax_cross_entropy"),
+        ("loss", "bce_with_logits", "binary_cross_entropy"),
+        ("loss", "mean-squared-error", "mse"),
+        ("activation", "Swish", "silu"),
+        ("optimizer", "SGD", "sgd"),
+        ("initializer", "kaiming_normal", "he_normal"),
+        ("metric", "mean_squared_error", "mse"),
+        *((kind, other, own) for kind, own_names in SYNONYMS.items() for own in own_names for other in own_names[own]),
+    ],
+)  # fmt: skip
+def test_names_of_other_programs_are_answered_with_the_right_one(kind, name, meant):
+    with pytest.raises(ValueError, match=f"unknown {kind} '{name}'. Did you mean '{meant}'\\?"):
+        MAKERS[kind](name)
 
 
 def read_only(array):
