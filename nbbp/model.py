@@ -312,8 +312,9 @@ class Sequential:
         Parameters
         ----------
         X : array_like (rows, features), or a table
+            No rows have no predictions: (0, outputs).
         """
-        x = self._features("X", X)
+        x = self._features("X", X, least_rows=0)
         return self._predictions(x)
 
     def evaluate(self, X, y, sample_weight=None) -> dict[str, float]:
@@ -439,13 +440,13 @@ class Sequential:
         widths = [max(len(row[i]) for row in rows) for i in range(3)]
         return "\n".join(f"{a:{widths[0]}}  {b:{widths[1]}}  {c:>{widths[2]}}" for a, b, c in rows)
 
-    def _features(self, name: str, X) -> np.ndarray:
+    def _features(self, name: str, X, least_rows: int = 1) -> np.ndarray:
         if isinstance(X, Stream):
             raise TypeError(f"{name} is a stream, from which fit can train and nothing else: take arrays, part by part")
         if tables.is_table(X):
             X = self._columns(name, X)
         shape = self._network.layout.input_shape if self._network else None
-        x = checks.features(name, X, self.dtype, shape)
+        x = checks.features(name, X, self.dtype, shape, least_rows)
         if self._network is None:
             self.build(x.shape[1:])
         self.network.layout.places[0].layer.check_input(name, x)

@@ -51,6 +51,19 @@ def test_bad_data(x, y, error, message):
             call(x, y)
 
 
+@pytest.mark.parametrize("backend", ["numba", "numpy"])
+def test_no_rows_have_no_predictions(backend):
+    networks = [nbbp.Sequential([nbbp.Dense(3)], "softmax_cross_entropy", backend=backend, seed=k) for k in range(2)]
+    for empty in (X[:0], X[:0].astype(object), np.zeros((0, 2), int)):
+        for answers in (networks[0].predict(empty), nbbp.Ensemble(networks).predict(empty)):
+            assert answers.shape == (0, 3)
+            assert answers.dtype == np.float32
+    assert nbbp.Ensemble(networks).vote(X[:0]).shape == (0,)
+    for wrong, message in ((X[:0, :1], "takes 2 features, got 1"), (X[:, :0], r"is empty: its shape is \(6, 0\)")):
+        with pytest.raises(ValueError, match=message):
+            networks[0].predict(wrong)
+
+
 @pytest.mark.parametrize(("loss", "target"), [("binary_cross_entropy", 1.5), ("poisson", -1)])
 def test_targets_without_meaning(loss, target):
     with pytest.raises(ValueError, match=f"{loss} takes targets .* in row 0, column 0"):
