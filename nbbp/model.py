@@ -204,8 +204,14 @@ class Sequential:
 
     @property
     def params(self) -> np.ndarray:
-        """All parameters, one flat array."""
+        """All parameters, one flat array; what is assigned is written into it."""
         return self.network.params
+
+    @params.setter
+    def params(self, values) -> None:
+        if np.shape(values) != self.params.shape:
+            raise ValueError(f"params must have the shape {self.params.shape}, got {np.shape(values)}")
+        self.params[:] = values
 
     @property
     def grads(self) -> np.ndarray:
