@@ -207,6 +207,37 @@ def test_confusion_matrix_counts(tmp_path):
         nbbp.plots.confusion_matrix(y, guess, ["a", "b"])
 
 
+def counted(figure) -> dict[tuple[int, int], str]:
+    """Counts by (predicted, true) class."""
+    return {text.get_position(): text.get_text().split()[0] for text in figure.axes[0].texts}
+
+
+@pytest.mark.parametrize("form", [np.array, list, lambda a: np.array(a, float), lambda a: np.array(a)[:, np.newaxis]])
+def test_a_confusion_matrix_of_predicted_labels(form):
+    y, guess = np.array([0, 0, 0, 2, 1]), [0, 0, 1, 2, 2]
+    expected = {(0, 0): "2", (1, 0): "1", (2, 2): "1", (2, 1): "1"}
+    for truth in (y, y[:, np.newaxis], np.eye(3)[y]):
+        assert counted(nbbp.plots.confusion_matrix(truth, form(guess))) == expected
+    named = nbbp.plots.confusion_matrix(y, form(guess), ["a", "b", "c", "never seen"])
+    assert [label.get_text() for label in named.axes[0].get_yticklabels()] == ["a", "b", "c", "never seen"]
+    assert counted(nbbp.plots.confusion_matrix([0, 1, 1], form([0, 1, 0]))) == {(0, 0): "1", (1, 1): "1", (0, 1): "1"}
+    with pytest.raises(ValueError, match="3 classes and 2 names"):
+        nbbp.plots.confusion_matrix(y, form(guess), ["a", "b"])
+    with pytest.raises(ValueError, match="prediction: labels must lie in 0 to 2"):
+        nbbp.plots.confusion_matrix(y, form([0, 0, 1, 2, -1]))
+    with pytest.raises(ValueError, match="room for 200 classes"):
+        nbbp.plots.confusion_matrix(y, form([0, 0, 1, 2, 10**9]))
+
+
+def test_what_a_confusion_matrix_refuses(tmp_path):
+    y, guess = np.array([0, 1, 2, 3, 4, 5]), np.eye(6)
+    for path in ("cm.png", tmp_path / "cm.png"):
+        with pytest.raises(TypeError, match=r"names must be a list of a name for each class, got .*; a file is path="):
+            nbbp.plots.confusion_matrix(y, guess, path)
+    with pytest.raises(ValueError, match="y must hold 0 and 1 where one column predicts, got values from 0 to 5"):
+        nbbp.plots.confusion_matrix(y, np.full((6, 1), 0.3))
+
+
 def test_decision_boundaries(rng, tmp_path):
     path = tmp_path / "figure.png"
     X = rng.normal(size=(60, 2))
