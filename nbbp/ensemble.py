@@ -183,7 +183,8 @@ class Ensemble:
                 epoch_by_epoch=validation_data is not None, clock=clocks[k, :8],
                 progress=progress.compiling if verbose else iter,
             )  # fmt: skip
-            runs.append(_Run(member, trainer, held_out[k], History(trainer.steps_per_epoch, label=f"member {k}")))
+            history = History(trainer.steps_per_epoch, label=f"member {k}", steps_before=member.steps)
+            runs.append(_Run(member, trainer, held_out[k], history))
         for run in runs:
             run.member.history = run.history
         side_by_side = SideBySide([run.trainer.runner for run in runs], clocks)

@@ -81,6 +81,7 @@ class Fit:
         self.history = model.history = History(self._trainer.steps_per_epoch, label=model.backend)
         if self._resumed:
             self._resumed.put_back_history(self)
+        self.history.steps_before = model.steps - self.history.steps
         self._interrupts, self._ending_epoch = Interrupts(), False
 
     @property

@@ -52,7 +52,7 @@ def fit_lbfgs(
     checks.number("tolerance", tolerance)
     network = _checked(model, X, y)
     loss = model._bound_gradients(model._data("X", X, "y", y, sample_weight))
-    history = History(steps_per_epoch=1, label="L-BFGS")
+    history = History(steps_per_epoch=1, label="L-BFGS", steps_before=model.steps)
 
     def value_and_gradient(flat: np.ndarray) -> tuple[float, np.ndarray]:
         model.params[:] = flat
