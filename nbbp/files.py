@@ -1,8 +1,8 @@
 """Model files: safetensors with a description in JSON, written whole or not at all, and checked when read.
 
-The header's metadata have one entry, ``nbbp``, a JSON object of ``format_version``, ``description`` and ``sha256``: a
-digest of the description and of every array with its name, dtype and shape. Equal content gives equal bytes. Nothing in
-a file is ever run.
+The header's metadata have one entry, ``nbbp``, a JSON object of ``format_version``, ``nbbp_version``, which wrote the
+file, ``description`` and ``sha256``: a digest of the description and of every array with its name, dtype and shape.
+Equal content gives equal bytes. Nothing in a file is ever run.
 """
 
 import contextlib
@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 import safetensors
 import safetensors.numpy
+
+from nbbp._version import __version__
 
 FORMAT_VERSION = 1
 PARTIAL = ".partial"  # ending of a file that is being written
@@ -34,6 +36,7 @@ def write(path, arrays: Arrays, description: dict) -> None:
     arrays = {name: np.asarray(array, array.dtype.newbyteorder("<"), order="C") for name, array in arrays.items()}
     entry = {
         "format_version": FORMAT_VERSION,
+        "nbbp_version": __version__,
         "description": description,
         "sha256": _digest(arrays, description),
     }
@@ -109,7 +112,8 @@ def read(path) -> tuple[Arrays, dict]:
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise ModelFileError(f"{path} is damaged: its description cannot be read") from error
     if version != FORMAT_VERSION:
-        raise ModelFileError(f"{path} is of format {version!r}; this version of nbbp reads {FORMAT_VERSION}")
+        writer = f", written by nbbp {entry['nbbp_version']}" if "nbbp_version" in entry else ""
+        raise ModelFileError(f"{path} is of format {version!r}{writer}; nbbp {__version__} reads {FORMAT_VERSION}")
     if not sound:
         raise ModelFileError(f"{path} is damaged: its SHA-256 does not fit its content")
     if not isinstance(description, dict):

@@ -93,6 +93,7 @@ class Fit:
         self.history = model.history = History(self._trainer.steps_per_epoch, label=model.backend)
         if self._resumed:
             self._resumed.put_back_history(self)
+        self.history.steps_before = model.steps - self.history.steps
         self._interrupts, self._ending_epoch = Interrupts(), False
 
     @property
@@ -135,7 +136,9 @@ class Fit:
         """Train; returns the history."""
         history, verbose = self.history, self._verbose
         total = self.epochs * self._trainer.steps_per_epoch
-        bar = progress.bar(total=total, initial=history.steps, disable=verbose != 1, unit="step")
+        bar = progress.bar(
+            desc=self._epoch_after(history.steps), total=total, initial=history.steps, disable=verbose != 1, unit="step"
+        )
         with self._interrupts, contextlib.ExitStack() as ends, bar:
             for callback in self.callbacks:
                 callback.on_fit_begin(self)
@@ -183,6 +186,7 @@ class Fit:
 
         def after(steps: int) -> None:
             nonlocal noted
+            bar.set_description(self._epoch_after(bar.n + steps), refresh=False)
             bar.update(steps)
             if self.callbacks:
                 done = trainer.steps_done
@@ -210,6 +214,10 @@ class Fit:
         if trainer.diverged:
             raise DivergenceError(len(self.history) + 1, done % trainer.steps_per_epoch + 1, self.history)
         return completed
+
+    def _epoch_after(self, steps: int) -> str:
+        """For the progress bar: the epoch that goes on after so many steps, and of how many."""
+        return f"epoch {min(steps // self._trainer.steps_per_epoch + 1, self.epochs)}/{self.epochs}"
 
     def _pause_in(self, step: int) -> float:
         """Steps after which a callback has something to do."""

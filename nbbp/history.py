@@ -26,6 +26,8 @@ class History:
         Their number.
     steps_per_epoch : int
         Of the first fit, where others have extended the history.
+    steps_before : int
+        Of other fits, before this one.
     stopped : str
         Why a callback ended the fit; empty when none did.
     inspected : nbbp.inspection.Inspection or None
@@ -41,8 +43,8 @@ class History:
     (['loss', 'accuracy'], 3, (54,))
     """
 
-    def __init__(self, steps_per_epoch: int, label: str = "") -> None:
-        self.steps_per_epoch, self.label = steps_per_epoch, label
+    def __init__(self, steps_per_epoch: int, label: str = "", steps_before: int = 0) -> None:
+        self.steps_per_epoch, self.label, self.steps_before = steps_per_epoch, label, steps_before
         self.epochs: dict[str, list[float]] = {}
         self.stopped = ""
         self.inspected: Inspection | None = None
@@ -112,13 +114,17 @@ class History:
             self.epochs.setdefault(name, []).append(float(value))
 
     def extend(self, later: "History") -> None:
-        """Append the epochs of a fit that went on; what one of the two did not record is nan there."""
+        """Append what a fit has measured that went on with the same data; what one did not record is nan there."""
         before, after = len(self), len(later)
         for name in self.epochs | later.epochs:
             self.epochs.setdefault(name, [np.nan] * before).extend(later.epochs.get(name, [np.nan] * after))
         self._fits += [(self.steps + steps, before + epochs, count) for steps, epochs, count in later._fits]
         self.add_steps(later.step_loss)
         self.stopped = later.stopped
+        if self.inspected is None:
+            self.inspected = later.inspected
+        elif later.inspected is not None:
+            self.inspected.extend(later.inspected)
 
     def to_csv(self, path) -> None:
         """Write one line for each epoch: epoch, loss and whatever else was recorded."""

@@ -213,8 +213,14 @@ class Sequential:
 
     @property
     def params(self) -> np.ndarray:
-        """All parameters, one flat array."""
+        """All parameters, one flat array; what is assigned is written into it."""
         return self.network.params
+
+    @params.setter
+    def params(self, values) -> None:
+        if np.shape(values) != self.params.shape:
+            raise ValueError(f"params must have the shape {self.params.shape}, got {np.shape(values)}")
+        self.params[:] = values
 
     @property
     def grads(self) -> np.ndarray:
@@ -277,6 +283,10 @@ class Sequential:
         Ctrl-C (and SIGTERM) end a fit between two mini-batches: the model stays as it is then, `history` has what was
         measured, and a `Checkpoint` is written.
 
+        Kernels run on as many threads as Numba has: one for each processor, or ``NUMBA_NUM_THREADS``, an environment
+        variable that is read when nbbp is imported. ``numba.set_num_threads(n)`` allows fewer; it holds for the Python
+        thread that calls it. The bits are the same.
+
         Returns
         -------
         History
@@ -331,8 +341,9 @@ class Sequential:
         Parameters
         ----------
         X : array_like (rows, features), or a table
+            No rows have no predictions: (0, outputs).
         """
-        x = self._features("X", X)
+        x = self._features("X", X, least_rows=0)
         return self._predictions(x)
 
     def evaluate(self, X, y, sample_weight=None) -> dict[str, float]:
@@ -458,13 +469,13 @@ class Sequential:
         widths = [max(len(row[i]) for row in rows) for i in range(3)]
         return "\n".join(f"{a:{widths[0]}}  {b:{widths[1]}}  {c:>{widths[2]}}" for a, b, c in rows)
 
-    def _features(self, name: str, X) -> np.ndarray:
+    def _features(self, name: str, X, least_rows: int = 1) -> np.ndarray:
         if isinstance(X, Stream):
             raise TypeError(f"{name} is a stream, from which fit can train and nothing else: take arrays, part by part")
         if tables.is_table(X):
             X = self._columns(name, X)
         shape = self._network.layout.input_shape if self._network else None
-        x = checks.features(name, X, self.dtype, shape)
+        x = checks.features(name, X, self.dtype, shape, least_rows)
         if self._network is None:
             self.build(x.shape[1:])
         self.network.layout.places[0].layer.check_input(name, x)
