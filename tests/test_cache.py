@@ -1,7 +1,9 @@
 """Machine code on disk: never stale, and trouble with it costs a compilation, a warning at most."""
 
+import functools
 import os
 import pathlib
+import re
 import shutil
 import signal
 import subprocess
@@ -14,6 +16,10 @@ import runs
 
 import nbbp
 from nbbp.cli import main
+from nbbp.cli.warmup import usual_runs
+from nbbp.kernels.cache import is_ours
+from nbbp.kernels.jit import KERNELS
+from nbbp.program import Program
 
 PREDICT = """
 import sys
@@ -228,6 +234,63 @@ def test_a_read_only_mount(filled, tmp_path):
     assert printed == ["[0.0, 3.0]\n{'lost': 3}"]
     assert said.startswith(f"{ANEW}{tmp_path / 'nbbp'} (Read-only file system)")
     assert len(said.splitlines()) == 1
+
+
+WARMUP = """
+import sys
+from nbbp.cli import main, warmup
+warmup.usual_runs = lambda model: [lambda: model([warmup.Activation("relu")]).predict([[1.0]])]
+sys.exit(main(["warmup", "--dtype", "float64"]))
+"""
+
+
+def test_warmup_fills_a_cache_or_says_that_it_cannot(tmp_path):
+    """In both twins of each kernel."""
+    cache = tmp_path / "cache"
+    (printed,), _ = finished([start(WARMUP, cache)])
+    assert re.match(r"5 kernels compiled in \d+ s, 0 were there already\n", printed)
+    assert f"{cache / 'nbbp'}: 5 kernels, " in printed
+    assert finished([start(COUNTED, cache)]) == (ALL_READ, "")
+    (printed,), _ = finished([start(WARMUP, cache)])
+    assert re.match(r"0 kernels compiled in \d+ s, 5 were there already\n", printed)
+    (tmp_path / "file").touch()
+    failed = start(WARMUP, tmp_path / "file")
+    printed, said = failed.communicate(timeout=300)
+    assert (failed.returncode, printed) == (1, "")
+    assert ANEW in said
+
+
+def test_warmup_runs_every_kernel_on_arrays_of_every_kind(monkeypatch):
+    """Of the numbers of axes and dtypes that the demo and a regressor give it among others."""
+    bound, call = set(), Program.call
+
+    def recorded(self, kernel, *arrays):
+        bound.add((kernel.name, tuple((array.dtype, array.ndim) for array in arrays)))
+        return call(self, kernel, *arrays)
+
+    monkeypatch.setattr(Program, "call", recorded)
+    for run in usual_runs(functools.partial(nbbp.Sequential, backend="numpy")):
+        run()
+    assert {name for name, pair in KERNELS.items() if is_ours(pair._function)} <= {name for name, _ in bound}
+    warm = bound.copy()
+    X, y = nbbp.datasets.load_digits()
+    for units, loss, target in ((10, "softmax_cross_entropy", y), (2, "mse", X[:, :2])):
+        layers = [nbbp.Dense(9, "tanh"), nbbp.Dense(units)]
+        model = nbbp.Sequential(layers, loss, nbbp.Adam(), ["r2" if loss == "mse" else "accuracy"], backend="numpy")
+        model.fit(X[:300], target[:300], validation_data=(X, target), verbose=0)
+        model.predict(X)
+    assert bound == warm
+
+
+@pytest.mark.soak
+def test_nothing_is_compiled_after_warmup(tmp_path):
+    cache = tmp_path / "cache"
+    finished([start("from nbbp.cli import main; main(['warmup'])", cache)])
+    before = files(cache)
+    demo = "from nbbp.cli import main; main(['demo', '--output', 'OUTPUT'])".replace("OUTPUT", str(tmp_path / "a.png"))
+    for threads in ("1", "4"):
+        finished([start(demo, cache, NUMBA_NUM_THREADS=threads), start(TRAIN, cache, NUMBA_NUM_THREADS=threads)])
+    assert files(cache) == before
 
 
 def test_info_says_where_kernels_are(filled, monkeypatch, capsys):

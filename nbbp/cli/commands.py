@@ -26,7 +26,7 @@ def kernel_folders() -> list[str]:
     lines = []
     for folder in cache.folders():
         sizes = [file.stat().st_size for file in folder.glob("*.nbc")]
-        there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-        ending = "" if os.access(there, os.W_OK) and there.is_dir() else ", cannot be written to"
+        there = next(path for path in (folder, *folder.absolute().parents) if os.path.exists(path))
+        ending = "" if os.path.isdir(there) and os.access(there, os.W_OK) else ", cannot be written to"
         lines.append(f"{folder}: {len(sizes)} kernels, {sum(sizes) / 1e6:.1f} MB{ending}")
     return lines
