@@ -250,11 +250,6 @@ _run_side_by_side_serial = compiled(_run_side_by_side, "run_side_by_side_serial"
 _run_side_by_side_parallel = compiled(_run_side_by_side, "run_side_by_side_parallel", parallel=True)
 
 
-def cache_folder() -> str:
-    """Where machine code is kept between processes."""
-    return _run_steps_compiled._cache.cache_path or "none: no folder can be written to"
-
-
 class Runner:
     """Runs a program step after step; the last mini-batch of an epoch may have a program of its own.
 
