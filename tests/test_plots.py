@@ -123,4 +123,4 @@ def test_overfitting_is_judged_in_the_epochs_that_were_validated():
     assert "lowest in epoch 8, 1.4" in str(diagnosis)
     few = history(9)
     few.extend(history(2, val_loss=[3, 2]))
-    assert "overfitting: it needs 8 epochs with validation data, there are 2" in nbbp.diagnose(few).not_judged
+    assert "overfitting: it needs validation data in 8 epochs, and had them in 2" in nbbp.diagnose(few).not_judged
