@@ -45,69 +45,17 @@ from nbbp.training.history import History
 from nbbp.training.trainer import DivergenceError
 
 __all__ = [
-    "ACTIVATIONS",
-    "EMA",
-    "INITIALIZERS",
-    "LAYERS",
-    "LOSSES",
-    "METRICS",
-    "OPTIMIZERS",
-    "SGD",
-    "SWA",
-    "Activation",
-    "Adadelta",
-    "Adagrad",
-    "Adam",
-    "AdamW",
-    "Add",
-    "BatchNorm",
-    "Checkpoint",
-    "Comparison",
-    "Dense",
-    "Diagnosis",
-    "DivergenceError",
-    "Dropout",
-    "Embedding",
-    "Ensemble",
-    "GaussianNoise",
-    "History",
-    "Inspect",
-    "Layer",
-    "LayerNorm",
-    "Lion",
-    "ModelFileError",
-    "Nadam",
-    "Parameter",
-    "PruningReport",
-    "RMSprop",
-    "Residual",
-    "Sequential",
-    "TwinError",
-    "__version__",
-    "activations",
-    "callbacks",
-    "check_gradients",
-    "compare",
-    "datasets",
-    "diagnose",
-    "distill",
-    "exchange",
-    "find_learning_rate",
-    "fit_lbfgs",
-    "initializers",
-    "kernel",
-    "load",
-    "losses",
-    "plots",
-    "prune",
-    "pruning_report",
-    "schedules",
-    "streams",
-    "tables",
+    "ACTIVATIONS", "EMA", "INITIALIZERS", "LAYERS", "LOSSES", "METRICS", "OPTIMIZERS", "SGD", "SWA", "Activation",
+    "Adadelta", "Adagrad", "Adam", "AdamW", "Add", "BatchNorm", "Checkpoint", "Comparison", "Concatenate", "Dense",
+    "Diagnosis", "DivergenceError", "Dropout", "Embedding", "Ensemble", "GaussianNoise", "History", "Input", "Inspect",
+    "Layer", "LayerNorm", "Lion", "Model", "ModelFileError", "Multiply", "Nadam", "Parameter", "PruningReport",
+    "RMSprop", "Residual", "Sequential", "Spec", "TwinError", "__version__", "activations", "callbacks",
+    "check_gradients", "compare", "datasets", "diagnose", "distill", "exchange", "find_learning_rate", "fit_lbfgs",
+    "initializers", "kernel", "load", "losses", "plots", "prune", "pruning_report", "schedules", "streams", "tables",
     "trackers",
 ]  # fmt: skip
 
-_ON_DEMAND = ("bench", "datasets", "exchange", "initializers", "plots", "sklearn", "trackers")
+_ON_DEMAND = {"bench", "datasets", "exchange", "initializers", "plots", "sklearn", "trackers"}
 
 
 def __getattr__(name: str):
@@ -115,3 +63,7 @@ def __getattr__(name: str):
     if name in _ON_DEMAND:
         return importlib.import_module(f"nbbp.{name}")
     raise AttributeError(f"module 'nbbp' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(globals().keys() | _ON_DEMAND)

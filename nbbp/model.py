@@ -22,7 +22,7 @@ from nbbp.storage import files, saving
 from nbbp.streams import Piece
 from nbbp.training.averaging import Averaging
 from nbbp.training.built import Built
-from nbbp.training.fit import fit
+from nbbp.training.fit import checked_fit
 from nbbp.training.history import History
 from nbbp.training.intake import refuse_stream
 from nbbp.training.settings import Settings, check_ending
@@ -204,8 +204,14 @@ class Model:
 
     @property
     def params(self) -> np.ndarray:
-        """All parameters, one flat array."""
+        """All parameters, one flat array; what is assigned is written into it."""
         return self.network.params
+
+    @params.setter
+    def params(self, values) -> None:
+        if np.shape(values) != self.params.shape:
+            raise ValueError(f"params must have the shape {self.params.shape}, got {np.shape(values)}")
+        self.params[:] = values
 
     @property
     def grads(self) -> np.ndarray:
@@ -230,6 +236,7 @@ class Model:
         class_weight: dict | str | None = None,
         accumulate: int = 1,
         resume=None,
+        allow_changes: bool = False,
         mask=None,
     ) -> History:
         """Train. Called again, it goes on where it stopped.
@@ -263,11 +270,18 @@ class Model:
         resume : path, optional
             A checkpoint, or a folder of them: see `nbbp.Checkpoint`. The fit goes on from the newest and has its
             history; `epochs` counts all. Where the folder has none yet, it begins at the beginning.
+        allow_changes : bool
+            Whether a fit is resumed even if the learning rate or the data differ from those it was begun with; it goes
+            on with what is given now. Of a stream, the number of rows and the first chunk are compared.
         mask : ndarray (rows, *positions), bool, optional
             Which elements of the input are there; what is masked is as if it were not.
 
         Ctrl-C (and SIGTERM) end a fit between two mini-batches: the model stays as it is then, `history` has what was
         measured, and a `Checkpoint` is written.
+
+        Kernels run on as many threads as Numba has: one for each processor, or ``NUMBA_NUM_THREADS``, an environment
+        variable that is read when nbbp is imported. ``numba.set_num_threads(n)`` allows fewer; it holds for the Python
+        thread that calls it. The bits are the same.
 
         Returns
         -------
@@ -277,11 +291,19 @@ class Model:
         ------
         DivergenceError
             When the loss is no longer finite.
+        ValueError
+            Among others when a fit is resumed with other layers, settings or callbacks, or, without `allow_changes`,
+            with another learning rate or other data; the model is as it was then.
         """
-        return fit(
+        fit = checked_fit(
             self, X, y, epochs, batch_size, validation_data, shuffle, verbose, callbacks, sample_weight, class_weight,
-            accumulate, resume, mask,
+            accumulate, resume, allow_changes, mask,
         )  # fmt: skip
+        self._fitting = True
+        try:
+            return fit.run()
+        finally:
+            self._fitting = False
 
     def prepare(
         self, X, y=None, sample_weight=None, class_weight=None, mask=None, name: str = "", whole: bool = True
@@ -292,7 +314,7 @@ class Model:
         """
         X = self._arrays(f"{name}X", X)
         if y is None:
-            return self.built.intake.inputs(f"{name}X", X, mask)
+            return self.built.intake.inputs(f"{name}X", X, mask, least_rows=0)
         return self.built.intake.data(f"{name}X", X, f"{name}y", y, sample_weight, class_weight, whole, mask)
 
     def _arrays(self, name: str, X) -> Any:

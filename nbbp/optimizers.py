@@ -462,7 +462,8 @@ class Nadam(Adam):
     """Adam with Nesterov's momentum: p -= (a g + b m) / (sqrt(v') + epsilon).
 
     a = rate (1 - u_t) / (1 - U_t) and b = rate u_t+1 / (1 - U_t+1), where u_t = beta1 (1 - 0.96^(t / 250) / 2) and U_t
-    is their product up to t. Dozat, "Incorporating Nesterov momentum into Adam", 2016. As PyTorch's and Keras's.
+    is their product up to t. Dozat, "Incorporating Nesterov momentum into Adam", 2016. As PyTorch's, defaults
+    included; in Keras's, u_t has 0.96^t, the learning rate is 0.001 and epsilon 1e-7.
 
     Parameters
     ----------

@@ -9,7 +9,6 @@ import runs
 
 import nbbp
 from nbbp.activations import ACTIVATIONS
-from nbbp.training.trainer import row_lanes
 
 IN_LANES = "import runs; print(runs.fitted(runs.narrow(), 2))"
 TRAIN = IN_LANES + "; print(runs.fitted(runs.wide()))"
@@ -23,7 +22,7 @@ def on_one_thread() -> str:
 def test_the_networks_run_in_lanes_and_by_operation():
     for model, lanes in ((runs.narrow(), 8), (runs.wide(), 1)):
         model.build(32)
-        assert len(row_lanes(512, len(model.params))) == lanes
+        assert len(cut(512, len(model.params))) == lanes
 
 
 @pytest.mark.parametrize("threads", [2, 4])

@@ -12,7 +12,6 @@ import nbbp
 from nbbp import LAYERS
 from nbbp.engine.layer import Layer
 from nbbp.engine.program import STEP, Lanes, Program, Runner
-from nbbp.training import trainer as training
 
 EXAMPLES: dict[str, Layer] = {
     "activation": nbbp.Activation("gelu"),
@@ -253,9 +252,8 @@ def test_batch_norm_is_never_cut_into_lanes(couples, rng):
         model = nbbp.Sequential(layers)
         model.build(4)
         X, y = (part.astype(np.float32) for part in data(rng, 512))
-        rows = training.Data(X, y, truth=y)
-        trainer = training.Trainer(model.network, model.loss, model.update, rows, 512, "numpy")
-        return any(isinstance(call, Lanes) for call in trainer.runner.program.calls)
+        trainer = model.built.trainer(model.prepare(X, y), 512)
+        return any(isinstance(call, Shards) for call in trainer.runner.program.calls)
 
     assert lanes([nbbp.Dense(9), nbbp.LayerNorm(), nbbp.Residual([nbbp.Dense(9)]), nbbp.Dense(2)])
     assert not lanes([nbbp.Dense(9), couples, nbbp.Dense(2)])
@@ -317,8 +315,8 @@ def test_layers_of_one_network_draw_different_numbers():
 def test_random_numbers_in_lanes_are_those_of_the_whole_batch(backend, rng, monkeypatch):
     X, y = data(rng, 600)
     losses = []
-    for cut in (training.row_lanes, lambda rows, parameters: [slice(0, rows)]):
-        monkeypatch.setattr(training, "row_lanes", cut)
+    for cut in (planner.cut, lambda rows, parameters: [slice(0, rows)]):
+        monkeypatch.setattr(planner, "cut", cut)
         layers = [tanh(8), nbbp.Dropout(0.4), nbbp.GaussianNoise(0.3), nbbp.Residual([nbbp.Dropout(0.5)]), tanh(2)]
         model = nbbp.Sequential(layers, optimizer=nbbp.SGD(0.1, gradient_noise=0.01), dtype="float64", backend=backend)
         losses.append(model.fit(X, y, epochs=3, batch_size=512, verbose=0).step_loss)

@@ -65,12 +65,11 @@ def test_backends_agree_for_every_optimizer(name, digits):
 
 def test_rows_in_lanes_give_the_gradients_of_the_whole_batch(digits):
     """A large mini-batch through a narrow network is cut into lanes; `gradients` computes it in one piece."""
-    from nbbp.training.trainer import row_lanes
 
     X, y = digits[0][:999], digits[1][:999]
     model = classifier(optimizer=nbbp.SGD(1.0), dtype="float64", metrics=["accuracy"])
     model.build(64)
-    assert len(row_lanes(999, len(model.params))) == 8
+    assert len(cut(999, len(model.params))) == 8
     other = model.with_backend("numpy")
     for m in (model, other):
         before, loss = m.params.copy(), m.evaluate(X, y)
@@ -162,9 +161,8 @@ def test_divergence_stops_at_once_and_keeps_the_history(digits):
 def test_an_interrupt_leaves_a_usable_model(digits, monkeypatch):
     X, y = digits[0], digits[1]
     model = classifier()
-    from nbbp.training import trainer as training
 
-    train, calls = training.Runner.run, []
+    train, calls = Runner.run, []
 
     def interrupted(self):
         calls.append(1)
@@ -172,7 +170,7 @@ def test_an_interrupt_leaves_a_usable_model(digits, monkeypatch):
             raise KeyboardInterrupt
         train(self)
 
-    monkeypatch.setattr(training.Runner, "run", interrupted)
+    monkeypatch.setattr(Runner, "run", interrupted)
     with pytest.raises(KeyboardInterrupt):
         model.fit(X, y, epochs=50, batch_size=1, verbose=0)
     monkeypatch.undo()
@@ -293,3 +291,22 @@ def test_many_rows_are_predicted_in_blocks(backend, units, rng):
     references = sys.getrefcount(again)
     np.testing.assert_allclose(model.predict(again)[:1300], model.predict(X), rtol=1e-5, atol=1e-7)
     assert sys.getrefcount(again) == references
+
+
+@pytest.mark.parametrize("backend", ["numba", "numpy"])
+def test_parameters_that_are_assigned_are_written_into_the_flat_array(backend):
+    X = np.random.default_rng(0).standard_normal((6, 3))
+    model, other = (nbbp.Sequential([nbbp.Dense(2)], backend=backend, seed=seed) for seed in range(2))
+    other.predict(X)
+    before = model.predict(X)
+    params = model.params
+    model.params += 0.5
+    np.testing.assert_allclose(model.predict(X), before + 0.5 * X.sum(axis=1, keepdims=True) + 0.5, rtol=1e-5)
+    model.params = other.params
+    assert model.params is params
+    assert model.predict(X).tobytes() == other.predict(X).tobytes()
+    other.params *= 2
+    assert (params != other.params).any()
+    for wrong in (0, np.zeros(3), np.zeros((2, 4))):
+        with pytest.raises(ValueError, match=r"params must have the shape \(8,\), got"):
+            model.params = wrong

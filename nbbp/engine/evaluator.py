@@ -80,7 +80,7 @@ class Evaluator:
 
     def _few(self, given: Sequence[np.ndarray], masked: tuple[bool, ...], out: Sequence[np.ndarray]) -> None:
         rows = len(given[0])
-        key = 1 << (rows - 1).bit_length(), masked
+        key = 1 << max(0, rows - 1).bit_length(), masked
         block = self._bound.get(key)
         if block is None:
             block = self._bound[key] = self._bind(*key)

@@ -67,7 +67,7 @@ class Network:
     ) -> Pass:
         """Bind the forward pass of the inputs (rows, *shape), with their masks (rows, *positions)."""
         graph = self.graph
-        given = [None] * len(inputs) if masks is None else masks
+        given = masks or [None] * len(inputs)
         known = {
             edge: Array(x, None if mask is None else mask.reshape(x.shape if mask.size == x.size else x.shape[:-1]))
             for edge, x, mask in zip(graph.inputs, inputs, given, strict=True)

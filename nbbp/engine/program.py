@@ -14,6 +14,10 @@ from nbbp.kernels.jit import Kernel, address, call, compiled, padded_block
 BACKENDS = ("numba", "numpy")
 
 
+Kernels = dict[tuple, tuple["Call", bool]]
+"""By kernel, whether threads share its work, and kinds of arrays: a call that compiles it, and its `parallel`."""
+
+
 @dataclasses.dataclass
 class Call:
     """A kernel and the arrays that it runs on."""
@@ -25,12 +29,19 @@ class Call:
     def cycles(self) -> float:
         return self.kernel.cycles(self.arrays)
 
-    def compile(self, progress, parallel: bool) -> tuple[int, np.ndarray]:
+    def kernels(self, parallel: bool) -> Kernels:
+        kinds = tuple((a.dtype, a.ndim) for a in self.arrays)
+        return {(self.kernel, self._shared(parallel), kinds): (self, parallel)}
+
+    def compile(self, parallel: bool) -> tuple[int, np.ndarray]:
         """Address of the machine code, and its arguments as integers."""
-        shared = parallel and threads.worthwhile(self.cycles())
         if self._block is None:
             self._block = padded_block(self.arrays)
-        return self.kernel.address(self.arrays, shared), self._block
+        return self.kernel.address(self.arrays, self._shared(parallel)), self._block
+
+    def _shared(self, parallel: bool) -> bool:
+        """Whether threads share the work."""
+        return parallel and threads.worthwhile(self.cycles())
 
     def rebind(self, *arrays: np.ndarray) -> None:
         """Run on other arrays of the same dtypes and numbers of axes, compiled or not."""
@@ -53,9 +64,12 @@ class Shards:
     def cycles(self) -> float:
         return 2 * sum(program.cycles() for program in self.programs)  # narrow kernels do not fill their vectors
 
-    def compile(self, progress, parallel: bool) -> tuple[int, np.ndarray]:
+    def kernels(self, parallel: bool) -> Kernels:
+        return {code: first for program in self.programs for code, first in program.kernels(parallel=False).items()}
+
+    def compile(self, parallel: bool) -> tuple[int, np.ndarray]:
         if self._bound is None:
-            codes = np.stack([program.compile(progress, parallel=False) for program in self.programs])
+            codes = np.stack([program.compile(parallel=False) for program in self.programs])
             self._bound = codes, padded_block([codes])
         codes, block = self._bound
         shared = parallel and threads.worthwhile(self.cycles())
@@ -221,12 +235,17 @@ class Program:
         """Roughly the processor cycles of one run on one thread."""
         return sum(bound.cycles() for bound in self.calls)
 
-    def compile(self, progress=iter, parallel: bool = True, once: bool = False) -> np.ndarray:
+    def kernels(self, parallel: bool) -> Kernels:
+        """What there is to compile, each once: many calls have the same machine code."""
+        calls = (*self.once, *self.calls)
+        return {code: first for bound in calls for code, first in bound.kernels(parallel).items()}
+
+    def compile(self, parallel: bool = True, once: bool = False) -> np.ndarray:
         """Machine code of the calls: a row (entry address, address of its arguments, their words) for each.
 
         Kernels with enough work share it among threads where `parallel` allows it. `once` compiles what comes before.
         """
-        code = [bound.compile(progress, parallel) for bound in progress(self.once if once else self.calls)]
+        code = [bound.compile(parallel) for bound in (self.once if once else self.calls)]
         rows = [(address, block.ctypes.data, len(block)) for address, block in code]
         return np.array(rows, np.int64).reshape(len(rows), 3)
 

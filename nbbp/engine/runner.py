@@ -5,7 +5,6 @@ from numba import prange
 
 from nbbp.engine.program import Program
 from nbbp.kernels import threads
-from nbbp.kernels.clock import Clock
 from nbbp.kernels.jit import call, compiled, device
 
 
@@ -51,11 +50,6 @@ _run_side_by_side_serial = compiled(_run_side_by_side, "run_side_by_side_serial"
 _run_side_by_side_parallel = compiled(_run_side_by_side, "run_side_by_side_parallel", parallel=True)
 
 
-def cache_folder() -> str:
-    """Where machine code is kept between processes."""
-    return _run_steps_compiled._cache.cache_path or "none: no folder can be written to"
-
-
 class Runner:
     """Runs a program step after step; the last mini-batch of an epoch may have a program of its own.
 
@@ -77,15 +71,18 @@ class Runner:
         """
         bound = self._codes.get(alone)
         if bound is None:
-            code, before = self._compiled(self.program, progress, not alone)
-            last = code if self.last is self.program else self._compiled(self.last, iter, not alone)[0]
+            parallel = not alone
+            kernels = self.program.kernels(parallel) | self.last.kernels(parallel)
+            for first, shared in progress(list(kernels.values())):
+                first.compile(shared)
+            code, before = self._compiled(self.program, parallel)
+            last = code if self.last is self.program else self._compiled(self.last, parallel)[0]
             bound = self._codes[alone] = code, last, before
         return bound
 
     @staticmethod
-    def _compiled(program: Program, progress, parallel: bool) -> tuple[np.ndarray, np.ndarray]:
-        once = program.compile(progress, parallel, once=True)
-        code = program.compile(progress, parallel)
+    def _compiled(program: Program, parallel: bool) -> tuple[np.ndarray, np.ndarray]:
+        once, code = program.compile(parallel, once=True), program.compile(parallel)
         return (np.concatenate([once, code]), once[:0]) if program.training else (code, once)
 
     def run(self) -> None:
@@ -145,12 +142,12 @@ class SideBySide:
     Parameters
     ----------
     runners : list of Runner
-        Whose clocks come from one call of `nbbp.kernels.clock.side_by_side`.
+    clocks : ndarray (runners, 2)
+        The records of their clocks, see `nbbp.kernels.clock.side_by_side`.
     """
 
-    def __init__(self, runners: "list[Runner]", clocks: list[Clock]) -> None:
-        self._runners = runners
-        self._clocks = clocks[0].record.base
+    def __init__(self, runners: "list[Runner]", clocks: np.ndarray) -> None:
+        self._runners, self._clocks = runners, clocks
         if runners[0].program.backend == "numba":
             codes = [runner.code(alone=True)[:2] for runner in runners]
             self._codes = np.zeros((len(codes), 2, max(len(code) for pair in codes for code in pair), 3), np.int64)

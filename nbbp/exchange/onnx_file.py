@@ -13,6 +13,7 @@ from nbbp._version import __version__
 from nbbp.exchange.parts import Part, parts_of, writer
 from nbbp.layers import Activation, BatchNorm, Dense, Dropout, Embedding, GaussianNoise, Layer, LayerNorm, Residual
 from nbbp.sequential import Sequential
+from nbbp.storage import files
 
 OPSET, IR_VERSION = 17, 8  # the first with LayerNormalization, of ONNX 1.12: older runtimes read it too
 LIMIT = 2**31 - 2**20  # bytes of arrays; protobuf writes no more than 2 GiB
@@ -62,7 +63,8 @@ def to_onnx(model: Sequential, path: str | os.PathLike) -> None:
         producer_name="nbbp",
         producer_version=__version__,
     )
-    onnx.save_model(written, os.fspath(path))
+    with files.writing(path, files.INCOMPLETE):
+        onnx.save_model(written, os.fspath(path))
 
 
 class Graph:

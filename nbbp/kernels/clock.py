@@ -56,7 +56,7 @@ for _index, (_name, _meaning) in enumerate(FIELDS.items()):
     setattr(Clock, _name, _field(_index, _meaning))
 
 
-def side_by_side(count: int) -> list[Clock]:
-    """Clocks two cache lines apart, for threads that write to them in every step."""
+def side_by_side(count: int) -> tuple[np.ndarray, list[Clock]]:
+    """Records (count, 2), two cache lines to each thread that writes to its own in every step, and their clocks."""
     records = arrays.zeros((count, 2), RECORD)
-    return [Clock(pair[:1]) for pair in records]
+    return records, [Clock(pair[:1]) for pair in records]

@@ -1,13 +1,13 @@
 """Distillation: a small network learns what a large one says."""
 
 import dataclasses
-from collections.abc import Callable
 
 import numpy as np
 
 from nbbp import checks
 from nbbp.activations import ACTIVATIONS
 from nbbp.losses import LOSSES
+from nbbp.metrics import OwnMetric
 from nbbp.sequential import Sequential
 from nbbp.training.history import History
 
@@ -65,11 +65,11 @@ def distill(
         student.take(learner)
 
 
-class _OfTrueClasses:
+@dataclasses.dataclass(frozen=True)
+class _OfTrueClasses(OwnMetric):
     """A metric of the true classes alone."""
 
-    def __init__(self, name: str, metric: Callable[..., float], classes: int) -> None:
-        self.__name__, self._metric, self._classes = name, metric, classes
+    classes: int
 
     def __call__(self, y: np.ndarray, prediction: np.ndarray, weight: np.ndarray | None = None) -> float:
-        return self._metric(y[:, self._classes :], prediction, weight)
+        return self.function(y[:, self.classes :], prediction, weight)

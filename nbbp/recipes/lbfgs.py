@@ -27,7 +27,8 @@ def fit_lbfgs(
     memory : int
         Pairs of steps and gradient differences that stand for the Hessian.
     tolerance : float
-        It stops where no element of the gradient is larger.
+        It stops where no element of the gradient is larger, or where rounding lets the loss fall no more: in float32
+        that may be before 1e-7.
 
     Returns
     -------
@@ -50,7 +51,7 @@ def fit_lbfgs(
     checks.number("tolerance", tolerance)
     network = _checked(model, X, y)
     loss = model.built.gradient(model.prepare(X, y, sample_weight))
-    history = History(steps_per_epoch=1, label="L-BFGS")
+    history = History(steps_per_epoch=1, label="L-BFGS", steps_before=model.steps)
 
     def value_and_gradient(flat: np.ndarray) -> tuple[float, np.ndarray]:
         model.params[:] = flat
@@ -67,7 +68,7 @@ def fit_lbfgs(
         jac=True,
         method="L-BFGS-B",
         callback=note,
-        options={"maxiter": iterations, "maxcor": memory, "maxfun": 20 * iterations, "gtol": tolerance},
+        options={"maxiter": iterations, "maxcor": memory, "maxfun": 20 * iterations, "gtol": tolerance, "ftol": 0},
     )
     model.params[:] = result.x
     if model.update.mean is not None:

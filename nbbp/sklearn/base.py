@@ -269,6 +269,11 @@ class MLP(BaseEstimator):
         parts = train_test_split(
             np.arange(len(rows.x)), test_size=self.validation_fraction, random_state=random, stratify=classes
         )
+        if len(parts[1]) < 2:
+            raise ValueError(
+                f"validation_fraction={self.validation_fraction:g} of {len(rows.x)} rows holds out one row, which says "
+                f"little of others: take a larger one"
+            )
         return rows.part(parts[0]), rows.part(parts[1])
 
     def _make_model(self, rows: Rows, held_out: Rows | None, random: np.random.RandomState, go_on: bool) -> None:

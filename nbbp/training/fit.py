@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,6 +10,7 @@ import numpy as np
 from nbbp import checks
 from nbbp.callbacks import Callback
 from nbbp.engine.data import Data
+from nbbp.insight.summary import plain
 from nbbp.streams import Stream
 from nbbp.training import progress
 from nbbp.training.checkpoint import Checkpoint, Resumed, has_checkpoints
@@ -22,11 +23,11 @@ if TYPE_CHECKING:
     from nbbp.model import Model
 
 
-def fit(
+def checked_fit(
     model: "Model", X, y, epochs: int, batch_size: int, validation_data, shuffle: bool, verbose: int,
-    callbacks: Sequence[Callback], sample_weight, class_weight, accumulate: int, resume, mask,
-) -> History:  # fmt: skip
-    """What `Model.fit` does: see there."""
+    callbacks: Sequence[Callback], sample_weight, class_weight, accumulate: int, resume, allow_changes: bool, mask,
+) -> "Fit":  # fmt: skip
+    """A fit with what the user gave to `Model.fit`, checked."""
     epochs = checks.positive_integer("epochs", epochs)
     batch_size = checks.positive_integer("batch_size", batch_size)
     accumulate = checks.positive_integer("accumulate", accumulate)
@@ -49,7 +50,9 @@ def fit(
     else:
         data = model.prepare(X, y, sample_weight, class_weight, mask)
     held_out = None if validation_data is None else validation(model, validation_data)
-    return Fit(model, data, held_out, epochs, batch_size, accumulate, shuffle, callbacks, verbose, resume).run()
+    return Fit(
+        model, data, held_out, epochs, batch_size, accumulate, shuffle, callbacks, verbose, resume, allow_changes
+    )
 
 
 def validation(model: "Model", given) -> Data:
@@ -79,6 +82,9 @@ class Fit:
         have taken note, and the first to be told that the fit has, before any changes the model.
     settings : dict
         What has to be the same where the fit is resumed.
+    given : dict
+        Of a fit that writes checkpoints or is resumed: its learning rate before callbacks changed it, and what tells
+        its data from others. Where the fit is resumed, the user may allow that they are different.
     """
 
     def __init__(
@@ -93,13 +99,23 @@ class Fit:
         callbacks: Sequence[Callback],
         verbose: int,
         resume=None,
+        allow_changes: bool = False,
     ) -> None:
         self.model, self.epochs, self.batch_size, self.accumulate = model, epochs, batch_size, parts
         self.callbacks = sorted(callbacks, key=lambda callback: isinstance(callback, Checkpoint))
         self.validation, self._verbose, self._streams = validation, verbose, isinstance(data, Stream)
+        self.settings = {
+            "rows": data.rows, "batch_size": batch_size, "accumulate": parts, "shuffle": bool(shuffle),
+            "recorded": list(self.recorded),
+        }  # fmt: skip
         self._resumed = Resumed(resume) if resume is not None and has_checkpoints(resume) else None
+        self.given: dict[str, Any] = {}
+        if self._resumed or any(isinstance(callback, Checkpoint) for callback in callbacks):
+            self.given = {"learning_rate": plain(model.learning_rate)} | _marks(model, data, validation)
         if self._resumed:
-            self._resumed.put_back_model(model)
+            self._resumed.check(self, allow_changes)
+            self._resumed.put_back_model(self)
+        self._watched = validation is not None or bool(callbacks) or self._resumed is not None or verbose == 2
         compiling = progress.compiling if verbose else iter
         built = model.built
         self._trainer: Trainer | StreamTrainer
@@ -109,24 +125,24 @@ class Fit:
             self._trainer = built.trainer(data, batch_size, parts, shuffle, bool(any(built.measure.metrics)), compiling)
         self._trainer.start_anew()
         self.data = self._trainer.source.data
-        self._watched = validation is not None or bool(callbacks) or self._resumed is not None or verbose == 2
-        self.settings = {
-            "rows": self._trainer.rows, "batch_size": batch_size, "accumulate": parts, "shuffle": bool(shuffle),
-            "recorded": list(self.recorded),
-        }  # fmt: skip
         self.history = model.history = History(self._trainer.steps_per_epoch, label=model.backend)
         if self._resumed:
             self._resumed.put_back_history(self)
+        self.history.steps_before = model.steps - self.history.steps
         self._interrupts, self._ending_epoch = Interrupts(), False
 
     @property
-    def recorded(self) -> tuple[str, ...]:
-        """Names of the values that the history will have for each epoch."""
-        measured = self.model.built.measure.names()
-        names = [name for name in measured if not self._streams or name.endswith("loss")]
+    def recorded(self) -> dict[str, bool | None]:
+        """Names of the values that the history will have for each epoch: whether higher is better, None if unknown."""
+        measured = self.model.built.measure.directions()
+        recorded = {name: higher for name, higher in measured.items() if not self._streams or name.endswith("loss")}
         if self.validation is not None:
-            names += [f"val_{name}" for name in measured]
-        return (*names, *(name for callback in self.callbacks for name in callback.records))
+            recorded |= {f"val_{name}": higher for name, higher in measured.items()}
+        for callback in self.callbacks:
+            recorded |= dict.fromkeys(callback.records)
+            if isinstance(callback.records, Mapping):
+                recorded |= callback.records
+        return recorded
 
     @property
     def steps_done(self) -> int:
@@ -150,7 +166,9 @@ class Fit:
         """Train; returns the history."""
         history, verbose = self.history, self._verbose
         total = self.epochs * self._trainer.steps_per_epoch
-        bar = progress.bar(total=total, initial=history.steps, disable=verbose != 1, unit="step")
+        bar = progress.bar(
+            desc=self._epoch_after(history.steps), total=total, initial=history.steps, disable=verbose != 1, unit="step"
+        )
         with self._interrupts, contextlib.ExitStack() as ends, bar:
             for callback in self.callbacks:
                 callback.on_fit_begin(self)
@@ -207,6 +225,7 @@ class Fit:
 
         def after(steps: int) -> None:
             nonlocal noted
+            bar.set_description(self._epoch_after(bar.n + steps), refresh=False)
             bar.update(steps)
             if self.callbacks:
                 done = trainer.steps_done
@@ -237,6 +256,10 @@ class Fit:
             raise DivergenceError(len(self.history) + 1, done % trainer.steps_per_epoch + 1, self.history)
         return completed
 
+    def _epoch_after(self, steps: int) -> str:
+        """For the progress bar: the epoch that goes on after so many steps, and of how many."""
+        return f"epoch {min(steps // self._trainer.steps_per_epoch + 1, self.epochs)}/{self.epochs}"
+
     def _pause_in(self, step: int) -> float:
         """Steps after which a callback has something to do."""
         return min((callback.pause_in(step) for callback in self.callbacks), default=np.inf)
@@ -254,6 +277,23 @@ class Fit:
                 values |= measure.of_outputs(outputs, trainer.source.data, trainer.order[rows])
             measured.append(values)
         return measured
+
+
+def _marks(model: "Model", data: Data | Stream, validation: Data | None) -> dict[str, str | int | None]:
+    """What tells data from others: digests, and of a stream how it is cut and a digest of its beginning.
+
+    A stream of one chunk may have an order of its own in each pass, as PyTorch's loaders do, and so no beginning.
+    """
+    marks: dict[str, str | int | None] = {}
+    if isinstance(data, Stream):
+        marks |= {"chunks": data.chunks, "buffer_rows": data.buffer_rows}
+        first = model.prepare_piece(data.first()).digests() if data.chunks > 1 else {}
+        marks |= {f"{name} of the first chunk": digest for name, digest in first.items()}
+    else:
+        marks |= data.digests()
+    if validation is not None:
+        marks |= {f"validation {name}": digest for name, digest in validation.digests().items()}
+    return marks
 
 
 class _Stopped(Exception):

@@ -35,13 +35,13 @@ class Intake:
         self._inputs, self._outputs, self._dtype, self._smoothing = inputs, outputs, dtype, label_smoothing
         self._first = [[node.layer for node in graph.consumers.get(edge, ())] for edge in graph.inputs]
 
-    def inputs(self, name: str, X, mask=None) -> Data:
+    def inputs(self, name: str, X, mask=None, least_rows: int = 1) -> Data:
         """Rows of inputs alone."""
         given = self._inputs.unpacked(name, X)
         arrays = []
         for edge, x, layers, own in zip(self._graph.inputs, given, self._first, self._inputs.names, strict=True):
             named = f"{name}[{own!r}]" if own else name
-            x = checks.features(named, x, edge.dtype or self._dtype, edge.shape)
+            x = checks.features(named, x, edge.dtype or self._dtype, edge.shape, least_rows)
             for layer in layers:
                 layer.check_input(named, x)
             arrays.append(x)

@@ -11,6 +11,7 @@ from nbbp.engine.objective import Head, Objective
 from nbbp.engine.program import Program
 from nbbp.engine.runner import Runner
 from nbbp.kernels import arrays
+from nbbp.metrics import higher_is_better
 
 REMEMBERED = 4  # forms of data that programs stay bound for
 
@@ -107,12 +108,14 @@ class Measure:
         self._penalizing.once()
         return float(self._penalty[0])
 
-    def names(self) -> list[str]:
-        """Of all values that a measurement has."""
-        names = ["loss"]
+    def directions(self) -> dict[str, bool | None]:
+        """Names of all values that a measurement has: whether higher is better, None if unknown."""
+        found: dict[str, bool | None] = {"loss": False}
         for head, metrics in zip(self._objective.heads, self.metrics, strict=True):
-            names += [column(head, name) for name in (*(("loss",) if head.name else ()), *metrics)]
-        return names
+            if head.name:
+                found[column(head, "loss")] = False
+            found |= {column(head, name): higher_is_better(metric) for name, metric in metrics.items()}
+        return found
 
 
 def column(head: Head, name: str) -> str:
