@@ -160,9 +160,10 @@ def targets(name: str, data, loss: "Loss", dtype, rows: int, outputs: int, posit
     columns = loss.target_columns(outputs)
     if flat.shape[1] != positions * columns:
         alternative = ", or one integer label a row" if loss.labels is not None else ""
-        at = f" at each of {positions} positions" if positions > 1 else ""
+        each = "a column" if columns == outputs else f"{columns} columns in all"
+        at = f", at each of {positions} positions" if positions > 1 else ""
         raise ValueError(
-            f"{name} needs {columns} columns{at}, for the model's {outputs} outputs{alternative}; got {flat.shape[1]}"
+            f"{name} needs {each} for each of the model's {outputs} outputs{alternative}{at}; got {flat.shape[1]}"
         )
     with np.errstate(over="ignore"):
         converted = np.require(flat, dtype, ["C", "A"])

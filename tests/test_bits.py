@@ -9,6 +9,7 @@ import runs
 
 import nbbp
 from nbbp.activations import ACTIVATIONS
+from nbbp.engine.planner import cut
 
 IN_LANES = "import runs; print(runs.fitted(runs.narrow(), 2))"
 TRAIN = IN_LANES + "; print(runs.fitted(runs.wide()))"
@@ -153,7 +154,7 @@ def test_each_way_through_a_step_has_the_bits_that_it_had(way):
     """Sums over one shard and over several, over blocks of rows, over parts of a mini-batch, and weighted ones."""
     model, data, settings = way()
     history = model.fit(*data, epochs=2, verbose=0, **settings)
-    X, _ = runs.rows(1300, model.network.layout.input_shape[0])  # two blocks, and rows that are left
+    X, _ = runs.rows(1300, model.network.graph.inputs[0].shape[0])  # two blocks, and rows that are left
     made = runs.digest(model.params, model.grads, history.step_loss, model.predict(X), model.predict(X[:3]))
     assert made[:16] == WAYS[way]
 

@@ -95,8 +95,8 @@ def stretch(y, x):
             y[i, j] = scaled(x[i, j])
 
 class Stretch(nbbp.Layer):
-    def forward(self, program, y, x, p):
-        program.call(stretch, y, x)
+    def forward(self, b):
+        b.call(stretch, b.y, b.x)
 
 print(nbbp.Sequential([Stretch()]).predict(np.ones((1, 1)))[0, 0])
 """

@@ -71,7 +71,7 @@ def test_any_combination_trains_alike_in_both_backends(first, layers, loss, opti
         label_smoothing=smoothing, averaging=averaging,
     )  # fmt: skip
     model.build(6)
-    single, reference = model._copy(dtype="float32"), model.with_backend("numpy")
+    single, reference = model.copy(dtype="float32"), model.with_backend("numpy")
     compiled, expected = (m.fit(X, TARGETS[loss], epochs=2, verbose=0, **fit) for m in (model, reference))
     np.testing.assert_allclose(compiled.step_loss, expected.step_loss, rtol=1e-7, atol=1e-10)
     np.testing.assert_allclose(model.predict(X), reference.predict(X), rtol=1e-5, atol=1e-7)

@@ -40,7 +40,7 @@ def test_a_last_mini_batch_of_one_row_leaves_batch_normalization_as_it_is(backen
     layers = [nbbp.Dense(4), nbbp.BatchNorm(), nbbp.Dense(2)]
     model = nbbp.Sequential(layers, dtype="float64", backend=backend)
     model.fit(x[:8], y[:8], epochs=3, batch_size=4, verbose=0)
-    eight = model._copy()
+    eight = model.copy()
     model.fit(x, y, batch_size=8, shuffle=False, verbose=0)
     eight.fit(x[:8], y[:8], batch_size=8, shuffle=False, verbose=0)
     np.testing.assert_array_equal(model.network.state, eight.network.state)

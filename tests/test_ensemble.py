@@ -122,7 +122,7 @@ def test_pruned_weights_stay_zero(backend, digits):
     largest_pruned = max(np.abs(w[z]).max(initial=0) for w, z in zip(weights, zero, strict=True))
     assert largest_pruned == 0
     model.fit(X, y, epochs=2, verbose=0)
-    twin = model._copy()
+    twin = model.copy()
     twin.fit(X, y, epochs=1, verbose=0)
     for trained in (model, twin):
         again = [w for w in trained.named_params().values() if w.ndim == 2]

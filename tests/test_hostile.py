@@ -101,7 +101,7 @@ DOORS: dict[str, Callable] = {
     "compare": lambda m, x, y, w: nbbp.compare(m, x, y, steps=2, batch_size=4).compiled,
     "check_gradients": lambda m, x, y, w: list(nbbp.check_gradients(m, x, y).values()),
     "find_learning_rate": lambda m, x, y, w: nbbp.find_learning_rate(m, x, y, steps=20).losses,
-    "fit_lbfgs": lambda m, x, y, w: nbbp.fit_lbfgs(m._copy(), x, y, 2, sample_weight=w).step_loss,
+    "fit_lbfgs": lambda m, x, y, w: nbbp.fit_lbfgs(m.copy(), x, y, 2, sample_weight=w).step_loss,
     "ensemble": lambda m, x, y, w: _ensemble(m, x, y, w),
     "rows of a member": lambda m, x, y, w: _ensemble(m, GOOD["x"], _target(m), None, rows=[y]),
     "confusion_matrix": lambda m, x, y, w: _drawn(nbbp.plots.confusion_matrix(y, PREDICTION)),
@@ -124,13 +124,13 @@ def _like(y) -> np.ndarray:
 
 
 def _fitted(model, x, y, **more) -> np.ndarray:
-    copy = model._copy()
+    copy = model.copy()
     history = copy.fit(x, y, epochs=2, batch_size=4, verbose=0, **more)
     return np.concatenate([*history.epochs.values(), copy.params])
 
 
 def _ensemble(model, x, y, weight, **more) -> np.ndarray:
-    ensemble = nbbp.Ensemble([model._copy()])
+    ensemble = nbbp.Ensemble([model.copy()])
     ensemble.fit(x, y, batch_size=4, verbose=0, **more)
     values = ensemble.evaluate(x, y, weight)
     return np.concatenate([ensemble.predict(x).ravel(), ensemble.spread(x).ravel(), list(values.values())])

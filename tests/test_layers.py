@@ -10,29 +10,24 @@ import pytest
 
 import nbbp
 from nbbp import LAYERS
+from nbbp.engine import planner
+from nbbp.engine.graph import Graph, chain
 from nbbp.engine.layer import Layer
-from nbbp.engine.program import STEP, Lanes, Program, Runner
-
-EXAMPLES: dict[str, Layer] = {
-    "activation": nbbp.Activation("gelu"),
-    "batch_norm": nbbp.BatchNorm(0.8),
-    "dense": nbbp.Dense(7, activation="tanh", l1=0.01, l2=0.01),
-    "dropout": nbbp.Dropout(0.3),
-    "embedding": nbbp.Embedding({1: 5, 3: 2}, dimension=3),
-    "gaussian_noise": nbbp.GaussianNoise(0.1),
-    "layer_norm": nbbp.LayerNorm(),
-    "residual": nbbp.Residual([nbbp.Dense(6, activation="tanh"), nbbp.BatchNorm(), nbbp.Dropout(0.2), nbbp.Dense(9)]),
-}
+from nbbp.engine.layout import Layout
+from nbbp.engine.network import Network
+from nbbp.engine.program import Program, Shards
+from nbbp.engine.runner import Runner
 
 
 def wide(shape, rng):
     return rng.normal(0, 0.7, shape)
 
 
-def network(name: str, units: int = 9) -> list:
-    """The layer within a network; integer columns are only at the input."""
-    before = [] if name == "embedding" else [nbbp.Dense(units, activation="tanh", initializer=wide)]
-    return [*before, EXAMPLES[name], nbbp.Dense(2)]
+def network(name: str, units: int = 9, **settings) -> nbbp.Model:
+    """The example of a layer within a network; integer columns are only at the input."""
+    x = nbbp.Input(4)
+    h = x if name == "embedding" else nbbp.Dense(units, activation="tanh", initializer=wide)(x)
+    return nbbp.Model(x, nbbp.Dense(2)(LAYERS[name].example(h)), **settings)
 
 
 def data(rng, rows: int):
@@ -51,14 +46,10 @@ def states(model) -> dict[str, np.ndarray]:
     }
 
 
-def test_every_layer_has_an_example():
-    assert {name: type(layer) for name, layer in EXAMPLES.items()} == LAYERS
-
-
 @pytest.mark.parametrize("name", LAYERS)
 def test_backward_agrees_with_central_differences(name, rng):
     X, y = data(rng, 11)
-    errors = nbbp.check_gradients(nbbp.Sequential(network(name), seed=2), X, y)
+    errors = nbbp.check_gradients(network(name, seed=2), X, y)
     assert max(errors.values()) < 1e-6, errors
 
 
@@ -67,8 +58,7 @@ def test_backward_agrees_with_central_differences(name, rng):
 def test_backends_agree(name, dtype, rtol, rng):
     """The mini-batch of 130 rows is cut into lanes where the layer allows it, the last one of 40 is not."""
     X, y = data(rng, 300)
-    model = nbbp.Sequential(network(name), optimizer=nbbp.SGD(0.02), dtype=dtype)
-    model.build(4)
+    model = network(name, optimizer=nbbp.SGD(0.02), dtype=dtype)
     other = model.with_backend("numpy")
     losses = [m.fit(X, y, epochs=3, batch_size=130, verbose=0).step_loss for m in (model, other)]
     assert len(losses[0]) == 9
@@ -77,7 +67,7 @@ def test_backends_agree(name, dtype, rtol, rng):
     np.testing.assert_allclose(model.network.state, other.network.state, rtol=100 * rtol, atol=10 * rtol)
 
 
-def saved_and_loaded(model: nbbp.Sequential) -> nbbp.Sequential:
+def saved_and_loaded(model: nbbp.Model) -> nbbp.Model:
     with tempfile.TemporaryDirectory() as folder:
         model.save(f"{folder}/model.safetensors")
         return nbbp.load(f"{folder}/model.safetensors")
@@ -87,7 +77,7 @@ def saved_and_loaded(model: nbbp.Sequential) -> nbbp.Sequential:
 @pytest.mark.parametrize("name", LAYERS)
 def test_copies_have_parameters_and_state(name, copied, rng):
     X, y = data(rng, 50)
-    model = nbbp.Sequential(network(name), optimizer=nbbp.SGD(0.02))
+    model = network(name, optimizer=nbbp.SGD(0.02))
     model.fit(X, y, epochs=2, batch_size=20, verbose=0)
     twin = copied(model)
     assert twin.network.state.tobytes() == model.network.state.tobytes()
@@ -106,7 +96,7 @@ def test_bits_do_not_change_with_threads(name, rng):
     try:
         for threads in (1, min(2, every)):
             numba.set_num_threads(threads)
-            model = nbbp.Sequential(network(name, 200), optimizer=nbbp.SGD(0.02))
+            model = network(name, 200, optimizer=nbbp.SGD(0.02))
             losses = model.fit(X, y, epochs=2, batch_size=512, verbose=0).step_loss
             runs.append((losses.tobytes(), model.params.tobytes(), model.network.state.tobytes()))
     finally:
@@ -237,8 +227,7 @@ def test_batch_norm_in_float32(rng):
 @pytest.mark.parametrize("name", ["batch_norm", "residual"])
 def test_looking_at_gradients_leaves_the_running_statistics(name, rng):
     X, y = data(rng, 20)
-    model = nbbp.Sequential(network(name))
-    model.build(4)
+    model = network(name)
     before = model.network.state.copy()
     model.gradients(X, y)
     nbbp.check_gradients(model, X, y)
@@ -262,12 +251,12 @@ def test_batch_norm_is_never_cut_into_lanes(couples, rng):
 def passed(layer: Layer, x: np.ndarray, backend: str = "numba", step: int = 0, training: bool = True):
     """y, and dx where dy is 1, of a layer without parameters."""
     program = Program(backend, x.dtype, len(x), training=training, seed=4)
-    program.clock[STEP] = step
-    y, dx = program.buffer(*x.shape), np.ones_like(x)
-    kept = layer.forward(program, y, x, None)
-    layer.backward(program, dx, dx, x, y, None, None, kept)
+    program.clock.step = step
+    network = Network(Layout(chain(nbbp.Input(x.shape[1:]), [layer])), x.dtype, seed=4)
+    bound = network.forward(program, [x])
+    (dx,) = network.backward(program, bound, [np.ones_like(x)], network.grads, to_inputs=True)
     Runner(program).once()
-    return y, dx
+    return bound.outputs[0].array, dx
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -303,10 +292,10 @@ def test_gaussian_noise(dtype):
 
 def test_layers_of_one_network_draw_different_numbers():
     x = np.ones((200, 500))
+    entry = nbbp.Input(x.shape[1:])
+    network = Network(Layout(Graph([entry], [nbbp.Dropout(0.5)(entry), nbbp.Dropout(0.5)(entry)])), x.dtype, seed=4)
     program = Program("numba", x.dtype, len(x), seed=4)
-    first, second = program.buffer(*x.shape), program.buffer(*x.shape)
-    for y in (first, second):
-        nbbp.Dropout(0.5).forward(program, y, x, None)
+    first, second = (output.array for output in network.forward(program, [x]).outputs)
     Runner(program).once()
     assert ((first != 0) == (second != 0)).mean() == pytest.approx(0.5, abs=0.01)
 

@@ -7,9 +7,7 @@ import pytest
 from numba.core.runtime import _nrt_python, rtsys
 
 import nbbp
-from nbbp.engine import program as prog
 from nbbp.kernels import arrays
-from nbbp.training.trainer import Trainer
 
 SIZES = {"lanes": (4, 32, 16, 4), "by operation": (600, 512, 10)}
 
@@ -26,21 +24,20 @@ def model_and_data(name: str, rows: int = 1000):
 def test_a_step_allocates_nothing(name):
     model, X, y = model_and_data(name)
     model.build(X.shape[1])
-    trainer = Trainer(model.network, model.loss, model.update, model._data("X", X, "y", y), 256, model.backend)
+    trainer = model.built.trainer(model.prepare(X, y), 256)
     trainer.train(1, 0)
     allocated = []
     _nrt_python.memsys_enable_stats()
     try:
         for steps in (1, 4):
-            trainer.clock[:] = 0
-            trainer.clock[prog.BATCHES], trainer.clock[prog.END] = 4, steps
+            trainer.clock.set(batches=4, end=steps)
             before = rtsys.get_allocation_stats()
             trainer.runner.run()
             after = rtsys.get_allocation_stats()
             allocated.append((after.alloc - before.alloc, after.mi_alloc - before.mi_alloc))
     finally:
         _nrt_python.memsys_disable_stats()
-    assert trainer.clock[prog.STEP] == 4
+    assert trainer.clock.step == 4
     assert allocated[0] == allocated[1]  # what the call of the runner itself takes
 
 
@@ -48,7 +45,7 @@ def test_a_step_allocates_nothing(name):
 def test_memory_is_what_the_readme_says(name):
     """(2 + moments) x parameters, three times the activations of a mini-batch, 24 bytes a row, half a megabyte."""
     model, X, y = model_and_data(name, rows=20_000)
-    model._copy().fit(X, y, batch_size=256, verbose=0)  # compiles
+    model.copy().fit(X, y, batch_size=256, verbose=0)  # compiles
     tracemalloc.start()
     try:
         before, _ = tracemalloc.get_traced_memory()
@@ -74,8 +71,8 @@ def test_a_program_binds_no_array_of_its_own_off_a_line():
     """Scalars aside, which one vector holds."""
     model, X, y = model_and_data("by operation")
     model.build(X.shape[1])
-    trainer = Trainer(model.network, model.loss, model.update, model._data("X", X, "y", y), 256, model.backend)
-    data = trainer.data.x, trainer.data.target
+    trainer = model.built.trainer(model.prepare(X, y), 256)
+    data = *trainer.source.data.inputs, *trainer.source.data.targets
     bound = {id(a): a for call in trainer.runner.program.calls for a in call.arrays if a.nbytes >= arrays.LINE}
     own = [a for a in bound.values() if not any(np.shares_memory(a, given) for given in (*data, *flat_arrays(model)))]
     assert len(own) > 5

@@ -69,6 +69,8 @@ def test_rows_in_lanes_give_the_gradients_of_the_whole_batch(digits):
     X, y = digits[0][:999], digits[1][:999]
     model = classifier(optimizer=nbbp.SGD(1.0), dtype="float64", metrics=["accuracy"])
     model.build(64)
+    from nbbp.engine.planner import cut
+
     assert len(cut(999, len(model.params))) == 8
     other = model.with_backend("numpy")
     for m in (model, other):
@@ -161,6 +163,8 @@ def test_divergence_stops_at_once_and_keeps_the_history(digits):
 def test_an_interrupt_leaves_a_usable_model(digits, monkeypatch):
     X, y = digits[0], digits[1]
     model = classifier()
+
+    from nbbp.engine.runner import Runner
 
     train, calls = Runner.run, []
 

@@ -91,13 +91,13 @@ def triple(y, x):
 def layer_of(kernel) -> nbbp.Layer:
     @dataclasses.dataclass(frozen=True)
     class Double(nbbp.Layer):
-        needs_input = needs_output = False
+        reads = ()
 
-        def forward(self, program, y, x, p):
-            program.call(kernel, y.reshape(-1), x.reshape(-1))
+        def forward(self, b):
+            b.call(kernel, b.y.reshape(-1), b.x.reshape(-1))
 
-        def backward(self, program, dx, dy, x, y, p, g, kept):
-            program.call(kernel, dx.reshape(-1), dy.reshape(-1))
+        def backward(self, b):
+            b.call(kernel, b.dx.reshape(-1), b.dy.reshape(-1))
 
     return Double()
 
@@ -132,8 +132,8 @@ def test_a_changed_function_never_runs_old_machine_code(tmp_path):
 
 def test_a_layer_that_computes_instead_of_binding_is_an_error():
     class Doubled(nbbp.Layer):
-        def forward(self, program, y, x, p):
-            y[:] = 2 * x
+        def forward(self, b):
+            b.y[:] = 2 * b.x
 
     with pytest.raises(TypeError, match=r"doubled_0: forward computed y itself, or not at all"):
         nbbp.Sequential([Doubled()]).predict(np.ones((2, 3)))

@@ -162,14 +162,16 @@ def test_other_threads_run_while_steps_do():
     script = """
 import threading, time
 import numpy as np
-from nbbp.engine import program as prog
+from nbbp.engine.program import Program
+from nbbp.engine.runner import Runner
+from nbbp.kernels.batches import copy
 
-endless = prog.Program("numba", "float32", 4)
-endless.call(prog.copy, np.zeros(4), np.ones(4))
-endless.clock[prog.END], endless.clock[prog.BATCHES] = 1, 1
-runner = prog.Runner(endless)
+endless = Program("numba", "float32", 4)
+endless.call(copy, np.zeros(4), np.ones(4))
+endless.clock.set(end=1, batches=1)
+runner = Runner(endless)
 runner.run()
-endless.clock[prog.END] = 1 << 60
+endless.clock.end = 1 << 60
 turns = 0
 
 def stop():
@@ -177,12 +179,12 @@ def stop():
     end = time.perf_counter() + 0.3
     while time.perf_counter() < end:
         turns += 1
-    endless.clock[prog.STOP] = 1
+    endless.clock.stop = 1
 
 thread = threading.Thread(target=stop)
 thread.start()
 runner.run()
-assert turns > 10_000 and endless.clock[prog.STEP] > 10_000, (turns, endless.clock)
+assert turns > 10_000 and endless.clock.step > 10_000, (turns, endless.clock)
 """
     runs.run(script, timeout=60)
 

@@ -5,7 +5,8 @@ import pytest
 
 import nbbp
 from nbbp import schedules
-from nbbp.engine.program import BEFORE, STEP, Program, Runner
+from nbbp.engine.program import Program
+from nbbp.engine.runner import Runner
 from nbbp.kernels.gradients import noise
 
 BACKENDS = ["numba", "numpy"]
@@ -115,8 +116,8 @@ def test_clip_norm_agrees_with_pytorch(limit, backend, rng):
 @pytest.mark.parametrize("step", [0, 999])
 def test_gradient_noise_has_the_variance_of_its_step(step, backend):
     program, g = Program(backend, np.float64, 1), np.zeros(50_000)
-    program.clock[BEFORE], program.clock[STEP] = step // 2, step - step // 2
-    program.call(noise, g, np.array([0.3]), np.array([5], np.uint64), program.clock)
+    program.clock.set(before=step // 2, step=step - step // 2)
+    program.call(noise, g, np.array([0.3]), np.array([5], np.uint64), program.clock.record)
     Runner(program).once()
     assert g.var() == pytest.approx(0.3 / (1 + step) ** 0.55, rel=5 * (2 / g.size) ** 0.5)
     assert g.mean() == pytest.approx(0, abs=5 * (g.var() / g.size) ** 0.5)

@@ -127,7 +127,8 @@ nbbp {__version__}
 
     def _network(self) -> str:
         layout = self.model.network.layout
-        sizes = [layout.input_shape[0], *(p.output_shape[0] for p in layout.places if p.name.startswith("dense"))]
+        sizes = [layout.graph.inputs[0].shape[0]]
+        sizes += [p.node.outputs[0].shape[0] for p in layout.places if p.name.startswith("dense")]
         return f"{'-'.join(map(str, sizes))}, {self.arguments.activation}, {layout.size:,} parameters"
 
     def _training(self) -> str:

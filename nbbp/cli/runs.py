@@ -53,7 +53,7 @@ class Run:
             target = content["target"]
             run = cls(model, TableEncoder.from_dict(content["table"]), target_from_dict(target), target["column"])
             features = len(run.encoder.features)
-            if (features,) != model.network.layout.input_shape:
+            if (features,) != model.network.graph.inputs[0].shape:
                 raise ValueError(f"it makes {features} features, and the model takes other ones")
         except (ValueError, LookupError, TypeError, AttributeError) as error:
             reason = f"{error} is missing" if isinstance(error, KeyError) else error

@@ -13,10 +13,10 @@ from nbbp.insight.inspection import Inspect
 from nbbp.kernels import cache, threads
 from nbbp.layers import Activation, BatchNorm, Dense, Dropout, Embedding, GaussianNoise, LayerNorm, Residual
 from nbbp.losses import LOSSES
-from nbbp.model import Sequential
 from nbbp.recipes.distillation import distill
 from nbbp.recipes.ensemble import Ensemble
 from nbbp.recipes.pruning import prune
+from nbbp.sequential import Sequential
 from nbbp.training.averaging import EMA
 from nbbp.training.progress import bar
 
@@ -66,7 +66,7 @@ def usual_runs(model: Callable[..., Sequential]) -> Iterator[Callable]:
     for loss in LOSSES.values():
         ending = "softmax" if loss.from_probabilities else "linear"
         for y in (CLASSES, LABELS) if loss.labels else (CLASSES,):
-            if loss.columns == 1:
+            if loss.target_columns(3) == 3:
                 yield functools.partial(_fit, model([Dense(3, ending)], loss, metrics=[_metric]), y)
     for name in ACTIVATIONS:
         yield functools.partial(_fit, model([Dense(3), Activation(name), Dense(3)]), VALUES)

@@ -99,6 +99,13 @@ class Node:
     def __repr__(self) -> str:
         return f"<Node {self.layer!r}>"
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "spec"}  # initializers may be closures
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self.spec = self.layer.spec(*(edge.shape for edge in self.inputs))
+
     def keeps_positions(self, output: Edge) -> bool:
         """Whether an output has the positions of the first input, and so its mask."""
         return len(output.shape) > 1 and output.shape[:-1] == self.inputs[0].shape[:-1]

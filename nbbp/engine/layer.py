@@ -207,8 +207,17 @@ class Layer:
         return NotImplemented
 
     def spec(self, *input_shapes: Shape) -> Spec:
-        """Outputs, parameters and state for inputs of these shapes; ValueError, with what fits, if they do not."""
-        raise NotImplementedError
+        """Outputs, parameters and state for inputs of these shapes; ValueError, with what fits, if they do not.
+
+        Unless it is overridden, one input gives one output of its shape, without parameters.
+        """
+        (shape,) = input_shapes
+        return Spec(shape)
+
+    @classmethod
+    def example(cls, x: "Edge") -> Any:
+        """The output of such a layer for an input, as tests try it; overridden where it needs settings or more inputs."""
+        return cls()(x)
 
     def check_input(self, name: str, x: np.ndarray) -> None:
         """ValueError where rows of x cannot go into this layer, the first of a network."""

@@ -60,7 +60,7 @@ def to_numpy_file(model: Sequential, path: str | os.PathLike) -> None:
     """
     found = parts_of(model)
     layout, lines = model.network.layout, list(_through(found))
-    if len(layout.output_shape) > 1:
+    if len(layout.graph.outputs[0].shape) > 1:
         lines.append("x = x.reshape(len(x), -1)")
     if model.loss.link != "linear":
         lines += _activation(model.loss.link)
@@ -68,8 +68,8 @@ def to_numpy_file(model: Sequential, path: str | os.PathLike) -> None:
         version=__version__,
         summary="\n".join(line.rstrip() for line in model.summary().splitlines()),
         math="import math\n" if any("math." in line for line in lines) else "",
-        outputs=math.prod(layout.output_shape),
-        features=", ".join(map(str, layout.input_shape)),
+        outputs=math.prod(layout.graph.outputs[0].shape),
+        features=", ".join(map(str, layout.graph.inputs[0].shape)),
         dtype=model.dtype.name,
         bytes=model.dtype.itemsize,
         lines=textwrap.indent("\n".join(lines), " " * 4),

@@ -44,8 +44,8 @@ def to_onnx(model: Sequential, path: str | os.PathLike) -> None:
     if (size := model.params.nbytes + network.state.nbytes) > LIMIT:
         raise ValueError(f"the model has {size:,} bytes of arrays; an ONNX file holds at most {LIMIT:,}")
     y = _through(graph, found, "X")
-    outputs = math.prod(network.layout.output_shape)
-    if len(network.layout.output_shape) > 1:
+    outputs = math.prod(network.graph.outputs[0].shape)
+    if len(network.graph.outputs[0].shape) > 1:
         y = graph.node("Flatten", y)
     y = _activate(graph, model.loss.link, y)
     graph.nodes.append(helper.make_node("Identity", [y], ["predictions"]))
@@ -54,7 +54,7 @@ def to_onnx(model: Sequential, path: str | os.PathLike) -> None:
         helper.make_graph(
             graph.nodes,
             "nbbp",
-            [helper.make_tensor_value_info("X", kind, ["rows", *network.layout.input_shape])],
+            [helper.make_tensor_value_info("X", kind, ["rows", *network.graph.inputs[0].shape])],
             [helper.make_tensor_value_info("predictions", kind, ["rows", outputs])],
             list(graph.constants.values()),
         ),

@@ -27,6 +27,10 @@ class Activation(Layer):
     def reads(self):
         return ("y",) if ACTIVATIONS[self.name].from_output else ("x",)
 
+    @classmethod
+    def example(cls, x):
+        return cls("gelu")(x)
+
     def spec(self, shape):
         return Spec(shape, in_place=True)
 

@@ -172,6 +172,10 @@ class BatchNorm(Layer):
         checks.number("BatchNorm: momentum", self.momentum, high=1.0)
         checks.number("BatchNorm: epsilon", self.epsilon, open_low=True)
 
+    @classmethod
+    def example(cls, x):
+        return cls(0.8)(x)
+
     def spec(self, shape):
         parameters = {"gamma": Parameter(shape[-1:], ones), "beta": Parameter(shape[-1:], zeros)}
         running = {"mean": Parameter(shape[-1:], zeros), "variance": Parameter(shape[-1:], ones)}

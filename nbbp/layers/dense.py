@@ -54,6 +54,10 @@ class Dense(Layer):
         if not callable(self.initializer):
             checks.choose("initializer", self.initializer, INITIALIZERS)
 
+    @classmethod
+    def example(cls, x):
+        return cls(7, activation="tanh", l1=0.01, l2=0.01)(x)
+
     def expand(self, x):
         if self.activation == "linear":
             return NotImplemented

@@ -56,6 +56,10 @@ class Dropout(Layer):
     def __post_init__(self) -> None:
         checks.number("Dropout: rate", self.rate, high=1.0)
 
+    @classmethod
+    def example(cls, x):
+        return cls(0.3)(x)
+
     def spec(self, shape):
         return Spec(shape, in_place=True)
 

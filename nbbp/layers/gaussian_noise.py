@@ -48,6 +48,10 @@ class GaussianNoise(Layer):
     def __post_init__(self) -> None:
         checks.number("GaussianNoise: deviation", self.deviation)
 
+    @classmethod
+    def example(cls, x):
+        return cls(0.1)(x)
+
     def spec(self, shape):
         return Spec(shape, in_place=True)
 

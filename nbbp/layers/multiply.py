@@ -32,6 +32,10 @@ class Multiply(Layer):
 
     reads = ("x",)
 
+    @classmethod
+    def example(cls, x):
+        return cls()(x, cls()(x, x))
+
     def spec(self, *shapes):
         if len(shapes) != 2:
             raise ValueError(f"Multiply takes two inputs, got {len(shapes)}")

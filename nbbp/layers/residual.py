@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from nbbp.engine.graph import Scope, within
 from nbbp.engine.layer import Layer
 from nbbp.layers.add import Add
+from nbbp.layers.batch_norm import BatchNorm
 from nbbp.layers.dense import Dense
+from nbbp.layers.dropout import Dropout
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +32,10 @@ class Residual(Layer):
                 raise TypeError(f"Residual: layers must be nbbp layers, such as nbbp.Dense(10); got {layer!r}")
         if not self.layers:
             raise ValueError("Residual needs at least one layer")
+
+    @classmethod
+    def example(cls, x):
+        return cls([Dense(6, "tanh"), BatchNorm(), Dropout(0.2), Dense(9)])(x)
 
     def expand(self, x):
         with within(Scope(self)):

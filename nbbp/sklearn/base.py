@@ -293,7 +293,7 @@ class MLP(BaseEstimator):
             before, after = _skeleton(self._settings), _skeleton(settings)
             if before != after:
                 raise ValueError(f"the network that is there, {before}, cannot go on as {after}: fit a new one")
-            self.model_ = self.model_._copy(**changed)
+            self.model_ = self.model_.copy(**changed)
         self._settings: dict[str, Any] = settings
 
     def _batch_rows(self, rows: Rows) -> int:

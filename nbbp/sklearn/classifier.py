@@ -149,7 +149,7 @@ class MLPClassifier(ClassifierMixin, MLP):
             loss = LOSSES["softmax_cross_entropy" if softmax else "binary_cross_entropy"]
             return Head(units, "linear", loss, scale=units if self._multilabel else 1)  # its mean over labels
         loss = self.loss if isinstance(self.loss, Loss) else checks.choose("loss", self.loss, LOSSES)
-        needs_softmax = loss.from_probabilities or loss.columns > 1
+        needs_softmax = loss.from_probabilities or loss.target_columns(2) > 2
         if loss.link not in ("linear", link) or (needs_softmax and not softmax):
             raise ValueError(f"{loss.name} is not a loss of {link} outputs, which these classes have")
         return Head(units, link if loss.link == "linear" else "linear", loss)

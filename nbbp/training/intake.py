@@ -113,7 +113,7 @@ class Intake:
 def features(name: str, X, dtype: np.dtype) -> np.ndarray:
     """Rows of one input whose shape nobody knows yet."""
     refuse_stream(name, X)
-    return checks.features(name, X, dtype, None)
+    return checks.features(name, X, dtype, None, least_rows=0)
 
 
 def refuse_stream(name: str, X) -> None:
