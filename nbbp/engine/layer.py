@@ -216,7 +216,7 @@ class Layer:
 
     @classmethod
     def example(cls, x: "Edge") -> Any:
-        """The output of such a layer for an input, as tests try it; overridden where it needs settings or more inputs."""
+        """The output of such a layer for an input, as tests try it; overridden if it needs settings or more inputs."""
         return cls()(x)
 
     def check_input(self, name: str, x: np.ndarray) -> None:
