@@ -10,7 +10,14 @@ from nbbp.program import Program
 
 
 def fit_lbfgs(
-    model: Sequential, X, y, iterations: int = 100, memory: int = 10, sample_weight=None, tolerance: float = 1e-5
+    model: Sequential,
+    X,
+    y,
+    iterations: int = 100,
+    memory: int = 10,
+    sample_weight=None,
+    tolerance: float = 1e-5,
+    evaluations: int | None = None,
 ) -> History:
     """Train on all rows at once with the quasi-Newton method L-BFGS; the model's own optimizer is not used.
 
@@ -29,6 +36,8 @@ def fit_lbfgs(
         Pairs of steps and gradient differences that stand for the Hessian.
     tolerance : float
         It stops where no element of the gradient is larger.
+    evaluations : int, optional
+        Of the loss and its gradient after which no iteration begins; 20 for each iteration when it is left out.
 
     Returns
     -------
@@ -49,6 +58,7 @@ def fit_lbfgs(
     iterations = checks.positive_integer("iterations", iterations)
     memory = checks.positive_integer("memory", memory)
     checks.number("tolerance", tolerance)
+    evaluations = 20 * iterations if evaluations is None else checks.positive_integer("evaluations", evaluations)
     network = _checked(model, X, y)
     loss = model._bound_gradients(model._data("X", X, "y", y, sample_weight))
     history = History(steps_per_epoch=1, label="L-BFGS")
@@ -68,7 +78,7 @@ def fit_lbfgs(
         jac=True,
         method="L-BFGS-B",
         callback=note,
-        options={"maxiter": iterations, "maxcor": memory, "maxfun": 20 * iterations, "gtol": tolerance},
+        options={"maxiter": iterations, "maxcor": memory, "maxfun": evaluations, "gtol": tolerance},
     )
     model.params[:] = result.x
     if model.update.mean is not None:
