@@ -27,7 +27,7 @@ ROWS_TOGETHER = 1 << 16  # epochs shorter than this go together
 SHUFFLING = 1  # the stream of random numbers that orders rows
 
 
-class DivergenceError(ArithmeticError):
+class DivergenceError(ArithmeticError, ValueError):
     """The loss is no longer finite.
 
     Attributes
