@@ -38,6 +38,11 @@ class Fit:
         have taken note, and the first to be told that the fit has, before any changes the model.
     settings : dict
         What has to be the same where the fit is resumed.
+
+    Parameters
+    ----------
+    mean_weight : float, optional
+        As for `Trainer`; the others as for `Sequential.fit`.
     """
 
     def __init__(
@@ -52,6 +57,7 @@ class Fit:
         callbacks: Sequence[Callback],
         verbose: int,
         resume=None,
+        mean_weight: float | None = None,
     ) -> None:
         self.model, self.epochs, self.batch_size, self.accumulate = model, epochs, batch_size, parts
         self.callbacks = sorted(callbacks, key=lambda callback: isinstance(callback, Checkpoint))
@@ -65,13 +71,13 @@ class Fit:
         if isinstance(data, Stream):
             self._trainer = StreamTrainer(
                 model.network, model.loss, model.update, data, model.check_piece, batch_size, model.backend,
-                parts=parts, shuffle=shuffle, progress=compiling,
+                parts=parts, shuffle=shuffle, mean_weight=mean_weight, progress=compiling,
             )  # fmt: skip
         else:
             self._trainer = Trainer(
                 model.network, model.loss, model.update, data, batch_size, model.backend,
                 parts=parts, shuffle=shuffle, epoch_by_epoch=self._watched or verbose == 2,
-                record_outputs=bool(model.metrics), progress=compiling,
+                record_outputs=bool(model.metrics), mean_weight=mean_weight, progress=compiling,
             )  # fmt: skip
         self.data = self._trainer.data
         self.settings = {

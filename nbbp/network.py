@@ -119,10 +119,15 @@ class Network:
         backward(program, places, bound, dy, self._views, [place.views(grads) for place in places], to_input=False)
         return z
 
-    def penalize(self, program: Program, total: np.ndarray, grads: np.ndarray) -> None:
-        """Bind the layers' penalties: their sum is added to total (1,), their gradient to the flat `grads`."""
+    def penalize(self, program: Program, total: np.ndarray, grads: np.ndarray) -> list[np.ndarray]:
+        """Bind the layers' penalties: their sum is added to total (1,), their gradient to the flat `grads`.
+
+        Returns the arrays of their strengths, which may change from step to step.
+        """
+        strengths: list[np.ndarray] = []
         for place, p in zip(self.layout.places, self._views, strict=True):
-            place.layer.penalize(program, total, p, place.views(grads))
+            strengths += place.layer.penalize(program, total, p, place.views(grads)) or ()
+        return strengths
 
     def constrain(self, program: Program) -> None:
         """Bind what brings parameters back into their bounds after an update."""

@@ -41,6 +41,7 @@ class StreamTrainer:
         *,
         parts: int = 1,
         shuffle: bool = True,
+        mean_weight: float | None = None,
         progress: Callable = iter,
     ) -> None:
         self._stream, self._check, self._shuffle, self._seed = stream, check, shuffle, network.seed
@@ -58,7 +59,8 @@ class StreamTrainer:
         self._whole, self._rest = (
             Trainer(
                 network, loss, update, self.data.part(slice(rows)), batch_size, backend,
-                parts=parts, shuffle=shuffle, rest_of_more=rows < self._buffer_rows, progress=progress,
+                parts=parts, shuffle=shuffle, rest_of_more=rows < self._buffer_rows, mean_weight=mean_weight,
+                progress=progress,
             )
             for rows in (self._buffer_rows, rest or self._buffer_rows)
         )  # fmt: skip

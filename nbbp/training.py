@@ -110,6 +110,9 @@ class Trainer:
         Whether the outputs of every step are kept, for metrics.
     rest_of_more : bool
         Whether these are the rows that are left of others, and may be too few for a whole mini-batch.
+    mean_weight : float, optional
+        Where it is given, the loss of a mini-batch is (sum w l + parts batch_size penalty) mean_weight / sum w, and 0
+        where no row counts. Else it is sum w l / n + penalty, with n rows.
     clock : ndarray, optional
         Given where several trainers run side by side, each on one thread.
     """
@@ -128,6 +131,7 @@ class Trainer:
         epoch_by_epoch: bool = True,
         record_outputs: bool = False,
         rest_of_more: bool = False,
+        mean_weight: float | None = None,
         clock: np.ndarray | None = None,
         progress: Callable = iter,
     ) -> None:
@@ -153,6 +157,9 @@ class Trainer:
         shuffling.call(random.shuffle, self._orders, self._keys)
         self._shuffling = Runner(shuffling)
         self.numbers = np.zeros((steps, update.numbers(0, 1).shape[1]), network.params.dtype)
+        self._mean_weight, self._penalty_rows = mean_weight, parts * batch_size
+        self._shares = np.zeros((steps, 1), network.params.dtype)  # of a row of weight 1 in each step's loss
+        self._strengths: list[tuple[np.ndarray, np.ndarray]] = []  # of a penalty: in each step, and as it was given
         self.step_loss = np.zeros(steps)
         outputs = int(np.prod(network.layout.output_shape))
         self.outputs = np.zeros((rows, outputs), network.params.dtype) if record_outputs else None
@@ -165,44 +172,59 @@ class Trainer:
         network = self.network
         program = Program(backend, network.params.dtype, rows, clock=self.clock, seed=network.seed)
         row_loss, scale = program.buffer(rows), np.full(rows, 1 / rows, program.dtype)
+        share = scale[:1].copy()
+        if self._mean_weight is not None:
+            program.call(prog.take_row, share, self._shares, self.clock)
         if rows > self._part_rows:
-            self._bind_parts(program, row_loss, scale)
+            self._bind_parts(program, row_loss, scale, share)
         else:
-            self._bind_lanes(program, row_loss, scale)
+            self._bind_lanes(program, row_loss, scale, share)
         penalty = program.buffer(1)
-        network.penalize(program, penalty, network.grads)
+        self._bind_penalties(program, penalty)
         program.call(prog.record_loss, self.step_loss, row_loss, scale, penalty, self.clock)
         numbers = np.zeros(self.numbers.shape[1], program.dtype)
         program.call(prog.take_row, numbers, self.numbers, self.clock)
         self.update.bind(program, numbers)
         return program
 
-    def _bind_lanes(self, program: Program, row_loss: np.ndarray, scale: np.ndarray) -> None:
+    def _bind_penalties(self, program: Program, total: np.ndarray) -> None:
+        """The layers' penalties, with the strengths of each step."""
+        penalties = program.part(slice(0, program.rows))
+        for numbers in self.network.penalize(penalties, total, self.network.grads):
+            if self._mean_weight is not None:
+                table = np.zeros((len(self._shares), len(numbers)), program.dtype)
+                self._strengths.append((table, numbers.copy()))
+                program.call(prog.take_row, numbers, table, self.clock)
+        program.calls += penalties.calls
+
+    def _bind_lanes(self, program: Program, row_loss: np.ndarray, scale: np.ndarray, share: np.ndarray) -> None:
         """The mini-batch in one piece, or in lanes side by side."""
         layout, grads = self.network.layout, self.network.grads
         lanes = [slice(0, program.rows)] if layout.couples_rows else row_lanes(program.rows, layout.size)
         if len(lanes) == 1:
-            self._bind_rows(program, row_loss, scale, grads)
+            self._bind_rows(program, row_loss, scale, share, grads)
             return
         lane_grads = program.buffer(len(lanes), len(grads))
         programs = [program.part(lane) for lane in lanes]
         for part, lane, own in zip(programs, lanes, lane_grads, strict=True):
-            self._bind_rows(part, row_loss[lane], scale[lane], own)
+            self._bind_rows(part, row_loss[lane], scale[lane], share, own)
         program.call_lanes(programs)
         program.call(column_sums, grads, lane_grads)
 
-    def _bind_parts(self, program: Program, row_loss: np.ndarray, scale: np.ndarray) -> None:
+    def _bind_parts(self, program: Program, row_loss: np.ndarray, scale: np.ndarray, share: np.ndarray) -> None:
         """The mini-batch in parts one after the other, in the same buffers; their gradients are added."""
         part_grads, part = program.buffer(len(self.network.grads)), None
         for begin in range(0, program.rows, self._part_rows):
             rows = slice(begin, min(begin + self._part_rows, program.rows))
             part = program.part(rows, after=part)
-            self._bind_rows(part, row_loss[rows], scale[rows], part_grads if begin else self.network.grads)
+            self._bind_rows(part, row_loss[rows], scale[rows], share, part_grads if begin else self.network.grads)
             program.calls += part.calls
             if begin:
                 program.call(accumulate, self.network.grads, part_grads)
 
-    def _bind_rows(self, program: Program, row_loss: np.ndarray, scale: np.ndarray, grads: np.ndarray) -> None:
+    def _bind_rows(
+        self, program: Program, row_loss: np.ndarray, scale: np.ndarray, share: np.ndarray, grads: np.ndarray
+    ) -> None:
         """Gather, forward, loss and backward of the rows of a program."""
         x = self.network.input(program)
         target = np.zeros((program.rows, self.data.target.shape[1]), self.data.target.dtype)
@@ -210,7 +232,6 @@ class Trainer:
         flat, data_flat = x.reshape(program.rows, -1), self.data.x.reshape(self.rows, -1)
         program.call(prog.gather, flat, data_flat, target, self.data.target, order, self.clock)
         if self.data.weights is not None:
-            share = scale[:1].copy()
             program.call(prog.weigh, scale, self.data.weights, share, order, self.clock)
         z = self.network.gradients(program, self.loss, x, target, row_loss, scale, grads)
         if self.outputs is not None:
@@ -275,11 +296,23 @@ class Trainer:
         self.clock[prog.STEP] = self.clock[prog.BATCH] = steps_done
         self.clock[prog.ROW] = steps_done * self.batch_size
         self._number()
+        if self._mean_weight is not None:
+            self._divide(self._mean_weight)
 
     def _number(self) -> None:
         """Note what each step's update needs to know of the optimizer as it is now."""
         self._numbered = self.update.optimizer
         self.numbers[: self._steps] = self.update.numbers(int(self.clock[prog.BEFORE]), self._steps)
+
+    def _divide(self, mean_weight: float) -> None:
+        """Note what each step's loss and penalties are multiplied by, now that the order of rows is there."""
+        begins = np.arange(0, self.rows, self.batch_size)
+        weights = np.ones(self.rows) if self.data.weights is None else self.data.weights.astype(np.float64)
+        sums = np.add.reduceat(weights[self._orders], begins, axis=1).reshape(-1, 1)
+        penalties = np.divide(self._penalty_rows * mean_weight, sums, out=np.zeros_like(sums), where=sums > 0)
+        self._shares[:] = penalties / self._penalty_rows
+        for table, given in self._strengths:
+            table[:] = penalties * given
 
     def allow(self, steps: int) -> None:
         """Let the runner take so many more steps."""

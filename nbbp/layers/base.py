@@ -56,8 +56,12 @@ class Layer:
     def check_input(self, name: str, x: np.ndarray) -> None:
         """ValueError where rows of x cannot go into this layer, the first of a network."""
 
-    def penalize(self, program: Program, total: np.ndarray, p: Views, g: Views) -> None:
-        """Bind the calls that add the layer's penalty to total (1,) and its gradient to g."""
+    def penalize(self, program: Program, total: np.ndarray, p: Views, g: Views) -> list[np.ndarray] | None:
+        """Bind the calls that add the layer's penalty to total (1,) and its gradient to g.
+
+        Returns the arrays that the penalty is proportional to, where it may change from step to step.
+        """
+        return None
 
     def constrain(self, program: Program, p: Views) -> None:
         """Bind the calls that bring p back into its bounds after an update."""

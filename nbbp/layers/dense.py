@@ -75,10 +75,12 @@ class Dense(Layer):
         return shapes | ({"b": Parameter((self.units,), zeros)} if self.use_bias else {})
 
     def penalize(self, program, total, p, g):
-        if self.l1 or self.l2:
-            sums = program.buffer(-(-p.w.size // PIECE))
-            numbers = np.array([self.l1, self.l2], p.w.dtype)
-            program.call(regularization.penalize, total, g.w.reshape(-1), p.w.reshape(-1), sums, numbers)
+        if not (self.l1 or self.l2):
+            return []
+        sums = program.buffer(-(-p.w.size // PIECE))
+        numbers = np.array([self.l1, self.l2], p.w.dtype)
+        program.call(regularization.penalize, total, g.w.reshape(-1), p.w.reshape(-1), sums, numbers)
+        return [numbers]
 
     def constrain(self, program, p):
         if self.max_norm is not None:

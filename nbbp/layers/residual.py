@@ -72,8 +72,10 @@ class Residual(Layer):
         self.layers[0].expand()[0].check_input(name, x)
 
     def penalize(self, program, total, p, g):
+        strengths = []
         for name, layer in named(self.layers):
-            layer.penalize(program, total, _under(name, p), _under(name, g))
+            strengths += layer.penalize(program, total, _under(name, p), _under(name, g)) or ()
+        return strengths
 
     def constrain(self, program, p):
         for name, layer in named(self.layers):
