@@ -567,7 +567,8 @@ def test_wrong_calls_are_refused(wine):
         MLPClassifier(early_stopping=True).partial_fit(X, y, classes=[0, 1, 2])
     with pytest.raises(ValueError, match="give class_weight as a dict"):
         MLPClassifier(class_weight="balanced").partial_fit(X, y, classes=[0, 1, 2])
-    with pytest.raises(ValueError, match=r"least populated class.*'odd'"):  # each has its share of the rows held out
+    # Each class has its share of the rows held out; scikit-learn 1.6 does not name the one that is too small.
+    with pytest.raises(ValueError, match=r"least populated class(es in y .*'odd'| in y)"):
         MLPClassifier(early_stopping=True).fit(X, np.append(y[:-1].astype(str), "odd"))
     with pytest.raises(ValueError, match="validation set is too small: 1 of 9 rows"):
         MLPRegressor(early_stopping=True).fit(X[:9], y[:9])
