@@ -7,6 +7,7 @@ from nbbp.history import History
 from nbbp.model import Sequential
 from nbbp.network import Network
 from nbbp.program import Program
+from nbbp.training import DivergenceError
 
 
 def fit_lbfgs(
@@ -48,6 +49,8 @@ def fit_lbfgs(
     ------
     ValueError
         For layers that are not functions of parameters and data alone: running statistics, `max_norm`.
+    DivergenceError
+        When the loss is not finite.
     ImportError
         Without SciPy: ``pip install nbbp[scipy]``.
     """
@@ -84,6 +87,9 @@ def fit_lbfgs(
     if model.update.mean is not None:
         model.update.mean[:] = model.params
     history.stopped = result.message
+    if not np.isfinite(result.fun):
+        history.add_steps(np.array([result.fun]))
+        raise DivergenceError(len(history) + 1, 1, history)
     return history
 
 

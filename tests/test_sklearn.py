@@ -606,6 +606,8 @@ def test_a_loss_that_diverges_is_a_value_error(wine):
     with pytest.raises(ValueError, match="epoch") as caught:
         regressor.fit(X[:, 1:], X[:, 0])
     assert isinstance(caught.value, nbbp.DivergenceError)
+    with pytest.raises(nbbp.DivergenceError):
+        MLPRegressor((8,), solver="lbfgs").fit(X * 1e307, X[:, 0])
     with pytest.warns(ConvergenceWarning, match="the best parameters are put back"):
         regressor.set_params(early_stopping=True).fit(X[:, 1:], X[:, 0])
     *measured, last = regressor.validation_scores_

@@ -195,19 +195,25 @@ class MLP(Attributes, Parameters):
     def _train(self, rows: Rows, held_out: Rows | None, epochs: int, go_on: bool) -> None:
         """Train `model_`, and note what was measured."""
         self.t_: int = self.t_ if go_on else 0
-        if self.solver == "lbfgs":
-            history = fit_lbfgs(
-                self.model_, rows.dense, rows.target, epochs, sample_weight=rows.shares(self._head().scale),
-                tolerance=self.tol, evaluations=self.max_fun,
-            )  # fmt: skip
-        else:
-            history = self._train_in_batches(rows, held_out, epochs)
-            self.t_ += len(history) * len(rows)
+        try:
+            if self.solver == "lbfgs":
+                history = self._train_on_all(rows, epochs)
+            else:
+                history = self._train_in_batches(rows, held_out, epochs)
+        except DivergenceError as error:
+            error.add_note(NOT_FINITE)
+            raise
         self.n_iter_ = len(history)
         if go_on:
             self.history_.extend(history)
         else:
             self.history_: History = history
+
+    def _train_on_all(self, rows: Rows, iterations: int) -> History:
+        return fit_lbfgs(
+            self.model_, rows.dense, rows.target, iterations, sample_weight=rows.shares(self._head().scale),
+            tolerance=self.tol, evaluations=self.max_fun,
+        )  # fmt: skip
 
     def _train_in_batches(self, rows: Rows, held_out: Rows | None, epochs: int) -> History:
         if self.batch_size != "auto" and int(self.batch_size) > len(rows):
@@ -232,16 +238,16 @@ class MLP(Attributes, Parameters):
             verbose=int(self.verbose == 1), mean_weight=scale,
         )  # fmt: skip
         try:
-            return fit.run()
+            history = fit.run()
         except DivergenceError as error:
             history = error.history
             if not (self.early_stopping and len(history)):
-                error.add_note(NOT_FINITE)
                 raise
             warnings.warn(f"{error}; the best parameters are put back", ConvergenceWarning, stacklevel=4)
             history.note(**dict.fromkeys(history.epochs, np.nan))
             history.stopped = str(error)
-            return history
+        self.t_ += len(history) * len(rows)
+        return history
 
     def _outputs(self, X) -> np.ndarray:
         """Probabilities or values (rows, outputs)."""
