@@ -278,7 +278,7 @@ class Sequential:
             history; `epochs` counts all. Where the folder has none yet, it begins at the beginning.
         allow_changes : bool
             Whether a fit is resumed even if the learning rate or the data differ from those it was begun with; it goes
-            on with what is given now. Of a stream, the number of rows and the first chunk are compared.
+            on with what is given now. Of a stream, only its first chunk and how it is cut are compared.
 
         Ctrl-C (and SIGTERM) end a fit between two mini-batches: the model stays as it is then, `history` has what was
         measured, and a `Checkpoint` is written.
@@ -297,7 +297,7 @@ class Sequential:
             When the loss is no longer finite.
         ValueError
             Among others when a fit is resumed with other layers, settings or callbacks, or, without `allow_changes`,
-            with another learning rate or other data; the model is as it was then.
+            with another learning rate or other data; the model stays as it is.
         """
         epochs = checks.positive_integer("epochs", epochs)
         batch_size = checks.positive_integer("batch_size", batch_size)
