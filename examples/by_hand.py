@@ -4,13 +4,13 @@ Both train on real digits from equal parameters, in the same order of rows; the 
 """
 
 import pathlib
+import sys
 import time
 
 import numpy as np
 
 import nbbp
 
-PLOTS = pathlib.Path(__file__).parent.parent / "plots"
 RATE, BATCH = 0.1, 32
 
 
@@ -59,6 +59,8 @@ def compare(epochs: int = 20) -> nbbp.Comparison:
 
 
 if __name__ == "__main__":
+    picture = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else "plots/by_hand.png")
+    picture.parent.mkdir(parents=True, exist_ok=True)
     result = compare()
-    result.plot(PLOTS / "by_hand.png")
+    result.plot(picture)
     print(result)

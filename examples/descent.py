@@ -8,6 +8,7 @@ surer guide.
 """
 
 import pathlib
+import sys
 import time
 
 import numpy as np
@@ -15,7 +16,6 @@ from matplotlib.figure import Figure
 
 import nbbp
 
-PLOTS = pathlib.Path(__file__).parent.parent / "plots"
 BATCH_AND_RATE = {"full batch": (1797, 1.0), "mini-batches of 32": (32, 0.5), "online, row by row": (1, 0.05)}
 STYLES = ("-", "--", "-.")  # for readers who cannot tell red from green
 
@@ -59,10 +59,12 @@ def draw(results: dict[str, tuple[nbbp.History, list[float]]], path) -> None:
 
 
 if __name__ == "__main__":
+    picture = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else "plots/descent.png")
+    picture.parent.mkdir(parents=True, exist_ok=True)
     for name in BATCH_AND_RATE:
         train(name, until=1.0, verbose=0)  # compiles
     runs = {name: [train(name, verbose=0) for _ in range(3)] for name in BATCH_AND_RATE}
     results = {name: min(three, key=lambda run: run[1][-1]) for name, three in runs.items()}  # the fastest of three
     for name, (history, seconds) in results.items():
         print(f"{name}: {len(history)} epochs, {len(history.step_loss)} steps, {seconds[-1]:.3f} s")
-    draw(results, PLOTS / "descent.png")
+    draw(results, picture)

@@ -7,13 +7,13 @@ networks", 2017.
 """
 
 import pathlib
+import sys
 
 import numpy as np
 from matplotlib.figure import Figure
 
 import nbbp
 
-PLOTS = pathlib.Path(__file__).parent.parent / "plots"
 BINS = np.linspace(0.2, 1, 9)
 
 
@@ -49,21 +49,29 @@ def train(members: int = 10, epochs: int = 100, verbose: int = 1):
     return ensemble.members[0].predict(X_test), ensemble.predict(X_test), y_test
 
 
-if __name__ == "__main__":
-    one, many, y = train()
+def summary(probabilities: np.ndarray, y: np.ndarray) -> str:
+    right = np.mean(probabilities.argmax(axis=1) == y)
+    return f"{right:.1%} right, confidence off by {reliability(probabilities, y)[2]:.1%}"
+
+
+def draw(one: np.ndarray, many: np.ndarray, y: np.ndarray, path) -> None:
     figure = Figure(figsize=(5.5, 4.6), dpi=120, layout="constrained")
     axis = figure.subplots()
     axis.plot([0.2, 1], [0.2, 1], color="grey", linewidth=0.8, label="as sure as right")
-    for name, probabilities, color in (
-        ("one network", one, nbbp.plots.COLORS[1]),
-        ("mean of ten", many, nbbp.plots.COLORS[0]),
-    ):
-        confidence, accuracy, gap = reliability(probabilities, y)
-        right = np.mean(probabilities.argmax(axis=1) == y)
-        text = f"{name}: {right:.1%} right, confidence off by {gap:.1%}"
-        axis.plot(confidence, accuracy, marker="o", color=color, label=text)
-        print(text)
-    axis.set(xlabel="confidence", ylabel="share that is right")
-    axis.grid(alpha=0.25)
-    axis.legend(loc="upper left", fontsize=9)
-    figure.savefig(PLOTS / "ensemble.png")
+    blue, orange = nbbp.plots.COLORS[:2]
+    for name, probabilities, color, dashes in (("one network", one, orange, "--"), ("mean of ten", many, blue, "-")):
+        confidence, accuracy, _ = reliability(probabilities, y)
+        axis.plot(confidence, accuracy, dashes, marker="o", color=color, label=f"{name}: {summary(probabilities, y)}")
+    axis.set(xlabel="confidence", ylabel="share that is right", ylim=(0, 1.02))
+    axis.grid(alpha=0.25, linewidth=0.6)
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.legend(loc="lower right", fontsize=9, frameon=False)
+    figure.savefig(path)
+
+
+if __name__ == "__main__":
+    picture = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else "plots/ensemble.png")
+    picture.parent.mkdir(parents=True, exist_ok=True)
+    one, many, y = train()
+    print(f"one network: {summary(one, y)}\nmean of ten: {summary(many, y)}")
+    draw(one, many, y, picture)

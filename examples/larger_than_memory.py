@@ -5,6 +5,7 @@ is trained on them from memory and from the files, two million numbers at a time
 """
 
 import pathlib
+import sys
 import tempfile
 import time
 
@@ -14,7 +15,6 @@ import nbbp
 from nbbp.plots import COLORS
 from nbbp.plots.figure import new_figure
 
-PLOTS = pathlib.Path(__file__).parent.parent / "plots"
 FEATURES, CLASSES = 54, 7
 
 
@@ -64,7 +64,9 @@ def draw(results, path: pathlib.Path) -> None:
 
 
 if __name__ == "__main__":
+    picture = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else "plots/larger_than_memory.png")
+    picture.parent.mkdir(parents=True, exist_ok=True)
     results = train()
     memory, files = (np.median(seconds) for _, seconds in results.values())
     print(f"an epoch takes {memory:.2f} s from memory and {files:.2f} s from files: {files / memory:.2f} times as long")
-    draw(results, PLOTS / "larger_than_memory.png")
+    draw(results, picture)

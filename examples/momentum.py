@@ -7,13 +7,13 @@ importance of initialization and momentum in deep learning", 2013.
 """
 
 import pathlib
+import sys
 
 import numpy as np
 from matplotlib.figure import Figure
 
 import nbbp
 
-PLOTS = pathlib.Path(__file__).parent.parent / "plots"
 UNITS = (128, 64, 32, 16, 32, 64, 128, 64)
 RATE = 5.0  # the loss is a mean over 64 pixels, so that its gradients are small
 GROWING = nbbp.schedules.SutskeverMomentum(0.99)
@@ -45,7 +45,9 @@ def draw(histories: dict[str, nbbp.History], path) -> None:
 
 
 if __name__ == "__main__":
+    picture = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else "plots/momentum.png")
+    picture.parent.mkdir(parents=True, exist_ok=True)
     histories = {name: train(name) for name in OPTIMIZERS}
     for name, history in histories.items():
         print(f"{name}: loss {history['loss'][-1]:.5f} after {len(history)} epochs")
-    draw(histories, PLOTS / "momentum.png")
+    draw(histories, picture)

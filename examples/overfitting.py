@@ -6,13 +6,13 @@ Validation and test labels are all right. Training losses of dropout are those o
 """
 
 import pathlib
+import sys
 
 import numpy as np
 from matplotlib.figure import Figure
 
 import nbbp
 
-PLOTS = pathlib.Path(__file__).parent.parent / "plots"
 REMEDIES = ("nothing", "dropout", "weight decay", "early stopping")
 STYLES = ("-", "--", "-.", "-")  # for readers who cannot tell red from green
 
@@ -65,8 +65,10 @@ def draw(results: dict[str, tuple[float, nbbp.History]], path) -> None:
 
 
 if __name__ == "__main__":
+    picture = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else "plots/overfitting.png")
+    picture.parent.mkdir(parents=True, exist_ok=True)
     results = {remedy: train(remedy) for remedy in REMEDIES}
     for remedy, (accuracy, history) in results.items():
         best, last = min(history["val_loss"]), history["val_loss"][-1]
         print(f"{remedy}: validation loss {best:.3f} at best and {last:.3f} at last, test accuracy {accuracy:.4f}")
-    draw(results, PLOTS / "overfitting.png")
+    draw(results, picture)

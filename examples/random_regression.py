@@ -1,12 +1,11 @@
 """A 10-10-1 relu network with Adam on 1,000 random rows, full batch for 1,000 epochs: how much noise it can learn."""
 
 import pathlib
+import sys
 
 import numpy as np
 
 import nbbp
-
-PLOTS = pathlib.Path(__file__).parent.parent / "plots"
 
 
 def train(epochs: int = 1000, verbose: int = 1) -> nbbp.History:
@@ -21,6 +20,8 @@ def train(epochs: int = 1000, verbose: int = 1) -> nbbp.History:
 
 
 if __name__ == "__main__":
+    picture = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else "plots/random_regression.png")
+    picture.parent.mkdir(parents=True, exist_ok=True)
     history = train()
-    history.plot(PLOTS / "random_regression.png")
+    history.plot(picture)
     print(f"loss {history['loss'][0]:.3f} at first, {history['loss'][-1]:.3f} after {len(history)} epochs")

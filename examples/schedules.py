@@ -6,6 +6,7 @@ forgives a rate that is too large more than it wins: a well chosen constant rate
 """
 
 import pathlib
+import sys
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -13,7 +14,6 @@ from matplotlib.figure import Figure
 import nbbp
 from nbbp.schedules import Constant, Cosine, Exponential, InverseTime, OneCycle, Step
 
-PLOTS = pathlib.Path(__file__).parent.parent / "plots"
 RATE, EPOCHS, BATCH = 0.3, 20, 32
 SEEDS = range(5)
 
@@ -65,7 +65,9 @@ def draw(losses: dict[str, list[float]], path) -> None:
 
 
 if __name__ == "__main__":
+    picture = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else "plots/schedules.png")
+    picture.parent.mkdir(parents=True, exist_ok=True)
     losses = {name: [train(name, seed=seed)["loss"][-1] for seed in SEEDS] for name in schedules(100)}
     for name, last in losses.items():
         print(f"{name}: " + ", ".join(f"{loss:.4f}" for loss in last))
-    draw(losses, PLOTS / "schedules.png")
+    draw(losses, picture)

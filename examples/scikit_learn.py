@@ -9,6 +9,7 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "2")  # scikit-learn's BLAS
 
 import pathlib
+import sys
 import time
 import warnings
 
@@ -23,7 +24,6 @@ import nbbp.sklearn
 from nbbp.plots import COLORS
 from nbbp.plots.figure import new_figure
 
-PLOTS = pathlib.Path(__file__).parent.parent / "plots"
 DATA = {
     "digits": datasets.load_digits,
     "breast cancer": datasets.load_breast_cancer,
@@ -75,6 +75,8 @@ def draw(results: dict[tuple[str, str], tuple[float, float]], path: pathlib.Path
 
 
 if __name__ == "__main__":
+    picture = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else "plots/scikit_learn.png")
+    picture.parent.mkdir(parents=True, exist_ok=True)
     results = {}
     for data in DATA:
         score("nbbp", data, seeds=1)  # compiled
@@ -82,4 +84,4 @@ if __name__ == "__main__":
             results[library, data] = score(library, data)
         (theirs, slow), (ours, fast) = (results[library, data] for library in LIBRARIES)
         print(f"{data:14} scikit-learn {theirs:.4f} in {slow:6.3f} s   nbbp {ours:.4f} in {fast:6.3f} s")
-    draw(results, PLOTS / "scikit_learn.png")
+    draw(results, picture)

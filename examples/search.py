@@ -1,11 +1,12 @@
-"""Layers, units, learning rate and dropout for the digits, searched for by Optuna, which gives up what goes badly.
+"""Layers, units, learning rate and dropout for the digits, searched for by Optuna, which prunes what goes badly.
 
 The sampler is a tree of Parzen estimators (Bergstra et al., "Algorithms for hyper-parameter optimization", 2011); a
-network is given up, from the third epoch on, where its validation loss is above the median of the others' at the same
+network is pruned, from the third epoch on, where its validation loss is above the median of the others' at the same
 epoch (Golovin et al., "Google Vizier", 2017). What is chosen on the validation digits is judged on test digits.
 """
 
 import pathlib
+import sys
 
 import numpy as np
 import optuna
@@ -13,8 +14,7 @@ from matplotlib.figure import Figure
 
 import nbbp
 
-PLOTS = pathlib.Path(__file__).parent.parent / "plots"
-DONE, GIVEN_UP = "COMPLETE", "PRUNED"
+COMPLETE, PRUNED = "COMPLETE", "PRUNED"
 
 
 def data() -> tuple[tuple, tuple, tuple]:
@@ -67,10 +67,10 @@ def draw(study: optuna.Study, path) -> None:
     losses, tried = figure.subplots(1, 2)
     blue, orange, green = nbbp.plots.COLORS[:3]
     best = study.best_trial
-    for state, color, marker in ((GIVEN_UP, orange, "x"), (DONE, blue, "o")):
+    for state, color, marker in ((PRUNED, orange, "x"), (COMPLETE, blue, "o")):
         trials = [trial for trial in study.trials if trial.state.name == state]
         rates, dropouts = ([trial.params[name] for trial in trials] for name in ("learning_rate", "dropout"))
-        what = "trained to the end" if state == DONE else "given up"
+        what = "trained to the end" if state == COMPLETE else "pruned"
         tried.plot(rates, dropouts, marker, color=color, label=f"{what}: {len(trials)}")
         for trial in trials:
             epochs, values = zip(*trial.intermediate_values.items(), strict=True)
@@ -90,8 +90,10 @@ def draw(study: optuna.Study, path) -> None:
 
 
 if __name__ == "__main__":
+    picture = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else "plots/search.png")
+    picture.parent.mkdir(parents=True, exist_ok=True)
     study = search()
     epochs = sum(len(trial.intermediate_values) for trial in study.trials)
     print(f"{len(study.trials)} networks, {epochs} epochs; the best has validation loss {study.best_value:.4f}")
     print(f"{study.best_params}: accuracy {judge(study.best_params):.4f} on the test digits")
-    draw(study, PLOTS / "search.png")
+    draw(study, picture)

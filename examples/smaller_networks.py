@@ -6,13 +6,13 @@ the probabilities of a large one (Hinton et al., "Distilling the knowledge in a 
 """
 
 import pathlib
+import sys
 
 import numpy as np
 from matplotlib.figure import Figure
 
 import nbbp
 
-PLOTS = pathlib.Path(__file__).parent.parent / "plots"
 UNITS = (4, 5, 6, 8, 10, 12)
 SHARES = (0.0, 0.5, 0.7, 0.8, 0.9, 0.95, 0.97)
 
@@ -53,23 +53,31 @@ def teach(epochs: int = 40) -> nbbp.Sequential:
     return teacher
 
 
+def draw(report: nbbp.PruningReport, alone: np.ndarray, taught: np.ndarray, units, path) -> None:
+    figure = Figure(figsize=(10.5, 4.2), dpi=120, layout="constrained")
+    left, right = figure.subplots(1, 2)
+    blue, orange = nbbp.plots.COLORS[:2]
+    left.plot(report.kept, [values["accuracy"] for values in report.values], marker="o", color=blue)
+    left.set(xscale="log", xlabel="parameters that are not 0", ylabel="test accuracy", title="pruned and trained on")
+    for accuracies, name, color, dashes in (
+        (taught, "taught by 128 units", blue, "-"),
+        (alone, "labels alone", orange, "--"),
+    ):
+        right.plot(units, accuracies.mean(axis=1), dashes, marker="o", color=color, label=name)
+        right.fill_between(units, accuracies.min(axis=1), accuracies.max(axis=1), color=color, alpha=0.15, linewidth=0)
+    right.set(xlabel="hidden units", ylabel="test accuracy", title="students: mean, worst and best of five seeds")
+    right.xaxis.get_major_locator().set_params(integer=True)
+    right.legend(loc="lower right", frameon=False)
+    for axis in (left, right):
+        axis.grid(alpha=0.25, linewidth=0.6)
+        axis.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path)
+
+
 if __name__ == "__main__":
+    picture = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else "plots/smaller_networks.png")
+    picture.parent.mkdir(parents=True, exist_ok=True)
     teacher = teach()
     report = pruned(teacher)
     print(report)
-    alone, taught = distilled(teacher)
-    figure = Figure(figsize=(9, 4.2), dpi=120, layout="constrained")
-    left, right = figure.subplots(1, 2)
-    left.plot(report.kept, [values["accuracy"] for values in report.values], marker="o", color=nbbp.plots.COLORS[0])
-    left.set(xscale="log", xlabel="parameters that are not 0", ylabel="test accuracy", title="pruned and trained on")
-    for accuracies, name, color in (
-        (taught, "taught by 128 units", nbbp.plots.COLORS[0]),
-        (alone, "labels alone", nbbp.plots.COLORS[1]),
-    ):
-        right.plot(UNITS, accuracies.mean(axis=1), marker="o", color=color, label=name)
-        right.fill_between(UNITS, accuracies.min(axis=1), accuracies.max(axis=1), color=color, alpha=0.15, linewidth=0)
-    right.set(xlabel="hidden units", ylabel="test accuracy", title="students, five seeds each")
-    right.legend(loc="lower right")
-    for axis in (left, right):
-        axis.grid(alpha=0.25)
-    figure.savefig(PLOTS / "smaller_networks.png")
+    draw(report, *distilled(teacher), UNITS, picture)

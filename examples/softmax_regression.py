@@ -1,12 +1,11 @@
 """Softmax regression, 2 features to 3 classes, trained on the squared error: three clouds of points in the plane."""
 
 import pathlib
+import sys
 
 import numpy as np
 
 import nbbp
-
-PLOTS = pathlib.Path(__file__).parent.parent / "plots"
 
 
 def clouds(rows: int = 300, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -29,6 +28,8 @@ def train(epochs: int = 60, verbose: int = 1) -> nbbp.History:
 
 
 if __name__ == "__main__":
+    picture = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else "plots/softmax_regression.png")
+    picture.parent.mkdir(parents=True, exist_ok=True)
     history = train()
-    history.plot(PLOTS / "softmax_regression.png")
+    history.plot(picture)
     print(f"accuracy {history['accuracy'][-1]:.3f}")

@@ -9,13 +9,12 @@ is carried, give it a way past the layers (He et al., "Deep residual learning fo
 """
 
 import pathlib
+import sys
 
 import numpy as np
 from matplotlib.figure import Figure
 
 import nbbp
-
-PLOTS = pathlib.Path(__file__).parent.parent / "plots"
 
 
 def dense(activation: str = "linear", initializer: str = "he_normal") -> nbbp.Dense:
@@ -61,7 +60,9 @@ def draw(results: dict[str, tuple[np.ndarray, nbbp.History]], path) -> None:
 
 
 if __name__ == "__main__":
+    picture = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else "plots/vanishing_gradients.png")
+    picture.parent.mkdir(parents=True, exist_ok=True)
     results = {name: train(name) for name in networks()}
     for name, (norms, history) in results.items():
         print(f"{name}: gradient of layer 1 / layer 20 {norms[0] / norms[-1]:.1e}, last loss {history['loss'][-1]:.3f}")
-    draw(results, PLOTS / "vanishing_gradients.png")
+    draw(results, picture)

@@ -5,12 +5,12 @@ all four rows; with biases it solves the problem.
 """
 
 import pathlib
+import sys
 
 import numpy as np
 
 import nbbp
 
-PLOTS = pathlib.Path(__file__).parent.parent / "plots"
 X = np.array([[0, 0], [0, 1], [1, 0], [1, 1]])
 Y = np.array([[0], [1], [1], [0]])
 
@@ -25,9 +25,11 @@ def train(use_bias: bool, epochs: int = 20_000, verbose: int = 1) -> tuple[nbbp.
 
 
 if __name__ == "__main__":
+    picture = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else "plots/xor.png")
+    picture.parent.mkdir(parents=True, exist_ok=True)
     histories = {}
     for use_bias, label in ((False, "without biases"), (True, "with biases")):
         model, histories[label] = train(use_bias)
         outputs = ", ".join(f"{p:.3f}" for p in model.predict(X)[:, 0])
         print(f"{label}: loss {histories[label]['loss'][-1]:.5f}, outputs {outputs}")
-    nbbp.plots.loss_curves(histories, PLOTS / "xor.png", log=True)
+    nbbp.plots.loss_curves(histories, picture, log=True)

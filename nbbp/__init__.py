@@ -50,7 +50,7 @@ __all__ = [
 
 load = Sequential.load
 
-_ON_DEMAND = ("bench", "datasets", "exchange", "initializers", "plots", "sklearn", "trackers")
+_ON_DEMAND = {"bench", "datasets", "exchange", "initializers", "plots", "sklearn", "trackers"}
 
 
 def __getattr__(name: str):
@@ -58,3 +58,7 @@ def __getattr__(name: str):
     if name in _ON_DEMAND:
         return importlib.import_module(f"nbbp.{name}")
     raise AttributeError(f"module 'nbbp' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(globals().keys() | _ON_DEMAND)

@@ -11,13 +11,12 @@ import csv
 import math
 import pathlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nbbp import checks
-from nbbp.metrics import HIGHER_IS_BETTER
+from nbbp import checks, files, monitors
 from nbbp.schedules import Schedule
 
 if TYPE_CHECKING:
@@ -44,8 +43,9 @@ class Callback:
 
     every: int | None = None
     """Steps between two calls of `on_step`; None for no calls."""
-    records: tuple[str, ...] = ()
-    """Names of the values that it notes in the history for each epoch, so that others can watch them."""
+    records: tuple[str, ...] | Mapping[str, bool] = ()
+    """Names of the values that it notes in the history for each epoch. So that callbacks after it can watch one for
+    improvement, ``{name: True}`` says that higher is better, or ``{name: False}`` that lower is."""
 
     def pause_in(self, step: int) -> float:
         """Steps after which the run that goes on from `step` has to come back for this callback, infinity if never."""
@@ -74,12 +74,6 @@ class Callback:
         """After the last epoch, also when an exception ends the fit; the callback that began last comes first."""
 
 
-def _check_monitor(name: str, fit: "Fit") -> None:
-    if name.startswith("val_") and "val_loss" not in fit.recorded:
-        raise ValueError(f"monitor {name!r} needs validation_data; without, there is {', '.join(fit.recorded)}")
-    checks.choose("monitor", name, dict.fromkeys(fit.recorded))
-
-
 class _Monitor(Callback):
     """Watches one value of the history and remembers the best."""
 
@@ -87,21 +81,27 @@ class _Monitor(Callback):
         self.monitor, self.patience = monitor, checks.positive_integer("patience", patience)
         checks.number("min_delta", min_delta)
         self.min_delta = min_delta
-        self._sign = 1.0 if monitor.removeprefix("val_") in HIGHER_IS_BETTER else -1.0
 
     def on_fit_begin(self, fit):
-        _check_monitor(self.monitor, fit)
-        self._best, self._waited = -math.inf, 0
+        monitors.check_direction(self.monitor, fit)
+        self._begin_anew(fit)
 
     def state(self):
-        return {"best": self._best, "waited": self._waited}
+        return {"best": self._best, "waited": self._waited, "pruned": self._pruned}
 
     def restore(self, fit, state):
         self._best, self._waited = float(state["best"]), int(state["waited"])
+        self._pruned = int(state.get("pruned", self._pruned))
+
+    def _begin_anew(self, fit: "Fit") -> None:
+        self._best, self._waited, self._pruned = -math.inf, 0, _pruned(fit)
 
     def _improved(self, fit: "Fit") -> bool:
         """Whether the epoch's value is the best so far; counts the epochs since."""
-        value = self._sign * fit.history[self.monitor][-1]
+        if self._pruned != _pruned(fit):  # values until now are those of another network
+            self._begin_anew(fit)
+            return False
+        value = monitors.latest(self.monitor, fit)
         if value > self._best + (self.min_delta if self._best > -math.inf else 0):
             self._best, self._waited = value, 0
             return True
@@ -109,15 +109,22 @@ class _Monitor(Callback):
         return False
 
 
+def _pruned(fit: "Fit") -> int:
+    """How many parameters."""
+    mask = fit.model.network.mask
+    return 0 if mask is None else mask.size - int(np.count_nonzero(mask))
+
+
 class EarlyStopping(_Monitor):
     """Stop when a value has not improved for some epochs, and put the best parameters back.
 
-    Prechelt, "Early stopping - but when?", 1998.
+    Prechelt, "Early stopping - but when?", 1998. Where a callback prunes, the epochs after that count alone.
 
     Parameters
     ----------
     monitor : str
-        A name in the history; metrics such as accuracy are better the larger, everything else the smaller.
+        A name in the history. Built-in metrics know whether higher is better; a function of your own says so as its
+        attribute ``higher_is_better``, and a callback that notes a value in its `records`. A nan is no improvement.
     patience : int
         Epochs without improvement that are borne.
     min_delta : float
@@ -143,8 +150,8 @@ class EarlyStopping(_Monitor):
         super().__init__(monitor, patience, min_delta)
         self.restore_best = restore_best
 
-    def on_fit_begin(self, fit):
-        super().on_fit_begin(fit)
+    def _begin_anew(self, fit):
+        super()._begin_anew(fit)
         self.best_epoch, self._kept = 0, []
 
     def state(self):
@@ -165,10 +172,11 @@ class EarlyStopping(_Monitor):
 
     def _stop_when_due(self, fit: "Fit") -> None:
         if self._waited >= self.patience:
-            fit.stop(f"{self.monitor} has not improved since epoch {self.best_epoch}")
+            since = f"since epoch {self.best_epoch}" if self.best_epoch else "in any epoch"
+            fit.stop(f"{monitors.standstill(self.monitor, fit)} {since}")
 
     def on_fit_end(self, fit):
-        if self._kept:
+        if self._kept and self._pruned == _pruned(fit):
             for array, best in zip(_trained(fit), self._kept, strict=True):
                 array[:] = best
 
@@ -230,7 +238,7 @@ class StopBelow(Callback):
         self.threshold, self.monitor = threshold, monitor
 
     def on_fit_begin(self, fit):
-        _check_monitor(self.monitor, fit)
+        monitors.check(self.monitor, fit)
         if len(fit.history):
             self.on_epoch_end(fit)
 
@@ -282,14 +290,16 @@ class CSVLog(Callback):
 
     def _write(self, fit: "Fit", epoch: int) -> None:
         values = {name: repr(v[epoch]) for name, v in fit.history.epochs.items() if len(v) > epoch}
-        if self._writer is None:
-            self._writer = csv.DictWriter(self._file, ["epoch", *values], extrasaction="ignore")
-            self._writer.writeheader()
-        self._writer.writerow({"epoch": epoch + 1} | values)
-        self._file.flush()
+        with files.writing(self.path, files.LINES_BEFORE):
+            if self._writer is None:
+                self._writer = csv.DictWriter(self._file, ["epoch", *values], extrasaction="ignore")
+                self._writer.writeheader()
+            self._writer.writerow({"epoch": epoch + 1} | values)
+            self._file.flush()
 
     def on_fit_end(self, fit):
-        self._file.close()
+        with files.writing(self.path, files.LINES_BEFORE):
+            self._file.close()
 
 
 class LearningRateLog(Callback):

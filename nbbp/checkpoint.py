@@ -5,20 +5,22 @@ remember, and what an epoch that is not complete has measured. The order of rows
 seed and the step.
 """
 
+import dataclasses
+import itertools
 import pathlib
 import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nbbp import checks, files, saving
+from nbbp import checks, files, saving, summary
 from nbbp.callbacks import Callback
 from nbbp.files import Arrays, ModelFileError
+from nbbp.optimizers import Optimizer
 from nbbp.saving import BESIDE
 
 if TYPE_CHECKING:
     from nbbp.fitting import Fit
-    from nbbp.model import Sequential
 
 ENDING = ".safetensors"
 
@@ -27,14 +29,15 @@ class Checkpoint(Callback):
     """Write into a folder, now and then and when the fit ends however it ends, all that ``fit(resume=folder)`` needs.
 
     A fit that goes on from a checkpoint ends with the bytes of one that was never ended, if it is given the same data,
-    settings and callbacks. Files are written beside the old ones and renamed, so that a process which is killed, or a
-    disk that is full, does no harm to what is there.
+    settings and callbacks; `Sequential.fit` refuses what differs. Files are written beside the old ones and renamed, so
+    that a process which is killed, or a disk that is full, does no harm to what is there.
 
     Parameters
     ----------
     folder
         Made where it is missing. Each file is named after the model's steps, such as ``step_000001200.safetensors``;
-        `nbbp.load` reads it too.
+        `nbbp.load` reads it too. Files of more steps than the model has when the fit begins are another run's: before
+        the first of this one is written, they are moved into a folder ``older_1`` in it, and a warning says so.
     every : int, optional
         Steps between two checkpoints; after every epoch when it is left out.
     keep : int
@@ -60,7 +63,7 @@ class Checkpoint(Callback):
         self.folder.mkdir(parents=True, exist_ok=True)
         for leftover in self.folder.glob(f".*{files.PARTIAL}"):
             leftover.unlink(missing_ok=True)
-        self._written = fit.model.steps
+        self._began = self._written = fit.model.steps
 
     def on_step(self, fit):
         self._write(fit)
@@ -74,15 +77,38 @@ class Checkpoint(Callback):
             self._write(fit)
 
     def _write(self, fit: "Fit") -> None:
+        if self._written == self._began:
+            self._set_aside()
         files.write(self.folder / f"step_{fit.model.steps:09}{ENDING}", *_capture(fit))
         self._written = fit.model.steps
         for old in _written_files(self.folder)[self.keep :]:
             old.unlink(missing_ok=True)
 
+    def _set_aside(self) -> None:
+        """Move another run's files out of the way, which would pass for newer ones than those of this run."""
+        others = [path for path in _written_files(self.folder) if _steps(path) > self._began]
+        if not others:
+            return
+        aside = next(path for k in itertools.count(1) if not (path := self.folder / f"older_{k}").exists())
+        aside.mkdir()
+        for path in others:
+            path.rename(aside / path.name)
+        warnings.warn(
+            f"{self.folder} had checkpoints of more steps than the {self._began} that this fit begins with: they "
+            f"are in {aside} now, and resume={str(aside)!r} goes on from the newest, {others[0].name}",
+            stacklevel=7,
+        )
+
 
 def _written_files(folder: pathlib.Path) -> list[pathlib.Path]:
     """The newest first."""
-    return sorted(folder.glob(f"step_*{ENDING}"), key=lambda path: (len(path.name), path.name), reverse=True)
+    return sorted((path for path in folder.glob(f"step_*{ENDING}") if _steps(path) >= 0), key=_steps, reverse=True)
+
+
+def _steps(path: pathlib.Path) -> int:
+    """From the name of a file; -1 if it is none that a fit has written."""
+    digits = path.stem.removeprefix("step_")
+    return int(digits) if digits.isdecimal() else -1
 
 
 def _capture(fit: "Fit") -> tuple[Arrays, dict]:
@@ -94,7 +120,7 @@ def _capture(fit: "Fit") -> tuple[Arrays, dict]:
     beside |= {f"history/{name}": values for name, values in fit.history.epochs.items()}
     beside |= {f"callbacks/{k}/{key}": value for k, (_, state) in enumerate(states) for key, value in state.items()}
     arrays |= {BESIDE + name: np.asarray(value, np.float64) for name, value in beside.items()}
-    return arrays, description | {"fit": fit.settings | {"callbacks": [name for name, _ in states]}}
+    return arrays, description | {"fit": fit.settings | {"callbacks": [name for name, _ in states], "given": fit.given}}
 
 
 def _remembering(fit: "Fit") -> list[Callback]:
@@ -120,20 +146,42 @@ class Resumed:
         with saving.refusing(self.path):
             self._model = saving.unpack(arrays, self._description)
 
-    def put_back_model(self, model: "Sequential") -> None:
-        """Give the model its numbers of then; ValueError unless it is the same in all that decides them."""
-        own, then = model.__getstate__(), self._description
-        _, here = saving.pack(own)
+    def check(self, fit: "Fit", allow_changes: bool) -> None:
+        """ValueError unless the fit is the one of then in all that decides its numbers; nothing is changed yet."""
+        then, began = self._description, self._description["fit"]
+        _, here = saving.pack(fit.model.__getstate__())
         for name in ("layers", "loss", "loss_numbers", "seed", "dtype", "label_smoothing", "averaging", "input_shape"):
             self._compare(name, then.get(name), here[name])
         self._compare("optimizer", *({**of["optimizer"], "learning_rate": None} for of in (then, here)))
-        settings = own["settings"] | {"optimizer": self._model["settings"]["optimizer"]}
+        for name, value in fit.settings.items():
+            self._compare(name, began.get(name), value)
+        self._compare("callbacks", began["callbacks"], [type(callback).__name__ for callback in _remembering(fit)])
+        given = began.get("given", {})  # 0.1.0 did not write it
+        if "learning_rate" in given and fit.given["learning_rate"] == summary.plain(self._optimizer.learning_rate):
+            fit.given["learning_rate"] = given["learning_rate"]  # the model that was trained goes on itself
+        changed = [name for name in given.keys() & fit.given.keys() if given[name] != fit.given[name]]
+        self._new_rate = "learning_rate" in changed
+        if changed and not allow_changes:
+            both = "; ".join(f"{name} was {given[name]}, and is {fit.given[name]}" for name in sorted(changed))
+            raise ValueError(
+                f"{self.path} cannot be resumed here: {both}. Where that is meant, allow_changes=True goes on with "
+                f"what is given now"
+            )
+
+    def put_back_model(self, fit: "Fit") -> None:
+        """Give the model its numbers of then."""
+        model, optimizer = fit.model, self._optimizer
+        if self._new_rate:
+            optimizer = dataclasses.replace(optimizer, learning_rate=model.learning_rate)
+        settings = model.__getstate__()["settings"] | {"optimizer": optimizer}
         model.__setstate__(self._model | {"settings": settings})
+
+    @property
+    def _optimizer(self) -> Optimizer:
+        return self._model["settings"]["optimizer"]
 
     def put_back_history(self, fit: "Fit") -> None:
         """Give the fit what it measured until then."""
-        for name, value in fit.settings.items():
-            self._compare(name, self._description["fit"].get(name), value)
         fit.history.add_steps(self._beside["step_loss"])
         epochs = self._under("history/")
         fit.history.epochs.update({name: epochs[name].tolist() for name in fit.recorded if name in epochs})
@@ -142,10 +190,7 @@ class Resumed:
 
     def put_back_callbacks(self, fit: "Fit") -> None:
         """Give the callbacks what they remembered, after they were told that the fit begins."""
-        remembering = _remembering(fit)
-        names = [type(callback).__name__ for callback in remembering]
-        self._compare("callbacks", self._description["fit"]["callbacks"], names)
-        for k, callback in enumerate(remembering):
+        for k, callback in enumerate(_remembering(fit)):
             callback.restore(fit, self._under(f"callbacks/{k}/"))
 
     def _under(self, prefix: str) -> Arrays:

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nbbp.synonyms import synonym
+
 if TYPE_CHECKING:
     from nbbp.losses import Loss
 
@@ -20,14 +22,14 @@ NOT_NUMBERS = (str, bytes, complex, np.complexfloating, np.datetime64, np.timede
 
 
 def choose(kind: str, name, table: dict):
-    """The entry of `table`, or a ValueError with the near match."""
+    """The entry of `table`, or a ValueError with what other programs' name means here, or a near match."""
     if not isinstance(name, str):
         hint = f"; did you mean {name.__name__}()?" if isinstance(name, type) else ""
         raise TypeError(f"{kind} must be one of {', '.join(table)}; got {name!r}{hint}")
     if name in table:
         return table[name]
-    near = difflib.get_close_matches(name.lower().replace("-", "_"), table, n=1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
+    near = [synonym(kind, name), *difflib.get_close_matches(name.lower().replace("-", "_"), table, n=1)]
+    hint = next((f" Did you mean {meant!r}?" for meant in near if meant in table), "")
     raise ValueError(f"unknown {kind} {name!r}.{hint} Choose one of {', '.join(table)}.")
 
 
@@ -67,7 +69,7 @@ def number(name: str, value, low: float = 0.0, high: float = math.inf, open_low:
         raise ValueError(f"{name} must be {least} and {most}, got {value!r}")
 
 
-def array(name: str, data) -> np.ndarray:
+def array(name: str, data, least_rows: int = 1) -> np.ndarray:
     """Integers or floats (rows, ...), of any dtype and strides."""
     if hasattr(data, "toarray"):
         raise TypeError(f"{name} is a sparse matrix, which nbbp does not take: {name}.toarray() is a dense one")
@@ -95,7 +97,7 @@ def array(name: str, data) -> np.ndarray:
         raise TypeError(f"{name} must hold numbers, got dtype {result.dtype}{hint}")
     if result.ndim == 0:
         raise ValueError(f"{name} must have a row for each sample, got the single number {result}")
-    if result.size == 0:
+    if len(result) < least_rows or 0 in result.shape[1:]:
         raise ValueError(f"{name} is empty: its shape is {result.shape}")
     return result
 
@@ -127,11 +129,11 @@ def _is_as_needed(data, dtype, input_shape) -> bool:
     )
 
 
-def features(name: str, data, dtype, input_shape: tuple[int, ...] | None) -> np.ndarray:
+def features(name: str, data, dtype, input_shape: tuple[int, ...] | None, least_rows: int = 1) -> np.ndarray:
     """Rows of features, C-contiguous in `dtype`; of `input_shape` where that is known."""
     if _is_as_needed(data, dtype, input_shape):
         return data
-    given = array(name, data)
+    given = array(name, data, least_rows)
     if given.ndim == 1:
         raise ValueError(
             f"{name} must have two axes, samples and features, got shape {given.shape}; "

@@ -84,7 +84,7 @@ def diagnose(history: History) -> Diagnosis:
     ----------
     history : History
         Of a fit with validation data and ``callbacks=[nbbp.Inspect()]`` for everything to be judged; that of a
-        `DivergenceError` too.
+        `DivergenceError` too. Where a second fit has gone on, the first's, extended by the second's.
 
     Returns
     -------
@@ -107,18 +107,31 @@ def diagnose(history: History) -> Diagnosis:
     findings += diverged
     if not diverged:
         findings += _learning_rate(history)
-    if "val_loss" not in history:
+        if history.steps_before:
+            not_judged.append(
+                f"falls and rises of the loss: the network had been trained for {history.steps_before} steps before, "
+                f"and its first loss is not known; first.extend(second) joins the histories of two fits"
+            )
+    validated = np.flatnonzero(~np.isnan(history.epochs.get("val_loss", ())))
+    if not len(validated):
         not_judged.append("overfitting: the fit had no validation data")
+    elif validated[-1] < len(history) - 1:
+        not_judged.append(f"overfitting: there was no validation data after epoch {validated[-1] + 1}")
+    elif len(validated) >= EPOCHS:
+        findings += _overfitting(history, validated)
     elif len(history) >= EPOCHS:
-        findings += _overfitting(history)
+        not_judged.append(f"overfitting: it needs validation data in {EPOCHS} epochs, and had them in {len(validated)}")
     if not diverged and len(history) < EPOCHS:
         not_judged.append(f"trends from epoch to epoch: they need {EPOCHS} epochs, there are {len(history)}")
     if history.inspected is not None:
         findings += _features(history.inspected)
-    if history.inspected:
+    if history.inspected and not _outdated(history, history.inspected):
         findings += _gradients(history.inspected) + _units(history.inspected)
     elif history.inspected is None:
         not_judged.append("gradients and units: fit with callbacks=[nbbp.Inspect()]")
+    elif history.inspected:
+        last = history.inspected.steps[-1]
+        not_judged.append(f"gradients and units: nbbp.Inspect has recorded nothing after step {last}")
     else:
         not_judged.append("gradients and units: the fit ended before nbbp.Inspect's first record; take a smaller every")
     return Diagnosis(tuple(findings), tuple(not_judged))
@@ -143,7 +156,7 @@ def _divergence(history: History) -> list[Finding]:
     if not np.isfinite(losses[-1]):
         return [Finding("divergence", f"the loss became {losses[-1]} in step {len(losses)}", advice)]
     last = _pieces(history)[-1].mean()
-    if last > DIVERGED * _untrained(history):
+    if not history.steps_before and last > DIVERGED * _untrained(history):
         seen = f"the mean loss is {last:.3g} at the end and was {losses[0]:.3g} at first"
         return [Finding("divergence", seen, advice)]
     return []
@@ -152,10 +165,22 @@ def _divergence(history: History) -> list[Finding]:
 def _learning_rate(history: History) -> list[Finding]:
     if not len(history.step_loss):
         return []
-    return _too_high(history) or _too_low(history)
+    return _too_high(history) or ([] if history.steps_before else _too_low(history))
 
 
 def _too_high(history: History) -> list[Finding]:
+    signs = [] if history.steps_before else _rises(history)
+    if history.inspected and not _outdated(history, history.inspected):
+        sizes = _updates(history.inspected)
+        layer = max(sizes, key=lambda name: sizes[name])
+        if sizes[layer] > HASTY:
+            signs.append(f"a step changes the parameters of {layer} by {sizes[layer]:.0%}")
+    advice = "a learning rate 3 to 10 times smaller, or a schedule that lowers it; larger mini-batches"
+    return [Finding("learning rate too high", "; ".join(signs), advice)] if signs else []
+
+
+def _rises(history: History) -> list[str]:
+    """In which way the loss goes up."""
     untrained, pieces, signs = _untrained(history), _pieces(history), []
     levels = [float(piece.mean()) for piece in pieces]
     chance = 3 * np.std(pieces[-1]) / np.sqrt(len(pieces[-1]))
@@ -164,13 +189,7 @@ def _too_high(history: History) -> list[Finding]:
     rises = np.maximum(np.diff(history.epochs.get("loss", ())), 0)
     if len(history) >= EPOCHS and rises[len(rises) // 2 :].mean() > RESTLESS * untrained:
         signs.append("the loss jumps up and down from epoch to epoch")
-    if history.inspected:
-        sizes = _updates(history.inspected)
-        layer = max(sizes, key=lambda name: sizes[name])
-        if sizes[layer] > HASTY:
-            signs.append(f"a step changes the parameters of {layer} by {sizes[layer]:.0%}")
-    advice = "a learning rate 3 to 10 times smaller, or a schedule that lowers it; larger mini-batches"
-    return [Finding("learning rate too high", "; ".join(signs), advice)] if signs else []
+    return signs
 
 
 def _too_low(history: History) -> list[Finding]:
@@ -201,15 +220,22 @@ def _ratio(a: np.ndarray, b: np.ndarray) -> np.ndarray:
         return np.where(a > 0, a / b, 0.0)
 
 
-def _overfitting(history: History) -> list[Finding]:
-    loss, held_out = np.array(history["loss"]), np.array(history["val_loss"])
+def _outdated(history: History, inspection: Inspection) -> bool:
+    """Whether a fit without `nbbp.Inspect` has gone on since the last record."""
+    since = history.steps_before + history.steps - inspection.steps[-1]
+    return bool(since > np.diff(inspection.steps, prepend=0).max())
+
+
+def _overfitting(history: History, validated: np.ndarray) -> list[Finding]:
+    """Judged by epochs (validated,), counted from 0, that have a validation loss."""
+    loss, held_out = np.array(history["loss"])[validated], np.array(history["val_loss"])[validated]
     best = int(np.argmin(held_out))
     latest = held_out[-LATEST:].mean()
     if len(held_out) - 1 - best < LATEST or latest < OVERFITTED * held_out[best] or loss[-1] >= loss[best]:
         return []
     seen = (
-        f"the validation loss was lowest in epoch {best + 1}, {held_out[best]:.3g}, and has risen to {latest:.3g}, "
-        f"while the loss fell from {loss[best]:.3g} to {loss[-1]:.3g}"
+        f"the validation loss was lowest in epoch {validated[best] + 1}, {held_out[best]:.3g}, and has risen to "
+        f"{latest:.3g}, while the loss fell from {loss[best]:.3g} to {loss[-1]:.3g}"
     )
     advice = (
         "more data; nbbp.callbacks.EarlyStopping(); nbbp.Dropout(0.3) between layers, l2 or AdamW's weight decay; "

@@ -8,6 +8,7 @@ from nbbp import checks
 from nbbp.activations import ACTIVATIONS
 from nbbp.history import History
 from nbbp.losses import LOSSES
+from nbbp.metrics import higher_is_better
 from nbbp.model import Sequential
 
 
@@ -64,4 +65,8 @@ def distill(
 
 
 def _of_true_classes(metric, classes: int):
-    return lambda y, prediction, weight=None: metric(y[:, classes:], prediction, weight)
+    def measured(y, prediction, weight=None):
+        return metric(y[:, classes:], prediction, weight)
+
+    measured.higher_is_better = higher_is_better(metric)  # type: ignore[attr-defined]
+    return measured

@@ -1,17 +1,19 @@
 """Ensemble: networks trained side by side, each on a thread of its own."""
 
+import dataclasses
 import time
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from nbbp import checks, progress
-from nbbp import program as prog
 from nbbp.history import History
+from nbbp.interrupts import Interrupts
+from nbbp.kernels import arrays
 from nbbp.model import Sequential
 from nbbp.prediction import mean_loss
 from nbbp.program import SideBySide
-from nbbp.training import RUN_SECONDS, Trainer
+from nbbp.training import RUN_SECONDS, Data, Trainer
 
 
 def _log(p: np.ndarray) -> np.ndarray:
@@ -25,6 +27,60 @@ UNLINKED: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "sigmoid": lambda p: _log(p) - _log(1 - p),
 }
 """Outputs whose predictions these are, for the links of losses."""
+
+
+@dataclasses.dataclass
+class _Run:
+    """A member in a fit."""
+
+    member: Sequential
+    trainer: Trainer
+    held_out: Data | None
+    history: History
+
+    @property
+    def epochs_done(self) -> int:
+        """Of those that the trainer has begun."""
+        return self.trainer.steps_done // self.trainer.steps_per_epoch
+
+    def note(self) -> None:
+        """Add to the history what the trainer has done; an epoch that has to be validated is left for `measure`."""
+        trainer, history = self.trainer, self.history
+        trainer.count()
+        history.add_steps(trainer.step_loss[: trainer.steps_done + trainer.diverged])
+        if trainer.diverged:
+            history.stopped = "the loss is no longer finite"
+        if self.held_out is None:
+            for loss in trainer.epoch_losses(self.epochs_done):
+                history.add_epoch(loss=loss)
+
+    def measure(self) -> dict[str, float]:
+        """Values of the epoch that is complete; none where the loss is no longer finite."""
+        if self.held_out is None or self.trainer.diverged:
+            return {}
+        (loss,) = self.trainer.epoch_losses(1)
+        return {"loss": loss} | self.member.measure(self.held_out, prefix="val_")
+
+
+def _train(epochs: int, runs: list[_Run], side_by_side: SideBySide, after: Callable[[int], None]) -> None:
+    """Train for some epochs; `after` is called now and then, with the steps done since it was last, and may raise."""
+    for run in runs:
+        run.trainer.begin(epochs, run.member.epochs)
+        run.member.epochs += epochs
+    steps, most = 0, 1
+    try:
+        while not all(run.trainer.finished for run in runs):
+            begin = time.perf_counter()
+            for run in runs:
+                run.trainer.allow(most)
+            side_by_side.run()
+            taken = max(time.perf_counter() - begin, 1e-9)
+            most = max(1, min(int(most * RUN_SECONDS / taken), 4 * most))
+            before, steps = steps, sum(run.trainer.steps_done for run in runs)
+            after(steps - before)
+    finally:
+        for run in runs:
+            run.note()
 
 
 class Ensemble:
@@ -96,6 +152,9 @@ class Ensemble:
             Measured after every epoch.
         verbose : {0, 1}
 
+        Ctrl-C (and SIGTERM) end it between two mini-batches: the members stay as they are then, and the `history` of
+        each has what was measured.
+
         Returns
         -------
         list of History
@@ -107,14 +166,14 @@ class Ensemble:
             rows = list(rows)
             if len(rows) != len(self):
                 raise ValueError(f"rows must have an entry for each of {len(self)} members, got {len(rows)}")
-        held_out = []
+        held_out: list[Data | None] = [None] * len(self)
         if validation_data is not None:
             if not isinstance(validation_data, tuple | list) or len(validation_data) != 2:
                 raise TypeError("validation_data must be a pair (X, y)")
             X_held, y_held = validation_data
             held_out = [m._data("validation X", X_held, "validation y", y_held) for m in self.members]
-        clocks = np.zeros((len(self), 16), np.int64)  # two cache lines each: their threads write to them in every step
-        trainers = []
+        clocks = arrays.zeros((len(self), 16), np.int64)  # two cache lines each: threads write in every step
+        runs = []
         for k, member in enumerate(self.members):
             data = member._data("X", X, "y", y)
             if rows is not None:
@@ -122,54 +181,36 @@ class Ensemble:
                 data = data.part(chosen)
             trainer = Trainer(
                 member.network, member.loss, member.update, data, batch_size, member.backend,
-                epoch_by_epoch=bool(held_out), clock=clocks[k, :8],
+                epoch_by_epoch=validation_data is not None, clock=clocks[k, :8],
                 progress=progress.compiling if verbose else iter,
             )  # fmt: skip
-            trainers.append(trainer)
-        histories = [History(trainer.steps_per_epoch, label=f"member {k}") for k, trainer in enumerate(trainers)]
-        side_by_side = SideBySide([trainer.runner for trainer in trainers], clocks)
-        bar = progress.bar(total=epochs * sum(t.steps_per_epoch for t in trainers), disable=verbose != 1, unit="step")
-        with bar:
-            done = 0
-            while done < epochs:
-                together = min(epochs - done, *(trainer.epochs_together for trainer in trainers))
-                self._train(together, trainers, side_by_side, histories, bar)
-                done += together
-                for member, data, history in zip(self.members, held_out, histories, strict=False):
-                    if not history.stopped:
-                        history.note(**member.measure(data, prefix="val_"))
-        return histories
+            history = History(trainer.steps_per_epoch, label=f"member {k}", steps_before=member.steps)
+            runs.append(_Run(member, trainer, held_out[k], history))
+        for run in runs:
+            run.member.history = run.history
+        side_by_side = SideBySide([run.trainer.runner for run in runs], clocks)
+        total, done = epochs * sum(run.trainer.steps_per_epoch for run in runs), 0
+        bar = progress.bar(desc=f"epoch 1/{epochs}", total=total, disable=verbose != 1, unit="step")
+        interrupts = Interrupts()
 
-    def _train(
-        self, epochs: int, trainers: list[Trainer], side_by_side: SideBySide, histories: list[History], bar
-    ) -> None:
-        """Train all members for some epochs and note what they measured."""
-        at_work = [m for m, history in enumerate(histories) if not history.stopped]
-        for m in at_work:
-            trainers[m].begin(epochs, self.members[m].epochs)
-            self.members[m].epochs += epochs
-        steps, most = 0, 16
-        try:
-            while not all(trainer.finished for trainer in trainers):
-                begin = time.perf_counter()
-                for trainer in trainers:
-                    trainer.allow(most)
-                side_by_side.run()
-                taken = max(time.perf_counter() - begin, 1e-9)
-                most = max(1, min(int(most * RUN_SECONDS / taken), 4 * most))
-                done = sum(int(trainer.clock[prog.STEP]) for trainer in trainers)
-                bar.update(done - steps)
-                steps = done
-        finally:  # Ctrl-C arrives here between two runs
-            for m in at_work:
-                trainer, history = trainers[m], histories[m]
-                trainer.count()
-                done = int(trainer.clock[prog.STEP])
-                history.add_steps(trainer.step_loss[: done + trainer.diverged])
-                if trainer.diverged:
-                    history.stopped = "the loss is no longer finite"
-                for loss in trainer.epoch_losses(done // trainer.steps_per_epoch):
-                    history.add_epoch(loss=loss)
+        def after(steps: int) -> None:
+            slowest = min((run.epochs_done for run in runs if not run.trainer.diverged), default=0)
+            bar.set_description(f"epoch {min(done + slowest + 1, epochs)}/{epochs}", refresh=False)
+            bar.update(steps)
+            interrupts.check()
+
+        with interrupts, bar:
+            while done < epochs:
+                together = min(epochs - done, *(run.trainer.epochs_together for run in runs))
+                at_work = [run for run in runs if not run.history.stopped]
+                _train(together, at_work, side_by_side, after)
+                done += together
+                if validation_data is not None:
+                    with interrupts.allowed():
+                        measured = [run.measure() for run in at_work]
+                    for run, values in zip(at_work, measured, strict=True):
+                        run.history.note(**values)
+        return [run.history for run in runs]
 
     def _outputs(self, X) -> np.ndarray:
         """Predictions of all members, (members, rows, outputs)."""

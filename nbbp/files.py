@@ -1,8 +1,8 @@
 """Model files: safetensors with a description in JSON, written whole or not at all, and checked when read.
 
-The header's metadata have one entry, ``nbbp``, a JSON object of ``format_version``, ``description`` and ``sha256``: a
-digest of the description and of every array with its name, dtype and shape. Equal content gives equal bytes. Nothing in
-a file is ever run.
+The header's metadata have one entry, ``nbbp``, a JSON object of ``format_version``, ``nbbp_version``, which wrote the
+file, ``description`` and ``sha256``: a digest of the description and of every array with its name, dtype and shape.
+Equal content gives equal bytes. Nothing in a file is ever run.
 """
 
 import contextlib
@@ -11,14 +11,18 @@ import json
 import os
 import pathlib
 import uuid
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import safetensors
 import safetensors.numpy
 
+from nbbp._version import __version__
+
 FORMAT_VERSION = 1
 PARTIAL = ".partial"  # ending of a file that is being written
+INCOMPLETE, LINES_BEFORE = "the file is not complete", "the lines of the epochs before are in it"  # see `writing`
 
 Arrays = dict[str, np.ndarray]
 
@@ -32,6 +36,7 @@ def write(path, arrays: Arrays, description: dict) -> None:
     arrays = {name: np.asarray(array, array.dtype.newbyteorder("<"), order="C") for name, array in arrays.items()}
     entry = {
         "format_version": FORMAT_VERSION,
+        "nbbp_version": __version__,
         "description": description,
         "sha256": _digest(arrays, description),
     }
@@ -44,17 +49,32 @@ def replace(path, content: bytes) -> None:
     if not path.parent.is_dir():
         raise FileNotFoundError(f"there is no folder {path.parent} to write {path.name} into")
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}{PARTIAL}")
-    try:
-        with open(partial, "xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(partial)
-        raise
+    with writing(path, "files that were there before are intact"):
+        try:
+            with open(partial, "xb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(partial, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(partial)
+            raise
     _flush_folder(path.parent)
+
+
+@contextlib.contextmanager
+def writing(path, left: str) -> Iterator[None]:
+    """Errors of the system name the file; if it was being written, as where a disk is full, they say what is left."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.strerror = f"{error.strerror or error}; {left}"
+        error.filename = str(path)
+        with contextlib.suppress(AttributeError):
+            del error.filename2  # of a rename
+        raise
 
 
 def _flush_folder(folder: pathlib.Path) -> None:
@@ -92,7 +112,8 @@ def read(path) -> tuple[Arrays, dict]:
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise ModelFileError(f"{path} is damaged: its description cannot be read") from error
     if version != FORMAT_VERSION:
-        raise ModelFileError(f"{path} is of format {version!r}; this version of nbbp reads {FORMAT_VERSION}")
+        writer = f", written by nbbp {entry['nbbp_version']}" if "nbbp_version" in entry else ""
+        raise ModelFileError(f"{path} is of format {version!r}{writer}; nbbp {__version__} reads {FORMAT_VERSION}")
     if not sound:
         raise ModelFileError(f"{path} is damaged: its SHA-256 does not fit its content")
     if not isinstance(description, dict):

@@ -2,8 +2,8 @@
 
 import contextlib
 import time
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,9 +12,11 @@ from nbbp.callbacks import Callback
 from nbbp.checkpoint import Checkpoint, Resumed, has_checkpoints
 from nbbp.history import History
 from nbbp.interrupts import Interrupts
+from nbbp.metrics import higher_is_better
 from nbbp.prediction import linked
 from nbbp.stream_training import StreamTrainer
 from nbbp.streams import Stream
+from nbbp.summary import plain
 from nbbp.training import Data, DivergenceError, Trainer
 
 if TYPE_CHECKING:
@@ -31,6 +33,8 @@ class Fit:
         Everything until now.
     data : Data
         That it trains on; of a stream the rows in the buffer.
+    validation : Data or None
+        That are measured after every epoch.
     epochs, batch_size, accumulate : int
         That were asked for.
     callbacks : list of Callback
@@ -38,6 +42,9 @@ class Fit:
         have taken note, and the first to be told that the fit has, before any changes the model.
     settings : dict
         What has to be the same where the fit is resumed.
+    given : dict
+        Of a fit that writes checkpoints or is resumed: its learning rate before callbacks changed it, and what tells
+        its data from others. Where the fit is resumed, the user may allow that they are different.
 
     Parameters
     ----------
@@ -57,14 +64,23 @@ class Fit:
         callbacks: Sequence[Callback],
         verbose: int,
         resume=None,
+        allow_changes: bool = False,
         mean_weight: float | None = None,
     ) -> None:
         self.model, self.epochs, self.batch_size, self.accumulate = model, epochs, batch_size, parts
         self.callbacks = sorted(callbacks, key=lambda callback: isinstance(callback, Checkpoint))
-        self._validation, self._verbose = validation, verbose
+        self.validation, self._verbose, self._streams = validation, verbose, isinstance(data, Stream)
+        self.settings = {
+            "rows": data.rows if isinstance(data, Stream) else len(data.x), "batch_size": batch_size,
+            "accumulate": parts, "shuffle": bool(shuffle), "recorded": list(self.recorded),
+        }  # fmt: skip
         self._resumed = Resumed(resume) if resume is not None and has_checkpoints(resume) else None
+        self.given: dict[str, Any] = {}
+        if self._resumed or any(isinstance(callback, Checkpoint) for callback in callbacks):
+            self.given = {"learning_rate": plain(model.learning_rate)} | _marks(model, data, validation)
         if self._resumed:
-            self._resumed.put_back_model(model)
+            self._resumed.check(self, allow_changes)
+            self._resumed.put_back_model(self)
         self._watched = validation is not None or bool(callbacks) or self._resumed is not None
         compiling = progress.compiling if verbose else iter
         self._trainer: Trainer | StreamTrainer
@@ -80,22 +96,26 @@ class Fit:
                 record_outputs=bool(model.metrics), mean_weight=mean_weight, progress=compiling,
             )  # fmt: skip
         self.data = self._trainer.data
-        self.settings = {
-            "rows": self._trainer.rows, "batch_size": batch_size, "accumulate": parts, "shuffle": bool(shuffle),
-            "recorded": list(self.recorded),
-        }  # fmt: skip
         self.history = model.history = History(self._trainer.steps_per_epoch, label=model.backend)
         if self._resumed:
             self._resumed.put_back_history(self)
+        self.history.steps_before = model.steps - self.history.steps
         self._interrupts, self._ending_epoch = Interrupts(), False
 
     @property
-    def recorded(self) -> tuple[str, ...]:
-        """Names of the values that the history will have for each epoch."""
-        names = ["loss", *(self.model.metrics if self._trainer.outputs is not None else ())]
-        if self._validation is not None:
-            names += [f"val_{name}" for name in ("loss", *self.model.metrics)]
-        return (*names, *(name for callback in self.callbacks for name in callback.records))
+    def recorded(self) -> dict[str, bool | None]:
+        """Names of the values that the history will have for each epoch: whether higher is better, None if unknown."""
+        recorded: dict[str, bool | None] = {"loss": False}
+        measured = recorded | {name: higher_is_better(metric) for name, metric in self.model.metrics.items()}
+        if not self._streams:
+            recorded = dict(measured)
+        if self.validation is not None:
+            recorded |= {f"val_{name}": higher for name, higher in measured.items()}
+        for callback in self.callbacks:
+            recorded |= dict.fromkeys(callback.records)
+            if isinstance(callback.records, Mapping):
+                recorded |= callback.records
+        return recorded
 
     @property
     def steps_done(self) -> int:
@@ -122,7 +142,9 @@ class Fit:
         """Train; returns the history."""
         history, verbose = self.history, self._verbose
         total = self.epochs * self._trainer.steps_per_epoch
-        bar = progress.bar(total=total, initial=history.steps, disable=verbose != 1, unit="step")
+        bar = progress.bar(
+            desc=self._epoch_after(history.steps), total=total, initial=history.steps, disable=verbose != 1, unit="step"
+        )
         with self._interrupts, contextlib.ExitStack() as ends, bar:
             for callback in self.callbacks:
                 callback.on_fit_begin(self)
@@ -144,8 +166,8 @@ class Fit:
         if self._watched:
             with self._interrupts.allowed():
                 (values,) = self._values_of(1)
-                if self._validation is not None:
-                    values |= self.model.measure(self._validation, prefix="val_")
+                if self.validation is not None:
+                    values |= self.model.measure(self.validation, prefix="val_")
             self._ending_epoch = True
             history.note(**values)
             for callback in self.callbacks:
@@ -170,6 +192,7 @@ class Fit:
 
         def after(steps: int) -> None:
             nonlocal noted
+            bar.set_description(self._epoch_after(bar.n + steps), refresh=False)
             bar.update(steps)
             if self.callbacks:
                 done = trainer.steps_done
@@ -198,6 +221,10 @@ class Fit:
             raise DivergenceError(len(self.history) + 1, done % trainer.steps_per_epoch + 1, self.history)
         return completed
 
+    def _epoch_after(self, steps: int) -> str:
+        """For the progress bar: the epoch that goes on after so many steps, and of how many."""
+        return f"epoch {min(steps // self._trainer.steps_per_epoch + 1, self.epochs)}/{self.epochs}"
+
     def _pause_in(self, step: int) -> float:
         """Steps after which a callback has something to do."""
         return min((callback.pause_in(step) for callback in self.callbacks), default=np.inf)
@@ -217,6 +244,23 @@ class Fit:
                 values |= {name: metric(seen, predictions, counted) for name, metric in model.metrics.items()}
             measured.append(values)
         return measured
+
+
+def _marks(model: "Sequential", data: Data | Stream, validation: Data | None) -> dict[str, str | int | None]:
+    """What tells data from others: digests, and of a stream how it is cut and a digest of its beginning.
+
+    A stream of one chunk may have an order of its own in each pass, as PyTorch's loaders do, and so no beginning.
+    """
+    marks: dict[str, str | int | None] = {}
+    if isinstance(data, Stream):
+        marks |= {"chunks": data.chunks, "buffer_rows": data.buffer_rows}
+        first = model.check_piece(data.first()).digests() if data.chunks > 1 else {}
+        marks |= {f"{name} of the first chunk": digest for name, digest in first.items()}
+    else:
+        marks |= data.digests()
+    if validation is not None:
+        marks |= {f"validation {name}": digest for name, digest in validation.digests().items()}
+    return marks
 
 
 class _Stopped(Exception):

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nbbp import files
+
 if TYPE_CHECKING:
     from nbbp.inspection import Inspection
 
@@ -23,6 +25,9 @@ class History:
     steps : int
         Their number.
     steps_per_epoch : int
+        Of the first fit, where others have extended the history.
+    steps_before : int
+        Of other fits, before this one.
     stopped : str
         Why a callback ended the fit; empty when none did.
     inspected : nbbp.inspection.Inspection or None
@@ -38,13 +43,14 @@ class History:
     (['loss', 'accuracy'], 3, (54,))
     """
 
-    def __init__(self, steps_per_epoch: int, label: str = "") -> None:
-        self.steps_per_epoch, self.label = steps_per_epoch, label
+    def __init__(self, steps_per_epoch: int, label: str = "", steps_before: int = 0) -> None:
+        self.steps_per_epoch, self.label, self.steps_before = steps_per_epoch, label, steps_before
         self.epochs: dict[str, list[float]] = {}
         self.stopped = ""
         self.inspected: Inspection | None = None
         self.steps = 0
         self._step_losses: list[np.ndarray] = []
+        self._fits = [(0, 0, steps_per_epoch)]  # of each: steps and epochs before it, steps of its epochs
 
     def __getitem__(self, name: str) -> list[float]:
         try:
@@ -74,6 +80,26 @@ class History:
             self._step_losses = [np.concatenate(self._step_losses)]
         return self._step_losses[0] if self._step_losses else np.zeros(0)
 
+    def curve(self) -> tuple[np.ndarray, np.ndarray]:
+        """The training loss over the time in epochs, to be drawn: of every mini-batch where they are known.
+
+        An epoch that was broken off before a later fit is left out.
+
+        Returns
+        -------
+        epochs, losses : ndarray (points,)
+            The middle of a mini-batch, or the end of an epoch.
+        """
+        if not all(steps_per_epoch for _, _, steps_per_epoch in self._fits):
+            return np.arange(1, len(self) + 1), np.array(self.epochs.get("loss", ()))
+        epochs, losses = [], []
+        ends = [*((steps, done) for steps, done, _ in self._fits[1:]), (self.steps, np.inf)]
+        for (begin, done, steps_per_epoch), (end, most) in zip(self._fits, ends, strict=True):
+            middle = done + (np.arange(end - begin) + 0.5) / steps_per_epoch
+            epochs.append(middle[middle < most])
+            losses.append(self.step_loss[begin:end][middle < most])
+        return np.concatenate(epochs), np.concatenate(losses)
+
     def add_steps(self, losses: np.ndarray) -> None:
         self._step_losses.append(np.array(losses))
         self.steps += len(losses)
@@ -88,16 +114,21 @@ class History:
             self.epochs.setdefault(name, []).append(float(value))
 
     def extend(self, later: "History") -> None:
-        """Append the epochs of a fit that went on; what one of the two did not record is nan there."""
+        """Append what a fit has measured that went on with the same data; what one did not record is nan there."""
         before, after = len(self), len(later)
         for name in self.epochs | later.epochs:
             self.epochs.setdefault(name, [np.nan] * before).extend(later.epochs.get(name, [np.nan] * after))
+        self._fits += [(self.steps + steps, before + epochs, count) for steps, epochs, count in later._fits]
         self.add_steps(later.step_loss)
         self.stopped = later.stopped
+        if self.inspected is None:
+            self.inspected = later.inspected
+        elif later.inspected is not None:
+            self.inspected.extend(later.inspected)
 
     def to_csv(self, path) -> None:
         """Write one line for each epoch: epoch, loss and whatever else was recorded."""
-        with pathlib.Path(path).open("w", newline="", encoding="utf-8") as file:
+        with files.writing(path, files.INCOMPLETE), pathlib.Path(path).open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             writer.writerow(["epoch", *self.epochs])
             for epoch, row in enumerate(zip(*self.epochs.values(), strict=True), 1):

@@ -87,6 +87,14 @@ class Inspection:
             for name, value in named.items():
                 series[name] = np.append(series.get(name, ()), value)
 
+    def extend(self, later: "Inspection") -> None:
+        """Append the records of a fit that went on."""
+        self.steps = np.concatenate([self.steps, later.steps])
+        for kind in KINDS:
+            series = getattr(self, kind)
+            for name, values in getattr(later, kind).items():
+                series[name] = np.append(series.get(name, ()), values)
+
     def state(self) -> dict[str, np.ndarray]:
         """All arrays by one name each."""
         series = [(kind, name, values) for kind in KINDS for name, values in getattr(self, kind).items()]

@@ -36,7 +36,8 @@ def fit_lbfgs(
     memory : int
         Pairs of steps and gradient differences that stand for the Hessian.
     tolerance : float
-        It stops where no element of the gradient is larger.
+        It stops where no element of the gradient is larger, or where rounding lets the loss fall no more: in float32
+        that may be before 1e-7.
     evaluations : int, optional
         Of the loss and its gradient after which no iteration begins; 20 for each iteration when it is left out.
 
@@ -64,7 +65,7 @@ def fit_lbfgs(
     evaluations = 20 * iterations if evaluations is None else checks.positive_integer("evaluations", evaluations)
     network = _checked(model, X, y)
     loss = model._bound_gradients(model._data("X", X, "y", y, sample_weight))
-    history = History(steps_per_epoch=1, label="L-BFGS")
+    history = History(steps_per_epoch=1, label="L-BFGS", steps_before=model.steps)
 
     def value_and_gradient(flat: np.ndarray) -> tuple[float, np.ndarray]:
         model.params[:] = flat
@@ -81,7 +82,7 @@ def fit_lbfgs(
         jac=True,
         method="L-BFGS-B",
         callback=note,
-        options={"maxiter": iterations, "maxcor": memory, "maxfun": evaluations, "gtol": tolerance},
+        options={"maxiter": iterations, "maxcor": memory, "maxfun": evaluations, "gtol": tolerance, "ftol": 0},
     )
     model.params[:] = result.x
     if model.update.mean is not None:

@@ -15,9 +15,10 @@ What accuracy, precision, recall, f1 and roc_auc compare depends on the form of 
 - Otherwise every row has one class: its label, or the largest element, the first among equals. y holds values in
   [0, 1], or two others, such as -1 and 1; anything else is no class, and a ValueError.
 
-To add one, write a function of (y, prediction, weight) and enter it in METRICS.
+To add one, write a function of (y, prediction, weight), give it a bool ``higher_is_better``, and enter it in METRICS.
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable
 
@@ -37,9 +38,18 @@ def check_classes(y: np.ndarray) -> None:
         )
 
 
-def _metric(function: Callable[..., float]) -> Callable[..., float]:
-    """The same after a look at what it is given; predictions may be infinite or nan."""
+def _metric(*, higher_is_better: bool) -> Callable[[Callable[..., float]], Callable[..., float]]:
+    """Give a metric its direction, and a look at what it is given; predictions may be infinite or nan."""
 
+    def decorated(function: Callable[..., float]) -> Callable[..., float]:
+        checked = _checked(function)
+        checked.higher_is_better = higher_is_better  # type: ignore[attr-defined]
+        return checked
+
+    return decorated
+
+
+def _checked(function: Callable[..., float]) -> Callable[..., float]:
     @functools.wraps(function)
     def checked(y, prediction, weight=None, **more):
         y, prediction = checks.array("y", y), checks.array("prediction", prediction)
@@ -83,7 +93,7 @@ def _mean(values: np.ndarray, weight: np.ndarray | None) -> float:
     return float(np.mean(np.average(values, axis=0, weights=weight)))
 
 
-@_metric
+@_metric(higher_is_better=True)
 def accuracy(y: np.ndarray, prediction: np.ndarray, weight: np.ndarray | None = None) -> float:
     """Share of right answers.
 
@@ -112,7 +122,7 @@ def accuracy(y: np.ndarray, prediction: np.ndarray, weight: np.ndarray | None = 
     return _mean(truth == guess, weight)
 
 
-@_metric
+@_metric(higher_is_better=True)
 def top_k_accuracy(y: np.ndarray, prediction: np.ndarray, weight: np.ndarray | None = None, k: int = 5) -> float:
     """Share of rows whose class is among the k largest outputs (Russakovsky et al., IJCV 115, 2015, with k = 5).
 
@@ -158,7 +168,7 @@ def _macro(part: np.ndarray, whole: np.ndarray, occurs: np.ndarray) -> float:
     return float(ratio.sum() / max(np.count_nonzero(occurs), 1))
 
 
-@_metric
+@_metric(higher_is_better=True)
 def precision(y: np.ndarray, prediction: np.ndarray, weight: np.ndarray | None = None) -> float:
     """Share of what was found that is right, TP / (TP + FP) (van Rijsbergen, Information Retrieval, 1979, ch. 7).
 
@@ -181,7 +191,7 @@ def precision(y: np.ndarray, prediction: np.ndarray, weight: np.ndarray | None =
     return _macro(hits, guessed, guessed + actual)
 
 
-@_metric
+@_metric(higher_is_better=True)
 def recall(y: np.ndarray, prediction: np.ndarray, weight: np.ndarray | None = None) -> float:
     """Share of what is there that was found, TP / (TP + FN), averaged as `precision` is.
 
@@ -200,7 +210,7 @@ def recall(y: np.ndarray, prediction: np.ndarray, weight: np.ndarray | None = No
     return _macro(hits, actual, guessed + actual)
 
 
-@_metric
+@_metric(higher_is_better=True)
 def f1(y: np.ndarray, prediction: np.ndarray, weight: np.ndarray | None = None) -> float:
     """Harmonic mean of precision and recall, 2 TP / (2 TP + FP + FN), of each output, averaged as `precision` is.
 
@@ -222,7 +232,7 @@ def f1(y: np.ndarray, prediction: np.ndarray, weight: np.ndarray | None = None) 
     return _macro(2 * hits, guessed + actual, guessed + actual)
 
 
-@_metric
+@_metric(higher_is_better=True)
 def roc_auc(y: np.ndarray, prediction: np.ndarray, weight: np.ndarray | None = None) -> float:
     """Area under the receiver operating characteristic: how often a yes has a larger output than a no.
 
@@ -260,7 +270,7 @@ def _difference(name: str, y: np.ndarray, prediction: np.ndarray) -> np.ndarray:
     return np.subtract(prediction, y, dtype=np.float64)
 
 
-@_metric
+@_metric(higher_is_better=False)
 def mae(y: np.ndarray, prediction: np.ndarray, weight: np.ndarray | None = None) -> float:
     """Mean absolute error, the mean of |p - y| over rows and outputs.
 
@@ -276,7 +286,7 @@ def mae(y: np.ndarray, prediction: np.ndarray, weight: np.ndarray | None = None)
     return _mean(np.abs(_difference("mae", y, prediction)), weight)
 
 
-@_metric
+@_metric(higher_is_better=False)
 def mse(y: np.ndarray, prediction: np.ndarray, weight: np.ndarray | None = None) -> float:
     """Mean squared error, the mean of (p - y)^2 over rows and outputs.
 
@@ -292,7 +302,7 @@ def mse(y: np.ndarray, prediction: np.ndarray, weight: np.ndarray | None = None)
     return _mean(np.square(_difference("mse", y, prediction)), weight)
 
 
-@_metric
+@_metric(higher_is_better=False)
 def rmse(y: np.ndarray, prediction: np.ndarray, weight: np.ndarray | None = None) -> float:
     """Root of the mean squared error over rows and outputs; scikit-learn's is a mean of the outputs' roots.
 
@@ -308,7 +318,7 @@ def rmse(y: np.ndarray, prediction: np.ndarray, weight: np.ndarray | None = None
     return float(np.sqrt(_mean(np.square(_difference("rmse", y, prediction)), weight)))
 
 
-@_metric
+@_metric(higher_is_better=True)
 def r2(y: np.ndarray, prediction: np.ndarray, weight: np.ndarray | None = None) -> float:
     """Coefficient of determination, 1 - sum (p - y)^2 / sum (y - mean y)^2, the mean over outputs.
 
@@ -347,4 +357,39 @@ METRICS: dict[str, Callable[..., float]] = {
 }
 
 OF_CLASSES = frozenset(METRICS) - {"mae", "mse", "rmse", "r2"}
-HIGHER_IS_BETTER = frozenset(METRICS) - {"mae", "mse", "rmse"}
+
+
+def higher_is_better(metric: Callable) -> bool | None:
+    """Whether more of it is better, as its attribute of this name says; None if it says nothing."""
+    while isinstance(metric, functools.partial) and not hasattr(metric, "higher_is_better"):
+        metric = metric.func
+    said = getattr(metric, "higher_is_better", None)
+    if said is not None:
+        checks.boolean(f"higher_is_better of {metric!r}", said)
+    return said
+
+
+@dataclasses.dataclass(frozen=True)
+class OwnMetric:
+    """A function ``f(y, prediction)`` of the user's as a metric, which takes no weights."""
+
+    name: str
+    function: Callable
+
+    @property
+    def higher_is_better(self) -> bool | None:
+        return higher_is_better(self.function)
+
+    def __call__(self, y: np.ndarray, prediction: np.ndarray, weight: np.ndarray | None = None) -> float:
+        value = self.function(y, prediction)
+        if np.ndim(value):
+            raise ValueError(f"metric {self.name} must give a number, got an array of shape {np.shape(value)}")
+        return float(value)
+
+
+def named(given: str | Callable) -> tuple[str, Callable[..., float]]:
+    """Name and function of (y, prediction, weight) of what the user gave."""
+    if not callable(given):
+        return given, checks.choose("metric", given, METRICS)
+    name = getattr(given, "__name__", type(given).__name__)
+    return name, OwnMetric(name, given)

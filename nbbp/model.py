@@ -1,7 +1,6 @@
 """Sequential: what the user holds."""
 
 import dataclasses
-import functools
 import math
 import os
 import warnings
@@ -14,11 +13,12 @@ from nbbp.averaging import Averaging
 from nbbp.callbacks import Callback
 from nbbp.fitting import Fit
 from nbbp.history import History
+from nbbp.kernels import arrays
 from nbbp.layers import Activation, Layer
 from nbbp.layers.base import Shape
 from nbbp.layout import lay_out
 from nbbp.losses import LOSSES, Loss
-from nbbp.metrics import METRICS, OF_CLASSES, check_classes
+from nbbp.metrics import OF_CLASSES, check_classes, named
 from nbbp.network import Network
 from nbbp.optimizers import OPTIMIZERS, Optimizer
 from nbbp.prediction import Predictor, linked, mean_loss
@@ -43,7 +43,8 @@ class Sequential:
     optimizer : Optimizer or str
         One of `nbbp.OPTIMIZERS`, or its name for the default settings.
     metrics : sequence of str or callable
-        From `nbbp.METRICS`, or functions ``f(y, prediction)`` that give a number, recorded under their names.
+        From `nbbp.METRICS`, or functions ``f(y, prediction)`` that give a number, recorded under their names. One that
+        a callback watches says which way is better: ``f.higher_is_better = True``, or False.
     seed : int
         Decides the first parameters and the order of rows.
     dtype : {"float32", "float64"}
@@ -95,9 +96,9 @@ class Sequential:
         if isinstance(metrics, str):
             raise TypeError(f"metrics must be a list of names, such as [{metrics!r}]")
         self._chosen_metrics = list(metrics)
-        self.metrics = dict(_metric(given) for given in metrics)
+        self.metrics = dict(map(named, metrics))
         if len(self.metrics) < len(self._chosen_metrics):
-            raise ValueError(f"metrics must have names of their own, got {[_metric(given)[0] for given in metrics]}")
+            raise ValueError(f"metrics must have names of their own, got {[named(given)[0] for given in metrics]}")
         if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
             raise ValueError(f"seed must be an integer, 0 or more; got {seed!r}")
         self.seed = int(seed)
@@ -116,6 +117,7 @@ class Sequential:
         if label_smoothing and self.loss.link not in ("softmax", "sigmoid"):
             raise ValueError(f"label_smoothing is for classes; {self.loss.name} has none")
         self.label_smoothing = label_smoothing
+        self._fitting = False
         self.epochs = 0  # begun
         self.history: History | None = None  # of the last fit, also of one that was broken off
         self.feature_names: tuple[str, ...] | None = None  # columns of the table it learned from
@@ -152,7 +154,14 @@ class Sequential:
         ------
         MemoryError
             When parameters, gradients and the optimizer's moments take more memory than there is.
+        RuntimeError
+            While the model is being fitted, as from a callback.
         """
+        if self._fitting:
+            raise RuntimeError(
+                "build gives the model other parameters than those that the fit under way trains: build it before or "
+                "after the fit, and from a callback change model.params in place"
+            )
         self._build(input_shape)
 
     def _build(self, input_shape: int | Shape, params=None, state=None) -> None:
@@ -204,8 +213,14 @@ class Sequential:
 
     @property
     def params(self) -> np.ndarray:
-        """All parameters, one flat array."""
+        """All parameters, one flat array; what is assigned is written into it."""
         return self.network.params
+
+    @params.setter
+    def params(self, values) -> None:
+        if np.shape(values) != self.params.shape:
+            raise ValueError(f"params must have the shape {self.params.shape}, got {np.shape(values)}")
+        self.params[:] = values
 
     @property
     def grads(self) -> np.ndarray:
@@ -230,6 +245,7 @@ class Sequential:
         class_weight: dict | str | None = None,
         accumulate: int = 1,
         resume=None,
+        allow_changes: bool = False,
     ) -> History:
         """Train. Called again, it goes on where it stopped.
 
@@ -260,9 +276,16 @@ class Sequential:
         resume : path, optional
             A checkpoint, or a folder of them: see `nbbp.Checkpoint`. The fit goes on from the newest and has its
             history; `epochs` counts all. Where the folder has none yet, it begins at the beginning.
+        allow_changes : bool
+            Whether a fit is resumed even if the learning rate or the data differ from those it was begun with; it goes
+            on with what is given now. Of a stream, only its first chunk and how it is cut are compared.
 
         Ctrl-C (and SIGTERM) end a fit between two mini-batches: the model stays as it is then, `history` has what was
         measured, and a `Checkpoint` is written.
+
+        Kernels run on as many threads as Numba has: one for each processor, or ``NUMBA_NUM_THREADS``, an environment
+        variable that is read when nbbp is imported. ``numba.set_num_threads(n)`` allows fewer; it holds for the Python
+        thread that calls it. The bits are the same.
 
         Returns
         -------
@@ -272,6 +295,9 @@ class Sequential:
         ------
         DivergenceError
             When the loss is no longer finite.
+        ValueError
+            Among others when a fit is resumed with other layers, settings or callbacks, or, without `allow_changes`,
+            with another learning rate or other data; the model stays as it is.
         """
         epochs = checks.positive_integer("epochs", epochs)
         batch_size = checks.positive_integer("batch_size", batch_size)
@@ -300,7 +326,14 @@ class Sequential:
                 raise TypeError("validation_data must be a pair (X, y), or (X, y, sample_weight)")
             held_out, known, *weights = validation_data
             validation = self._data("validation X", held_out, "validation y", known, *weights)
-        return Fit(self, data, validation, epochs, batch_size, accumulate, shuffle, callbacks, verbose, resume).run()
+        fit = Fit(
+            self, data, validation, epochs, batch_size, accumulate, shuffle, callbacks, verbose, resume, allow_changes
+        )
+        self._fitting = True
+        try:
+            return fit.run()
+        finally:
+            self._fitting = False
 
     def predict(self, X) -> np.ndarray:
         """Predictions (rows, outputs): probabilities, or values for regression.
@@ -308,8 +341,9 @@ class Sequential:
         Parameters
         ----------
         X : array_like (rows, features), or a table
+            No rows have no predictions: (0, outputs).
         """
-        x = self._features("X", X)
+        x = self._features("X", X, least_rows=0)
         return self._predictions(x)
 
     def evaluate(self, X, y, sample_weight=None) -> dict[str, float]:
@@ -377,7 +411,7 @@ class Sequential:
         self.__init__(**state["settings"])  # type: ignore[misc]
         if "params" in state:
             self._build(state["input_shape"], state["params"], state["state"])
-            self.network.mask = None if state["mask"] is None else state["mask"].copy()
+            self.network.mask = None if state["mask"] is None else arrays.copied(state["mask"])
             update = self.update
             for mine, theirs in zip(update.moments, state["moments"], strict=True):
                 mine[:] = theirs
@@ -435,13 +469,13 @@ class Sequential:
         widths = [max(len(row[i]) for row in rows) for i in range(3)]
         return "\n".join(f"{a:{widths[0]}}  {b:{widths[1]}}  {c:>{widths[2]}}" for a, b, c in rows)
 
-    def _features(self, name: str, X) -> np.ndarray:
+    def _features(self, name: str, X, least_rows: int = 1) -> np.ndarray:
         if isinstance(X, Stream):
             raise TypeError(f"{name} is a stream, from which fit can train and nothing else: take arrays, part by part")
         if tables.is_table(X):
             X = self._columns(name, X)
         shape = self._network.layout.input_shape if self._network else None
-        x = checks.features(name, X, self.dtype, shape)
+        x = checks.features(name, X, self.dtype, shape, least_rows)
         if self._network is None:
             self.build(x.shape[1:])
         self.network.layout.places[0].layer.check_input(name, x)
@@ -517,21 +551,6 @@ class Sequential:
         copy = self._copy()
         copy.params[:] = self.update.mean
         return copy
-
-
-def _metric(given: str | Callable) -> tuple[str, Callable]:
-    """Name and function of (y, prediction, weight)."""
-    if callable(given):
-        name = getattr(given, "__name__", type(given).__name__)
-        return name, functools.partial(_own_metric, name, given)
-    return given, checks.choose("metric", given, METRICS)
-
-
-def _own_metric(name: str, function: Callable, y: np.ndarray, prediction: np.ndarray, weight=None) -> float:
-    value = function(y, prediction)
-    if np.ndim(value):
-        raise ValueError(f"metric {name} must give a number, got an array of shape {np.shape(value)}")
-    return float(value)
 
 
 def _smoothed(truth: np.ndarray, outputs: int, answers: int, share: float, dtype: np.dtype) -> np.ndarray:

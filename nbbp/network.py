@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from nbbp.kernels import arrays
 from nbbp.layers.base import Views
 from nbbp.layout import Layout, Place
 from nbbp.losses import Loss
@@ -83,8 +84,8 @@ class Network:
         self.layout, self.seed = layout, seed
         if params is None:
             params, state = layout.initial(seed)
-        self.params, self.state = np.array(params, dtype), np.array(state, dtype)
-        self.grads = np.zeros_like(self.params)
+        self.params, self.state = arrays.copied(params, dtype), arrays.copied(state, dtype)
+        self.grads = arrays.zeros(self.params.shape, dtype)
         self.mask: np.ndarray | None = None  # 0 where a parameter is pruned, else 1
         self._views = [place.views(self.params, self.state) for place in layout.places]
 

@@ -15,7 +15,7 @@ from numba import prange
 
 from nbbp import checks
 from nbbp.gradients import clip, clip_norm, noise
-from nbbp.kernels import random
+from nbbp.kernels import arrays, random
 from nbbp.kernels.jit import Kernel, kernel
 from nbbp.kernels.threads import PIECE
 from nbbp.kernels.vector_math import ONE, ZERO, flushed, squarable
@@ -88,7 +88,8 @@ class Optimizer:
         if self.clip_value is not None:
             program.call(clip, g, np.array([self.clip_value], p.dtype))
         if self.clip_norm is not None:
-            program.call(clip_norm, g, np.zeros(-(-len(g) // PIECE)), np.array([self.clip_norm], p.dtype))
+            squares = arrays.zeros(-(-len(g) // PIECE), np.float64)
+            program.call(clip_norm, g, squares, np.array([self.clip_norm], p.dtype))
         program.call(self.kernel, p, g, *moments, c)
 
     @property
@@ -452,7 +453,8 @@ class Nadam(Adam):
     """Adam with Nesterov's momentum: p -= (a g + b m) / (sqrt(v') + epsilon).
 
     a = rate (1 - u_t) / (1 - U_t) and b = rate u_t+1 / (1 - U_t+1), where u_t = beta1 (1 - 0.96^(t / 250) / 2) and U_t
-    is their product up to t. Dozat, "Incorporating Nesterov momentum into Adam", 2016. As PyTorch's and Keras's.
+    is their product up to t. Dozat, "Incorporating Nesterov momentum into Adam", 2016. As PyTorch's, defaults
+    included; in Keras's, u_t has 0.96^t, the learning rate is 0.001 and epsilon 1e-7.
 
     Parameters
     ----------

@@ -49,7 +49,7 @@ class Predictor:
         rows = len(x)
         if rows > BLOCK_ROWS:
             return self._predict_blocks(x)
-        block = 1 << (rows - 1).bit_length()
+        block = 1 << max(0, rows - 1).bit_length()
         bound = self._bound.get(block)
         if bound is None:
             bound = self._bound[block] = self._bind(block)

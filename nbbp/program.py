@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 from numba import prange
 
-from nbbp.kernels import random, threads
+from nbbp.kernels import arrays, random, threads
 from nbbp.kernels.jit import Kernel, address, call, compiled, device, kernel, padded_block
 from nbbp.kernels.pointers import at, prefetch
 from nbbp.kernels.threads import PIECE
@@ -29,7 +29,11 @@ IN_UPDATES = 3  # the stream of an optimizer's
 
 def new_clock() -> np.ndarray:
     """A clock at step 0."""
-    return np.zeros(8, np.int64)
+    return arrays.zeros(8, np.int64)
+
+
+Kernels = dict[tuple, tuple["Call", bool]]
+"""By kernel, whether threads share its work, and kinds of arrays: a call that compiles it, and its `parallel`."""
 
 
 @dataclasses.dataclass
@@ -43,12 +47,19 @@ class Call:
     def cycles(self) -> float:
         return self.kernel.cycles(self.arrays)
 
-    def compile(self, progress, parallel: bool) -> tuple[int, np.ndarray]:
+    def kernels(self, parallel: bool) -> Kernels:
+        kinds = tuple((a.dtype, a.ndim) for a in self.arrays)
+        return {(self.kernel, self._shared(parallel), kinds): (self, parallel)}
+
+    def compile(self, parallel: bool) -> tuple[int, np.ndarray]:
         """Address of the machine code, and its arguments as integers."""
-        shared = parallel and threads.worthwhile(self.cycles())
         if self._block is None:
             self._block = padded_block(self.arrays)
-        return self.kernel.address(self.arrays, shared), self._block
+        return self.kernel.address(self.arrays, self._shared(parallel)), self._block
+
+    def _shared(self, parallel: bool) -> bool:
+        """Whether threads share the work."""
+        return parallel and threads.worthwhile(self.cycles())
 
     def rebind(self, *arrays: np.ndarray) -> None:
         """Run on other arrays of the same dtypes and numbers of axes, compiled or not."""
@@ -71,9 +82,12 @@ class Lanes:
     def cycles(self) -> float:
         return 2 * sum(program.cycles() for program in self.programs)  # narrow kernels do not fill their vectors
 
-    def compile(self, progress, parallel: bool) -> tuple[int, np.ndarray]:
+    def kernels(self, parallel: bool) -> Kernels:
+        return {code: first for program in self.programs for code, first in program.kernels(parallel=False).items()}
+
+    def compile(self, parallel: bool) -> tuple[int, np.ndarray]:
         if self._bound is None:
-            codes = np.stack([program.compile(progress, parallel=False) for program in self.programs])
+            codes = np.stack([program.compile(parallel=False) for program in self.programs])
             self._bound = codes, padded_block([codes])
         codes, block = self._bound
         shared = parallel and threads.worthwhile(self.cycles())
@@ -158,7 +172,7 @@ class Program:
 
     def buffer(self, *shape: int) -> np.ndarray:
         """An array that holds what one call hands to a later one."""
-        buffer = self._used_before.pop(0) if self._used_before else np.zeros(shape, self.dtype)
+        buffer = self._used_before.pop(0) if self._used_before else arrays.zeros(shape, self.dtype)
         self._buffers.append(buffer)
         return buffer
 
@@ -173,12 +187,16 @@ class Program:
         """Roughly the processor cycles of one run on one thread."""
         return sum(bound.cycles() for bound in self.calls)
 
-    def compile(self, progress=iter, parallel: bool = True) -> np.ndarray:
+    def kernels(self, parallel: bool) -> Kernels:
+        """What there is to compile, each once: many calls have the same machine code."""
+        return {code: first for bound in self.calls for code, first in bound.kernels(parallel).items()}
+
+    def compile(self, parallel: bool = True) -> np.ndarray:
         """Machine code of the calls: a row (entry address, address of its arguments, their words) for each.
 
         Kernels with enough work share it among threads where `parallel` allows it.
         """
-        code = [bound.compile(progress, parallel) for bound in progress(self.calls)]
+        code = [bound.compile(parallel) for bound in self.calls]
         rows = [(address, block.ctypes.data, len(block)) for address, block in code]
         return np.array(rows, np.int64).reshape(len(rows), 3)
 
@@ -232,11 +250,6 @@ _run_side_by_side_serial = compiled(_run_side_by_side, "run_side_by_side_serial"
 _run_side_by_side_parallel = compiled(_run_side_by_side, "run_side_by_side_parallel", parallel=True)
 
 
-def cache_folder() -> str:
-    """Where machine code is kept between processes."""
-    return _run_steps_compiled._cache.cache_path or "none: no folder can be written to"
-
-
 class Runner:
     """Runs a program step after step; the last mini-batch of an epoch may have a program of its own.
 
@@ -254,8 +267,12 @@ class Runner:
         """Machine code of both programs, for one thread or for all; compiled or loaded when it is not there yet."""
         bound = self._codes.get(alone)
         if bound is None:
-            code = self.program.compile(progress, parallel=not alone)
-            last_code = code if self.last is self.program else self.last.compile(parallel=not alone)
+            parallel = not alone
+            kernels = self.program.kernels(parallel) | self.last.kernels(parallel)
+            for first, shared in progress(list(kernels.values())):
+                first.compile(shared)
+            code = self.program.compile(parallel)
+            last_code = code if self.last is self.program else self.last.compile(parallel)
             bound = self._codes[alone] = code, last_code
         return bound
 

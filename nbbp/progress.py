@@ -8,7 +8,10 @@ LINE_SECONDS = 10.0  # between two lines in a log file at least
 
 
 class _Lines(tqdm):
-    """A line now and then and one at the end: a log file keeps every carriage return of a bar."""
+    """A line now and then and one at the end: a log file keeps every carriage return of a bar.
+
+    With `leave=False` the line at the end follows others only.
+    """
 
     def __init__(self, *args, **settings) -> None:
         settings |= {"mininterval": LINE_SECONDS, "miniters": 1, "delay": LINE_SECONDS}
@@ -22,7 +25,7 @@ class _Lines(tqdm):
         if not self.disable:
             self.disable = True
             self._decr_instances(self)
-            if self.leave:
+            if self.leave or 0 < self.last_print_n < self.n:
                 self.display()
 
 
@@ -46,6 +49,11 @@ def _in_notebooks() -> type[tqdm]:
     return widget
 
 
-def compiling(calls):
-    """Progress over calls that may have to be compiled; silent when they come from the cache."""
-    return bar(calls, desc="compiling kernels, once", unit="kernel", delay=0.5, leave=False)
+def compiling(kernels):
+    """Progress over kernels that may have to be compiled; silent when they come from the cache.
+
+    Each is shown, so that the bar ends at 100 % when the last of them come from the cache.
+    """
+    return bar(
+        kernels, desc="compiling kernels, once", unit="kernel", delay=0.5, mininterval=0, miniters=1, leave=False
+    )

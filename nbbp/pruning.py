@@ -5,14 +5,16 @@ import dataclasses
 import numpy as np
 
 from nbbp import checks
+from nbbp.kernels import arrays
 from nbbp.model import Sequential
 
 
 def prune(model: Sequential, share: float) -> None:
-    """Set the smallest weights of all layers together to 0 and keep them there in later fits.
+    """Set the smallest weights of all layers together to 0 and keep them there whatever trains the model then.
 
     Biases and other vectors stay. Han et al., "Learning both weights and connections for efficient neural networks",
-    2015: train, prune, train on.
+    2015: train, prune, train on. Zhu and Gupta, "To prune, or not to prune", 2017: prune a little after every epoch, as
+    ``callbacks.Call(lambda fit: nbbp.prune(fit.model, share))`` can.
 
     Parameters
     ----------
@@ -42,10 +44,11 @@ def prune(model: Sequential, share: float) -> None:
     if not matrices:
         raise ValueError("there is nothing to prune: the model has no weights, only vectors such as biases")
     weights = np.concatenate(matrices)  # where they lie in the flat array
-    mask = np.ones_like(network.params) if network.mask is None else network.mask.copy()
+    if network.mask is None:
+        network.mask = arrays.copied(np.ones_like(network.params))
+    mask = network.mask
     sizes = np.where(mask[weights] == 0, -1, np.abs(network.params[weights]))
     mask[weights[np.argsort(sizes, kind="stable")[: round(share * len(weights))]]] = 0
-    network.mask = mask
     network.params *= mask
     if model.update.mean is not None:
         model.update.mean *= mask

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from nbbp import checks
+from nbbp.tables import CellError, ClassTarget, TableEncoder, ValueTarget
 
 CHUNK_BYTES = 1 << 20  # of an array
 BUFFER_BYTES = 1 << 25
@@ -91,8 +92,14 @@ def from_arrays(X, y, sample_weight=None, buffer_rows: int | None = None) -> Str
     return Stream(read, rows, -(-rows // chunk_rows), buffer_rows)
 
 
-def from_parquet(paths, target: str | Sequence[str], buffer_rows: int | None = None) -> Stream:
-    """Rows of Parquet files, a row group at a time; columns of numbers.
+def from_parquet(
+    paths,
+    target: str | Sequence[str],
+    buffer_rows: int | None = None,
+    encoder: TableEncoder | None = None,
+    target_encoder: ClassTarget | ValueTarget | None = None,
+) -> Stream:
+    """Rows of Parquet files, a row group at a time.
 
     Parameters
     ----------
@@ -101,41 +108,76 @@ def from_parquet(paths, target: str | Sequence[str], buffer_rows: int | None = N
         The column that y is, or several; all others are X, in the order of the first file.
     buffer_rows : int, optional
         As for `from_arrays`.
+    encoder : nbbp.tables.TableEncoder, optional
+        Makes X of the columns that it knows, text among them; without it all columns must be numbers. It is fitted
+        beforehand, to as many rows as memory holds.
+    target_encoder : nbbp.tables.ClassTarget or nbbp.tables.ValueTarget, optional
+        Makes y of the target's labels or values.
+
+    Examples
+    --------
+    >>> import nbbp, pyarrow, pyarrow.parquet, tempfile
+    >>> table = pyarrow.table({"mass": [3.0, 5.0], "island": ["Dream", "Biscoe"], "species": ["Adelie", "Gentoo"]})
+    >>> encoder = nbbp.tables.TableEncoder.fit(table.drop_columns("species"))
+    >>> species = nbbp.tables.ClassTarget.fit(table["species"])
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     pyarrow.parquet.write_table(table, f"{folder}/penguins.parquet")
+    ...     stream = nbbp.streams.from_parquet(
+    ...         f"{folder}/penguins.parquet", "species", encoder=encoder, target_encoder=species)
+    ...     X, y, _ = stream.first()
+    >>> X.tolist(), y.tolist()
+    ([[-1.0, 0.0, 1.0], [1.0, 1.0, 0.0]], [0, 1])
     """
     parquet = _pyarrow("pyarrow.parquet")
-    files = [parquet.ParquetFile(path) for path in _listed(paths)]
-    groups = [(file, k) for file in files for k in range(file.num_row_groups)]
-    split = _splitter(files[0].schema_arrow.names, target)
+    listed = _listed(paths)
+    files = [parquet.ParquetFile(path) for path in listed]
+    groups = [(path, file, k) for path, file in zip(listed, files, strict=True) for k in range(file.num_row_groups)]
+    split = _splitter(files[0].schema_arrow.names, target, encoder, target_encoder)
 
     def read(chunk: int) -> Iterator[Piece]:
-        file, group = groups[chunk]
-        yield split(file.read_row_group(group))
+        path, file, group = groups[chunk]
+        yield split(file.read_row_group(group), f"{path}, row group {group}")
 
     return Stream(read, sum(file.metadata.num_rows for file in files), len(groups), buffer_rows)
 
 
-def from_arrow(paths, target: str | Sequence[str], buffer_rows: int | None = None) -> Stream:
-    """Rows of Arrow (Feather) files, a record batch at a time; columns of numbers.
+def from_arrow(
+    paths,
+    target: str | Sequence[str],
+    buffer_rows: int | None = None,
+    encoder: TableEncoder | None = None,
+    target_encoder: ClassTarget | ValueTarget | None = None,
+) -> Stream:
+    """Rows of Arrow (Feather) files, a record batch at a time.
 
     Parameters
     ----------
-    paths, target, buffer_rows
+    paths, target, buffer_rows, encoder, target_encoder
         As for `from_parquet`.
     """
     arrow, ipc = _pyarrow("pyarrow"), _pyarrow("pyarrow.ipc")
-    files = [ipc.open_file(arrow.memory_map(str(path))) for path in _listed(paths)]
-    batches = [(file, k) for file in files for k in range(file.num_record_batches)]
-    split = _splitter(files[0].schema.names, target)
+    listed = _listed(paths)
+    files = [ipc.open_file(arrow.memory_map(str(path))) for path in listed]
+    batches = [
+        (path, file, k) for path, file in zip(listed, files, strict=True) for k in range(file.num_record_batches)
+    ]
+    split = _splitter(files[0].schema.names, target, encoder, target_encoder)
 
     def read(chunk: int) -> Iterator[Piece]:
-        file, k = batches[chunk]
-        yield split(arrow.Table.from_batches([file.get_batch(k)]))
+        path, file, k = batches[chunk]
+        yield split(arrow.Table.from_batches([file.get_batch(k)]), f"{path}, record batch {k}")
 
-    rows = sum(file.get_batch(k).num_rows for file, k in batches)
+    rows = sum(file.get_batch(k).num_rows for _, file, k in batches)
     return Stream(read, rows, len(batches), buffer_rows)
 
 
-def from_batches(batches: Iterable, rows: int | None = None, buffer_rows: int | None = None) -> Stream:
+def from_batches(
+    batches: Iterable,
+    rows: int | None = None,
+    buffer_rows: int | None = None,
+    encoder: TableEncoder | None = None,
+    target_encoder: ClassTarget | ValueTarget | None = None,
+) -> Stream:
     """Rows of anything that can be iterated over again in each epoch, such as a list or a PyTorch DataLoader.
 
     Parameters
@@ -147,19 +189,25 @@ def from_batches(batches: Iterable, rows: int | None = None, buffer_rows: int | 
         Their number in an epoch; counted in a first pass when it is left out.
     buffer_rows : int, optional
         As for `from_arrays`.
+    encoder, target_encoder : optional
+        As for `from_parquet`, of tables X of pandas, polars or pyarrow, and of columns y.
     """
     if isinstance(batches, Iterator):
         raise TypeError(f"a {type(batches).__name__} can be read only once: give a function that returns one")
 
     def read(chunk: int) -> Iterator[Piece]:
         weighted = set()
-        for batch in batches() if callable(batches) else batches:
+        for number, batch in enumerate(batches() if callable(batches) else batches):
             if not isinstance(batch, tuple | list) or len(batch) not in (2, 3):
                 raise TypeError(f"each batch must be (X, y) or (X, y, sample_weight); got {type(batch).__name__}")
             X, y, weights = (*batch, None)[:3]
             weighted.add(weights is not None)
             if len(weighted) > 1:
                 raise ValueError("some batches have sample_weight and others not: give all of them weights, or none")
+            if encoder:
+                X = encoder.encode(X, f"batch {number}")
+            if target_encoder:
+                y = _encoded_target(target_encoder, y, f"batch {number}", "y")
             yield X, y, weights
 
     return Stream(read, sum(len(piece[0]) for piece in read(0)) if rows is None else rows, 1, buffer_rows)
@@ -176,29 +224,52 @@ def _listed(paths) -> list:
     return [paths] if isinstance(paths, str | pathlib.Path) else list(paths)
 
 
-def _splitter(names: list[str], target: str | Sequence[str]) -> Callable[[Any], Piece]:
-    """A function that cuts a table into X and y; every table must have the same columns."""
+def _splitter(
+    names: list[str],
+    target: str | Sequence[str],
+    encoder: TableEncoder | None,
+    target_encoder: ClassTarget | ValueTarget | None,
+) -> Callable[[Any, str], Piece]:
+    """A function that cuts a table (and its name) into X and y; every table must have the same columns."""
     wanted = [target] if isinstance(target, str) else list(target)
     for name in wanted:
         checks.choose("target", name, dict.fromkeys(names))
+        if encoder and any(column.name == name for column in encoder.columns):
+            raise ValueError(f"the target {name!r} is one of the encoder's columns: fit it to a table without it")
+    if target_encoder and len(wanted) > 1:
+        raise ValueError(f"target_encoder is for one target, got {', '.join(map(repr, wanted))}")
     features = [name for name in names if name not in wanted]
 
-    def split(table) -> Piece:
-        return _numbers(table, features), _numbers(table, wanted), None
+    def split(table, place: str) -> Piece:
+        X = encoder.encode(table, place) if encoder else _numbers(table, features, place, "encoder")
+        if target_encoder:
+            return X, _encoded_target(target_encoder, table.column(wanted[0]), place, wanted[0]), None
+        return X, _numbers(table, wanted, place, "target_encoder"), None
 
     return split
 
 
-def _numbers(table, names: list[str]) -> np.ndarray:
+def _encoded_target(target_encoder: ClassTarget | ValueTarget, column, place: str, name: str) -> np.ndarray:
+    try:
+        return target_encoder.encode(column, name)
+    except CellError as error:
+        raise CellError(place, name, error.row, error.problem) from None
+
+
+def _numbers(table, names: list[str], place: str, way_out: str) -> np.ndarray:
     """Columns side by side, (rows, columns)."""
     columns = []
     for name in names:
         column = table.column(name)
         if column.null_count:
-            raise ValueError(f"column {name!r} has {column.null_count} missing values; fill them or leave the rows out")
+            raise ValueError(
+                f"{place}: column {name!r} has {column.null_count} missing values; fill them or leave the rows out"
+            )
         values = column.to_numpy()
         if values.dtype.kind not in "biuf":
-            raise ValueError(f"column {name!r} must be numbers, got {column.type}")
+            raise ValueError(
+                f"{place}: column {name!r} must be numbers, got {column.type}; {way_out}= makes some of it"
+            )
         columns.append(values)
     return np.column_stack(columns)
 

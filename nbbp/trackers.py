@@ -17,8 +17,8 @@ import uuid
 from types import ModuleType
 from typing import Any
 
-from nbbp import summary
-from nbbp.callbacks import Callback, _check_monitor
+from nbbp import files, monitors, summary
+from nbbp.callbacks import Callback
 
 
 class Tracker(Callback):
@@ -87,11 +87,13 @@ class JSONL(Tracker):
         self._write({"epoch": epoch} | {name: x if math.isfinite(x) else None for name, x in values.items()})
 
     def _write(self, line: dict[str, Any]) -> None:
-        self._file.write(json.dumps(line, allow_nan=False) + "\n")
-        self._file.flush()
+        with files.writing(self.path, files.LINES_BEFORE):
+            self._file.write(json.dumps(line, allow_nan=False) + "\n")
+            self._file.flush()
 
     def end(self, error):
-        self._file.close()
+        with files.writing(self.path, files.LINES_BEFORE):
+            self._file.close()
 
 
 class TensorBoard(Tracker):
@@ -199,14 +201,26 @@ class OptunaPruning(Callback):
     ----------
     trial : optuna.Trial
     monitor : str
-        A name in the history.
+        A name in the history, of which as with `nbbp.callbacks.EarlyStopping` it is known whether higher is better.
+
+    Raises
+    ------
+    ValueError
+        When the fit begins and the study goes the other way, and would prune the best trials.
     """
 
     def __init__(self, trial, monitor: str = "val_loss") -> None:
         self.trial, self.monitor = trial, monitor
 
     def on_fit_begin(self, fit):
-        _check_monitor(self.monitor, fit)
+        monitors.check_direction(self.monitor, fit)
+        better, way = ("higher", "maximize") if fit.recorded[self.monitor] else ("lower", "minimize")
+        study = getattr(self.trial, "study", None)  # a FixedTrial has none
+        if study is not None and study.direction.name != way.upper():
+            raise ValueError(
+                f"monitor {self.monitor!r} is better the {better}, and the study goes the other way: "
+                f"optuna.create_study(direction={way!r})"
+            )
 
     def on_epoch_end(self, fit):
         import optuna

@@ -5,6 +5,7 @@ are served between mini-batches; several short epochs go in one run when nothing
 """
 
 import dataclasses
+import hashlib
 import itertools
 import math
 from collections.abc import Callable
@@ -13,7 +14,7 @@ import numpy as np
 
 from nbbp import program as prog
 from nbbp.history import History
-from nbbp.kernels import random, threads
+from nbbp.kernels import arrays, random, threads
 from nbbp.kernels.gemm import column_sums
 from nbbp.losses import Loss
 from nbbp.network import Network
@@ -85,11 +86,22 @@ class Data:
         weights = None if self.weights is None else self.weights[rows]
         return Data(self.x[rows], self.target[rows], self.truth[rows], weights)
 
+    def digests(self) -> dict[str, str | None]:
+        """Short digests of X, y and the weights in the form that kernels take; about a second for each GB."""
+        named = {"X": self.x, "y": self.truth, "weights": self.weights}
+        return {name: None if array is None else _digest(array) for name, array in named.items()}
+
     def overwrite(self, other: "Data") -> None:
         """Put other rows, as many or fewer, in the place of the first."""
         for field in dataclasses.fields(self):
             if (mine := getattr(self, field.name)) is not None:
                 mine[: len(other.x)] = getattr(other, field.name)
+
+
+def _digest(array: np.ndarray) -> str:
+    digest = hashlib.sha256(f"{array.dtype.str} {array.shape}".encode())
+    digest.update(np.ascontiguousarray(array).data)
+    return f"SHA-256 {digest.hexdigest()[:16]}"
 
 
 class Trainer:
@@ -150,28 +162,34 @@ class Trainer:
         self.clock = prog.new_clock() if clock is None else clock
         self._shuffle, self._pace = shuffle, threads.Pace(RUN_SECONDS)
         self._stream = random.stream(network.seed, SHUFFLING)
-        self._orders = np.tile(np.arange(self.rows), (self.epochs_together, 1))
-        self._keys = np.zeros(self.epochs_together, np.uint64)
+        self._orders = arrays.copied(np.tile(np.arange(self.rows), (self.epochs_together, 1)))
+        self._keys = arrays.zeros(self.epochs_together, np.uint64)
         self.order = self._orders.reshape(-1)
         shuffling = Program(backend, network.params.dtype, rows)
         shuffling.call(random.shuffle, self._orders, self._keys)
         self._shuffling = Runner(shuffling)
-        self.numbers = np.zeros((steps, update.numbers(0, 1).shape[1]), network.params.dtype)
+        self.numbers = arrays.zeros((steps, update.numbers(0, 1).shape[1]), network.params.dtype)
+        self.step_loss = arrays.zeros(steps, np.float64)
         self._mean_weight, self._penalty_rows = mean_weight, parts * batch_size
-        self._shares = np.zeros((steps, 1), network.params.dtype)  # of a row of weight 1 in each step's loss
-        self._strengths: list[tuple[np.ndarray, np.ndarray]] = []  # of a penalty: in each step, and as it was given
-        self.step_loss = np.zeros(steps)
+        self._shares = arrays.zeros((steps, 1), network.params.dtype)  # of a row of weight 1 in each step's loss
         outputs = int(np.prod(network.layout.output_shape))
-        self.outputs = np.zeros((rows, outputs), network.params.dtype) if record_outputs else None
-        rest = self.rows % self.batch_size
-        last = self._bind(backend, rest) if rest else None
-        self.runner = Runner(self._bind(backend, self.batch_size), last, progress, alone=clock is not None)
+        self.outputs = arrays.zeros((rows, outputs), network.params.dtype) if record_outputs else None
+        self._backend, self._alone = backend, clock is not None
+        self._bind(progress)
 
-    def _bind(self, backend: str, rows: int) -> Program:
+    def _bind(self, progress: Callable = iter) -> None:
+        """Bind the steps anew, with the network's mask as it is now."""
+        self._mask, rest = self.network.mask, self.rows % self.batch_size
+        self._strengths: list[tuple[np.ndarray, np.ndarray]] = []  # of a penalty: in each step, and as it was given
+        last = self._bind_step(rest) if rest else None
+        self.runner = Runner(self._bind_step(self.batch_size), last, progress, self._alone)
+
+    def _bind_step(self, rows: int) -> Program:
         """A training step of `rows` rows: gather, forward, loss, backward, update."""
         network = self.network
-        program = Program(backend, network.params.dtype, rows, clock=self.clock, seed=network.seed)
-        row_loss, scale = program.buffer(rows), np.full(rows, 1 / rows, program.dtype)
+        program = Program(self._backend, network.params.dtype, rows, clock=self.clock, seed=network.seed)
+        row_loss, scale = program.buffer(rows), program.buffer(rows)
+        scale[:] = 1 / rows
         share = scale[:1].copy()
         if self._mean_weight is not None:
             program.call(prog.take_row, share, self._shares, self.clock)
@@ -182,7 +200,7 @@ class Trainer:
         penalty = program.buffer(1)
         self._bind_penalties(program, penalty)
         program.call(prog.record_loss, self.step_loss, row_loss, scale, penalty, self.clock)
-        numbers = np.zeros(self.numbers.shape[1], program.dtype)
+        numbers = program.buffer(self.numbers.shape[1])
         program.call(prog.take_row, numbers, self.numbers, self.clock)
         self.update.bind(program, numbers)
         return program
@@ -192,7 +210,7 @@ class Trainer:
         penalties = program.part(slice(0, program.rows))
         for numbers in self.network.penalize(penalties, total, self.network.grads):
             if self._mean_weight is not None:
-                table = np.zeros((len(self._shares), len(numbers)), program.dtype)
+                table = arrays.zeros((len(self._shares), len(numbers)), program.dtype)
                 self._strengths.append((table, numbers.copy()))
                 program.call(prog.take_row, numbers, table, self.clock)
         program.calls += penalties.calls
@@ -227,7 +245,7 @@ class Trainer:
     ) -> None:
         """Gather, forward, loss and backward of the rows of a program."""
         x = self.network.input(program)
-        target = np.zeros((program.rows, self.data.target.shape[1]), self.data.target.dtype)
+        target = arrays.zeros((program.rows, self.data.target.shape[1]), self.data.target.dtype)
         order = self.order[program.first_row :]
         flat, data_flat = x.reshape(program.rows, -1), self.data.x.reshape(self.rows, -1)
         program.call(prog.gather, flat, data_flat, target, self.data.target, order, self.clock)
@@ -268,6 +286,9 @@ class Trainer:
             done = int(clock[prog.STEP])
             if self.update.optimizer is not self._numbered:
                 self._number()
+            if self.network.mask is not self._mask:  # a callback has pruned
+                self._bind()
+                self._divide()
             self.allow(int(min(most, pause_in(self.update.steps))))
             try:
                 self.runner.run()
@@ -296,20 +317,21 @@ class Trainer:
         self.clock[prog.STEP] = self.clock[prog.BATCH] = steps_done
         self.clock[prog.ROW] = steps_done * self.batch_size
         self._number()
-        if self._mean_weight is not None:
-            self._divide(self._mean_weight)
+        self._divide()
 
     def _number(self) -> None:
         """Note what each step's update needs to know of the optimizer as it is now."""
         self._numbered = self.update.optimizer
         self.numbers[: self._steps] = self.update.numbers(int(self.clock[prog.BEFORE]), self._steps)
 
-    def _divide(self, mean_weight: float) -> None:
+    def _divide(self) -> None:
         """Note what each step's loss and penalties are multiplied by, now that the order of rows is there."""
+        if self._mean_weight is None:
+            return
         begins = np.arange(0, self.rows, self.batch_size)
         weights = np.ones(self.rows) if self.data.weights is None else self.data.weights.astype(np.float64)
         sums = np.add.reduceat(weights[self._orders], begins, axis=1).reshape(-1, 1)
-        penalties = np.divide(self._penalty_rows * mean_weight, sums, out=np.zeros_like(sums), where=sums > 0)
+        penalties = np.divide(self._penalty_rows * self._mean_weight, sums, out=np.zeros_like(sums), where=sums > 0)
         self._shares[:] = penalties / self._penalty_rows
         for table, given in self._strengths:
             table[:] = penalties * given

@@ -3,6 +3,7 @@
 import numpy as np
 
 from nbbp.averaging import Averaging, average
+from nbbp.kernels import arrays
 from nbbp.network import Network
 from nbbp.optimizers import Optimizer
 from nbbp.program import Program
@@ -24,8 +25,8 @@ class Update:
 
     def __init__(self, network: Network, optimizer: Optimizer, averaging: Averaging | None) -> None:
         self.network, self.optimizer, self.averaging = network, optimizer, averaging
-        self.moments = [np.zeros_like(network.params) for _ in range(optimizer.moments)]
-        self.mean = None if averaging is None else network.params.copy()
+        self.moments = [arrays.zeros(network.params.shape, network.params.dtype) for _ in range(optimizer.moments)]
+        self.mean = None if averaging is None else arrays.copied(network.params)
         self.steps = 0
 
     def numbers(self, before: int, count: int) -> np.ndarray:

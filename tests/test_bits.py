@@ -55,6 +55,8 @@ FIXED = {
     "activations": "4136f5cd0540065d",
     "losses": "ca21639a44e2eb6e",
     "layers": "c2ca5e7886ee7e89",
+    "embeddings": "170f14e98696a83b",
+    "projections": "3a8a61b4c13cd564",
 }
 
 
@@ -81,6 +83,11 @@ def _fixed(what: str):
         settings = {"optimizer": nbbp.AdamW(clip_norm=1.0), "averaging": nbbp.EMA(0.9)}
         for dtype in ("float32", "float64"):
             yield [*noisy, block, nbbp.Dense(2)], {**settings, "dtype": dtype}, y
+    if what == "projections":
+        inner = nbbp.Residual([nbbp.Dense(12, "tanh"), nbbp.Dropout(0.2)])  # of one width: nothing is projected
+        yield [nbbp.Residual([nbbp.Dense(12, "relu"), inner, nbbp.BatchNorm()]), nbbp.Dense(2)], {}, y
+    if what == "embeddings":
+        yield [nbbp.Embedding({8: 3, 9: 5}, dimension=4), nbbp.Dense(6, "relu"), nbbp.Dense(2)], {}, y
 
 
 @pytest.mark.skipif(platform.machine().lower() not in ("x86_64", "amd64"), reason="bits of x86-64")
@@ -88,9 +95,84 @@ def _fixed(what: str):
 def test_a_fixed_run_has_the_bits_that_it_had(what):
     """Where a change is meant to move bits, the changelog says so and the digests here are replaced."""
     X, _ = runs.rows(96, 8)
+    if what == "embeddings":
+        X = np.column_stack([X, np.arange(96) % 3, np.arange(96) * 7 % 5])
     made = hashlib.sha256()
     for layers, settings, y in _fixed(what):
         model = nbbp.Sequential(layers, seed=3, **{"optimizer": "sgd", **settings})
         history = model.fit(X, y, epochs=3, batch_size=40, verbose=0)
         made.update(runs.digest(model.params, history.step_loss, model.predict(X)).encode())
     assert made.hexdigest()[:16] == FIXED[what]
+
+
+def _shards():
+    X, y = runs.rows()
+    return runs.narrow(), (X, y), {"batch_size": 512}
+
+
+def _blocks_of_rows():
+    X, y = runs.rows(900, 160)
+    return nbbp.Sequential([nbbp.Dense(256, "relu"), nbbp.Dense(2)], seed=3), (X, y), {"batch_size": 600}
+
+
+def _packed_products():
+    X, y = runs.rows(512, 600)
+    layers = [nbbp.Dense(600, "relu"), nbbp.Dense(600, "relu"), nbbp.Dense(2)]
+    return nbbp.Sequential(layers, seed=3), (X, y), {"batch_size": 512}
+
+
+def _accumulation():
+    return runs.narrow(), runs.rows(200), {"batch_size": 24, "accumulate": 3}
+
+
+def _stream():
+    stream = nbbp.streams.from_arrays(*runs.rows(5000), buffer_rows=700)
+    return runs.narrow(), (stream,), {"batch_size": 64}
+
+
+def _weights():
+    X, _ = runs.rows(200)
+    labels = (X[:, 0] > 0).astype(np.int64)
+    settings = {"batch_size": 48, "sample_weight": np.arange(200) % 4 / 2, "class_weight": {0: 1.0, 1: 2.5}}
+    model = nbbp.Sequential([nbbp.Dense(24, "relu"), nbbp.Dense(2)], "softmax_cross_entropy", "sgd", seed=3)
+    return model, (X, labels), settings
+
+
+WAYS = {
+    _shards: "4d257d7bcb8b47f2",
+    _blocks_of_rows: "8f8ad6b90a18d0f8",
+    _packed_products: "b364c997473b43b3",
+    _accumulation: "324981f64ee2009e",
+    _stream: "0b76c1fc4ec9d2b6",
+    _weights: "351dd689ad5d58f7",
+}
+
+
+@pytest.mark.skipif(platform.machine().lower() not in ("x86_64", "amd64"), reason="bits of x86-64")
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__.strip("_"))
+def test_each_way_through_a_step_has_the_bits_that_it_had(way):
+    """Sums over one shard and over several, over blocks of rows, over parts of a mini-batch, and weighted ones."""
+    model, data, settings = way()
+    history = model.fit(*data, epochs=2, verbose=0, **settings)
+    X, _ = runs.rows(1300, model.network.layout.input_shape[0])  # two blocks, and rows that are left
+    made = runs.digest(model.params, model.grads, history.step_loss, model.predict(X), model.predict(X[:3]))
+    assert made[:16] == WAYS[way]
+
+
+FIRST_VALUES = [
+    (nbbp.BatchNorm(), "8521104ae4f06da3"),
+    (nbbp.Dense(4, use_bias=False), "5250b3b6876a1605"),
+    (nbbp.Dense(4, "relu", initializer="he_uniform"), "3db4869724db6f56"),
+    (nbbp.Embedding({0: 3}), "c1a909e9a524383a"),
+    (nbbp.LayerNorm(), "395c8eebe92e6ad0"),
+    (nbbp.Residual([nbbp.Dense(9), nbbp.BatchNorm()]), "b17f006980fc063d"),
+]
+
+
+@pytest.mark.skipif(platform.machine().lower() not in ("x86_64", "amd64"), reason="bits of x86-64")
+@pytest.mark.parametrize(("layer", "expected"), FIRST_VALUES, ids=lambda value: getattr(type(value), "__name__", ""))
+def test_a_layer_has_the_first_values_that_it_had(layer, expected):
+    """Its own, and those of the layer after it."""
+    model = nbbp.Sequential([nbbp.Dense(6), layer, nbbp.Dense(3)], seed=5)
+    model.build(6)
+    assert runs.digest(model.params, model.network.state)[:16] == expected

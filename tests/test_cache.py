@@ -1,17 +1,25 @@
 """Machine code on disk: never stale, and trouble with it costs a compilation, a warning at most."""
 
+import functools
 import os
 import pathlib
+import re
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
+import numba
 import pytest
 import runs
 
 import nbbp
+from nbbp.cli import main
+from nbbp.cli.warmup import usual_runs
+from nbbp.kernels.cache import is_ours
+from nbbp.kernels.jit import KERNELS
+from nbbp.program import Program
 
 PREDICT = """
 import sys
@@ -29,10 +37,13 @@ print(runs.digest(model.params, history.step_loss))
 """
 
 
-def start(script: str, cache: pathlib.Path, *arguments: str, package=None, **environment: str) -> subprocess.Popen:
+def start(
+    script: str, cache: pathlib.Path | str, *arguments: str, package=None, within: Sequence = (), **environment: str
+) -> subprocess.Popen:
+    """A process with a cache folder, "" for those that nobody asked for; `within` is the command that it is run by."""
     where = {"NUMBA_CACHE_DIR": str(cache), "PYTHONPATH": runs.path(package), "NUMBA_NUM_THREADS": "1"}
     return subprocess.Popen(
-        [sys.executable, "-W", "always", "-c", script, *arguments],
+        [*within, sys.executable, "-W", "always", "-c", script, *arguments],
         env={**os.environ, **where, **environment}, cwd=runs.TESTS,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
@@ -137,21 +148,160 @@ def test_damaged_files_cost_a_warning_and_a_compilation(script, tmp_path):
     assert files(tmp_path) == before
 
 
-def test_no_folder_for_a_cache(package):
-    """Neither the one that is asked for, nor one beside the package, nor one in the home directory."""
-    blocked = package / "file"
+WARNINGS_ARE_ERRORS = "import warnings; warnings.simplefilter('error')"
+COUNTED = f"""
+{WARNINGS_ARE_ERRORS}
+import atexit
+from nbbp.kernels import cache
+atexit.register(lambda: print(dict(cache.counts)))
+{PREDICT}
+"""
+ALL_READ = ["[0.0, 3.0]\n{'read': 3}"]
+ANEW = "nbbp compiles its kernels anew in every process, since it cannot write to "
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory) -> pathlib.Path:
+    """A cache that has what PREDICT needs, and is only read from."""
+    cache = tmp_path_factory.mktemp("filled")
+    assert finished([start(PREDICT, cache)]) == (["[0.0, 3.0]"], "")
+    return cache
+
+
+def homes(home: pathlib.Path | str) -> dict[str, str]:
+    """What says where a user's caches are."""
+    return {"HOME": str(home), "XDG_CACHE_HOME": str(home), "LOCALAPPDATA": str(home)}
+
+
+@pytest.mark.parametrize("asked_for", [True, False])
+def test_no_folder_for_a_cache(asked_for, package):
+    """Neither the one that is asked for, nor else one beside the package or in the home directory."""
+    blocked = package / "nbbp" / "__pycache__"
     blocked.touch()
-    for folder in ("", "kernels", "layers"):
-        (package / "nbbp" / folder / "__pycache__").touch()
-    homes = {"HOME": "/proc/nonexistent", "XDG_CACHE_HOME": "/proc/nonexistent/cache", "LOCALAPPDATA": str(blocked)}
-    printed, warnings = finished([start(PREDICT, blocked / "cache", package=package, **homes)])
+    cache = blocked / "cache" if asked_for else ""
+    script = WARNINGS_ARE_ERRORS + PREDICT
+    printed, said = finished([start(script, cache, package=package, **homes(blocked))])
     assert printed == ["[0.0, 3.0]"]
-    assert "nbbp compiles its kernels anew in every process" in warnings
+    (line,) = said.splitlines()
+    assert line.startswith(ANEW + str(cache or blocked / "kernels"))
+    assert "NUMBA_CACHE_DIR names another folder" in line
+
+
+def test_what_is_not_beside_the_package_is_in_the_home_directory(package, filled):
+    beside, home = package / "nbbp" / "__pycache__" / "kernels", package / "home"
+    shutil.copytree(filled / "nbbp", beside)
+    first, *others = files(beside)
+    (home / "nbbp").mkdir(parents=True)
+    first.rename(home / "nbbp" / first.name)
+    assert finished([start(COUNTED, "", package=package, **homes(home))]) == (ALL_READ, "")
+    shutil.rmtree(beside)
+    beside.touch()  # a file, in which no kernel can be kept
+    assert finished([start(PREDICT, "", package=package, **homes(home))]) == (["[0.0, 3.0]"], "")
+    assert {path.name for path in files(home)} == {path.name for path in (first, *others)}
+
+
+def test_copies_of_the_package_share_what_is_compiled(package, filled):
+    """Their files lie elsewhere and were written at other times, as when a container is built from a folder."""
+    for path in package.rglob("*.py"):
+        os.utime(path, (0, 0))
+    assert finished([start(COUNTED, filled, package=package)]) == (ALL_READ, "")
+
+
+REFUSED = """
+import os, pathlib, tempfile
+def refused(*arguments, **settings):
+    raise PermissionError(13, "Permission denied")
+
+pathlib.Path.mkdir = pathlib.Path.write_bytes = pathlib.Path.replace = tempfile.TemporaryFile = refused
+os.access = lambda path, mode: mode & os.W_OK == 0
+"""
+
+
+def test_a_folder_that_cannot_be_written_to_is_read(filled):
+    assert finished([start(REFUSED + COUNTED, filled)]) == (ALL_READ, "")
+
+
+READ_ONLY = ("unshare", "--mount", "sh", "-c", 'mount --bind "$0" "$0" && mount -o remount,ro,bind "$0" && exec "$@"')
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="mounts of Linux")
+def test_a_read_only_mount(filled, tmp_path):
+    """A filled one is as good as any; an empty one is worth a sentence."""
+    if subprocess.run([*READ_ONLY, tmp_path, "true"], capture_output=True).returncode != 0:
+        pytest.skip("only root may mount")
+    assert finished([start(COUNTED, filled, within=[*READ_ONLY, filled])]) == (ALL_READ, "")
+    printed, said = finished([start(COUNTED, tmp_path, within=[*READ_ONLY, tmp_path])])
+    assert printed == ["[0.0, 3.0]\n{'lost': 3}"]
+    assert said.startswith(f"{ANEW}{tmp_path / 'nbbp'} (Read-only file system)")
+    assert len(said.splitlines()) == 1
+
+
+WARMUP = """
+import sys
+from nbbp.cli import main, warmup
+warmup.usual_runs = lambda model: [lambda: model([warmup.Activation("relu")]).predict([[1.0]])]
+sys.exit(main(["warmup", "--dtype", "float64"]))
+"""
+
+
+def test_warmup_fills_a_cache_or_says_that_it_cannot(tmp_path):
+    """In both twins of each kernel."""
+    cache = tmp_path / "cache"
+    (printed,), _ = finished([start(WARMUP, cache)])
+    assert re.match(r"5 kernels compiled in \d+ s, 0 were there already\n", printed)
+    assert f"{cache / 'nbbp'}: 5 kernels, " in printed
+    assert finished([start(COUNTED, cache)]) == (ALL_READ, "")
+    (printed,), _ = finished([start(WARMUP, cache)])
+    assert re.match(r"0 kernels compiled in \d+ s, 5 were there already\n", printed)
+    (tmp_path / "file").touch()
+    failed = start(WARMUP, tmp_path / "file")
+    printed, said = failed.communicate(timeout=300)
+    assert (failed.returncode, printed) == (1, "")
+    assert ANEW in said
+
+
+def test_warmup_runs_every_kernel_on_arrays_of_every_kind(monkeypatch):
+    """Of the numbers of axes and dtypes that the demo and a regressor give it among others."""
+    bound, call = set(), Program.call
+
+    def recorded(self, kernel, *arrays):
+        bound.add((kernel.name, tuple((array.dtype, array.ndim) for array in arrays)))
+        return call(self, kernel, *arrays)
+
+    monkeypatch.setattr(Program, "call", recorded)
+    for run in usual_runs(functools.partial(nbbp.Sequential, backend="numpy")):
+        run()
+    assert {name for name, pair in KERNELS.items() if is_ours(pair._function)} <= {name for name, _ in bound}
+    warm = bound.copy()
+    X, y = nbbp.datasets.load_digits()
+    for units, loss, target in ((10, "softmax_cross_entropy", y), (2, "mse", X[:, :2])):
+        layers = [nbbp.Dense(9, "tanh"), nbbp.Dense(units)]
+        model = nbbp.Sequential(layers, loss, nbbp.Adam(), ["r2" if loss == "mse" else "accuracy"], backend="numpy")
+        model.fit(X[:300], target[:300], validation_data=(X, target), verbose=0)
+        model.predict(X)
+    assert bound == warm
+
+
+@pytest.mark.soak
+def test_nothing_is_compiled_after_warmup(tmp_path):
+    cache = tmp_path / "cache"
+    finished([start("from nbbp.cli import main; main(['warmup'])", cache)])
+    before = files(cache)
+    demo = "from nbbp.cli import main; main(['demo', '--output', 'OUTPUT'])".replace("OUTPUT", str(tmp_path / "a.png"))
+    for threads in ("1", "4"):
+        finished([start(demo, cache, NUMBA_NUM_THREADS=threads), start(TRAIN, cache, NUMBA_NUM_THREADS=threads)])
+    assert files(cache) == before
+
+
+def test_info_says_where_kernels_are(filled, monkeypatch, capsys):
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(filled))
+    assert main(["info"]) == 0
+    assert f"compiled kernels {filled / 'nbbp'}: 3 kernels, 0.1 MB\n" in capsys.readouterr().out
 
 
 TROUBLE = {
     "a full disk": "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))",
-    "a folder that vanishes": "import nbbp, shutil; shutil.rmtree(CACHE); open(CACHE, 'w').close()",
+    "a folder that vanishes": "import os; os.mkdir(CACHE); import nbbp; os.rmdir(CACHE); open(CACHE, 'w').close()",
     "a folder that becomes read-only": """
 import pathlib
 def refused(*arguments):

@@ -1,8 +1,12 @@
 """What happens beside the training steps, and that these do not notice."""
 
 import csv
+import functools
 import math
+import os
+import resource
 import time
+import warnings
 
 import numpy as np
 import pytest
@@ -31,7 +35,7 @@ class Scripted(Callback):
 
     def __init__(self, values, name: str = "score") -> None:
         self.values, self.name, self.seen = values, name, []
-        self.records = (name,)
+        self.records = {name: name == "accuracy"}
 
     def on_epoch_end(self, fit):
         fit.history.note(**{self.name: self.values[len(fit.history) - 1]})
@@ -50,7 +54,13 @@ def now(model):
         ([5, 4, 3, 2, 1, 0], {"patience": 1}, 6, 6),
         ([5, 4.9, 4.8, 4.7, 0, 0], {"patience": 3, "min_delta": 0.5}, 4, 1),
         ([5, 4.7, 4.4, 4.1, 9, 9], {"patience": 2, "min_delta": 0.5}, 5, 3),
-        ([math.nan, 5, math.nan, math.nan, 0, 0], {"patience": 2}, 4, 2),
+        pytest.param(
+            [math.nan, 5, math.nan, math.nan, 0, 0],
+            {"patience": 2},
+            4,
+            2,
+            marks=pytest.mark.filterwarnings("ignore:score is nan"),
+        ),
         ([0.1, 0.2, 0.2, 0.1, 0.9, 0.9], {"patience": 2, "monitor": "accuracy"}, 4, 2),
     ],
 )
@@ -62,6 +72,68 @@ def test_early_stopping(values, settings, epochs, best, small):
     assert stopping.best_epoch == best
     assert bool(history.stopped) == (epochs < 6)
     assert now(model) == scripted.seen[best - 1]
+
+
+def spread(y, prediction):
+    return prediction.max() - prediction.min()
+
+
+def best_of(values, higher: bool) -> int:
+    return int((np.argmax if higher else np.argmin)(values)) + 1
+
+
+@pytest.mark.parametrize("higher", [True, False])
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_a_metric_of_ones_own_says_which_way_is_better(higher, wrapped, small, monkeypatch):
+    monkeypatch.setattr(spread, "higher_is_better", higher, raising=False)
+    metric = functools.partial(spread) if wrapped else spread
+    name = "partial" if wrapped else "spread"
+    scripted, stopping = Scripted([0] * 6, "other"), EarlyStopping(f"val_{name}", patience=6)
+    history = fit(classifier(metrics=[metric]), small, epochs=6, validation_data=small, callbacks=[scripted, stopping])
+    assert stopping.best_epoch == best_of(history[f"val_{name}"], higher)
+    assert 1 < best_of(history[f"val_{name}"], True) != best_of(history[f"val_{name}"], False)
+
+
+@pytest.mark.parametrize("watch", [EarlyStopping, ReduceOnPlateau])
+def test_a_direction_that_nobody_has_said_is_asked_for(watch, small):
+    model = classifier(metrics=[spread, "f1"])
+    with pytest.raises(ValueError, match=r"'val_spread': nothing says .* set spread.higher_is_better = True or False"):
+        fit(model, small, validation_data=small, callbacks=[watch("val_spread")])
+    noted = Call(lambda fit: fit.history.note(score=1))
+    noted.records = ("score",)
+    with pytest.raises(ValueError, match=r"set its callback's records\['score'\] = True or False"):
+        fit(model, small, callbacks=[noted, watch("score")])
+    assert model.steps == 0
+    fit(model, small, callbacks=[noted, callbacks.StopBelow(0, "score"), watch("f1")])
+
+
+def test_a_direction_is_true_or_false(small, monkeypatch):
+    monkeypatch.setattr(spread, "higher_is_better", "max", raising=False)
+    with pytest.raises(TypeError, match=r"higher_is_better of .*spread.* must be True or False, got 'max'"):
+        fit(classifier(metrics=[spread]), small, callbacks=[EarlyStopping("spread")])
+
+
+def test_a_monitor_that_is_nan_is_said(small):
+    X, y = small[0][:, :5], (small[1] > 4).astype(float)
+    yes = y == 1
+    model = nbbp.Sequential([nbbp.Dense(1)], "binary_cross_entropy", metrics=["roc_auc"])
+    stopping = EarlyStopping("val_roc_auc", patience=2)
+    with pytest.warns(
+        UserWarning, match="val_roc_auc is nan in epoch 1, which counts as no improvement: watch"
+    ) as said:
+        history = fit(model, (X, y), epochs=5, validation_data=(X[yes], y[yes]), callbacks=[stopping])
+    assert len(said) == 1
+    assert history.stopped == "val_roc_auc is nan and has not improved in any epoch"
+    assert stopping.best_epoch == 0
+
+
+def test_a_single_row_to_validate_on_is_said(small):
+    held_out = small[0][:1], small[1][:1]
+    with pytest.warns(UserWarning, match="val_loss is measured on one row"):
+        fit(classifier(), small, validation_data=held_out, callbacks=[EarlyStopping()])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fit(classifier(), small, validation_data=held_out, callbacks=[EarlyStopping("loss")])
 
 
 def test_early_stopping_may_leave_the_last_parameters(small):
@@ -207,6 +279,27 @@ def test_a_log_that_cannot_be_opened_says_so(tmp_path, small):
     with pytest.raises(FileNotFoundError):
         fit(model, small, callbacks=[EarlyStopping("loss"), CSVLog(tmp_path / "nowhere" / "log.csv")])
     assert model.steps == 0
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no device that is always full")
+@pytest.mark.parametrize("log", [CSVLog, nbbp.trackers.JSONL])
+def test_a_full_disk_is_named_by_the_log_that_meets_it(log, small):
+    with pytest.raises(OSError, match="No space left on device; the lines of the epochs before are in it: '/dev/full'"):
+        fit(classifier(), small, epochs=2, callbacks=[log("/dev/full")])
+    history = fit(classifier(), small)
+    with pytest.raises(OSError, match="No space left on device; the file is not complete: '/dev/full'"):
+        history.to_csv("/dev/full")
+
+
+def test_a_figure_that_does_not_fit_on_the_disk_is_named(tmp_path, small):
+    history, path, limits = fit(classifier(), small), tmp_path / "curve.png", resource.getrlimit(resource.RLIMIT_FSIZE)
+    history.plot(path)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.raises(OSError, match=r"File too large; the file is not complete: .*curve.png"):
+            history.plot(path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 def test_learning_rate_log(small):

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 
 import numpy as np
 import pytest
@@ -63,13 +64,13 @@ def watching() -> list[cb.Callback]:
     ]
 
 
-def fit(folder, *more: cb.Callback, every: int | None = 3, **settings):
+def fit(folder, *more: cb.Callback, every: int | None = 3, keep: int = 3, **settings):
     """A model with its history."""
     model = build()
     X, y = data()
     settings = {"epochs": EPOCHS, "batch_size": BATCH, "validation_data": (X[:20], y[:20]), "resume": folder} | settings
     with contextlib.suppress(Broken):
-        model.fit(X, y, verbose=0, callbacks=[nbbp.Checkpoint(folder, every), *watching(), *more], **settings)
+        model.fit(X, y, verbose=0, callbacks=[nbbp.Checkpoint(folder, every, keep), *watching(), *more], **settings)
     return model, model.history
 
 
@@ -163,14 +164,46 @@ def test_the_newest_files_are_kept_and_leftovers_are_swept(tmp_path):
     assert nbbp.load(steps[-1]).steps == 42
 
 
+@pytest.mark.parametrize("keep", [1, 3])
+@pytest.mark.parametrize("begin", ["anew", "from a file"])
+def test_a_run_loses_nothing_to_a_longer_one_of_before(begin, keep, whole, tmp_path):
+    fit(tmp_path / "long", epochs=2 * EPOCHS)
+    others = {path.name: path.read_bytes() for path in (tmp_path / "long").iterdir()}
+    fit(tmp_path / "short", at_step(20, fail))
+    resume = None if begin == "anew" else max((tmp_path / "short").iterdir())
+    with pytest.warns(UserWarning, match=r"had checkpoints of more steps .* are in .*older_1 now, .*step_000000084"):
+        fit(tmp_path / "long", at_step(30, fail), keep=keep, resume=resume)
+    assert {path.name: path.read_bytes() for path in (tmp_path / "long" / "older_1").iterdir()} == others
+    mine = sorted(path.name for path in (tmp_path / "long").glob("*.safetensors"))
+    assert mine == [f"step_0000000{k}.safetensors" for k in (24, 27, 30)][-keep:]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert_same(fit(tmp_path / "long"), whole)
+        assert len(fit(tmp_path / "long" / "older_1", epochs=2 * EPOCHS)[1]) == 2 * EPOCHS
+
+
+def test_fits_of_one_model_share_a_folder_and_other_files_are_left_alone(tmp_path):
+    (tmp_path / "step_best.safetensors").touch()
+    model = nbbp.Sequential([nbbp.Dense(3)], "softmax_cross_entropy")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for _ in range(2):
+            model.fit(*data(), 2, BATCH, verbose=0, callbacks=[nbbp.Checkpoint(tmp_path)])
+    names = ["step_000000014", "step_000000021", "step_000000028", "step_best"]
+    assert sorted(path.stem for path in tmp_path.iterdir()) == names
+
+
 def test_a_damaged_checkpoint_is_passed_over(whole, tmp_path):
     fit(tmp_path, at_step(20, fail))
     newest = sorted(tmp_path.iterdir())[-1]
     newest.write_bytes(newest.read_bytes()[:-1])
-    with pytest.warns(UserWarning, match="damaged.*an older checkpoint is taken"):
+    with (
+        pytest.warns(UserWarning, match="damaged.*an older checkpoint is taken"),
+        pytest.warns(UserWarning, match=f"older_1 now, and resume=.* the newest, {newest.name}"),
+    ):
         resumed = fit(tmp_path)
     assert_same(resumed, whole)
-    for path in tmp_path.iterdir():
+    for path in tmp_path.glob("*.safetensors"):
         path.write_bytes(b"0")
     with pytest.raises(nbbp.ModelFileError, match="no checkpoint that can be read"), pytest.warns(match="is taken"):
         fit(tmp_path)
@@ -195,6 +228,109 @@ def test_what_has_to_be_the_same_is_checked(tmp_path):
         fit(tmp_path, resume=tmp_path / "model.safetensors")
 
 
+def other_rate(model, X, y, held_out, weights):
+    model.learning_rate = 0.01
+
+
+def other_y(model, X, y, held_out, weights):
+    y[7] = not y[7]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (other_rate, "learning_rate was 0.05, and is 0.01"),
+        (other_y, "y was SHA-256 [0-9a-f]{16}, and is SHA-256 [0-9a-f]{16}"),
+        (lambda model, X, y, held_out, weights: X.fill(0), "X was SHA-256 .*, and is SHA-256"),
+        (lambda model, X, y, held_out, weights: weights.fill(1), "weights was SHA-256 .*, and is SHA-256"),
+        (lambda model, X, y, held_out, weights: held_out[0].fill(0), "validation X was SHA-256 .*, and is SHA-256"),
+    ],
+)
+def test_another_rate_and_other_data_are_told_and_may_be_allowed(change, message, tmp_path):
+    def fit(folder, change=None, epochs=EPOCHS, **settings):
+        model, (X, y) = build(), data()
+        held_out, weights = (X[:20].copy(), y[:20].copy()), np.linspace(1, 2, ROWS)
+        if change:
+            change(model, X, y, held_out, weights)
+        model.build(4)
+        before = model.params.copy()
+        try:
+            callbacks = [cb.ReduceOnPlateau("val_loss", patience=1, min_delta=9), nbbp.Checkpoint(folder)]
+            settings |= {"sample_weight": weights, "callbacks": callbacks, "resume": folder}
+            model.fit(X, y, epochs, BATCH, held_out, verbose=0, **settings)
+        except ValueError:
+            assert model.params.tobytes() == before.tobytes()
+            assert model.steps == 0
+            raise
+        return model
+
+    fit(tmp_path, epochs=3)
+    with pytest.raises(ValueError, match=rf"cannot be resumed here: {message}.*\. Where .* allow_changes=True goes on"):
+        fit(tmp_path, change)
+    changed = fit(tmp_path, change, epochs=4, allow_changes=True)
+    if change is other_rate:
+        assert changed.learning_rate == 0.01 / 2
+        assert fit(tmp_path, change).steps == STEPS
+    else:
+        assert changed.learning_rate == 0.05 / 2**3
+
+
+@pytest.mark.parametrize("rate", [0.02, nbbp.schedules.Step(0.1, every=10)])
+def test_what_is_given_now_trains_on(rate, tmp_path):
+    """As in a fit by hand that begins with the parameters of the checkpoint."""
+    X, y = data()
+
+    def model(rate):
+        return nbbp.Sequential([nbbp.Dense(3)], "softmax_cross_entropy", nbbp.SGD(rate), seed=1)
+
+    begun = model(0.1)
+    begun.fit(X, y, 2, BATCH, verbose=0, callbacks=[nbbp.Checkpoint(tmp_path)])
+    begun.learning_rate = rate
+    begun.fit(X[::-1], y[::-1], 2, BATCH, verbose=0)
+    resumed = model(rate)
+    with pytest.raises(ValueError, match=r"learning_rate was 0.1, and is (0.02|Step\(initial=0.1, every=10\))\. Where"):
+        resumed.fit(X, y, 4, BATCH, verbose=0, resume=tmp_path)
+    resumed.fit(X[::-1], y[::-1], 4, BATCH, verbose=0, resume=tmp_path, allow_changes=True)
+    assert resumed.params.tobytes() == begun.params.tobytes()
+
+
+def test_the_model_that_was_trained_goes_on_with_the_rate_that_callbacks_left(tmp_path):
+    X, y = data()
+    model = nbbp.Sequential([nbbp.Dense(3)], "softmax_cross_entropy", nbbp.SGD(0.4), seed=1)
+    callbacks = [cb.ReduceOnPlateau("loss", patience=1, min_delta=9), nbbp.Checkpoint(tmp_path)]
+    for epochs in (2, 4):
+        model.fit(X, y, epochs, BATCH, verbose=0, callbacks=callbacks, resume=tmp_path)
+    assert model.learning_rate == 0.05
+    again = nbbp.Sequential([nbbp.Dense(3)], "softmax_cross_entropy", nbbp.SGD(0.4), seed=1)
+    again.fit(X, y, 5, BATCH, verbose=0, callbacks=callbacks, resume=tmp_path)
+    assert again.learning_rate == 0.025
+
+
+def test_checkpoints_that_do_not_know_rate_and_data_are_resumed(whole, tmp_path):
+    fit(tmp_path, at_step(20, fail))
+    for path in tmp_path.iterdir():
+        arrays, description = files.read(path)
+        del description["fit"]["given"]
+        kept = {name: a for name, a in arrays.items() if not name.endswith("/pruned")}
+        files.write(path, kept, description)
+    assert_same(fit(tmp_path), whole)
+
+
+def test_a_stream_is_told_from_others_by_its_first_chunk(tmp_path):
+    X, y = np.random.default_rng(0).standard_normal((2000, 100)), np.arange(2000) % 3
+
+    def fit(stream, epochs):
+        model = nbbp.Sequential([nbbp.Dense(3)], "softmax_cross_entropy", seed=1)
+        model.fit(stream, epochs=epochs, verbose=0, callbacks=[nbbp.Checkpoint(tmp_path)], resume=tmp_path)
+
+    fit(nbbp.streams.from_arrays(X, y, buffer_rows=1000), 1)
+    with pytest.raises(ValueError, match=r"here: X of the first chunk was SHA-256 \w+, and is SHA-256 \w+\. Where"):
+        fit(nbbp.streams.from_arrays(-X, y, buffer_rows=1000), 2)
+    with pytest.raises(ValueError, match="buffer_rows was 1000, and is 500"):
+        fit(nbbp.streams.from_arrays(X, y, buffer_rows=500), 2)
+    fit(nbbp.streams.from_arrays(X, y, buffer_rows=1000), 2)
+
+
 @pytest.mark.parametrize("failing", ["fsync", "replace"])
 def test_an_error_while_writing_leaves_the_old_checkpoint(failing, whole, tmp_path, monkeypatch):
     fit(tmp_path, at_step(20, fail))
@@ -205,8 +341,10 @@ def test_an_error_while_writing_leaves_the_old_checkpoint(failing, whole, tmp_pa
 
     with monkeypatch.context() as patch:
         patch.setattr(os, failing, full)
-        with pytest.raises(OSError, match="No space left"):
+        with pytest.raises(OSError, match=r"No space left .*; files .* before are intact: .*step_00") as caught:
             fit(tmp_path)
+    assert caught.value.errno == 28
+    assert caught.value.filename == str(tmp_path / "step_000000021.safetensors")
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
     assert_same(fit(tmp_path), whole)
 
@@ -217,7 +355,7 @@ def test_a_file_that_may_not_grow_leaves_the_old_checkpoint(whole, tmp_path):
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
     try:
-        with pytest.raises(OSError, match="File too large"):
+        with pytest.raises(OSError, match=r"File too large; files .* intact: .*step_000000021.safetensors'"):
             fit(tmp_path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)

@@ -358,7 +358,7 @@ def test_predictions_that_do_not_fit(run, nbbp_says):
 
 def test_a_reader_that_has_seen_enough(run):
     pathlib.Path("new.csv").write_text("size,age\n" + "1,2\n" * 50_000)
-    arguments = [sys.executable, "-m", "nbbp.cli", "predict", "run", "new.csv"]
+    arguments = [sys.executable, "-m", "nbbp", "predict", "run", "new.csv"]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment) as process:
         assert process.stdout.readline().startswith(b"size,age,predicted_kind")
@@ -371,7 +371,7 @@ def test_plot(run, nbbp_says):
     nbbp_says("train", "data.csv", "--target", "kind", "--epochs", "3", "--output", "other")
     assert nbbp_says("plot", "run", "other/history.csv", "--output", "curves.svg")[1] == "curves in curves.svg\n"
     drawn = pathlib.Path("curves.svg").read_text()
-    assert all(f"<!-- {label} -->" in drawn for label in ("run", "run, validation", "history.csv"))
+    assert all(f"<!-- {label} -->" in drawn for label in ("run", "history.csv", "dashed: validation"))
     assert nbbp_says("plot", "run")[0] == 0
     assert pathlib.Path("nbbp-plot.png").read_bytes()[:4] == b"\x89PNG"
     assert "data.csv is not a history" in nbbp_says("plot", "run", "data.csv")[2]
@@ -420,7 +420,7 @@ def test_ctrl_c_in_the_validation_keeps_the_best_epoch(nbbp_says, monkeypatch):
 @pytest.mark.parametrize(("sent", "name", "code"), [(signal.SIGINT, "Ctrl-C", 130), (signal.SIGTERM, "SIGTERM", 143)])
 def test_a_signal_ends_a_run(sent, name, code):
     pathlib.Path("data.csv").write_text("\n".join(NUMBERS))
-    command = [sys.executable, "-m", "nbbp.cli", "train", "data.csv", "--target", "kind", "--output", "run"]
+    command = [sys.executable, "-m", "nbbp", "train", "data.csv", "--target", "kind", "--output", "run"]
     command += ["--epochs", "10000000", "--patience", "10000000"]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
     for seconds in (1, 5, 30, 120):  # a busy machine may have no epoch after one second

@@ -223,3 +223,7 @@ def test_a_printed_model_has_a_line_for_each_layer():
     lines = str(nbbp.Sequential([nbbp.Dense(3, "relu"), nbbp.Dropout(0.1), nbbp.Dense(1)])).splitlines()
     assert [line.strip().partition("(")[0] for line in lines[2:5]] == ["Dense", "Dropout", "Dense"]
     assert max(map(len, lines)) < 160
+
+
+def test_modules_that_are_imported_on_demand_are_listed():
+    assert {*nbbp.__all__, "bench", "sklearn"} <= set(dir(nbbp))

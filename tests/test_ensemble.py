@@ -1,5 +1,11 @@
 """Many networks at once, smaller networks, and other ways to train."""
 
+import itertools
+import os
+import signal
+import threading
+import time
+
 import numpy as np
 import pytest
 
@@ -49,6 +55,58 @@ def test_members_need_not_be_alike(digits):
     for member, alone in zip(members, (make(0, 8), make(1, 64)), strict=True):
         alone.fit(X, y, epochs=2, batch_size=100, verbose=0)
         assert member.params.tobytes() == alone.params.tobytes()
+
+
+@pytest.mark.parametrize(("number", "expected"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)])
+def test_a_signal_ends_an_ensemble_between_two_mini_batches(number, expected, digits):
+    X, y = digits[0], digits[1]
+    ensemble, sent = nbbp.Ensemble([make(0), make(1, 8)]), []
+    first = ensemble.fit(X, y, batch_size=8, verbose=0)
+    before = [member.steps for member in ensemble.members]
+
+    def send():
+        while ensemble.members[1].history is first[1]:  # the fit has not begun
+            time.sleep(0.01)
+        time.sleep(0.2)
+        sent.append(time.monotonic())
+        os.kill(os.getpid(), number)
+
+    threading.Thread(target=send).start()
+    with pytest.raises(expected):
+        ensemble.fit(X, y, epochs=1_000_000, batch_size=8, verbose=0)
+    assert time.monotonic() - sent[0] < 5
+    assert signal.getsignal(number) in (signal.default_int_handler, signal.SIG_DFL)
+    for member, begun in zip(ensemble.members, before, strict=True):
+        history = member.history
+        assert history.steps == len(history.step_loss) == member.steps - begun > 10
+        assert len(history) == history.steps // history.steps_per_epoch > 0
+        assert np.isfinite(member.predict(X)).all()
+    assert [len(history) for history in ensemble.fit(X, y, batch_size=8, verbose=0)] == [1, 1]
+
+
+def test_a_signal_in_the_validation_of_an_ensemble_leaves_whole_epochs(digits, monkeypatch):
+    X, y, X_test, y_test = digits
+    ensemble, measure, counts = nbbp.Ensemble(2, make), nbbp.Sequential.measure, itertools.count()
+
+    def interrupted(model, *arguments, **named):
+        if next(counts) == 3:  # the second member in the second epoch
+            os.kill(os.getpid(), signal.SIGINT)
+        return measure(model, *arguments, **named)
+
+    monkeypatch.setattr(nbbp.Sequential, "measure", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        ensemble.fit(X, y, epochs=3, validation_data=(X_test, y_test), verbose=0)
+    for member in ensemble.members:
+        assert {name: len(values) for name, values in member.history.epochs.items()} == {
+            "loss": 1, "val_loss": 1, "val_accuracy": 1,
+        }  # fmt: skip
+        assert member.history.steps == member.steps == 2 * member.history.steps_per_epoch
+
+
+def test_the_bar_of_an_ensemble_has_its_epochs_and_ends_at_100_percent(digits, capsys):
+    X, y = digits[0][:300], digits[1][:300]
+    nbbp.Ensemble(2, make).fit(X, y, epochs=3, validation_data=(X, y))
+    assert "epoch 3/3: 100%" in capsys.readouterr().err.splitlines()[-1]
 
 
 @pytest.mark.parametrize("backend", ["numba", "numpy"])
@@ -132,6 +190,18 @@ def test_lbfgs_finds_the_least_squares_solution(rng):
     np.testing.assert_allclose(model.named_params()["dense_0.w"], solution[:4], atol=1e-5)
     assert (np.diff(history["loss"]) <= 0).all()
     assert "CONVERGENCE" in history.stopped
+
+
+@pytest.mark.parametrize("tolerance", [1e-3, 1e-9])
+def test_lbfgs_goes_on_until_the_gradient_is_as_small_as_its_tolerance(tolerance, rng):
+    pytest.importorskip("scipy")
+    X = rng.standard_normal((50, 4))
+    model = nbbp.Sequential([nbbp.Dense(4, "tanh"), nbbp.Dense(2)], dtype="float64")
+    y = np.tanh(X @ rng.standard_normal((4, 2)))
+    history = nbbp.fit_lbfgs(model, X, y, iterations=5000, tolerance=tolerance)
+    model.gradients(X, y)
+    assert tolerance / 1000 < np.abs(model.grads).max() <= tolerance
+    assert "NORM OF PROJECTED GRADIENT" in history.stopped
 
 
 @pytest.mark.parametrize("seed", range(3))

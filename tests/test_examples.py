@@ -1,7 +1,11 @@
 """What the teaching examples show, on short runs."""
 
 import importlib.util
+import os
 import pathlib
+import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -16,9 +20,37 @@ def example(name: str):
     return module
 
 
+def is_png(path: pathlib.Path) -> bool:
+    return path.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+
+
 def is_drawn(module, results, path: pathlib.Path) -> bool:
     module.draw(results, path)
-    return path.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    return is_png(path)
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.stem)
+def test_the_picture_is_an_argument_or_in_plots_of_the_folder(path):
+    text = path.read_text(encoding="utf-8")
+    assert (
+        f"""
+if __name__ == "__main__":
+    picture = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else "plots/{path.stem}.png")
+    picture.parent.mkdir(parents=True, exist_ok=True)
+"""
+        in text
+    )
+    assert "__file__" not in text
+
+
+@pytest.mark.parametrize("arguments", [[], ["new/folder/curve.svg"]])
+def test_an_example_runs_alone_in_another_folder(arguments, tmp_path):
+    shutil.copy(EXAMPLES / "double.py", tmp_path)
+    command = [sys.executable, "double.py", *arguments]
+    environment = os.environ | {"PYTHONPATH": str(EXAMPLES.parent)}
+    subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, check=True, timeout=300)
+    made = [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.*") if path.is_file()]
+    assert sorted(made) == sorted(["double.py", *(arguments or ["plots/double.png"])])
 
 
 def test_gradients_vanish_through_sigmoids_alone(tmp_path):
@@ -81,16 +113,18 @@ def test_schedules_are_drawn(tmp_path):
     assert is_drawn(module, {name: [0.1, 0.2] for name in module.schedules(100)}, tmp_path / "picture.png")
 
 
-def test_an_ensemble_is_better_calibrated():
+def test_an_ensemble_is_better_calibrated(tmp_path):
     module = example("ensemble")
     one, many, y = module.train(members=5, epochs=60, verbose=0)
     gaps = [module.reliability(probabilities, y)[2] for probabilities in (one, many)]
     assert gaps[1] < gaps[0]
     right = [np.mean(probabilities.argmax(axis=1) == y) for probabilities in (one, many)]
     assert right[1] > right[0]
+    module.draw(one, many, y, tmp_path / "picture.png")
+    assert is_png(tmp_path / "picture.png")
 
 
-def test_smaller_networks():
+def test_smaller_networks(tmp_path):
     module = example("smaller_networks")
     teacher = module.teach(epochs=20)
     report = module.pruned(teacher, shares=(0.0, 0.8), epochs=5)
@@ -98,12 +132,17 @@ def test_smaller_networks():
     assert report.values[1]["accuracy"] > 0.93
     alone, taught = module.distilled(teacher, units=(6,), epochs=30, seeds=3)
     assert taught.mean() > alone.mean() > 0.6
+    module.draw(report, alone, taught, (6,), tmp_path / "picture.png")
+    assert is_png(tmp_path / "picture.png")
 
 
-def test_a_learning_rate_is_found_and_used():
-    found, histories = example("learning_rate").train(epochs=5, verbose=0)
+def test_a_learning_rate_is_found_and_used(tmp_path):
+    module = example("learning_rate")
+    found, histories = module.train(epochs=5, verbose=0)
     assert 0.01 < found.suggestion < 0.3
     assert all(history["val_accuracy"][-1] > 0.9 for history in histories.values())
+    module.draw(found, histories, tmp_path / "picture.png")
+    assert is_png(tmp_path / "picture.png")
 
 
 def test_scikit_learn_is_not_better(tmp_path):
@@ -123,18 +162,18 @@ def test_files_train_as_memory_does(tmp_path):
     assert is_drawn(module, results, tmp_path / "picture.png")
 
 
-def test_a_search_gives_up_what_goes_badly(tmp_path):
+def test_a_search_prunes_what_goes_badly(tmp_path):
     pytest.importorskip("optuna")
     module = example("search")
     study = module.search(trials=16, epochs=5)
     again = module.search(trials=2, epochs=5)
     assert [trial.intermediate_values for trial in again.trials] == [t.intermediate_values for t in study.trials[:2]]
-    epochs = {state: [] for state in (module.DONE, module.GIVEN_UP)}
+    epochs = {state: [] for state in (module.COMPLETE, module.PRUNED)}
     for trial in study.trials:
         epochs[trial.state.name].append(len(trial.intermediate_values))
-    assert set(epochs[module.DONE]) == {5}
-    assert epochs[module.GIVEN_UP]
-    assert all(2 < n <= 5 for n in epochs[module.GIVEN_UP])
+    assert set(epochs[module.COMPLETE]) == {5}
+    assert epochs[module.PRUNED]
+    assert all(2 < n <= 5 for n in epochs[module.PRUNED])
     assert module.judge(study.best_params, epochs=5) > 0.9
     assert is_drawn(module, study, tmp_path / "picture.png")
 

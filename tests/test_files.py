@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import pickle
+import re
 import time
 import tracemalloc
 
@@ -150,7 +151,7 @@ def test_an_old_file_is_there_until_the_new_one_is(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(OSError, match=r"No space left .*model.safetensors"):
         nbbp.Sequential([nbbp.Dense(4)]).save(path)
     assert path.read_bytes() == before
     assert os.listdir(tmp_path) == [path.name]
@@ -200,6 +201,27 @@ def test_files_that_are_no_models(content, tmp_path):
     }
     for name, given in wrong.items():
         assert not loading(given, tmp_path / "model"), name
+
+
+def rewritten(content: bytes, change) -> bytes:
+    """The same arrays, with an entry that `change` has made of the file's own."""
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    entry = change(json.loads(header["__metadata__"]["nbbp"]))
+    return safetensors.numpy.save(safetensors.numpy.load(content), {"nbbp": json.dumps(entry)})
+
+
+def test_a_file_names_the_version_that_wrote_it(content, tmp_path):
+    path = tmp_path / "model"
+    assert rewritten(content, lambda entry: entry | {"nbbp_version": nbbp.__version__}) == content
+    assert loading(rewritten(content, lambda entry: {k: v for k, v in entry.items() if k != "nbbp_version"}), path)
+    assert loading(rewritten(content, lambda entry: entry | {"nbbp_version": "9.8.7"}), path)
+    path.write_bytes(rewritten(content, lambda entry: entry | {"nbbp_version": "9.8.7", "format_version": 2}))
+    message = f"is of format 2, written by nbbp 9.8.7; nbbp {nbbp.__version__} reads 1"
+    with pytest.raises(nbbp.ModelFileError, match=re.escape(message)):
+        nbbp.load(path)
+    path.write_bytes(rewritten(content, lambda entry: {"format_version": 0, "description": {}, "sha256": ""}))
+    with pytest.raises(nbbp.ModelFileError, match=re.escape(f"is of format 0; nbbp {nbbp.__version__} reads 1")):
+        nbbp.load(path)
 
 
 def test_a_flipped_weight_is_noticed(content, tmp_path):

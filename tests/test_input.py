@@ -6,6 +6,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import nbbp
+from nbbp.synonyms import SYNONYMS
 
 X = np.arange(12.0).reshape(6, 2) / 12
 LABELS = np.array([0, 1, 2, 0, 1, 2])
@@ -48,6 +49,19 @@ def test_bad_data(x, y, error, message):
     for call in (model().evaluate, model().gradients, lambda x, y: model().fit(x, y, verbose=0)):
         with pytest.raises(error, match=message):
             call(x, y)
+
+
+@pytest.mark.parametrize("backend", ["numba", "numpy"])
+def test_no_rows_have_no_predictions(backend):
+    networks = [nbbp.Sequential([nbbp.Dense(3)], "softmax_cross_entropy", backend=backend, seed=k) for k in range(2)]
+    for empty in (X[:0], X[:0].astype(object), np.zeros((0, 2), int)):
+        for answers in (networks[0].predict(empty), nbbp.Ensemble(networks).predict(empty)):
+            assert answers.shape == (0, 3)
+            assert answers.dtype == np.float32
+    assert nbbp.Ensemble(networks).vote(X[:0]).shape == (0,)
+    for wrong, message in ((X[:0, :1], "takes 2 features, got 1"), (X[:, :0], r"is empty: its shape is \(6, 0\)")):
+        with pytest.raises(ValueError, match=message):
+            networks[0].predict(wrong)
 
 
 @pytest.mark.parametrize(("loss", "target"), [("binary_cross_entropy", 1.5), ("poisson", -1)])
@@ -100,6 +114,33 @@ def test_targets_without_meaning(loss, target):
 def test_bad_settings(make, error, message):
     with pytest.raises(error, match=message):
         make()
+
+
+MAKERS = {
+    "loss": lambda name: nbbp.Sequential([nbbp.Dense(3)], loss=name),
+    "activation": lambda name: nbbp.Dense(3, activation=name),
+    "optimizer": lambda name: nbbp.Sequential([nbbp.Dense(3)], optimizer=name),
+    "initializer": lambda name: nbbp.Dense(3, initializer=name),
+    "metric": lambda name: nbbp.Sequential([nbbp.Dense(3)], metrics=[name]),
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "meant"),
+    [
+        ("loss", "CategoricalCrossentropy", "softmax_cross_entropy"),
+        ("loss", "bce_with_logits", "binary_cross_entropy"),
+        ("loss", "mean-squared-error", "mse"),
+        ("activation", "Swish", "silu"),
+        ("optimizer", "SGD", "sgd"),
+        ("initializer", "kaiming_normal", "he_normal"),
+        ("metric", "mean_squared_error", "mse"),
+        *((kind, other, own) for kind, own_names in SYNONYMS.items() for own in own_names for other in own_names[own]),
+    ],
+)  # fmt: skip
+def test_names_of_other_programs_are_answered_with_the_right_one(kind, name, meant):
+    with pytest.raises(ValueError, match=f"unknown {kind} '{name}'. Did you mean '{meant}'\\?"):
+        MAKERS[kind](name)
 
 
 def read_only(array):

@@ -171,6 +171,65 @@ def test_what_cannot_be_judged_is_said(digits):
     nbbp.diagnose(nbbp.History(1))
 
 
+def test_a_fit_that_goes_on_is_not_judged_by_its_first_loss(digits):
+    X, y = digits[:2]
+    model = classifier(Dense(32, "relu"), optimizer=nbbp.Adam(0.003))
+    first = model.fit(X, y, epochs=30, callbacks=[nbbp.Inspect()], verbose=0)
+    second = model.fit(X, y, epochs=30, callbacks=[nbbp.Inspect()], verbose=0)
+    alone = nbbp.diagnose(second)
+    assert not alone.findings
+    assert alone.not_judged[0].startswith(
+        f"falls and rises of the loss: the network had been trained for {first.steps}"
+    )
+    first.extend(second)
+    assert str(nbbp.diagnose(first)) == "nothing conspicuous\nnot judged: overfitting: the fit had no validation data"
+
+
+@pytest.mark.parametrize("validated", [(True, False), (False, True), (True, True)])
+def test_overfitting_is_judged_by_the_epochs_that_were_validated(validated, digits, rng):
+    X, y = digits[0] + 3 * rng.normal(size=digits[0].shape), digits[1]
+    model = classifier(Dense(64, "relu"), optimizer=nbbp.Adam(0.01))
+    first, second = (
+        model.fit(X[:60], y[:60], epochs, 16, validation_data=(X[60:], y[60:]) if seen else None, verbose=0)
+        for epochs, seen in zip((2, 38), validated, strict=True)
+    )
+    first.extend(second)
+    diagnosis = nbbp.diagnose(first)
+    assert "nan" not in str(diagnosis)
+    if validated[1]:
+        best = 1 + int(np.nanargmin(first["val_loss"]))
+        assert f"overfitting: the validation loss was lowest in epoch {best}, " in str(diagnosis)
+    else:
+        assert diagnosis.not_judged[0] == "overfitting: there was no validation data after epoch 2"
+
+
+def test_few_epochs_with_validation_are_no_trend(digits):
+    X, y = digits[0][:100], digits[1][:100]
+    model = classifier(optimizer="sgd")
+    first = model.fit(X, y, epochs=8, verbose=0)
+    first.extend(model.fit(X, y, epochs=2, validation_data=(X, y), verbose=0))
+    assert "overfitting: it needs validation data in 8 epochs, and had them in 2" in nbbp.diagnose(first).not_judged
+
+
+@pytest.mark.parametrize("every", [(10, 20), (10, None), (None, 20), (10, 1000)])
+def test_records_of_two_fits_are_joined(every, digits):
+    X, y = digits[0][:320], digits[1][:320]
+    model = classifier(Dense(8, "relu"), optimizer="sgd")
+    callbacks = [[] if n is None else [nbbp.Inspect(n)] for n in every]
+    first, second = (model.fit(X, y, epochs=5, callbacks=given, verbose=0) for given in callbacks)
+    records = [fit.inspected.weights["dense_0.w"] for fit in (first, second) if fit.inspected]
+    first.extend(second)
+    inspected = first.inspected
+    np.testing.assert_array_equal(inspected.weights["dense_0.w"], np.concatenate(records))
+    steps = [
+        s for n, begin in zip(every, (0, 50), strict=True) if n for s in range(n, 101, n) if begin < s <= begin + 50
+    ]
+    assert inspected.steps.tolist() == steps
+    assert len(inspected.dead["activation_0"]) == len(steps)
+    outdated = "gradients and units: nbbp.Inspect has recorded nothing after step 50"
+    assert (outdated in nbbp.diagnose(first).not_judged) == (every[1] in (None, 1000))
+
+
 def drawn(figure, path) -> bool:
     return isinstance(figure, Figure) and path.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
 
@@ -205,6 +264,37 @@ def test_confusion_matrix_counts(tmp_path):
     assert {t.get_position() for t in yes_no.axes[0].texts} == {(0, 0), (1, 1), (0, 1)}
     with pytest.raises(ValueError, match="3 classes and 2 names"):
         nbbp.plots.confusion_matrix(y, guess, ["a", "b"])
+
+
+def counted(figure) -> dict[tuple[int, int], str]:
+    """Counts by (predicted, true) class."""
+    return {text.get_position(): text.get_text().split()[0] for text in figure.axes[0].texts}
+
+
+@pytest.mark.parametrize("form", [np.array, list, lambda a: np.array(a, float), lambda a: np.array(a)[:, np.newaxis]])
+def test_a_confusion_matrix_of_predicted_labels(form):
+    y, guess = np.array([0, 0, 0, 2, 1]), [0, 0, 1, 2, 2]
+    expected = {(0, 0): "2", (1, 0): "1", (2, 2): "1", (2, 1): "1"}
+    for truth in (y, y[:, np.newaxis], np.eye(3)[y]):
+        assert counted(nbbp.plots.confusion_matrix(truth, form(guess))) == expected
+    named = nbbp.plots.confusion_matrix(y, form(guess), ["a", "b", "c", "never seen"])
+    assert [label.get_text() for label in named.axes[0].get_yticklabels()] == ["a", "b", "c", "never seen"]
+    assert counted(nbbp.plots.confusion_matrix([0, 1, 1], form([0, 1, 0]))) == {(0, 0): "1", (1, 1): "1", (0, 1): "1"}
+    with pytest.raises(ValueError, match="3 classes and 2 names"):
+        nbbp.plots.confusion_matrix(y, form(guess), ["a", "b"])
+    with pytest.raises(ValueError, match="prediction: labels must lie in 0 to 2"):
+        nbbp.plots.confusion_matrix(y, form([0, 0, 1, 2, -1]))
+    with pytest.raises(ValueError, match="room for 200 classes"):
+        nbbp.plots.confusion_matrix(y, form([0, 0, 1, 2, 10**9]))
+
+
+def test_what_a_confusion_matrix_refuses(tmp_path):
+    y, guess = np.array([0, 1, 2, 3, 4, 5]), np.eye(6)
+    for path in ("cm.png", tmp_path / "cm.png"):
+        with pytest.raises(TypeError, match=r"names must be a list of a name for each class, got .*; a file is path="):
+            nbbp.plots.confusion_matrix(y, guess, path)
+    with pytest.raises(ValueError, match="y must hold 0 and 1 where one column predicts, got values from 0 to 5"):
+        nbbp.plots.confusion_matrix(y, np.full((6, 1), 0.3))
 
 
 def test_decision_boundaries(rng, tmp_path):

@@ -293,3 +293,22 @@ def test_many_rows_are_predicted_in_blocks(backend, units, rng):
     references = sys.getrefcount(again)
     np.testing.assert_allclose(model.predict(again)[:1300], model.predict(X), rtol=1e-5, atol=1e-7)
     assert sys.getrefcount(again) == references
+
+
+@pytest.mark.parametrize("backend", ["numba", "numpy"])
+def test_parameters_that_are_assigned_are_written_into_the_flat_array(backend):
+    X = np.random.default_rng(0).standard_normal((6, 3))
+    model, other = (nbbp.Sequential([nbbp.Dense(2)], backend=backend, seed=seed) for seed in range(2))
+    other.predict(X)
+    before = model.predict(X)
+    params = model.params
+    model.params += 0.5
+    np.testing.assert_allclose(model.predict(X), before + 0.5 * X.sum(axis=1, keepdims=True) + 0.5, rtol=1e-5)
+    model.params = other.params
+    assert model.params is params
+    assert model.predict(X).tobytes() == other.predict(X).tobytes()
+    other.params *= 2
+    assert (params != other.params).any()
+    for wrong in (0, np.zeros(3), np.zeros((2, 4))):
+        with pytest.raises(ValueError, match=r"params must have the shape \(8,\), got"):
+            model.params = wrong

@@ -17,7 +17,7 @@ EXAMPLES = pathlib.Path(__file__).parent.parent / "examples"
 
 def run(*arguments: str, cwd) -> subprocess.CompletedProcess:
     return subprocess.run(
-        [sys.executable, "-m", "nbbp.cli", *arguments], cwd=cwd, capture_output=True, text=True, timeout=300,
+        [sys.executable, "-m", "nbbp", *arguments], cwd=cwd, capture_output=True, text=True, timeout=300,
         env=os.environ | {"PYTHONPATH": str(EXAMPLES.parent)},
     )  # fmt: skip
 

@@ -24,7 +24,7 @@ def test_a_short_fit_leaves_one_line_in_a_log_file():
     run = subprocess.run([sys.executable, "-c", FIT], capture_output=True, check=True)
     assert run.stdout == b""
     (line,) = run.stderr.decode().splitlines(keepends=True)
-    assert re.fullmatch(r"100%\|.*\| 8/8 \[00:0\d<00:00, .*step/s, loss=[\d.]+\]\n", line)
+    assert re.fullmatch(r"epoch 4/4: 100%\|.*\| 8/8 \[00:0\d<00:00, .*step/s, loss=[\d.]+\]\n", line)
 
 
 def test_a_long_fit_leaves_a_line_in_ten_seconds(monkeypatch, capsys):
@@ -51,6 +51,9 @@ def test_a_terminal_has_a_bar():
     os.close(ours)
     assert run.returncode == 0
     assert shown.count(b"\r") >= 4
+    epochs = [int(epoch) for epoch in re.findall(rb"epoch (\d)/4:", shown)]
+    assert epochs == sorted(epochs)
+    assert (epochs[0], epochs[-1]) == (1, 4)
     assert b"100%" in shown.splitlines()[-1]
 
 
@@ -81,6 +84,30 @@ def test_calls_that_are_compiled_leave_no_line(monkeypatch, capsys):
     monkeypatch.setattr(progress, "LINE_SECONDS", 0.0)
     assert list(progress.compiling([1, 2])) == [1, 2]
     assert capsys.readouterr().err.splitlines()[-1].startswith("compiling kernels, once: 100%")
+
+
+def test_the_bar_of_compilation_ends_at_100_percent_when_the_last_kernels_are_cached(monkeypatch, capsys):
+    """In a log file, and on a terminal, which shows no more than ten times a second what is not asked for."""
+    seconds = 0.0
+    monkeypatch.setattr("tqdm.std.time", lambda: seconds)
+    for terminal in (False, True):
+        monkeypatch.setattr(sys.stderr, "isatty", lambda terminal=terminal: terminal, raising=False)
+        for kernel in progress.compiling(range(14)):
+            seconds += 4.0 if kernel < 7 else 0.001
+        shown = [line for line in re.split("[\r\n]", capsys.readouterr().err) if line.strip()]
+        assert re.match(r"compiling kernels, once: +\d+%.* [1-7]/14 ", shown[0])
+        assert re.match(r"compiling kernels, once: 100%.* 14/14 ", shown[-1])
+
+
+def test_a_kernel_is_compiled_once_however_many_calls_there_are(monkeypatch):
+    """A mini-batch of 128 rows in two lanes, and a rest of 64."""
+    counted = []
+    monkeypatch.setattr(progress, "compiling", lambda kernels: counted.append(kernels) or kernels)
+    X = np.zeros((192, 4), np.float32)
+    nbbp.Sequential([nbbp.Dense(8, "relu"), nbbp.Dense(2)]).fit(X, X[:, :2], batch_size=128)
+    (kernels,) = counted
+    compiled = [(call.kernel.name, *((a.dtype, a.ndim) for a in call.arrays)) for call, _ in kernels]
+    assert len(set(compiled)) == len(compiled) > 10
 
 
 def test_no_standard_error_at_all(monkeypatch):

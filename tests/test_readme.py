@@ -2,11 +2,59 @@
 
 import pathlib
 import re
+import shlex
+
+import pytest
 
 import nbbp
+from nbbp.cli import main
 
 ROOT = pathlib.Path(__file__).parent.parent
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
+
+BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+COMMAND = "$ nbbp "
+
+
+def blocks(text: str) -> list[tuple[str, str]]:
+    """Those of Python and of commands of nbbp: language and code."""
+    return [(kind, code) for kind, code in BLOCK.findall(text) if kind == "python" or code.startswith(COMMAND)]
+
+
+SECTIONS = {text.partition("\n")[0]: blocks(text) for text in TEXT.split("\n## ") if blocks(text)}
+NEEDS = {
+    "A file and a question": ["narwhals", "onnx", "pandas", "pyarrow", "sklearn"],
+    "With scikit-learn": ["sklearn"],
+    "Tables, and data larger than memory": ["narwhals", "pandas", "pyarrow"],
+    "Other programs": ["onnx", "torch"],
+}
+
+
+def run(language: str, code: str, names: dict) -> None:
+    if language == "python":
+        before = TEXT[: TEXT.index(code)].count("\n")  # lines, so that an error names the README's
+        exec(compile("\n" * before + code, "README.md", "exec"), names)
+    else:
+        for line in code.splitlines():
+            assert main(shlex.split(line.removeprefix(COMMAND))) == 0, line
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_the_code_of_each_section_runs_after_the_first_block(section, tmp_path, monkeypatch):
+    for module in NEEDS.get(section, ()):
+        pytest.importorskip(module)
+    monkeypatch.chdir(tmp_path)
+    names: dict = {}
+    first, *_ = SECTIONS["Use"]
+    for block in dict.fromkeys([first, *SECTIONS[section]]):
+        run(*block, names)
+
+
+def test_every_block_of_python_and_every_command_runs():
+    run_of = [block for section in SECTIONS.values() for block in section]
+    assert sum(language == "python" for language, _ in run_of) == TEXT.count("```python\n") > 8
+    assert sum(code.count(COMMAND) for _, code in run_of) == TEXT.count(COMMAND) > 3
+    assert set(NEEDS) < set(SECTIONS)
 
 
 def test_links_lead_somewhere():

@@ -290,6 +290,37 @@ def test_calls_that_measure_nothing_leave_a_gap(wine):
     assert len(classifier.loss_curve_) == len(classifier.history_.step_loss) == 3
 
 
+@pytest.mark.parametrize("higher", [True, False])
+def test_the_best_epoch_is_the_one_that_the_metric_says(higher, wine, monkeypatch):
+    def spread(y, prediction, weight=None):
+        return float(prediction.max(axis=1).std())
+
+    X, y = wine
+    monkeypatch.setitem(nbbp.METRICS, "spread", spread)
+    network = MLPClassifier(
+        (16,), early_stopping=True, monitor="spread", max_iter=8, learning_rate_init=0.03, random_state=0
+    )
+    with pytest.raises(ValueError, match=r"set spread.higher_is_better = True or False"):
+        network.fit(X, y, eval_set=(X, y))
+    spread.higher_is_better = higher
+    with pytest.warns(ConvergenceWarning):
+        network.fit(X, y, eval_set=(X, y))
+    curve = network.history_["val_spread"]
+    best = max(curve) if higher else min(curve)
+    assert min(curve) < max(curve)
+    assert spread(y, network.predict_proba(X)) == pytest.approx(best)
+
+
+def test_a_monitor_that_is_nan_or_of_one_row_is_said(wine):
+    X, y = wine
+    network = MLPClassifier((8,), early_stopping=True, monitor="roc_auc", n_iter_no_change=2, random_state=0)
+    with pytest.warns(UserWarning, match="val_roc_auc is nan in epoch 1"):
+        network.fit(X, y > 0, eval_set=(X[y > 0], y[y > 0] > 0))
+    assert network.history_.stopped.startswith("val_roc_auc is nan and has not improved by")
+    with pytest.raises(ValueError, match=r"validation_fraction=0.1 of 6 rows holds out one row.*take a larger one"):
+        MLPRegressor((8,), early_stopping=True).fit(X[:6], y[:6])
+
+
 def test_partial_fit_stops_early_and_puts_the_best_parameters_back(wine):
     X, y = wine
     seen, held_out = (X[::2], y[::2]), (X[1::2], y[1::2])
@@ -570,8 +601,6 @@ def test_wrong_calls_are_refused(wine):
     # Each class has its share of the rows held out; scikit-learn 1.6 does not name the one that is too small.
     with pytest.raises(ValueError, match=r"least populated class(es in y .*'odd'| in y)"):
         MLPClassifier(early_stopping=True).fit(X, np.append(y[:-1].astype(str), "odd"))
-    with pytest.raises(ValueError, match="validation set is too small: 1 of 9 rows"):
-        MLPRegressor(early_stopping=True).fit(X[:9], y[:9])
     for more in ({"X_val": X}, {"y_val": y}, {"X_val": X, "y_val": y, "eval_set": (X, y)}):
         with pytest.raises(ValueError, match="X_val and y_val, or eval_set"):
             MLPClassifier().fit(X, y, **more)

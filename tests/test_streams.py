@@ -11,6 +11,7 @@ import pytest
 import nbbp
 from nbbp import callbacks as cb
 from nbbp import streams
+from nbbp.tables import CellError, ClassTarget, TableEncoder, ValueTarget
 
 ROWS = 1_000
 
@@ -69,6 +70,79 @@ def test_in_their_own_order_the_bytes_are_those_of_data_in_memory(kind, data, tm
     assert there.params.tobytes() == here.params.tobytes()
     assert history.step_loss.tobytes() == expected.step_loss.tobytes()
     np.testing.assert_allclose(history["loss"], expected["loss"], rtol=1e-12)
+
+
+PLACES = ["Bern", "Basel", "Chur"]
+NAMES = [f"name {k}" for k in range(30)]  # too many for a column each: codes of an embedding
+
+
+@pytest.fixture(scope="module")
+def table(data):
+    """Numbers, text of few and of many kinds, and the class as a word."""
+    pytest.importorskip("narwhals")
+    pa = pytest.importorskip("pyarrow")
+    rng = np.random.default_rng(3)
+    words = np.array(["none", "one", "two"])[(data[0][:, :2] > 0).sum(axis=1)]
+    columns = {"age": 50 + 9 * data[0][:, 0], "place": rng.choice(PLACES, ROWS), "name": rng.choice(NAMES, ROWS)}
+    return pa.table({**columns, "positive": words, "sum": data[0].sum(axis=1)})
+
+
+def parquet_of(folder, table, *target, **encoders):
+    pq = pytest.importorskip("pyarrow.parquet")
+    for k, part in enumerate((table.slice(0, 600), table.slice(600))):
+        pq.write_table(part, folder / f"{k}.parquet", row_group_size=128)
+    return streams.from_parquet([folder / "0.parquet", folder / "1.parquet"], *target, 256, **encoders)
+
+
+def arrow_of(folder, table, *target, **encoders):
+    ipc = pytest.importorskip("pyarrow.ipc")
+    with ipc.new_file(folder / "data.arrow", table.schema) as file:
+        file.write_table(table, max_chunksize=100)
+    return streams.from_arrow(folder / "data.arrow", *target, 256, **encoders)
+
+
+def batches_of(folder, table, target, **encoders):
+    parts = [table.slice(k, 70) for k in range(0, ROWS, 70)]
+    pairs = [(part.drop_columns(target).to_pandas(), part.column(target).to_pandas()) for part in parts]
+    return streams.from_batches(pairs, buffer_rows=256, **encoders)
+
+
+@pytest.mark.parametrize("make", [parquet_of, arrow_of, batches_of])
+@pytest.mark.parametrize("target", ["positive", "sum"])
+def test_an_encoded_stream_is_the_encoded_table(make, target, table, tmp_path):
+    pytest.importorskip("pandas")
+    kind, loss = (ClassTarget, "softmax_cross_entropy") if target == "positive" else (ValueTarget, "mse")
+    encoder = TableEncoder.fit(table.select(["age", "place", "name"]))
+    answers = kind.fit(table.column(target))
+    stream = make(tmp_path, table, target, encoder=encoder, target_encoder=answers)
+    here, there = (
+        nbbp.Sequential([*encoder.layers(), nbbp.Dense(8, "tanh"), nbbp.Dense(3 if target == "positive" else 1)], loss)
+        for _ in range(2)
+    )
+    X, y = encoder.encode(table), answers.encode(table.column(target))
+    expected = here.fit(X, y, epochs=2, batch_size=24, shuffle=False, verbose=0)
+    history = there.fit(stream, epochs=2, batch_size=24, shuffle=False, verbose=0)
+    assert there.params.tobytes() == here.params.tobytes()
+    assert history.step_loss.tobytes() == expected.step_loss.tobytes()
+
+
+def test_what_a_stream_cannot_encode_is_named(table, tmp_path):
+    encoder = TableEncoder.fit(table.select(["age", "place"]))
+    with pytest.raises(ValueError, match=r"0\.parquet, row group 0: column 'place' must be numbers, .* encoder= makes"):
+        parquet_of(tmp_path, table, "positive").first()
+    with pytest.raises(ValueError, match=r"column 'positive' must be numbers, .* target_encoder= makes"):
+        parquet_of(tmp_path, table, "positive", encoder=encoder).first()
+    with pytest.raises(ValueError, match="the target 'age' is one of the encoder's columns"):
+        parquet_of(tmp_path, table, "age", encoder=encoder)
+    few = ClassTarget.fit(["none", "one"])
+    row = table.column("positive").to_pylist().index("two")
+    with pytest.raises(CellError, match=rf"0\.parquet, row group 0, row {row}, column 'positive': 'two' is none of"):
+        parquet_of(tmp_path, table, "positive", encoder=encoder, target_encoder=few).first()
+    with pytest.raises(ValueError, match="target_encoder is for one target, got 'positive', 'sum'"):
+        parquet_of(tmp_path, table, ["positive", "sum"], encoder=encoder, target_encoder=few)
+    gap = table.set_column(1, "place", [[None] + ["Bern"] * (ROWS - 1)])
+    with pytest.raises(CellError, match="record batch 0, row 0, column 'place': missing value"):
+        arrow_of(tmp_path, gap, "positive", encoder=encoder).first()
 
 
 @pytest.mark.parametrize("kind", ["parquet", "mapped"])

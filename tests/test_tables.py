@@ -247,3 +247,12 @@ def test_categories_of_whole_numbers_are_the_same_as_integers_and_as_floats(tabl
     encoder = TableEncoder.fit(table({"zone": [1.0, 2.0, 1.0, 2.0]}), categorical=["zone"])
     assert encoder.features == ["zone=1", "zone=2"]
     assert encoder.encode(table({"zone": [2, 1]})).tolist() == [[0, 1], [1, 0]]
+
+
+def test_a_table_of_no_rows_has_no_predictions(table):
+    columns = COLUMNS | {"island": ["a", "b", "a", "b"]}
+    encoder = TableEncoder.fit(table(columns))
+    made = fitted(table(COLUMNS))
+    assert made.predict(table(COLUMNS)[:0]).shape == (0, 2)
+    made = fitted(encoder.encode(table(columns)))
+    assert made.predict(encoder.encode(table(columns)[:0])).shape == (0, 2)

@@ -1,5 +1,7 @@
 """Many threads at once, the user's own parallel code beside, and the choice between all threads and one."""
 
+import sys
+
 import numba
 import pytest
 import runs
@@ -183,3 +185,31 @@ runner.run()
 assert turns > 10_000 and endless.clock[prog.STEP] > 10_000, (turns, endless.clock)
 """
     runs.run(script, timeout=60)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+@pytest.mark.parametrize(("before", "threads", "shared"), [
+    ("", "2", True),
+    ("", "1", False),
+    ("import numba; numba.set_num_threads(1)", "2", False),
+])  # fmt: skip
+def test_a_fit_takes_the_number_of_threads_that_numba_is_told(before, threads, shared):
+    """Seconds that other threads than the one which calls have run."""
+    script = f"""
+{before}
+import glob, os, runs
+
+def others() -> float:
+    tasks = set(glob.glob("/proc/self/task/*/schedstat")) - {{f"/proc/self/task/{{os.getpid()}}/schedstat"}}
+    return sum(int(open(task).read().split()[0]) for task in tasks) / 1e9
+
+X, y = runs.rows()
+model = runs.wide()
+model.build(X.shape[1])
+before = others()
+for _ in range(20):
+    model.fit(X, y, batch_size=512, verbose=0)
+    model.predict(X)
+print(others() - before)
+"""
+    assert (float(runs.run(script, NUMBA_NUM_THREADS=threads, OPENBLAS_NUM_THREADS="1")) > 0.01) == shared

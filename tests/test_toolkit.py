@@ -160,9 +160,9 @@ def test_nadam_agrees_with_pytorch(backend, rng):
     torch.set_default_dtype(torch.float64)  # of the product of its momenta
     try:
         X, y = rng.standard_normal((120, 3)), rng.standard_normal((120, 2))
-        model = linear(nbbp.Nadam(0.01), backend=backend)
+        model = linear(nbbp.Nadam(), backend=backend)
         w = torch.tensor(model.params.reshape(3, 2).copy(), requires_grad=True)
-        stepper = torch.optim.NAdam([w], 0.01)
+        stepper = torch.optim.NAdam([w])
         for begin in range(0, 120, 4):
             x, t = X[begin : begin + 4], y[begin : begin + 4]
             one_epoch(model, x, t)
@@ -172,6 +172,23 @@ def test_nadam_agrees_with_pytorch(backend, rng):
             np.testing.assert_allclose(model.params.reshape(3, 2), w.detach().numpy(), rtol=1e-9)
     finally:
         torch.set_default_dtype(default)
+
+
+def test_nadam_follows_its_equation_and_not_that_of_keras(rng):
+    """They have 0.96^(t / 250) and 0.96^t."""
+    X, y = rng.standard_normal((40, 3)), rng.standard_normal((40, 2))
+    model = linear(nbbp.Nadam(0.01))
+    for power, same in ((1 / 250, True), (1, False)):
+        model.build(3)
+        w, m, v, product = model.params.reshape(3, 2).copy(), 0.0, 0.0, 1.0
+        for t, begin in enumerate(range(0, 40, 4), 1):
+            one_epoch(model, X[begin : begin + 4], y[begin : begin + 4])
+            g = X[begin : begin + 4].T @ (X[begin : begin + 4] @ w - y[begin : begin + 4]) / 4
+            now, following = (0.9 * (1 - 0.5 * 0.96 ** (step * power)) for step in (t, t + 1))
+            m, v, product = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g**2, product * now
+            ahead = following * m / (1 - product * following) + (1 - now) * g / (1 - product)
+            w -= 0.01 * ahead / (np.sqrt(v / (1 - 0.999**t)) + 1e-8)
+        assert np.allclose(model.params.reshape(3, 2), w, rtol=1e-9) == same
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

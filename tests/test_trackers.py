@@ -18,9 +18,8 @@ BLOCK = 1 << 15
 class Scripted(nbbp.callbacks.Callback):
     """Notes values that were thought up, and raises what it is told at the end of the second epoch."""
 
-    records = ("score",)
-
     def __init__(self, values=(1.0, 2.0, 3.0), error=None) -> None:
+        self.records = {"score": False}
         self.values, self.error = values, error
 
     def on_epoch_end(self, fit):
@@ -247,3 +246,14 @@ def test_optuna_prunes():
     assert [trial.intermediate_values for trial in study.trials] == [{1: 1, 2: 1, 3: 1}, {1: 1, 2: 2}, {1: 3}]
     with pytest.raises(ValueError, match="unknown monitor"):
         train(trackers.OptunaPruning(study.ask(), "f1"))
+
+
+def test_optuna_prunes_the_way_that_the_study_goes():
+    optuna = pytest.importorskip("optuna")
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    studies = {way: optuna.create_study(direction=way) for way in ("minimize", "maximize")}
+    train(trackers.OptunaPruning(studies["minimize"].ask()))
+    train(trackers.OptunaPruning(studies["maximize"].ask(), "val_accuracy"))
+    train(trackers.OptunaPruning(optuna.trial.FixedTrial({}), "val_accuracy"))
+    with pytest.raises(ValueError, match=r"'val_accuracy' is better the higher.*create_study\(direction='maximize'\)"):
+        train(trackers.OptunaPruning(studies["minimize"].ask(), "val_accuracy"))

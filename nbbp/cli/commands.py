@@ -1,6 +1,7 @@
 """What all commands share."""
 
 import argparse
+import os
 import pathlib
 from collections.abc import Callable
 
@@ -16,3 +17,16 @@ def check_folder(path: str) -> None:
     folder = pathlib.Path(path).absolute().parent
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no folder {folder} to write {pathlib.Path(path).name} into")
+
+
+def kernel_folders() -> list[str]:
+    """Where compiled kernels are, with their number and size, and whether more can be written there."""
+    from nbbp.kernels import cache
+
+    lines = []
+    for folder in cache.folders():
+        sizes = [file.stat().st_size for file in folder.glob("*.nbc")]
+        there = next(path for path in (folder, *folder.absolute().parents) if os.path.exists(path))
+        ending = "" if os.path.isdir(there) and os.access(there, os.W_OK) else ", cannot be written to"
+        lines.append(f"{folder}: {len(sizes)} kernels, {sum(sizes) / 1e6:.1f} MB{ending}")
+    return lines

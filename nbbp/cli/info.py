@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from nbbp.cli.commands import Command
+from nbbp.cli.commands import Command, kernel_folders
 
 
 def register(command: Command) -> None:
@@ -18,7 +18,6 @@ def info(arguments) -> None:
 
     import nbbp
     from nbbp.kernels import gemm, threads
-    from nbbp.program import cache_folder
 
     rows = {
         "nbbp": nbbp.__version__,
@@ -29,7 +28,7 @@ def info(arguments) -> None:
         "vector width": f"{gemm.VECTOR_BYTES * 8} bits",
         "threads": str(threads.count()),
         "threading layer": threads.layer(),
-        "kernel cache": cache_folder(),
+        "compiled kernels": f"\n{'':17}".join(kernel_folders()),
     }
     for name, value in rows.items():
         print(f"{name:16} {value}")

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import pathlib
 
+from nbbp import files
 from nbbp.history import History
 from nbbp.model import Sequential
 from nbbp.tables import ClassTarget, TableEncoder, ValueTarget, target_from_dict
@@ -32,10 +33,10 @@ class Run:
             "target": {"column": self.target_name, **self.target.to_dict()},
             "table": self.encoder.to_dict(),
         }
-        (folder / PREPROCESSING).write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        _write_text(folder / PREPROCESSING, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
         history.to_csv(folder / HISTORY)
         history.plot(folder / CURVE)
-        (folder / REPORT).write_text(report, encoding="utf-8")
+        _write_text(folder / REPORT, report)
 
     @classmethod
     def read(cls, path: str) -> "Run":
@@ -68,3 +69,8 @@ def read_history(path: str) -> History:
     if not place.is_file():
         raise FileNotFoundError(f"there is no file {place}")
     return History.from_csv(place)
+
+
+def _write_text(path: pathlib.Path, text: str) -> None:
+    with files.writing(path, files.INCOMPLETE):
+        path.write_text(text, encoding="utf-8")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nbbp import files
 from nbbp._version import __version__
 from nbbp.exchange import onnx_estimators
 from nbbp.exchange.parts import Part, parts_of, writer
@@ -79,7 +80,8 @@ def to_onnx(model: "Sequential | MLPClassifier | MLPRegressor", path: str | os.P
         producer_name="nbbp",
         producer_version=__version__,
     )
-    onnx.save_model(written, os.fspath(path))
+    with files.writing(path, files.INCOMPLETE):
+        onnx.save_model(written, os.fspath(path))
 
 
 def _described(name: str, dtype, axes):

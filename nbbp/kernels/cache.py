@@ -1,24 +1,29 @@
-"""Machine code on disk: what names it, and files that are whole or not there.
+"""Machine code on disk: where it lies, what names it, and files that are whole or not there.
 
-Numba looks at the file of one function only: after a change in a file that it calls, it would serve old code. And it
-keeps an index beside the code, which two processes that start together overwrite for each other.
+Numba looks at the file of one function only: after a change in a file that it calls, it would serve old code. It keeps
+an index beside the code, which two processes that start together overwrite for each other. And it reads from no folder
+that it cannot write to, as those of containers and shared installations often are.
 """
 
-import functools
+import collections
 import hashlib
 import itertools
+import logging
 import os
 import pathlib
 import pickle
+import re
+import sys
 import types
 import uuid
-import warnings
 from collections.abc import Callable
 
 import numba
 import numpy as np
 from numba.core.caching import FunctionCache
+from numba.core.compiler import CompileResult
 from numba.core.serialize import dumps
+from numba.misc.appdirs import AppDirs
 
 _DIGEST_BYTES = hashlib.sha256().digest_size
 
@@ -69,62 +74,119 @@ def fingerprint(function: Callable, within: tuple[Callable, ...] = ()) -> str:
     return hashlib.sha256(b"|".join(parts)).hexdigest()[:10]
 
 
-class _Files:
-    """A file for each compiled function and signature, written under another name and checked when it is read."""
+def folders() -> list[pathlib.Path]:
+    """Where machine code is looked for; the first of them that can be written to takes what is compiled.
 
-    def __init__(self, folder: str, name: str, stamp: str) -> None:
-        self._folder, self._name, self._stamp = pathlib.Path(folder), name, stamp
+    The one that NUMBA_CACHE_DIR names, or else beside the package, where all its users find it, and the user's own.
+    """
+    if numba.config.CACHE_DIR:  # type: ignore[attr-defined]
+        return [pathlib.Path(numba.config.CACHE_DIR, "nbbp")]  # type: ignore[attr-defined]
+    beside = pathlib.Path(__file__).parent.parent / "__pycache__" / "kernels"
+    own = pathlib.Path(AppDirs("nbbp", appauthor=False).user_cache_dir)
+    return [beside, own] if own.is_absolute() else [beside]  # a user may have no home
 
-    def _path(self, key) -> pathlib.Path:
-        known = repr((numba.__version__, self._stamp, key))
-        return self._folder / f"{self._name}.{hashlib.sha256(known.encode()).hexdigest()[:16]}.nbc"
 
-    def load(self, key):
-        """What was saved, or None."""
-        try:
-            content = self._path(key).read_bytes()
-        except FileNotFoundError:
-            return None
-        digest, data = content[:_DIGEST_BYTES], content[_DIGEST_BYTES:]
-        if hashlib.sha256(data).digest() != digest:
-            raise ValueError("a damaged file")
-        return pickle.loads(data)
+def _read(path: pathlib.Path):
+    """What `_write` wrote; ValueError where the file is damaged."""
+    content = path.read_bytes()
+    digest, data = content[:_DIGEST_BYTES], content[_DIGEST_BYTES:]
+    if hashlib.sha256(data).digest() != digest:
+        raise ValueError("a damaged file")
+    return pickle.loads(data)
 
-    def save(self, key, data) -> None:
-        """Keep `data` under `key`; what was there before is read until the new file is whole."""
-        content, path = dumps(data), self._path(key)
-        unfinished = path.with_suffix(f".{uuid.uuid4().hex[:16]}.tmp")
-        try:
-            unfinished.write_bytes(hashlib.sha256(content).digest() + content)
-            unfinished.replace(path)
-        except BaseException:
-            unfinished.unlink(missing_ok=True)
-            raise
+
+def _write(path: pathlib.Path, data) -> None:
+    """Keep `data`; what was there before is read until the new file is whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = dumps(data)
+    unfinished = path.with_suffix(f".{uuid.uuid4().hex[:16]}.tmp")
+    try:
+        unfinished.write_bytes(hashlib.sha256(content).digest() + content)
+        unfinished.replace(path)
+    except BaseException:
+        unfinished.unlink(missing_ok=True)
+        raise
+
+
+counts: collections.Counter[str] = collections.Counter()
+"""Compiled functions of this process: those that were "read", those that were "written", and those "lost" with it."""
 
 
 class KernelCache(FunctionCache):
-    """Numba's cache on disk, except that a damaged or unwritable one costs a compilation instead of an exception."""
+    """Numba's cache on disk with files of its own: trouble with one costs a compilation instead of an exception.
+
+    There is a file for each function and signature. Its name says all that the machine code depends on, and nothing of
+    where or when its source was written: copies of the package share it.
+    """
 
     def __init__(self, function: Callable) -> None:
-        super().__init__(function)
-        impl = self._impl
-        self._cache_file = _Files(self._cache_path, impl.filename_base, repr(impl.locator.get_source_stamp()))
+        self._py_func, self._name = function, function.__qualname__
+        self._source = "" if is_ours(function) else _digest_of_file(function)
+
+    @property
+    def cache_path(self) -> str:
+        return str(folders()[0])
+
+    def _file(self, signature, codegen) -> str:
+        known = repr((numba.__version__, self._source, self._index_key(signature, codegen)))
+        code = self._py_func.__code__
+        place = re.sub(r"[^\w.-]", "", f"{pathlib.Path(code.co_filename).stem}.{self._name}-{code.co_firstlineno}")
+        return f"{place}.{sys.implementation.cache_tag}.{hashlib.sha256(known.encode()).hexdigest()[:16]}.nbc"
 
     def load_overload(self, sig, target_context):
-        try:
-            return super().load_overload(sig, target_context)
-        except Exception as error:  # a damaged file, one that may not be read, or of another LLVM
-            warn_once(f"nbbp compiles again what it could not read from {self.cache_path}: {error!r}")
+        """From the first folder that has it, or None."""
+        target_context.refresh()
+        name = self._file(sig, target_context.codegen())
+        for folder in folders():
+            try:
+                result = CompileResult._rebuild(target_context, *_read(folder / name))
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            except Exception as error:  # a damaged file, one that may not be read, or of another LLVM
+                _say_once("nbbp compiles again what it could not read from %s: %r", folder, error)
+            else:
+                counts["read"] += 1
+                return result
         return None
 
     def save_overload(self, sig, data):
-        try:
-            super().save_overload(sig, data)
-        except Exception as error:
-            warn_once(f"nbbp cannot keep compiled kernels in {self.cache_path}: {error!r}")
+        """Into the first folder that takes it."""
+        if data.library.has_dynamic_globals or not all(part.can_cache for part in data.lifted):
+            _say_once("nbbp compiles %s anew in every process: it holds an address or a large array", self._name)
+            return
+        name, troubles = self._file(sig, data.codegen), []
+        for folder in folders():
+            try:
+                _write(folder / name, data._reduce())
+            except OSError as error:
+                troubles.append(f"{folder} ({error.strerror})")
+            else:
+                counts["written"] += 1
+                return
+        counts["lost"] += 1
+        _say_once(
+            "nbbp compiles its kernels anew in every process, since it cannot write to %s; the environment variable "
+            "NUMBA_CACHE_DIR names another folder for them",
+            " or ".join(troubles),
+        )
 
 
-@functools.cache
-def warn_once(message: str) -> None:
-    """Warn of what happens to one kernel after the other."""
-    warnings.warn(message, RuntimeWarning, stacklevel=2)
+def _digest_of_file(function: Callable) -> str:
+    """Of the source that a function from outside the package is in; "" in a notebook, whose cells are no files."""
+    try:
+        return hashlib.sha256(pathlib.Path(function.__code__.co_filename).read_bytes()).hexdigest()
+    except OSError:
+        return ""
+
+
+_said: set[str] = set()
+
+
+def _say_once(sentence: str, *details) -> None:
+    """Log what happens to one kernel after the other.
+
+    It is no Python warning: no change of the calling code would mend it, and `-W error` would end a fit for it.
+    """
+    if sentence not in _said:
+        _said.add(sentence)
+        logging.getLogger("nbbp").warning(sentence, *details)

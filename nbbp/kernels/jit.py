@@ -31,7 +31,7 @@ from numba.core import cgutils
 from numba.core.compiler_lock import global_compiler_lock
 from numba.extending import intrinsic
 
-from nbbp.kernels.cache import SOURCES, KernelCache, fingerprint, is_ours, warn_once
+from nbbp.kernels.cache import SOURCES, KernelCache, fingerprint, is_ours
 
 if numba.config.DISABLE_JIT:  # type: ignore[attr-defined]
     raise ImportError("nbbp is compiled code: unset NUMBA_DISABLE_JIT; backend='numpy' shows plain NumPy at work")
@@ -57,10 +57,7 @@ def _copy(function: Callable, name: str, **replaced) -> python_types.FunctionTyp
 def compiled(function: Callable, name: str | None = None, parallel: bool = False):
     """An ordinary compiled function, cached on disk."""
     dispatcher = njit(_copy(function, name or function.__name__), parallel=parallel, **FLAGS)
-    try:
-        dispatcher._cache = KernelCache(dispatcher.py_func)  # type: ignore[attr-defined]
-    except (OSError, RuntimeError) as error:  # no folder that could hold a cache
-        warn_once(f"nbbp compiles its kernels anew in every process: {error}")
+    dispatcher._cache = KernelCache(dispatcher.py_func)  # type: ignore[attr-defined]
     return dispatcher
 
 

@@ -8,7 +8,7 @@ that stays in that thread's second-level cache. The sums are those of `gemm`, bi
 import numpy as np
 from numba import get_thread_id, prange
 
-from nbbp.kernels import threads
+from nbbp.kernels import arrays, threads
 from nbbp.kernels.gemm import (
     FROM_ZERO,
     ROWS,
@@ -34,7 +34,7 @@ def worthwhile(m: int, n: int, k: int, dtype) -> bool:
 def scratch(m: int, k: int, dtype) -> tuple[np.ndarray, np.ndarray]:
     """Slivers of A (m, k), and a slot for a panel of B for each thread."""
     width = VECTORS * VECTOR_BYTES // np.dtype(dtype).itemsize
-    return np.zeros((-(-m // ROWS), k, ROWS), dtype), np.zeros((threads.most(), k, width), dtype)
+    return arrays.zeros((-(-m // ROWS), k, ROWS), dtype), arrays.zeros((threads.most(), k, width), dtype)
 
 
 @device

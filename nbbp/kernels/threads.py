@@ -57,12 +57,28 @@ def most() -> int:
     return numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
 
 
+_decided: bool | None = None
+
+
+@contextlib.contextmanager
+def deciding(shared: bool):
+    """Within, all work counts as worth sharing among threads, or none."""
+    global _decided
+    _decided = shared
+    try:
+        yield
+    finally:
+        _decided = None
+
+
 def worthwhile(cycles: float) -> bool:
     """Whether work of so many processor cycles gains from being shared among threads.
 
     A fork and join takes about 5,000 cycles, and 400,000 in Numba's workqueue; beside a busy process it takes far more,
     which short kernels would not make up for.
     """
+    if _decided is not None:
+        return _decided
     return count() > 1 and cycles > (1_000_000 if layer() == "workqueue" else 40_000)
 
 

@@ -88,7 +88,7 @@ class Dense(Layer):
             program.call(regularization.limit_norms, p.w, program.buffer(self.units), limit)
 
     def forward(self, program, y, x, p):
-        bias = p.b if self.use_bias else np.zeros(self.units, y.dtype)
+        bias = p.b if self.use_bias else program.buffer(self.units)
         (rows, n_in), n_out = x.shape, self.units
         if packed_gemm.worthwhile(rows, n_out, n_in, x.dtype):
             program.call(packed_gemm.affine_packed, y, x, p.w, bias, *packed_gemm.scratch(rows, n_in, x.dtype))
@@ -112,4 +112,4 @@ class Dense(Layer):
         else:
             w_transposed = program.buffer(n_out, n_in)
             program.call(transpose, w_transposed, p.w)
-            program.call(affine, dx, dy, w_transposed, np.zeros(n_in, dx.dtype))
+            program.call(affine, dx, dy, w_transposed, program.buffer(n_in))

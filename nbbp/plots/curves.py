@@ -6,9 +6,11 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from nbbp.history import History
-from nbbp.plots.figure import COLORS, finish, new_figure
+from nbbp.plots.figure import COLORS, curve, finish, legend, new_figure, shades
 
 GREY = "#808080"  # has a contrast of 4 to white and of 4.5 to a dark theme's ground
+RATE = "learning_rate"
+DECADE = 10  # greatest learning rate over the least from which its axis is logarithmic
 RAW_POINTS = 4000  # raw step losses drawn at most; more would only cost time and file size
 
 
@@ -20,25 +22,36 @@ def smoothed(losses: np.ndarray, window: int) -> np.ndarray:
     return (sums[end] - sums[begin]) / (end - begin)
 
 
-def _draw_steps(axis, history: History, color: str, label: str) -> None:
-    """Raw step losses behind their smoothed line, over epochs; the epochs' losses where steps are not known."""
-    losses = history.step_loss
-    if not len(losses):
-        if len(history):
-            axis.plot(np.arange(1, len(history) + 1), history["loss"], color=color, linewidth=1.6, label=label)
-        return
-    epochs = (np.arange(len(losses)) + 0.5) / history.steps_per_epoch
+def _draw_training(axis, history: History, color: str, label: str) -> None:
+    """The losses of mini-batches behind their smoothed line, or those of epochs where there are no others."""
+    epochs, losses = history.curve()
     every = max(1, len(losses) // RAW_POINTS)
     window = max(1, min(history.steps_per_epoch, len(losses) // 20))
     if window > 1:
         axis.plot(epochs[::every], losses[::every], color=color, alpha=0.22, linewidth=0.7)
-    axis.plot(epochs[::every], smoothed(losses, window)[::every], color=color, linewidth=1.6, label=label)
+        losses = smoothed(losses, window)
+    curve(axis, epochs[::every], losses[::every], color=color, label=label)
+
+
+def _draw_epochs(axis, history: History, name: str, color: str, label: str) -> None:
+    """What was measured after every epoch, where it was."""
+    values = history.epochs.get(name, ())
+    if len(values):
+        epochs = np.arange(1, len(values) + 1)
+        curve(axis, epochs, values, held_out=name.startswith("val_"), color=color, label=label)
+
+
+def _over_epochs(axis) -> None:
+    axis.set(xlabel="epoch")
+    axis.set_xlim(left=0)
+    axis.xaxis.get_major_locator().set_params(integer=True)
 
 
 def loss_curves(histories: History | Mapping[str, History], path=None, log: bool = False) -> Figure:
-    """Training and validation loss over epochs; raw step losses stand behind the smoothed line.
+    """Training and validation loss (dashed) over epochs; the losses of mini-batches stand behind the smoothed line.
 
-    Metrics have a panel of their own when one history is drawn.
+    When one history is drawn, metrics have a panel of their own, and so has a learning rate that
+    `nbbp.callbacks.LearningRateLog` recorded.
 
     Parameters
     ----------
@@ -65,52 +78,55 @@ def loss_curves(histories: History | Mapping[str, History], path=None, log: bool
     >>> [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
     ['rate 0.01', 'rate 0.1']
     """
-    named = {"training": histories} if isinstance(histories, History) else dict(histories)
-    several, metrics = True, []
     if isinstance(histories, History):
-        several = False
-        metrics = [name for name in histories.epochs if name != "loss" and not name.startswith("val_")]
-    figure, axes = new_figure(1 + bool(metrics), width=10.5 if metrics else 7.0)
-    for i, (label, history) in enumerate(named.items()):
-        color = COLORS[i % len(COLORS)]
-        _draw_steps(axes[0], history, color, label)
-        if "val_loss" in history:
-            values = history["val_loss"]
-            line = axes[0].plot(np.arange(1, len(values) + 1), values, linewidth=1.6)[0]
-            line.set(color=color if several else COLORS[1], linestyle="--" if several else "-")
-            line.set_label(f"{label}, validation" if several else "validation")
-    axes[0].set(xlabel="epoch", ylabel="loss", yscale="log" if log else "linear")
-    axes[0].set_xlim(left=0)
-    axes[0].legend(frameon=False)
-    for i, metric in enumerate(metrics):
-        for name, style in ((metric, "-"), (f"val_{metric}", "--")):
-            if name in named["training"]:
-                values = named["training"][name]
-                label = name.replace("val_", "validation ")
-                axes[1].plot(np.arange(1, len(values) + 1), values, style, color=COLORS[i], label=label)
-        axes[1].set(xlabel="epoch", ylabel=", ".join(metrics))
-        axes[1].legend(frameon=False)
-    for axis in axes:
-        axis.set_xlim(left=0)
-        axis.xaxis.get_major_locator().set_params(integer=True)
+        return finish(_curves_of_one(histories, log), path)
+    figure, (axis,) = new_figure()
+    for (label, history), color in zip(histories.items(), shades(len(histories)), strict=True):
+        _draw_training(axis, history, color, label)
+        _draw_epochs(axis, history, "val_loss", color, "")
+    axis.set(ylabel="loss", yscale="log" if log else "linear")
+    _over_epochs(axis)
+    held_out = any("val_loss" in history for history in histories.values())
+    legend(axis, title="dashed: validation" if held_out else None, title_fontsize="small")
     return finish(figure, path)
+
+
+def _curves_of_one(history: History, log: bool) -> Figure:
+    recorded = dict.fromkeys(name.removeprefix("val_") for name in history.epochs)
+    metrics = [name for name in recorded if name not in ("loss", RATE)]
+    panels = 1 + bool(metrics) + (RATE in recorded)
+    figure, (losses, *others) = new_figure(panels, width=7.0 if panels == 1 else 5.25 * panels)
+    _draw_training(losses, history, COLORS[0], "training")
+    _draw_epochs(losses, history, "val_loss", COLORS[0], "validation")
+    losses.set(ylabel="loss", yscale="log" if log else "linear")
+    for metric, color in zip(metrics, shades(len(metrics)), strict=True):
+        _draw_epochs(others[0], history, metric, color, metric)
+        _draw_epochs(others[0], history, f"val_{metric}", color, f"validation {metric}")
+        others[0].set(ylabel=", ".join(metrics))
+    if RATE in recorded:
+        rates = np.array(history[RATE])
+        _draw_epochs(others[-1], history, RATE, COLORS[0], "learning rate")
+        decades = 0 < DECADE * np.nanmin(rates) <= np.nanmax(rates)
+        others[-1].set(ylabel="learning rate", yscale="log" if decades else "linear")
+    for axis in (losses, *others):
+        _over_epochs(axis)
+    for axis in (losses, *others[: bool(metrics)]):
+        legend(axis)
+    return figure
 
 
 def small_curve(history: History) -> Figure:
     """Training and validation loss in grey letters on any ground, for notebooks with light and with dark themes."""
     figure, (axis,) = new_figure(width=5.0, height=2.0)
-    _draw_steps(axis, history, COLORS[0], "training")
-    if "val_loss" in history:
-        values = history["val_loss"]
-        axis.plot(np.arange(1, len(values) + 1), values, color=COLORS[1], linewidth=1.6, label="validation")
-    axis.set(xlabel="epoch", ylabel="loss")
-    axis.set_xlim(left=0)
-    axis.xaxis.get_major_locator().set_params(integer=True)
+    _draw_training(axis, history, COLORS[0], "training")
+    _draw_epochs(axis, history, "val_loss", COLORS[0], "validation")
+    axis.set(ylabel="loss")
+    _over_epochs(axis)
     axis.tick_params(colors=GREY)
     for text in (axis.xaxis.label, axis.yaxis.label):
         text.set_color(GREY)
     axis.spines[:].set_color(GREY)
-    axis.legend(frameon=False, labelcolor=GREY)
+    legend(axis, labelcolor=GREY)
     return figure
 
 

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from nbbp.history import History
 from nbbp.inspection import by_layer, norms
-from nbbp.plots.figure import COLORS, finish, new_figure
+from nbbp.plots.figure import COLORS, curve, finish, legend, new_figure
 
 if TYPE_CHECKING:
     from nbbp.model import Sequential
@@ -54,17 +54,12 @@ def _flow_over_steps(history: History, path) -> Figure:
     if not history.inspected:
         raise ValueError("the history has no gradients: fit with callbacks=[nbbp.Inspect(every=...)] for some steps")
     layers = by_layer(history.inspected.gradients)
-    figure, (axis,) = new_figure(width=8.5)
-    shades = mpl.colormaps["viridis"](np.linspace(0, 0.9, len(layers)))
-    for (name, sizes), shade in zip(layers.items(), shades, strict=True):
-        marker = "." if len(sizes) < 30 else ""
-        axis.plot(history.inspected.steps, np.where(sizes > 0, sizes, np.nan), marker=marker, color=shade, label=name)
+    figure, (axis,) = new_figure()
+    colors = mpl.colormaps["viridis"](np.linspace(0, 0.9, len(layers)))
+    for (name, sizes), color in zip(layers.items(), colors, strict=True):
+        curve(axis, history.inspected.steps, np.where(sizes > 0, sizes, np.nan), color=color, label=name)
     axis.set(xlabel="step", ylabel="norm of the gradient", yscale="log")
-    columns = -(-len(layers) // 20)
-    axis.legend(
-        frameon=False, fontsize="small", loc="upper left", bbox_to_anchor=(1, 1), ncols=columns,
-        title="from input\nto output", title_fontsize="small",
-    )  # fmt: skip
+    legend(axis, title="from input\nto output", title_fontsize="small")
     return finish(figure, path)
 
 
@@ -85,10 +80,10 @@ def weights(model: "Sequential", path=None) -> Figure:
         raise ValueError("the model has no layer with weights")
     columns = min(COLUMNS, len(matrices))
     rows = -(-len(matrices) // columns)
-    figure, axes = new_figure(len(matrices), max(4.5, 2.6 * columns), 0.6 + 2.1 * rows, rows)
+    figure, axes = new_figure(len(matrices), max(4.5, 2.6 * columns), 0.6 + 2.3 * rows, rows)
     for axis, (name, w) in zip(axes, matrices.items(), strict=True):
         axis.hist(w[np.isfinite(w)], BINS, color=COLORS[0])
-        axis.set_title(f"{name}: deviation {w.std():.2g}", fontsize="small")
+        axis.set_title(f"{name}\nstandard deviation {w.std():.2g}", fontsize="small")
         axis.tick_params(labelsize="small")
         axis.locator_params(nbins=4)
     figure.supxlabel("weight", fontsize="medium")

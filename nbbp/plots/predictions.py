@@ -1,5 +1,6 @@
 """What a model predicts, and where it is wrong."""
 
+import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from nbbp.model import Sequential
 
 MARKERS = "os^DvPX*<>"
+MOST_CLASSES = 200  # in a matrix, whose figure is then as large as memory allows
 GRID = 200  # points along each axis at which the model is asked
 
 
@@ -25,8 +27,9 @@ def confusion_matrix(y, prediction, names: Sequence[str] | None = None, path=Non
     ----------
     y : array_like (rows,) or (rows, classes)
         Labels, or a class for each row as `fit` takes them.
-    prediction : array_like (rows, classes) or (rows, 1)
-        From `Sequential.predict`; one column is the probability of class 1.
+    prediction : array_like (rows, classes), (rows, 1) or (rows,)
+        Probabilities from `Sequential.predict`, one column being that of class 1; or predicted labels: one column
+        of whole numbers.
     names : sequence of str, optional
         Of the classes.
     path : path-like, optional
@@ -35,10 +38,20 @@ def confusion_matrix(y, prediction, names: Sequence[str] | None = None, path=Non
     -------
     matplotlib.figure.Figure
     """
-    prediction = _columns("prediction", prediction)
-    truth, guess = _true(y, prediction), _guessed(prediction)
+    if isinstance(names, str | os.PathLike):
+        raise TypeError(f"names must be a list of a name for each class, got {names!r}; a file is path={names!r}")
+    names = None if names is None else [str(name) for name in names]
+    y, prediction = _columns("y", y), _columns("prediction", prediction)
+    labels = prediction.shape[1] == 1 and bool(np.all(prediction == np.floor(prediction)))
     size = max(2, prediction.shape[1])
-    names = [str(k) for k in range(size)] if names is None else list(names)
+    if labels:
+        classes = [int(given.max()) + 1 if given.shape[1] == 1 else given.shape[1] for given in (y, prediction)]
+        size = max(size, *classes, 0 if names is None else len(names))
+    if size > MOST_CLASSES:
+        raise ValueError(f"a matrix has room for {MOST_CLASSES} classes, and these would be {size:g}")
+    truth = _true(y, len(prediction), size if labels else prediction.shape[1])
+    guess = checks.labels("prediction", prediction, size)[:, 0] if labels else _guessed(prediction)
+    names = [str(k) for k in range(size)] if names is None else names
     if len(names) != size:
         raise ValueError(f"there are {size} classes and {len(names)} names")
     counts = np.bincount(truth * size + guess, minlength=size * size).reshape(size, size)
@@ -106,7 +119,7 @@ def _draw_classes(
     axis, first: np.ndarray, second: np.ndarray, surface: np.ndarray, X: np.ndarray, y: np.ndarray
 ) -> None:
     """Regions in a light colour; a class's points in the same colour and with a marker of their own."""
-    guess, truth = _guessed(surface), _true(y, np.zeros((len(X), surface.shape[1])))
+    guess, truth = _guessed(surface), _true(y, len(X), surface.shape[1])
     size = max(2, surface.shape[1])
     colors = [COLORS[k % len(COLORS)] for k in range(size)]
     regions = guess.reshape(len(second), len(first))
@@ -140,14 +153,17 @@ def _guessed(prediction: np.ndarray) -> np.ndarray:
     return prediction.argmax(axis=1) if prediction.shape[1] > 1 else (prediction[:, 0] >= 0.5).astype(int)
 
 
-def _true(y, prediction: np.ndarray) -> np.ndarray:
-    """Class of every row (rows,) of targets (rows,), (rows, 1) or (rows, outputs)."""
-    y, outputs = _columns("y", y), prediction.shape[1]
-    if len(y) != len(prediction) or y.shape[1] not in (1, outputs):
-        raise ValueError(f"y {y.shape} has not the form of predictions {prediction.shape}")
+def _true(y: np.ndarray, rows: int, outputs: int) -> np.ndarray:
+    """Class of every row (rows,) of targets (rows, 1) or (rows, outputs)."""
+    if len(y) != rows or y.shape[1] not in (1, outputs):
+        raise ValueError(f"y {y.shape} has not the form of predictions {(rows, outputs)}")
     if y.shape[1] > 1:
         return y.argmax(axis=1)
-    return checks.labels("y", y, outputs)[:, 0] if outputs > 1 else (y[:, 0] >= 0.5).astype(int)
+    if outputs > 1:
+        return checks.labels("y", y, outputs)[:, 0]
+    if y.min() < 0 or y.max() > 1:
+        raise ValueError(f"y must hold 0 and 1 where one column predicts, got values from {y.min():g} to {y.max():g}")
+    return (y[:, 0] >= 0.5).astype(int)
 
 
 def _columns(name: str, data) -> np.ndarray:

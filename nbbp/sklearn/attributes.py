@@ -3,7 +3,7 @@
 import numpy as np
 
 from nbbp.history import History
-from nbbp.metrics import HIGHER_IS_BETTER
+from nbbp.metrics import METRICS, higher_is_better
 from nbbp.model import Sequential
 from nbbp.sklearn.network import Head
 from nbbp.sklearn.stopping import Plateau
@@ -90,5 +90,6 @@ class Attributes:
         """The best of `validation_scores_`."""
         if self.validation_scores_ is None:
             return None
-        better = np.nanmax if self._plateau.monitor.removeprefix("val_") in HIGHER_IS_BETTER else np.nanmin
-        return float(better(self.validation_scores_))
+        name = self._plateau.monitor.removeprefix("val_")
+        best = np.nanmax if name != "loss" and higher_is_better(METRICS[name]) else np.nanmin
+        return float(best(self.validation_scores_))

@@ -44,8 +44,8 @@ class Rows:
         parts = train_test_split(np.arange(len(self)), test_size=fraction, random_state=random, stratify=classes)
         if len(parts[1]) < 2:
             raise ValueError(
-                f"The validation set is too small: 1 of {len(self)} rows. Give more rows, or a larger "
-                f"validation_fraction than {fraction:g}"
+                f"The validation set is too small: validation_fraction={fraction:g} of {len(self)} rows holds out one "
+                f"row, which says little of others: take a larger one"
             )
         return self.part(parts[0]), self.part(parts[1])
 

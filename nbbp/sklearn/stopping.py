@@ -4,8 +4,8 @@ import math
 
 import numpy as np
 
+from nbbp import monitors
 from nbbp.callbacks import Callback
-from nbbp.metrics import HIGHER_IS_BETTER
 from nbbp.model import Sequential
 
 FACTOR, LEAST_RATE = 0.2, 1e-6  # scikit-learn's, for learning_rate="adaptive"
@@ -34,10 +34,12 @@ class Plateau(Callback):
         self.keep_best, self.adaptive = keep_best, adaptive
         self.best, self._waited = -math.inf, 0
         self._kept: np.ndarray | None = None
-        self._sign = 1.0 if monitor.removeprefix("val_") in HIGHER_IS_BETTER else -1.0
+
+    def on_fit_begin(self, fit):
+        monitors.check_direction(self.monitor, fit)
 
     def on_epoch_end(self, fit):
-        value = self._sign * fit.history[self.monitor][-1]
+        value = monitors.latest(self.monitor, fit)
         self._waited = 0 if value > self.best + self.tol else self._waited + 1
         if value > self.best:
             self.best = value
@@ -49,7 +51,7 @@ class Plateau(Callback):
         if self.adaptive and fit.model.learning_rate > LEAST_RATE:
             fit.model.learning_rate *= FACTOR
         else:
-            fit.stop(f"{self.monitor} has not improved by {self.tol:g} for {self.patience:g} epochs")
+            fit.stop(f"{monitors.standstill(self.monitor, fit)} by {self.tol:g} for {self.patience:g} epochs")
 
     def put_back_best(self, model: Sequential) -> None:
         """Put the best parameters back, where they were kept."""

@@ -1,4 +1,4 @@
-"""python -m nbbp.cli."""
+"""python -m nbbp: the command line."""
 
 import sys
 

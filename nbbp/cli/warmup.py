@@ -1,0 +1,99 @@
+"""nbbp warmup."""
+
+import functools
+import time
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from nbbp import optimizers
+from nbbp.activations import ACTIVATIONS
+from nbbp.averaging import EMA
+from nbbp.cli.commands import Command, kernel_folders
+from nbbp.distillation import distill
+from nbbp.ensemble import Ensemble
+from nbbp.inspection import Inspect
+from nbbp.kernels import cache, threads
+from nbbp.layers import Activation, BatchNorm, Dense, Dropout, Embedding, GaussianNoise, LayerNorm, Residual
+from nbbp.losses import LOSSES
+from nbbp.model import Sequential
+from nbbp.progress import bar
+from nbbp.pruning import prune
+
+EXAMPLES = """\
+  nbbp warmup
+  nbbp warmup --dtype float32 float64
+  NUMBA_CACHE_DIR=/opt/kernels nbbp warmup"""
+
+ROWS = 700  # more than one block of a prediction, and enough for packed products
+X, VALUES, LABELS = np.zeros((ROWS, 4)), np.zeros((ROWS, 3)), np.arange(ROWS) % 3
+CLASSES = np.eye(3)[LABELS]
+
+
+def register(command: Command) -> None:
+    sub = command("warmup", warmup, EXAMPLES)
+    sub.add_argument(
+        "--dtype", nargs="+", choices=("float32", "float64"), default=["float32"],
+        help="of the networks; scikit-learn's tables are float64 (float32)",
+    )  # fmt: skip
+
+
+def warmup(arguments) -> int:
+    """Compile the kernels of all layers, losses and optimizers beforehand, as for the image of a container."""
+    begin = time.perf_counter()
+    models = [functools.partial(Sequential, dtype=dtype) for dtype in arguments.dtype]
+    runs = [(shared, run) for shared in (False, True) for model in models for run in usual_runs(model)]
+    for shared, run in bar(runs, desc="compiling kernels", unit="network", leave=False):
+        with threads.deciding(shared):
+            run()
+        if cache.counts["lost"]:
+            return 1  # the cache has said why
+    seconds, counts = time.perf_counter() - begin, cache.counts
+    print(f"{counts['written']} kernels compiled in {seconds:.0f} s, {counts['read']} were there already")
+    print(*kernel_folders(), sep="\n")
+    return 0
+
+
+def usual_runs(model: Callable[..., Sequential]) -> Iterator[Callable]:
+    """Functions that together run every kernel with the arrays of usual fits; `model` makes a network of its layers."""
+    for optimizer in (
+        *optimizers.OPTIMIZERS,
+        optimizers.SGD(momentum=0.9),
+        optimizers.SGD(momentum=0.9, nesterov=True),
+        optimizers.SGD(clip_value=1.0, clip_norm=1.0, gradient_noise=0.1),
+    ):
+        yield functools.partial(_fit, model([Dense(3)], optimizer=optimizer), VALUES)
+    for loss in LOSSES.values():
+        ending = "softmax" if loss.from_probabilities else "linear"
+        for y in (CLASSES, LABELS) if loss.labels else (CLASSES,):
+            if loss.columns == 1:
+                yield functools.partial(_fit, model([Dense(3, ending)], loss, metrics=[_metric]), y)
+    for name in ACTIVATIONS:
+        yield functools.partial(_fit, model([Dense(3), Activation(name), Dense(3)]), VALUES)
+    every = [
+        Embedding({0: 5}), Dense(4, "relu", l1=0.01, l2=0.01, max_norm=1.0), Dropout(0.1), GaussianNoise(0.1),
+        Residual([Dense(4)]), LayerNorm(), Dense(3),
+    ]  # fmt: skip
+    yield functools.partial(_fit, model(every), VALUES)
+    columns_within = [Dense(4), Embedding({0: 5}), BatchNorm(), Dense(3)]
+    yield functools.partial(_fit, model(columns_within), VALUES, batch_size=ROWS - 1)  # and a single row
+    yield functools.partial(_fit, model([Dense(ROWS), Dense(ROWS), Dense(3)]), VALUES, batch_size=ROWS)
+    network = model([Dense(4), Dense(3)], "softmax_cross_entropy", averaging=EMA())
+    yield functools.partial(
+        _fit, network, LABELS, sample_weight=np.ones(ROWS), accumulate=2, callbacks=[Inspect(every=1)]
+    )
+    yield functools.partial(prune, network, 0.5)
+    yield functools.partial(_fit, network, LABELS)
+    yield functools.partial(distill, network, network, X, LABELS, verbose=0)
+    yield functools.partial(Ensemble(2, lambda seed: model([Dense(3)], seed=seed)).fit, X, VALUES, verbose=0)
+
+
+def _fit(model: Sequential, y: np.ndarray, batch_size: int = 256, **settings) -> None:
+    """Train, measure and predict: rows one by one, side by side, and in blocks."""
+    model.fit(X, y, batch_size=batch_size, validation_data=(X, y), verbose=0, **settings)
+    model.predict(X)
+
+
+def _metric(y, prediction) -> float:
+    """For its sake the outputs are recorded."""
+    return 0.0
