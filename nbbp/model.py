@@ -272,7 +272,7 @@ class Model:
             history; `epochs` counts all. Where the folder has none yet, it begins at the beginning.
         allow_changes : bool
             Whether a fit is resumed even if the learning rate or the data differ from those it was begun with; it goes
-            on with what is given now. Of a stream, the number of rows and the first chunk are compared.
+            on with what is given now. Of a stream, only its first chunk and how it is cut are compared.
         mask : ndarray (rows, *positions), bool, optional
             Which elements of the input are there; what is masked is as if it were not.
 
@@ -293,7 +293,7 @@ class Model:
             When the loss is no longer finite.
         ValueError
             Among others when a fit is resumed with other layers, settings or callbacks, or, without `allow_changes`,
-            with another learning rate or other data; the model is as it was then.
+            with another learning rate or other data; the model stays as it is.
         """
         fit = checked_fit(
             self, X, y, epochs, batch_size, validation_data, shuffle, verbose, callbacks, sample_weight, class_weight,

@@ -6,6 +6,7 @@ import os
 import runpy
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -573,3 +574,53 @@ def test_a_trained_network_goes_everywhere(digits, tmp_path):
     network.load_state_dict(nbbp.exchange.to_torch_state_dict(model))
     assert network[2].num_batches_tracked == model.steps
     assert_close(torch_predictions(network, model, X_test), expected, 1e-5)
+
+
+ESTIMATORS = {
+    "numbers": lambda kinds: kinds,
+    "names": lambda kinds: np.array(["a", "b", "c"])[kinds],
+    "yes and no": lambda kinds: np.array(["no", "yes"], object)[(kinds > 0) * 1],
+    "bools": lambda kinds: kinds > 0,
+    "one class": lambda kinds: np.full(len(kinds), 7),
+    "labels": lambda kinds: np.stack([kinds == 0, kinds > 1], axis=1) * 1,
+}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("targets", ESTIMATORS)
+def test_onnx_file_of_a_classifier_has_its_labels(tmp_path, rng, targets, dtype):
+    onnx, onnxruntime = pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
+    pytest.importorskip("sklearn")
+    kinds = np.arange(60) % 3
+    X = (rng.normal(size=(60, 4)) + kinds[:, np.newaxis]).astype(dtype)
+    classifier = nbbp.sklearn.MLPClassifier((8,), max_iter=3, n_iter_no_change=np.inf, random_state=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        classifier.fit(X, ESTIMATORS[targets](kinds))
+    nbbp.exchange.to_onnx(classifier, tmp_path / "network.onnx")
+    onnx.checker.check_model(tmp_path / "network.onnx", full_check=True)
+    session = onnxruntime.InferenceSession(tmp_path / "network.onnx")
+    label, p = session.run(["label", "probabilities"], {"X": X})
+    np.testing.assert_array_equal(label, classifier.predict(X))
+    np.testing.assert_allclose(p, classifier.predict_proba(X), rtol=1e-5, atol=1e-6)
+    assert (label.dtype.kind in "OUS") == (classifier.classes_.dtype.kind in "OUS")
+
+
+@pytest.mark.parametrize("outputs", [1, 2])
+def test_onnx_file_of_a_regressor_has_the_form_of_y(tmp_path, rng, outputs):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnx")
+    pytest.importorskip("sklearn")
+    X = rng.normal(size=(60, 4))
+    regressor = nbbp.sklearn.MLPRegressor((8,), solver="lbfgs", tol=0.1, random_state=0).fit(X, X[:, :outputs])
+    nbbp.exchange.to_onnx(regressor, tmp_path / "network.onnx")
+    (values,) = onnxruntime.InferenceSession(tmp_path / "network.onnx").run(None, {"X": X})
+    assert values.shape == regressor.predict(X).shape
+    np.testing.assert_allclose(values, regressor.predict(X), rtol=1e-6)
+
+
+def test_onnx_file_of_an_estimator_that_is_not_fitted():
+    pytest.importorskip("onnx")
+    pytest.importorskip("sklearn")
+    with pytest.raises(TypeError, match="is not fitted"):
+        nbbp.exchange.to_onnx(nbbp.sklearn.MLPClassifier(), "never.onnx")

@@ -2,6 +2,7 @@
 
 import pickle
 import re
+import tracemalloc
 import warnings
 
 import numpy as np
@@ -10,6 +11,8 @@ import pytest
 pytest.importorskip("sklearn")
 
 import joblib
+import scipy.sparse
+from sklearn import config_context
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_wine, make_multilabel_classification
@@ -17,7 +20,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import GridSearchCV, StratifiedKFold, cross_val_predict, cross_val_score
 from sklearn.neural_network import MLPClassifier as TheirClassifier
 from sklearn.neural_network import MLPRegressor as TheirRegressor
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 from sklearn.utils.validation import has_fit_parameter
@@ -45,29 +48,20 @@ def test_scikit_learn_finds_nothing_to_complain(estimator, check):
     check(estimator)
 
 
-# The same numbers: from the same first weights and in the same order of rows, the paths are equal.
+# The same numbers: from the same random_state the first weights are equal, and in the same order of rows the paths.
 
 
 def side_by_side(theirs, ours, X, y, epochs, loss_factor=1, **more):
-    """Both trained from the weights of `theirs` after its first epoch, with a fresh optimizer."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        theirs.set_params(max_iter=1, warm_start=True).fit(X, y, **more)
-        ours.set_params(max_iter=1, warm_start=True, learning_rate_init=1e-300).fit(X, y, **more)
-        for mine, other in zip(ours.coefs_ + ours.intercepts_, theirs.coefs_ + theirs.intercepts_, strict=True):
-            mine[:] = other
-        for moment in ours.model_.update.moments:
-            moment[:] = 0
-        ours.model_.update.steps = 0
-        ours.set_params(learning_rate_init=theirs.learning_rate_init, max_iter=epochs).fit(X, y, **more)
-        theirs.set_params(max_iter=epochs).fit(X, y, **more)
-    assert theirs.n_iter_ == ours.n_iter_
+    for estimator in (theirs, ours):
+        estimator.set_params(max_iter=epochs).fit(X, y, **more)
+    for name in ("n_iter_", "t_", "n_layers_", "n_outputs_", "out_activation_", "n_features_in_"):
+        assert getattr(ours, name) == getattr(theirs, name), name
     for mine, other in zip(ours.coefs_ + ours.intercepts_, theirs.coefs_ + theirs.intercepts_, strict=True):
         np.testing.assert_allclose(mine, other, rtol=1e-6, atol=1e-9)
-    np.testing.assert_allclose(ours.loss_curve_[1:], np.multiply(loss_factor, theirs.loss_curve_[1:]), rtol=1e-6)
+    np.testing.assert_allclose(ours.loss_curve_, np.multiply(loss_factor, theirs.loss_curve_), rtol=1e-6)
 
 
-SAME = {"shuffle": False, "alpha": 3.0, "hidden_layer_sizes": (7, 5), "batch_size": 89, "random_state": 0}  # 178 rows
+SAME = {"shuffle": False, "alpha": 3.0, "hidden_layer_sizes": (7, 5), "batch_size": 50, "random_state": 0}  # 178 rows
 SAME |= {"epsilon": 1e-30}  # which scikit-learn adds before the second moment is corrected, and nbbp after
 
 
@@ -79,6 +73,8 @@ SAME |= {"epsilon": 1e-30}  # which scikit-learn adds before the second moment i
         {"solver": "sgd", "nesterovs_momentum": False, "activation": ["tanh", "tanh"]},
         {"solver": "sgd", "momentum": 0.0, "activation": "identity"},
         {"beta_1": 0.8, "beta_2": 0.99},
+        {"solver": "sgd", "learning_rate": "invscaling", "learning_rate_init": 0.1, "power_t": 0.3},
+        {"batch_size": 89},
     ],
 )
 def test_classes_are_learnt_as_by_scikit_learn(wine, settings):
@@ -99,8 +95,42 @@ def test_two_classes_labels_and_values_are_learnt_as_by_scikit_learn(wine):
 def test_row_weights_count_as_in_scikit_learn(wine, rng):
     X, y = wine
     weights = rng.uniform(0, 5, len(X))
-    whole = SAME | {"batch_size": "auto"}
-    side_by_side(TheirClassifier(**whole), MLPClassifier(**whole), X, y, epochs=20, sample_weight=weights)
+    for more in ({}, {"batch_size": "auto"}):
+        settings = SAME | more
+        side_by_side(TheirClassifier(**settings), MLPClassifier(**settings), X, y, epochs=20, sample_weight=weights)
+    labels = np.stack([y == 0, y == 1, X[:, 0] > 0], axis=1) * 1
+    side_by_side(TheirClassifier(**SAME), MLPClassifier(**SAME), X, labels, epochs=20, sample_weight=weights)
+    side_by_side(TheirRegressor(**SAME), MLPRegressor(**SAME), X[:, 1:], X[:, 0], epochs=20, sample_weight=weights)
+
+
+def test_a_mini_batch_of_which_no_row_counts_changes_nothing(wine):
+    X, y = wine
+    weights = np.repeat([0.0, 1.0], [50, 128])  # the first of four mini-batches
+    settings = SAME | {"solver": "sgd", "momentum": 0.0, "max_iter": 1}
+    with_them = MLPClassifier(**settings).fit(X, y, sample_weight=weights)
+    without = MLPClassifier(**settings).fit(X[50:], y[50:])
+    np.testing.assert_allclose(with_them.predict_proba(X), without.predict_proba(X), rtol=1e-12)
+
+
+def test_rows_held_out_are_those_of_scikit_learn(diabetes):
+    X, y = diabetes
+    settings = SAME | {"early_stopping": True, "max_iter": 20}
+    theirs, ours = TheirRegressor(**settings).fit(X, y), MLPRegressor(**settings).fit(X, y)
+    np.testing.assert_allclose(ours.validation_scores_, theirs.validation_scores_, rtol=1e-6)
+    assert ours.best_validation_score_ == pytest.approx(theirs.best_validation_score_) == max(ours.validation_scores_)
+    np.testing.assert_allclose(ours.predict(X), theirs.predict(X), rtol=1e-6)
+    assert ours.best_loss_ is theirs.best_loss_ is None
+    watched = ours.set_params(early_stopping=False).fit(X, y)
+    assert watched.validation_scores_ is watched.best_validation_score_ is None
+    assert watched.best_loss_ == min(watched.loss_curve_)
+
+
+def test_lbfgs_minimises_what_scikit_learn_does(diabetes):
+    X, y = diabetes  # more rows than a mini-batch has by default
+    settings = {"hidden_layer_sizes": (), "solver": "lbfgs", "alpha": 300.0, "random_state": 0, "tol": 1e-8}
+    theirs, ours = TheirRegressor(**settings).fit(X, y), MLPRegressor(**settings).fit(X, y)
+    np.testing.assert_allclose(ours.coefs_[0], theirs.coefs_[0], atol=1e-5)
+    assert ours.t_ == theirs.t_ == 0
 
 
 def test_several_values_are_learnt_as_by_scikit_learn(wine):
@@ -196,11 +226,13 @@ def test_an_eval_set_is_measured_and_stops_training(wine):
     assert watched.history_["val_loss"][-1] == pytest.approx(watched.model_.evaluate(*held_out)["loss"])
     assert len(watched.loss_curve_) == len(watched.history_["val_loss"]) == watched.n_iter_ == 5
     stopped = clone(watched).set_params(max_iter=500, early_stopping=True, learning_rate_init=0.03, n_iter_no_change=3)
+    stopped.set_params(learning_rate_init=0.1, tol=0)
     curve = stopped.fit(*seen, eval_set=held_out).history_["val_loss"]
     assert stopped.n_iter_ < 500
     assert np.argmin(curve) < len(curve) - 1
     assert stopped.model_.evaluate(*held_out)["loss"] == pytest.approx(min(curve))
-    assert stopped.best_loss_ == min(stopped.loss_curve_)
+    assert stopped.validation_scores_ == curve
+    assert stopped.best_validation_score_ == min(curve)
 
 
 def test_rows_are_held_out_where_no_eval_set_is_given(wine, diabetes):
@@ -319,19 +351,42 @@ def test_a_warm_start_takes_new_settings_but_no_other_network(wine):
         classifier.set_params(hidden_layer_sizes=(8,), solver="sgd").fit(X, y)
 
 
-def test_attributes_of_scikit_learn(wine):
+def test_warm_starts_want_the_same_classes(wine):
     X, y = wine
-    theirs = TheirClassifier((8,), max_iter=3, random_state=0).fit(X, y)
-    ours = MLPClassifier((8,), max_iter=3, random_state=0).fit(X, y)
-    for name in ("n_layers_", "n_outputs_", "n_features_in_", "n_iter_"):
-        assert getattr(ours, name) == getattr(theirs, name)
-    assert ours.loss_ == ours.loss_curve_[-1] >= ours.best_loss_
-    assert ours.t_ == ours.model_.steps
+    classifier = MLPClassifier((8,), warm_start=True, max_iter=2, random_state=0).fit(X, y)
+    before = classifier.predict_proba(X)
+    for other in (y[y > 0], y[y > 0] + 1):
+        with pytest.raises(ValueError, match=re.escape(f"Previously got [0 1 2], `y` has {np.unique(other)}")):
+            classifier.fit(X[y > 0], other)
+    np.testing.assert_array_equal(classifier.predict_proba(X), before)
+
+
+def test_inverse_scaling_goes_on_where_the_rows_seen_stood(wine):
+    X, y = wine
+    settings = {"hidden_layer_sizes": (8,), "solver": "sgd", "learning_rate": "invscaling", "learning_rate_init": 0.5}
+    settings |= {"random_state": 0, "batch_size": 50}
+    whole = MLPClassifier(**settings, max_iter=4).fit(X, y)
+    warm = MLPClassifier(**settings, max_iter=2, warm_start=True).fit(X, y).fit(X, y)
+    steps = MLPClassifier(**settings)
+    for _ in range(4):
+        steps.partial_fit(X, y, classes=[0, 1, 2])
+    for estimator in (whole, warm, steps):
+        assert estimator.t_ == 4 * len(X)
+        assert estimator.model_.learning_rate == 0.5 / (4 * len(X) + 1) ** 0.5
+        np.testing.assert_array_equal(estimator.predict_proba(X), whole.predict_proba(X))
+
+
+def test_one_class_is_predicted(wine):
+    X, y = wine
+    classifier = MLPClassifier((8,), max_iter=2).fit(X, np.full(len(y), "all"))
+    assert set(classifier.predict(X)) == {"all"}
+    np.testing.assert_array_equal(classifier.predict_proba(X), np.ones((len(X), 1)))
 
 
 def test_progress(wine, capsys):
-    MLPClassifier((8,), max_iter=2, verbose=2).fit(*wine)
-    assert re.search(r"Epoch 2/2 - [\d.]+s - loss: ", capsys.readouterr().out)
+    for verbose in (2, 10):
+        MLPClassifier((8,), max_iter=2, verbose=verbose).fit(*wine, eval_set=wine)
+        assert re.search(r"\nIteration 2, loss = [\d.]+, accuracy = [\d.]+, val_loss = ", capsys.readouterr().out)
     MLPClassifier((8,), max_iter=2, verbose=True).fit(*wine)
     assert "2/2" in capsys.readouterr().err
     MLPClassifier((8,), max_iter=2).fit(*wine)
@@ -370,7 +425,79 @@ def test_labels_are_predicted_each():
     assert np.mean(classifier.predict(X) == Y) > 0.9
 
 
+# Sparse matrices, as OneHotEncoder makes them.
+
+
+@pytest.fixture
+def small_buffers(monkeypatch):
+    """Of 100 rows of 13 numbers."""
+    monkeypatch.setattr(nbbp.sklearn.rows, "BUFFER_BYTES", 13 * 8 * 100)
+    monkeypatch.setattr(nbbp.training.stream_trainer, "BUFFER_BYTES", 13 * 8 * 100)
+
+
+@pytest.mark.parametrize("kind", ["csr_matrix", "csc_array", "coo_array"])
+def test_sparse_matrices_count_as_dense_ones(wine, kind):
+    X, y = wine
+    sparse = getattr(scipy.sparse, kind)(X)
+    for solver in ("adam", "lbfgs"):
+        ours = MLPClassifier((8,), solver=solver, batch_size=50, max_iter=3, early_stopping=solver == "adam")
+        ours.set_params(random_state=0)
+        expected = ours.fit(X, y).predict_proba(X)
+        np.testing.assert_array_equal(ours.predict_proba(sparse), expected)
+        np.testing.assert_array_equal(ours.fit(sparse, y).predict_proba(X), expected)
+
+
+def test_large_sparse_matrices_are_made_dense_piece_by_piece(wine, rng, small_buffers):
+    X, y = wine
+    sparse, weights = scipy.sparse.csr_array(X), rng.uniform(0, 2, len(X))
+    ours = MLPClassifier((8,), batch_size=50, max_iter=3, shuffle=False, alpha=1.0, random_state=0)
+    for more in ({}, {"sample_weight": weights}):
+        expected = ours.fit(X, y, **more).predict_proba(X)
+        np.testing.assert_array_equal(ours.fit(sparse, y, **more).predict_proba(X), expected)
+        np.testing.assert_array_equal(ours.predict_proba(sparse), expected)
+    ours.set_params(shuffle=True, early_stopping=True, monitor="loss", max_iter=100, learning_rate_init=0.01)
+    ours.fit(sparse, y)
+    assert ours.score(sparse, y) > 0.95
+    assert ours.t_ == ours.n_iter_ * 160
+
+
+def test_a_sparse_matrix_takes_no_memory_of_a_dense_one(small_buffers):
+    X = scipy.sparse.random(5_000, 2_000, density=0.002, format="csr", random_state=0)  # 80 MB if it were dense
+    y = X[:, [0]].toarray()[:, 0] > 0
+    classifier = MLPClassifier((4,), max_iter=1, random_state=0)
+    tracemalloc.start()
+    try:
+        classifier.fit(X, y).predict(X)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 40e6
+
+
 # Within scikit-learn's tools.
+
+
+def test_a_pipeline_transforms_rows_to_validate_on(wine):
+    X, y = load_wine(return_X_y=True)
+    classifier = MLPClassifier((8,), max_iter=3, random_state=0)
+    scaler = StandardScaler().fit(X[::2])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        right = classifier.fit(scaler.transform(X[::2]), y[::2], eval_set=(scaler.transform(X[1::2]), y[1::2]))
+        curve = right.history_["val_loss"]
+        with config_context(enable_metadata_routing=True):
+            classifier.set_fit_request(X_val=True, y_val=True)
+            pipeline = Pipeline([("scale", StandardScaler()), ("net", classifier)], transform_input=["X_val"])
+            pipeline.fit(X[::2], y[::2], X_val=X[1::2], y_val=y[1::2])
+    assert pipeline[-1].history_["val_loss"] == curve
+
+
+def test_rows_to_validate_on_that_were_not_transformed_are_noticed():
+    X, y = load_wine(return_X_y=True)
+    pipeline = make_pipeline(StandardScaler(), MLPClassifier((8,), max_iter=2, random_state=0))
+    with pytest.warns(UserWarning, match=r"column 0 of the rows to validate on has values like 13.*transform_input"):
+        pipeline.fit(X[::2], y[::2], mlpclassifier__eval_set=(X[1::2], y[1::2]))
 
 
 def test_grid_search_in_two_processes(wine):
@@ -428,6 +555,8 @@ def test_a_fit_that_has_not_converged_warns(wine):
     for solver in ("adam", "lbfgs"):
         with pytest.warns(ConvergenceWarning, match="max_iter=2"):
             MLPClassifier((8,), solver=solver, max_iter=2).fit(*wine)
+    with pytest.warns(ConvergenceWarning, match="max_fun=3"):
+        assert MLPClassifier((8,), solver="lbfgs", max_fun=3).fit(*wine).n_iter_ <= 3
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         MLPClassifier((8,), tol=1.0, n_iter_no_change=2).fit(*wine)
@@ -440,7 +569,11 @@ def test_a_fit_that_has_not_converged_warns(wine):
         ({"activation": ["relu", "tanh"]}, ValueError, "activation has 2 values for 1 hidden layers"),
         ({"activation": "rleu"}, ValueError, "Did you mean 'relu'"),
         ({"solver": "adem"}, ValueError, "Did you mean 'adam'"),
-        ({"learning_rate": "invscaling"}, ValueError, "constant, adaptive"),
+        ({"learning_rate": "inverse"}, ValueError, "constant, invscaling, adaptive"),
+        ({"learning_rate": "adaptive", "solver": nbbp.SGD(nbbp.schedules.Constant(0.1))}, ValueError, "a schedule"),
+        ({"power_t": -1.0}, ValueError, "power_t must be 0 or more"),
+        ({"max_fun": 0}, ValueError, "max_fun must be 1 or more"),
+        ({"verbose": -1}, ValueError, "verbose must be 0 or more"),
         ({"monitor": "acuracy"}, ValueError, "Did you mean 'accuracy'"),
         ({"loss": "softmax_cross_entropy"}, ValueError, "not a loss of sigmoid outputs"),
         ({"loss": "cross_entropy"}, ValueError, "not a loss of sigmoid outputs"),
@@ -461,12 +594,16 @@ def test_wrong_settings_are_refused(wine, settings, error, message):
 
 def test_wrong_calls_are_refused(wine):
     X, y = wine
-    with pytest.raises(ValueError, match="needs an eval_set"):
+    with pytest.raises(ValueError, match="without an eval_set"):
         MLPClassifier(early_stopping=True).partial_fit(X, y, classes=[0, 1, 2])
     with pytest.raises(ValueError, match="give class_weight as a dict"):
         MLPClassifier(class_weight="balanced").partial_fit(X, y, classes=[0, 1, 2])
-    with pytest.raises(ValueError, match="least populated class"):  # each class has its share of the rows held out
-        MLPClassifier(early_stopping=True).fit(X, np.append(y[:-1], 9))
+    # Each class has its share of the rows held out; scikit-learn 1.6 does not name the one that is too small.
+    with pytest.raises(ValueError, match=r"least populated class(es in y .*'odd'| in y)"):
+        MLPClassifier(early_stopping=True).fit(X, np.append(y[:-1].astype(str), "odd"))
+    for more in ({"X_val": X}, {"y_val": y}, {"X_val": X, "y_val": y, "eval_set": (X, y)}):
+        with pytest.raises(ValueError, match="X_val and y_val, or eval_set"):
+            MLPClassifier().fit(X, y, **more)
     with pytest.raises(TypeError, match="eval_set must be a pair"):
         MLPClassifier().fit(X, y, eval_set=X)
     with pytest.raises(ValueError, match="previously unseen labels"):
@@ -481,3 +618,29 @@ def test_classes_that_do_not_count_are_refused(wine):
     X, y = wine
     with pytest.raises(ValueError, match="must not be zero"):
         MLPClassifier((4,), class_weight=dict.fromkeys(np.unique(y).tolist(), 0), max_iter=2).fit(X, y)
+
+
+def test_a_batch_size_above_the_rows_is_clipped_with_a_warning(wine):
+    X, y = wine
+    with pytest.warns(UserWarning, match="Got `batch_size` less than 1 or larger than sample size.*clipped to 178"):
+        clipped = MLPClassifier((8,), batch_size=179, max_iter=2, random_state=0).fit(X, y)
+    whole = MLPClassifier((8,), batch_size=178, max_iter=2, random_state=0).fit(X, y)
+    np.testing.assert_array_equal(clipped.predict_proba(X), whole.predict_proba(X))
+
+
+def test_a_loss_that_diverges_is_a_value_error(wine):
+    X = wine[0]
+    settings = {"hidden_layer_sizes": (8,), "activation": "identity", "solver": "sgd", "learning_rate_init": 2.0}
+    regressor = MLPRegressor(**settings, random_state=0)
+    with pytest.raises(ValueError, match="epoch") as caught:
+        regressor.fit(X[:, 1:], X[:, 0])
+    assert isinstance(caught.value, nbbp.DivergenceError)
+    with pytest.raises(nbbp.DivergenceError):
+        MLPRegressor((8,), solver="lbfgs").fit(X * 1e307, X[:, 0])
+    with pytest.warns(ConvergenceWarning, match="the best parameters are put back"):
+        regressor.set_params(early_stopping=True).fit(X[:, 1:], X[:, 0])
+    *measured, last = regressor.validation_scores_
+    assert np.isnan(last)
+    assert regressor.best_validation_score_ == max(measured)
+    assert "the loss became" in regressor.history_.stopped
+    assert np.isfinite(regressor.predict(X[:, 1:])).all()

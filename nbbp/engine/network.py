@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -183,13 +183,21 @@ class Network:
                 wanted |= set(node.outputs)
         return wanted
 
-    def penalize(self, program: Program, total: np.ndarray, grads: np.ndarray) -> None:
-        """Bind the penalties on parameters: their sum is added to total (1,), their gradient to the flat `grads`."""
+    def penalize(
+        self, program: Program, total: np.ndarray, grads: np.ndarray,
+        factors: Callable[[int, int], np.ndarray] | None = None,
+    ) -> None:  # fmt: skip
+        """Bind the penalties on parameters: their sum is added to total (1,), their gradient to the flat `grads`.
+
+        ``factors(before, count)`` (count, 1) says what they are multiplied by in each step, see `Program.scheduled`.
+        """
         for _, offset, parameter in self.layout.slices():
             if parameter.l1 or parameter.l2:
                 size = math.prod(parameter.shape)
                 w, g = self.params[offset : offset + size], grads[offset : offset + size]
                 numbers = np.array([parameter.l1, parameter.l2], self.dtype)
+                if factors is not None:
+                    numbers = program.scheduled(_times(numbers, factors))
                 program.call(penalize, total, g, w, program.buffer(-(-size // PIECE)), numbers)
 
     def constrain(self, program: Program) -> None:
@@ -199,3 +207,7 @@ class Network:
                 w = self.params[offset : offset + math.prod(parameter.shape)].reshape(-1, parameter.shape[-1])
                 limit = np.array([parameter.max_norm], self.dtype)
                 program.call(limit_norms, w, program.buffer(w.shape[1]), limit)
+
+
+def _times(numbers: np.ndarray, factors: Callable[[int, int], np.ndarray]) -> Callable[[int, int], np.ndarray]:
+    return lambda before, count: factors(before, count) * numbers

@@ -7,7 +7,7 @@ scales is the loss of the mini-batch.
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -69,10 +69,13 @@ class Scales:
     losses: tuple[np.ndarray, ...]
     scales: tuple[np.ndarray, ...]
     shares: tuple[np.ndarray, ...]
+    varying: bool
 
     def part(self, rows: slice) -> "Scales":
         """Those of some rows."""
-        return Scales(tuple(a[rows] for a in self.losses), tuple(a[rows] for a in self.scales), self.shares)
+        return Scales(
+            tuple(a[rows] for a in self.losses), tuple(a[rows] for a in self.scales), self.shares, self.varying
+        )
 
 
 class Objective:
@@ -86,15 +89,19 @@ class Objective:
     def __init__(self, heads: Sequence[Head]) -> None:
         self.heads = tuple(heads)
 
-    def scales(self, program: Program) -> Scales:
-        """Arrays for the mini-batch of a program, elements of equal scale."""
+    def scales(self, program: Program, share: Callable[[int, int], np.ndarray] | None = None) -> Scales:
+        """Arrays for the mini-batch of a program, elements of equal scale.
+
+        ``share(before, count)`` (count, 1) says what an element of weight 1 has of each step's loss, where that is not
+        1 over the number of elements: see `Program.scheduled`.
+        """
         losses = tuple(program.buffer(program.rows, head.positions) for head in self.heads)
         scales = tuple(program.buffer(program.rows, head.positions) for head in self.heads)
-        shares = tuple(program.buffer(1) for _ in self.heads)
-        for head, scale, share in zip(self.heads, scales, shares, strict=True):
-            share[:] = head.weight / scale.size
-            scale[:] = share
-        return Scales(losses, scales, shares)
+        shares = tuple(program.buffer(1) if share is None else program.scheduled(share) for _ in self.heads)
+        for head, scale, own in zip(self.heads, scales, shares, strict=True):
+            own[:] = head.weight / scale.size
+            scale[:] = own
+        return Scales(losses, scales, shares, varying=share is not None)
 
     def bind_denominators(self, program: Program, scales: Scales, source: Source, order: np.ndarray) -> None:
         """Bind the count of elements that are there, in the whole mini-batch, before any part of it starts."""
@@ -113,7 +120,7 @@ class Objective:
         for k, head in enumerate(self.heads):
             if source.data.weights[k] is not None:
                 self._bind_weights(program, k, scales, source, order)
-            elif self._masked(head, source.data):
+            elif scales.varying or self._masked(head, source.data):
                 ones = np.ones((len(source.data.inputs[0]), 1), program.dtype)
                 scale, share = scales.scales[k], scales.shares[k]
                 program.call(weigh, scale, ones, share, order, program.clock.record)

@@ -6,21 +6,32 @@ A layer of one's own enters a function in `LAYERS`, an activation one in `ACTIVA
 import math
 import os
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from nbbp._version import __version__
+from nbbp.exchange import onnx_estimators
 from nbbp.exchange.parts import Part, parts_of, writer
 from nbbp.layers import Activation, BatchNorm, Dense, Dropout, Embedding, GaussianNoise, Layer, LayerNorm, Residual
 from nbbp.sequential import Sequential
 from nbbp.storage import files
 
+if TYPE_CHECKING:
+    from nbbp.sklearn import MLPClassifier, MLPRegressor
+
 OPSET, IR_VERSION = 17, 8  # the first with LayerNormalization, of ONNX 1.12: older runtimes read it too
 LIMIT = 2**31 - 2**20  # bytes of arrays; protobuf writes no more than 2 GiB
 
+Output = tuple[str, np.dtype | type, list[int]]
+"""The name of an array, its dtype, and its axes after the rows."""
 
-def to_onnx(model: Sequential, path: str | os.PathLike) -> None:
+
+def to_onnx(model: "Sequential | MLPClassifier | MLPRegressor", path: str | os.PathLike) -> None:
     """Write a model as ONNX: ``X`` (rows, *input_shape) to ``predictions`` (rows, outputs), for any number of rows.
+
+    A fitted estimator of `nbbp.sklearn` has what its methods return: a classifier ``label`` and ``probabilities``, a
+    regressor of one value ``predictions`` (rows,).
 
     The outputs are those of `predict`, after the link of the loss. Dropout and noise are left out, batch normalization
     has its running statistics. Both have the model's dtype; within a float64 model, gelu has float32's precision, for
@@ -39,23 +50,29 @@ def to_onnx(model: Sequential, path: str | os.PathLike) -> None:
         from onnx import helper
     except ImportError:
         raise ImportError('to_onnx needs ONNX: pip install "nbbp[onnx]"') from None
-    found = parts_of(model)
-    graph, network = Graph(model.dtype), model.network
-    if (size := model.params.nbytes + network.state.nbytes) > LIMIT:
+    trained: Sequential = getattr(model, "model_", model)
+    if trained is model and hasattr(model, "get_params"):
+        raise TypeError(f"{model!r} is not fitted, or no estimator of nbbp.sklearn: of a pipeline, give the last step")
+    found = parts_of(trained)
+    graph, network = Graph(trained.dtype), trained.network
+    if (size := trained.params.nbytes + network.state.nbytes) > LIMIT:
         raise ValueError(f"the model has {size:,} bytes of arrays; an ONNX file holds at most {LIMIT:,}")
     y = _through(graph, found, "X")
     outputs = math.prod(network.graph.outputs[0].shape)
     if len(network.graph.outputs[0].shape) > 1:
         y = graph.node("Flatten", y)
-    y = _activate(graph, model.loss.link, y)
-    graph.nodes.append(helper.make_node("Identity", [y], ["predictions"]))
-    kind = helper.np_dtype_to_tensor_dtype(model.dtype)
+    y = _activate(graph, trained.loss.link, y)
+    answers: dict[str, Output] = {"predictions": (y, trained.dtype, [outputs])}
+    if model is not trained:
+        answers = onnx_estimators.answers(graph, model, y)
+    for name, (array, *_) in answers.items():
+        graph.nodes.append(helper.make_node("Identity", [array], [name]))
     written = helper.make_model(
         helper.make_graph(
             graph.nodes,
             "nbbp",
-            [helper.make_tensor_value_info("X", kind, ["rows", *network.graph.inputs[0].shape])],
-            [helper.make_tensor_value_info("predictions", kind, ["rows", outputs])],
+            [_described("X", trained.dtype, network.graph.inputs[0].shape)],
+            [_described(name, dtype, axes) for name, (_, dtype, axes) in answers.items()],
             list(graph.constants.values()),
         ),
         opset_imports=[helper.make_opsetid("", OPSET)],
@@ -65,6 +82,13 @@ def to_onnx(model: Sequential, path: str | os.PathLike) -> None:
     )
     with files.writing(path, files.INCOMPLETE):
         onnx.save_model(written, os.fspath(path))
+
+
+def _described(name: str, dtype, axes):
+    """An input or output of the whole graph, (rows, *axes)."""
+    from onnx import helper
+
+    return helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(np.dtype(dtype)), ["rows", *axes])
 
 
 class Graph:

@@ -110,7 +110,7 @@ def diagnose(history: History) -> Diagnosis:
         if history.steps_before:
             not_judged.append(
                 f"falls and rises of the loss: the network had been trained for {history.steps_before} steps before, "
-                f"and what it lost at first is not known; first.extend(second) joins two histories"
+                f"and its first loss is not known; first.extend(second) joins the histories of two fits"
             )
     validated = np.flatnonzero(~np.isnan(history.epochs.get("val_loss", ())))
     if not len(validated):

@@ -6,10 +6,18 @@ from nbbp import checks
 from nbbp.engine.network import Network
 from nbbp.sequential import Sequential
 from nbbp.training.history import History
+from nbbp.training.trainer import DivergenceError
 
 
 def fit_lbfgs(
-    model: Sequential, X, y, iterations: int = 100, memory: int = 10, sample_weight=None, tolerance: float = 1e-5
+    model: Sequential,
+    X,
+    y,
+    iterations: int = 100,
+    memory: int = 10,
+    sample_weight=None,
+    tolerance: float = 1e-5,
+    evaluations: int | None = None,
 ) -> History:
     """Train on all rows at once with the quasi-Newton method L-BFGS; the model's own optimizer is not used.
 
@@ -29,6 +37,8 @@ def fit_lbfgs(
     tolerance : float
         It stops where no element of the gradient is larger, or where rounding lets the loss fall no more: in float32
         that may be before 1e-7.
+    evaluations : int, optional
+        Of the loss and its gradient after which no iteration begins; 20 for each iteration when it is left out.
 
     Returns
     -------
@@ -39,6 +49,8 @@ def fit_lbfgs(
     ------
     ValueError
         For layers that are not functions of parameters and data alone: running statistics, `max_norm`.
+    DivergenceError
+        When the loss is not finite.
     ImportError
         Without SciPy: ``pip install nbbp[scipy]``.
     """
@@ -49,6 +61,7 @@ def fit_lbfgs(
     iterations = checks.positive_integer("iterations", iterations)
     memory = checks.positive_integer("memory", memory)
     checks.number("tolerance", tolerance)
+    evaluations = 20 * iterations if evaluations is None else checks.positive_integer("evaluations", evaluations)
     network = _checked(model, X, y)
     loss = model.built.gradient(model.prepare(X, y, sample_weight))
     history = History(steps_per_epoch=1, label="L-BFGS", steps_before=model.steps)
@@ -68,12 +81,15 @@ def fit_lbfgs(
         jac=True,
         method="L-BFGS-B",
         callback=note,
-        options={"maxiter": iterations, "maxcor": memory, "maxfun": 20 * iterations, "gtol": tolerance, "ftol": 0},
+        options={"maxiter": iterations, "maxcor": memory, "maxfun": evaluations, "gtol": tolerance, "ftol": 0},
     )
     model.params[:] = result.x
     if model.update.mean is not None:
         model.update.mean[:] = model.params
     history.stopped = result.message
+    if not np.isfinite(result.fun):
+        history.add_steps(np.array([result.fun]))
+        raise DivergenceError(len(history) + 1, 1, history)
     return history
 
 

@@ -8,16 +8,19 @@ from sklearn.base import ClassifierMixin
 from sklearn.preprocessing import LabelEncoder
 from sklearn.utils import compute_sample_weight
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.multiclass import check_classification_targets, type_of_target
+from sklearn.utils.multiclass import check_classification_targets, type_of_target, unique_labels
 
 from nbbp import checks
 from nbbp.losses import LOSSES, Loss
-from nbbp.sklearn.base import ATTRIBUTES, MLP, PARAMETERS, Head, stochastic
+from nbbp.sklearn.attributes import ATTRIBUTES
+from nbbp.sklearn.base import MLP, stochastic
+from nbbp.sklearn.network import Head
+from nbbp.sklearn.parameters import PARAMETERS
 
 
 @dataclasses.dataclass(eq=False, repr=False)
 class MLPClassifier(ClassifierMixin, MLP):
-    __doc__ = f"""Networks of dense layers for two or more classes, or for several labels a row.
+    __doc__ = f"""Networks of dense layers for classes, or for several labels a row.
 
     Two classes have one sigmoid output, more a softmax, and labels (y an indicator matrix) a sigmoid each.
 
@@ -91,22 +94,22 @@ class MLPClassifier(ClassifierMixin, MLP):
 
         Parameters
         ----------
-        X : array_like (rows, features)
+        X : array_like or sparse matrix (rows, features)
         """
-        p = self._outputs(X)
-        if self._multilabel:
-            return (p > 0.5).astype(np.int64)
-        return self.classes_[(p[:, 0] > 0.5).astype(np.int64) if p.shape[1] == 1 else p.argmax(axis=1)]
+        p = self.predict_proba(X)
+        return (p > 0.5).astype(np.int64) if self._multilabel else self.classes_[p.argmax(axis=1)]
 
     def predict_proba(self, X) -> np.ndarray:
         """Probabilities (rows, classes) in the order of `classes_`, or (rows, labels).
 
         Parameters
         ----------
-        X : array_like (rows, features)
+        X : array_like or sparse matrix (rows, features)
         """
         p = self._outputs(X)
-        return p if self._multilabel or p.shape[1] > 1 else np.hstack([1 - p, p])
+        if self._multilabel or p.shape[1] > 1:
+            return p
+        return np.hstack([1 - p, p]) if len(self.classes_) > 1 else np.ones_like(p)
 
     def predict_log_proba(self, X) -> np.ndarray:
         """The logarithm of `predict_proba`."""
@@ -127,8 +130,14 @@ class MLPClassifier(ClassifierMixin, MLP):
             raise ValueError("y with several columns must be an indicator matrix of labels, 0 and 1")
         self._encoder = LabelEncoder().fit(y)
         self.classes_ = self._encoder.classes_
-        if len(self.classes_) < 2:
-            raise ValueError(f"y has one class, {self.classes_[0]}: a classifier needs two or more")
+
+    def _check_targets(self, y):
+        classes = unique_labels(y)
+        if set(classes) != set(self.classes_):
+            raise ValueError(
+                "warm_start can only be used where `y` has the same classes as in the previous call to fit. "
+                f"Previously got {self.classes_}, `y` has {classes}"
+            )
 
     def _encoded(self, y):
         if self._multilabel:

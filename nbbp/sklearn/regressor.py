@@ -8,7 +8,10 @@ from sklearn.utils.metaestimators import available_if
 
 from nbbp import checks
 from nbbp.losses import LOSSES, Loss
-from nbbp.sklearn.base import ATTRIBUTES, MLP, PARAMETERS, Head, stochastic
+from nbbp.sklearn.attributes import ATTRIBUTES
+from nbbp.sklearn.base import MLP, stochastic
+from nbbp.sklearn.network import Head
+from nbbp.sklearn.parameters import PARAMETERS
 
 
 @dataclasses.dataclass(eq=False, repr=False)
@@ -67,7 +70,7 @@ class MLPRegressor(RegressorMixin, MLP):
 
         Parameters
         ----------
-        X : array_like (rows, features)
+        X : array_like or sparse matrix (rows, features)
         """
         values = self._outputs(X)
         return values[:, 0] if self._outputs_of_y is None else values

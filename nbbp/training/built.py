@@ -81,15 +81,15 @@ class Built:
 
     def trainer(
         self, data: Data, batch_size: int, parts: int = 1, shuffle: bool = True, record_outputs: bool = False,
-        progress: Callable = iter,
+        mean_weight: float | None = None, progress: Callable = iter,
     ) -> Trainer:  # fmt: skip
         """A trainer on these data; one that is bound to others of the same form takes them instead."""
-        key = data.rows, data.form, batch_size, parts, shuffle, record_outputs, self.update.kind()
+        key = data.rows, data.form, batch_size, parts, shuffle, record_outputs, mean_weight, self.update.kind()
         trainer = self._trainers.get(
             key,
             lambda: Trainer(
                 self.network, self.objective, self.update, data, batch_size, self.backend, parts=parts,
-                shuffle=shuffle, record_outputs=record_outputs, progress=progress,
+                shuffle=shuffle, record_outputs=record_outputs, mean_weight=mean_weight, progress=progress,
             ),
         )  # fmt: skip
         trainer.source.exchange(data)

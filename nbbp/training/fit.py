@@ -12,12 +12,11 @@ from nbbp.callbacks import Callback
 from nbbp.engine.data import Data
 from nbbp.insight.summary import plain
 from nbbp.streams import Stream
-from nbbp.training import progress
 from nbbp.training.checkpoint import Checkpoint, Resumed, has_checkpoints
 from nbbp.training.history import History
 from nbbp.training.interrupts import Interrupts
 from nbbp.training.stream_trainer import StreamTrainer
-from nbbp.training.trainer import DivergenceError, Trainer
+from nbbp.training.trainer import DivergenceError, Trainer, progress
 
 if TYPE_CHECKING:
     from nbbp.model import Model
@@ -85,6 +84,11 @@ class Fit:
     given : dict
         Of a fit that writes checkpoints or is resumed: its learning rate before callbacks changed it, and what tells
         its data from others. Where the fit is resumed, the user may allow that they are different.
+
+    Parameters
+    ----------
+    mean_weight : float, optional
+        As for `Trainer`; the others as for `Sequential.fit`.
     """
 
     def __init__(
@@ -100,6 +104,7 @@ class Fit:
         verbose: int,
         resume=None,
         allow_changes: bool = False,
+        mean_weight: float | None = None,
     ) -> None:
         self.model, self.epochs, self.batch_size, self.accumulate = model, epochs, batch_size, parts
         self.callbacks = sorted(callbacks, key=lambda callback: isinstance(callback, Checkpoint))
@@ -120,9 +125,12 @@ class Fit:
         built = model.built
         self._trainer: Trainer | StreamTrainer
         if isinstance(data, Stream):
-            self._trainer = StreamTrainer(built, data, model.prepare_piece, batch_size, parts, shuffle, compiling)
+            self._trainer = StreamTrainer(
+                built, data, model.prepare_piece, batch_size, parts, shuffle, mean_weight, compiling
+            )
         else:
-            self._trainer = built.trainer(data, batch_size, parts, shuffle, bool(any(built.measure.metrics)), compiling)
+            recorded = bool(any(built.measure.metrics))
+            self._trainer = built.trainer(data, batch_size, parts, shuffle, recorded, mean_weight, compiling)
         self._trainer.start_anew()
         self.data = self._trainer.source.data
         self.history = model.history = History(self._trainer.steps_per_epoch, label=model.backend)

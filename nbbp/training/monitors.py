@@ -25,7 +25,7 @@ def check_direction(name: str, fit: "Fit") -> None:
         where = f"{metric}.higher_is_better =" if metric in fit.model.metrics else f"its callback's records[{name!r}] ="
         raise ValueError(f"monitor {name!r}: nothing says whether higher or lower is better; set {where} True or False")
     if name.startswith("val_") and fit.validation is not None and fit.validation.rows == 1:
-        warnings.warn(f"{name} is measured on one row, which says little of others: hold out more", stacklevel=6)
+        warnings.warn(f"{name} is measured on one row, which says little of others: hold out more", stacklevel=5)
 
 
 def latest(name: str, fit: "Fit") -> float:

@@ -27,6 +27,7 @@ class StreamTrainer:
 
     def __init__(
         self, built: Built, stream: Stream, check: Callable[[Piece], Data], batch_size: int, parts: int, shuffle: bool,
+        mean_weight: float | None = None,
         progress: Callable = iter,
     ) -> None:  # fmt: skip
         network = built.network
@@ -46,7 +47,8 @@ class StreamTrainer:
         self._whole, self._rest = (
             Trainer(
                 network, built.objective, built.update, data.part(slice(rows)), batch_size, built.backend,
-                parts=parts, shuffle=shuffle, rest_of_more=rows < self._buffer_rows, progress=progress,
+                parts=parts, shuffle=shuffle, rest_of_more=rows < self._buffer_rows, mean_weight=mean_weight,
+                progress=progress,
             )
             for rows in (self._buffer_rows, rest or self._buffer_rows)
         )  # fmt: skip

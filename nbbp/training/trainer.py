@@ -61,6 +61,9 @@ class Trainer:
         Whether the outputs of every step are kept, for metrics.
     rest_of_more : bool
         Whether these are the rows that are left of others, and may be too few for a whole mini-batch.
+    mean_weight : float, optional
+        Where it is given, the loss of a mini-batch is (sum w l + parts batch_size penalty) mean_weight / sum w, and 0
+        where no row counts. Else it is sum w l / n + penalty, with n rows.
     clock : Clock, optional
         Given where several trainers run side by side, each on one thread.
 
@@ -84,6 +87,7 @@ class Trainer:
         shuffle: bool = True,
         record_outputs: bool = False,
         rest_of_more: bool = False,
+        mean_weight: float | None = None,
         clock: Clock | None = None,
         progress: Callable = iter,
     ) -> None:
@@ -115,6 +119,7 @@ class Trainer:
         if record_outputs:
             self._outputs = [arrays.zeros((rows, h.positions * h.outputs), network.dtype) for h in heads]
         self._step_rows = np.minimum(self.batch_size, self.rows - np.arange(self.steps_per_epoch) * self.batch_size)
+        self._mean_weight, self._penalty_rows = mean_weight, parts * batch_size
         self._first_epoch = self._ready = self._begin = self._end = 0
         self._ahead = 8
         self.carried: dict[str, np.ndarray] = {}  # what layers hand from step to step
@@ -134,7 +139,8 @@ class Trainer:
             self._backend, network.dtype, rows, clock=self.clock, seed=network.seed, tables=self.tables,
             carried=self.carried,
         )  # fmt: skip
-        scales = objective.scales(program)
+        divided = self._mean_weight is not None
+        scales = objective.scales(program, self._shares_of_rows if divided else None)
         objective.bind_denominators(program, scales, self.source, order)
         # gather, weigh, forward, losses, backward
         if rows > self._part_rows:
@@ -143,7 +149,7 @@ class Trainer:
             self._bind_shards(program, scales)
         # penalties, and a record of the loss, which may end the run while nothing is written yet
         penalty = program.buffer(1)
-        network.penalize(program, penalty, network.grads)
+        network.penalize(program, penalty, network.grads, self._shares_of_penalties if divided else None)
         objective.bind_record(program, scales, self._step_loss, self._part_losses, penalty)
         # noise, clipping, update, constraints, average
         self.update.bind(program)
@@ -185,6 +191,19 @@ class Trainer:
         for record, output in zip(self._outputs or (), bound.outputs, strict=False):
             z = output.array.reshape(program.rows, -1)
             program.call(record_rows, record[program.first_row :], z, program.clock.record)
+
+    def _shares_of_penalties(self, before: int, count: int) -> np.ndarray:
+        """What penalties are multiplied by in each of the steps that are ready (count, 1): see `mean_weight`."""
+        assert self._mean_weight is not None
+        begins, weights = np.arange(0, self.rows, self.batch_size), self.source.data.weights[0]
+        each = np.ones(self.rows) if weights is None else weights[:, 0].astype(np.float64)
+        orders = self._order.reshape(-1, self.rows)[: max(1, self._ready)]
+        sums = np.add.reduceat(each[orders], begins, axis=1).reshape(-1, 1)[:count]
+        return np.divide(self._penalty_rows * self._mean_weight, sums, out=np.zeros_like(sums), where=sums > 0)
+
+    def _shares_of_rows(self, before: int, count: int) -> np.ndarray:
+        """The share of a row of weight 1 in the loss of each step (count, 1)."""
+        return self._shares_of_penalties(before, count) / self._penalty_rows
 
     def train(self, epochs: int, epochs_done: int, wanted: int = 1) -> int:
         """Train for some epochs; returns the number of steps that were completed. See `begin`."""
