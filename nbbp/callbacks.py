@@ -19,7 +19,7 @@ import numpy as np
 from nbbp import checks
 from nbbp.schedules import Schedule
 from nbbp.storage import files
-from nbbp.training.trainer import monitors
+from nbbp.training import monitors
 
 if TYPE_CHECKING:
     from nbbp.training.fit import Fit

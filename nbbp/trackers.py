@@ -20,7 +20,7 @@ from typing import Any
 from nbbp.callbacks import Callback
 from nbbp.insight import summary
 from nbbp.storage import files
-from nbbp.training.trainer import monitors
+from nbbp.training import monitors
 
 
 class Tracker(Callback):

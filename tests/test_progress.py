@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import nbbp
-from nbbp.training.trainer import progress
+from nbbp.training import progress
 
 FIT = """
 import time, numpy as np, nbbp

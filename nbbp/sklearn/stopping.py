@@ -6,7 +6,7 @@ import numpy as np
 
 from nbbp.callbacks import Callback
 from nbbp.sequential import Sequential
-from nbbp.training.trainer import monitors
+from nbbp.training import monitors
 
 FACTOR, LEAST_RATE = 0.2, 1e-6  # scikit-learn's, for learning_rate="adaptive"
 
