@@ -12,9 +12,10 @@ from nbbp.engine.evaluator import Meter
 from nbbp.engine.runner import SideBySide
 from nbbp.kernels import clock
 from nbbp.sequential import Sequential
+from nbbp.training import progress
 from nbbp.training.history import History
 from nbbp.training.interrupts import Interrupts
-from nbbp.training.trainer import RUN_SECONDS, Trainer, progress
+from nbbp.training.trainer import RUN_SECONDS, Trainer
 
 
 def _log(p: np.ndarray) -> np.ndarray:

@@ -12,11 +12,12 @@ from nbbp.callbacks import Callback
 from nbbp.engine.data import Data
 from nbbp.insight.summary import plain
 from nbbp.streams import Stream
+from nbbp.training import progress
 from nbbp.training.checkpoint import Checkpoint, Resumed, has_checkpoints
 from nbbp.training.history import History
 from nbbp.training.interrupts import Interrupts
 from nbbp.training.stream_trainer import StreamTrainer
-from nbbp.training.trainer import DivergenceError, Trainer, progress
+from nbbp.training.trainer import DivergenceError, Trainer
 
 if TYPE_CHECKING:
     from nbbp.model import Model
