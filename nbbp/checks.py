@@ -116,7 +116,7 @@ def finite(name: str, given: np.ndarray, converted: np.ndarray) -> None:
         raise ValueError(f"{name} must be finite, got {value}{too_large} in {place}")
 
 
-def _is_as_needed(data, dtype, input_shape) -> bool:
+def is_as_needed(data, dtype, input_shape) -> bool:
     """Whether data need no conversion; the sum of squares is one fast pass that finds nan and infinity."""
     return (
         type(data) is np.ndarray
@@ -131,7 +131,7 @@ def _is_as_needed(data, dtype, input_shape) -> bool:
 
 def features(name: str, data, dtype, input_shape: tuple[int, ...] | None, least_rows: int = 1) -> np.ndarray:
     """Rows of features, C-contiguous in `dtype`; of `input_shape` where that is known."""
-    if _is_as_needed(data, dtype, input_shape):
+    if is_as_needed(data, dtype, input_shape):
         return data
     given = array(name, data, least_rows)
     if given.ndim == 1:

@@ -339,7 +339,11 @@ class Model:
         mask : ndarray (rows, *positions), bool, optional
             Which elements of the input are there.
         """
-        data = self.prepare(X, mask=mask)
+        data = None
+        if self._built is not None and mask is None:
+            data = self._built.intake.as_needed(X)
+        if data is None:
+            data = self.prepare(X, mask=mask)
         return self.outputs.packed(self.built.measure.predictions(data))
 
     def evaluate(self, X, y, sample_weight=None, mask=None) -> dict[str, float]:

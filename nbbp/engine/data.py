@@ -80,6 +80,12 @@ def _digest(array: np.ndarray) -> str:
     return f"SHA-256 {digest.hexdigest()[:16]}"
 
 
+def elements_there(mask: int | None, data: Data) -> np.ndarray | None:
+    """Which elements (rows x positions) are not masked; None for all."""
+    masks = None if mask is None or not data.masks else data.masks[mask]
+    return None if masks is None else masks.reshape(-1)
+
+
 class Source:
     """Data that programs read from; it can be exchanged for other data of the same form and as many rows.
 

@@ -11,12 +11,10 @@ import numpy as np
 
 from nbbp.activations import ACTIVATIONS
 from nbbp.engine.data import Data
-from nbbp.engine.layer import Array
 from nbbp.engine.network import Network
-from nbbp.engine.objective import Objective
 from nbbp.engine.program import Call, Program
 from nbbp.engine.runner import Runner
-from nbbp.kernels import arrays, forks
+from nbbp.kernels import forks
 from nbbp.kernels.batches import read_rows, record_rows
 
 BLOCK_ROWS = 512
@@ -64,17 +62,19 @@ class Evaluator:
 
     def __call__(self, data: Data, out: Arrays | None = None) -> Arrays:
         """Outputs (rows, *shape) for the inputs of some data; into `out` where that is given."""
-        shapes = [edge.shape for edge in self.network.graph.outputs]
+        rows = data.rows
         if out is None:
-            out = tuple(np.empty((data.rows, *shape), self.network.dtype) for shape in shapes)
-        given = [x.reshape(data.rows, -1) for x in (*data.inputs, *(m for m in data.masks if m is not None))]
+            out = tuple(np.empty((rows, *edge.shape), self.network.dtype) for edge in self.network.graph.outputs)
         masked = tuple(m is not None for m in data.masks)
-        flat = [z.reshape(data.rows, -1) for z in out]
+        given = [x.reshape(rows, -1) for x in (*data.inputs, *(m for m in data.masks if m is not None))]
+        flat = [z.reshape(rows, -1) for z in out]
         with self._lock:
-            whole = data.rows - data.rows % BLOCK_ROWS if data.rows > BLOCK_ROWS else 0
-            if whole:
-                self._many(given, masked, flat, whole // BLOCK_ROWS)
-            if data.rows > whole:
+            if rows <= BLOCK_ROWS:
+                self._few(given, masked, flat)
+                return out
+            whole = rows - rows % BLOCK_ROWS
+            self._many(given, masked, flat, whole // BLOCK_ROWS)
+            if rows > whole:
                 self._few([x[whole:] for x in given], masked, [z[whole:] for z in flat])
         return out
 
@@ -156,55 +156,3 @@ def bind_activation(program: Program, name: str, z: np.ndarray) -> None:
     if name != "linear":
         activation = ACTIVATIONS[name]
         program.call(activation.forward, activation.shaped(z))
-
-
-class Meter:
-    """Losses and predictions of so many rows of outputs, bound once.
-
-    Parameters
-    ----------
-    objective : Objective
-    activations : sequence of str
-        What turns each output into predictions.
-    data : Data
-        Of the form and with the rows that are to be measured.
-
-    Attributes
-    ----------
-    outputs : tuple of ndarray (rows, *shape)
-        To be filled before `run`, which turns them into predictions.
-    """
-
-    def __init__(
-        self, objective: Objective, backend: str, dtype: np.dtype, activations: Sequence[str], data: Data
-    ) -> None:
-        self._heads = objective.heads
-        program = Program(backend, dtype, data.rows, training=False)
-        self.outputs = tuple(program.buffer(data.rows, *head.shape) for head in self._heads)
-        self._targets = [arrays.copied(target) for target in data.targets]
-        self._losses = objective.scales(program)
-        for scale in self._losses.scales:
-            scale[:] = 1
-        objective.bind(program, [Array(z) for z in self.outputs], self._targets, self._losses)
-        for z, name in zip(self.outputs, activations, strict=True):
-            bind_activation(program, name, z)
-        self._runner = Runner(program)
-
-    def run(self, data: Data) -> list[float]:
-        """The loss at each output: the mean over the elements that are there, each times its weight."""
-        for mine, target in zip(self._targets, data.targets, strict=True):
-            mine[:] = target
-        self._runner.once()
-        means = []
-        for k, (head, losses) in enumerate(zip(self._heads, self._losses.losses, strict=True)):
-            weights = data.weights[k]
-            weighed = np.multiply(losses, 1.0 if weights is None else weights, dtype=np.float64)
-            there = elements_there(head.mask, data)
-            means.append(float(np.mean(weighed.reshape(-1) if there is None else weighed.reshape(-1)[there])))
-        return means
-
-
-def elements_there(mask: int | None, data: Data) -> np.ndarray | None:
-    """Which elements (rows x positions) are not masked; None for all."""
-    masks = None if mask is None or not data.masks else data.masks[mask]
-    return None if masks is None else masks.reshape(-1)

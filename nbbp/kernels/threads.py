@@ -114,13 +114,20 @@ class Pace:
     """
 
     def __init__(self, seconds: float) -> None:
-        self._run_seconds, self._steps = seconds, 1
+        self._run_seconds = seconds
+        self._begin_anew()
+
+    def _begin_anew(self) -> None:
+        """Know nothing, on as many threads as there are now."""
+        seconds, self._steps = self._run_seconds, 1
         self._threads = self._all = count()
         self._step_seconds = self._least = math.inf  # of late, and ever, on the chosen number of threads
         self._next_trial, self._trial_seconds = math.inf, seconds / 8
 
     def run(self, function: Callable[[int], int]) -> None:
         """Call ``function(steps)``, which returns how many it took, on the threads that are due."""
+        if count() != self._all:
+            self._begin_anew()
         if self._all > 1 and time.perf_counter() > self._next_trial:
             self._try_other(function)
             return
@@ -144,7 +151,7 @@ class Pace:
     def _timed(self, function: Callable[[int], int], threads: int, steps: int) -> tuple[float, int, float]:
         """Seconds a step, steps done, and the time afterwards."""
         begin = time.perf_counter()
-        with _on(threads) if self._all > 1 else contextlib.nullcontext():
+        with _on(threads) if threads != self._all else _freely:
             done = max(1, function(steps))
         now = time.perf_counter()
         return max(now - begin, 1e-9) / done, done, now

@@ -8,7 +8,6 @@ import numpy as np
 
 from nbbp import checks
 from nbbp.engine.data import Data
-from nbbp.engine.evaluator import Meter
 from nbbp.engine.runner import SideBySide
 from nbbp.kernels import clock
 from nbbp.sequential import Sequential
@@ -236,9 +235,7 @@ class Ensemble:
         link = first.loss.link
         if link not in UNLINKED:
             raise ValueError(f"evaluate does not know the loss of a mean after the output activation {link}")
-        meter = Meter(first.built.objective, first.backend, first.dtype, [link], data)
-        meter.outputs[0][:] = UNLINKED[link](predictions)
-        values = {"loss": meter.run(data)[0]}
+        values = {"loss": first.built.measure.loss_of([UNLINKED[link](predictions)], data)}
         weights = None if data.weights[0] is None else data.weights[0][:, 0]
         return values | {name: metric(data.truths[0], predictions, weights) for name, metric in first.metrics.items()}
 

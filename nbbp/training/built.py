@@ -1,7 +1,6 @@
 """A model that knows its inputs: its arrays, and the programs that are bound to them and kept."""
 
 from collections.abc import Callable
-from typing import Generic, TypeVar
 
 import numpy as np
 
@@ -12,6 +11,7 @@ from nbbp.engine.graph import Graph
 from nbbp.engine.layout import Layout
 from nbbp.engine.network import Network
 from nbbp.engine.program import Program
+from nbbp.engine.recent import Recent
 from nbbp.engine.runner import Runner
 from nbbp.engine.state import Numbers
 from nbbp.engine.step import Step
@@ -21,8 +21,6 @@ from nbbp.training.measure import Measure
 from nbbp.training.settings import Settings
 from nbbp.training.trainer import ROWS_TOGETHER, Trainer
 from nbbp.training.update import Update
-
-REMEMBERED = 4  # things of a kind that stay bound
 
 
 class Built:
@@ -123,24 +121,6 @@ class Built:
         )
         activations = [head.loss.link for head in self.objective.heads]  # type: ignore[attr-defined]
         return step.jacobian(data.inputs, activations)
-
-
-Kept = TypeVar("Kept")
-
-
-class Recent(Generic[Kept]):
-    """The few things that were asked for last, by what they depend on."""
-
-    def __init__(self) -> None:
-        self._things: dict[tuple, Kept] = {}
-
-    def get(self, key: tuple, make: Callable[[], Kept]) -> Kept:
-        """The thing of this key, made where it is not there."""
-        thing = self._things.pop(key, None)
-        self._things[key] = make() if thing is None else thing
-        if len(self._things) > REMEMBERED:
-            del self._things[next(iter(self._things))]
-        return self._things[key]
 
 
 class Gradient:

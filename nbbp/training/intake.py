@@ -8,6 +8,7 @@ from nbbp import checks, tables
 from nbbp.engine.data import Data
 from nbbp.engine.forms import Form
 from nbbp.engine.graph import Graph
+from nbbp.engine.layer import Layer
 from nbbp.engine.objective import Head, Objective
 from nbbp.metrics import OF_CLASSES, check_classes
 from nbbp.streams import Stream
@@ -33,7 +34,17 @@ class Intake:
     ) -> None:  # fmt: skip
         self._graph, self._heads, self._metrics = graph, objective.heads, metrics
         self._inputs, self._outputs, self._dtype, self._smoothing = inputs, outputs, dtype, label_smoothing
+        plain = len(graph.inputs) == 1 and graph.inputs[0].dtype is None
+        plain = plain and all(type(n.layer).check_input is Layer.check_input for n in graph.consumers[graph.inputs[0]])
+        self._single = graph.inputs[0] if plain else None
         self._first = [[node.layer for node in graph.consumers.get(edge, ())] for edge in graph.inputs]
+
+    def as_needed(self, X) -> Data | None:
+        """The inputs as they are, where nothing has to be converted or looked at twice."""
+        edge = self._single
+        if edge is not None and checks.is_as_needed(X, self._dtype, edge.shape):
+            return Data((X,))
+        return None
 
     def inputs(self, name: str, X, mask=None, least_rows: int = 1) -> Data:
         """Rows of inputs alone."""

@@ -4,16 +4,17 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from nbbp.engine.data import Data
-from nbbp.engine.evaluator import Evaluator, Meter, bind_activation, elements_there
+from nbbp.engine.data import Data, elements_there
+from nbbp.engine.evaluator import BLOCK_ROWS, Evaluator, bind_activation
+from nbbp.engine.layer import Array
 from nbbp.engine.network import Network
 from nbbp.engine.objective import Head, Objective
 from nbbp.engine.program import Program
+from nbbp.engine.recent import Recent
 from nbbp.engine.runner import Runner
 from nbbp.kernels import arrays
-from nbbp.metrics import higher_is_better
-
-REMEMBERED = 4  # forms of data that programs stay bound for
+from nbbp.kernels.scores import count_hits
+from nbbp.metrics import METRICS, higher_is_better
 
 
 class Measure:
@@ -36,12 +37,12 @@ class Measure:
     def __init__(
         self, network: Network, objective: Objective, backend: str, metrics: Sequence[dict[str, Callable]]
     ) -> None:
-        self._network, self._objective, self._backend, self.metrics = network, objective, backend, metrics
-        self._activations = [head.loss.link for head in objective.heads]  # type: ignore[attr-defined]
-        self.outputs = Evaluator(network, backend, ["linear"] * len(self._activations))
-        self.predictions = Evaluator(network, backend, self._activations)
-        self._meters: dict[tuple, Meter] = {}
-        self._activated: dict[int, tuple[tuple[np.ndarray, ...], Runner]] = {}
+        self.network, self.objective, self.backend, self.metrics = network, objective, backend, metrics
+        self.activations = [head.loss.link for head in objective.heads]  # type: ignore[attr-defined]
+        self.outputs = Evaluator(network, backend, ["linear"] * len(self.activations))
+        self.predictions = Evaluator(network, backend, self.activations)
+        self._meters: Recent[Meter] = Recent()
+        self._scorers: Recent[Scorer] = Recent()
         program = Program(backend, network.dtype, 1, training=False)
         self._penalty = program.buffer(1)
         network.penalize(program, self._penalty, arrays.zeros(len(network.grads), network.dtype))
@@ -49,16 +50,10 @@ class Measure:
 
     def __call__(self, data: Data, prefix: str = "") -> dict[str, float]:
         """Loss, penalties included, and every metric, by name."""
-        key = data.rows, data.form[1]
-        if key not in self._meters:
-            self._meters = dict(list(self._meters.items())[1 - REMEMBERED :])
-            self._meters[key] = Meter(self._objective, self._backend, self._network.dtype, self._activations, data)
-        meter = self._meters[key]
-        self.outputs(data, out=meter.outputs)
+        meter = self._meters.get((data.rows, data.form), lambda: Meter(self, data))
         losses = meter.run(data)
-        values = self.losses(sum(h.weight * x for h, x in zip(self._objective.heads, losses, strict=True)), losses)
-        values["loss"] += self.penalty()
-        values |= self._measured(meter.outputs, data)
+        values = self.losses(meter.total(losses) + self.penalty(), losses)
+        values |= meter.scorer.scores(data)
         return {prefix + name: value for name, value in values.items()} if prefix else values
 
     def of_outputs(self, outputs: Sequence[np.ndarray], data: Data, order: np.ndarray) -> dict[str, float]:
@@ -68,36 +63,31 @@ class Measure:
         """
         if not any(self.metrics):
             return {}
-        rows = len(order)
-        if rows not in self._activated:
-            self._activated = dict(list(self._activated.items())[1 - REMEMBERED :])
-            self._activated[rows] = self._bind_activations(rows)
-        predictions, runner = self._activated[rows]
-        for mine, z in zip(predictions, outputs, strict=True):
-            mine.reshape(rows, -1)[:] = z
-        runner.once()
-        return self._measured(predictions, data.without_inputs(order))
+        scorer = self._scorers.get((len(order), data.form), lambda: self._bind_scorer(data, len(order)))
+        for mine, z in zip(scorer.predictions, outputs, strict=True):
+            mine.reshape(len(z), -1)[:] = z
+        scorer.source_order[:] = order
+        for mine, truth in zip(scorer.labels, data.truths, strict=True):
+            if mine is not None:
+                mine[:] = truth
+        scorer.runner.once()
+        return scorer.scores(data, order)
 
-    def _bind_activations(self, rows: int) -> tuple[tuple[np.ndarray, ...], Runner]:
-        program = Program(self._backend, self._network.dtype, rows, training=False)
-        predictions = tuple(program.buffer(rows, *head.shape) for head in self._objective.heads)
-        for z, name in zip(predictions, self._activations, strict=True):
-            bind_activation(program, name, z)
-        return predictions, Runner(program)
+    def _bind_scorer(self, data: Data, rows: int) -> "Scorer":
+        program = Program(self.backend, self.network.dtype, rows, training=False)
+        predictions = tuple(program.buffer(rows, *head.shape) for head in self.objective.heads)
+        return Scorer(self, program, predictions, data, rows)
 
-    def _measured(self, predictions: Sequence[np.ndarray], data: Data) -> dict[str, float]:
-        values = {}
-        for k, (head, metrics) in enumerate(zip(self._objective.heads, self.metrics, strict=True)):
-            if metrics:
-                given = elements(head, predictions[k], data.truths[k], data.weights[k], data)
-                values |= {column(head, name): metric(*given) for name, metric in metrics.items()}
-        return values
+    def loss_of(self, outputs: Sequence[np.ndarray], data: Data) -> float:
+        """The loss of outputs (rows, *shape) before the output activations, without penalties."""
+        meter = Meter(self, data, outputs)
+        return meter.total(meter.run(data))
 
     def losses(self, loss: float, of_outputs: Sequence[float]) -> dict[str, float]:
         """The loss, and that of each output where there are several, by name."""
-        if len(self._objective.heads) == 1:
+        if len(self.objective.heads) == 1:
             return {"loss": loss}
-        pairs = zip(self._objective.heads, of_outputs, strict=True)
+        pairs = zip(self.objective.heads, of_outputs, strict=True)
         return {"loss": loss} | {column(head, "loss"): value for head, value in pairs}
 
     def penalty(self) -> float:
@@ -111,11 +101,130 @@ class Measure:
     def directions(self) -> dict[str, bool | None]:
         """Names of all values that a measurement has: whether higher is better, None if unknown."""
         found: dict[str, bool | None] = {"loss": False}
-        for head, metrics in zip(self._objective.heads, self.metrics, strict=True):
+        for head, metrics in zip(self.objective.heads, self.metrics, strict=True):
             if head.name:
                 found[column(head, "loss")] = False
             found |= {column(head, name): higher_is_better(metric) for name, metric in metrics.items()}
         return found
+
+
+class Scorer:
+    """Outputs that become predictions, and what the program counts of them; other metrics are computed in NumPy.
+
+    Parameters
+    ----------
+    program : Program
+        To which the output activations and the counts are appended.
+    predictions : tuple of ndarray (rows, *shape)
+        Outputs until the program has run.
+    data : Data
+        Of the form that is to be measured.
+    """
+
+    def __init__(
+        self, measure: Measure, program: Program, predictions: tuple[np.ndarray, ...], data: Data, rows: int
+    ) -> None:
+        self._heads, self._metrics, self.predictions = measure.objective.heads, measure.metrics, predictions
+        self.source_order = np.arange(rows)
+        self.labels: list[np.ndarray | None] = []
+        self._hits: list[np.ndarray] = []
+        for k, (head, z) in enumerate(zip(self._heads, predictions, strict=True)):
+            bind_activation(program, measure.activations[k], z)
+            counted = self._is_counted(k, data)
+            labels = arrays.copied(data.truths[k]) if counted else None
+            hits = np.zeros(1)
+            if labels is not None:
+                program.call(count_hits, hits, z.reshape(-1, head.outputs), labels, self.source_order)
+            self.labels.append(labels)
+            self._hits.append(hits)
+        self.runner = Runner(program)
+
+    def _is_counted(self, k: int, data: Data) -> bool:
+        """Whether accuracy is a count of labels that are hit."""
+        plain = data.weights[k] is None and not data.masks and self._heads[k].positions == 1
+        accuracy = self._metrics[k].get("accuracy")
+        return accuracy is METRICS["accuracy"] and plain and data.truths[k].dtype.kind == "i"
+
+    def scores(self, data: Data, order: np.ndarray | None = None) -> dict[str, float]:
+        """Every metric by name, once the program has run."""
+        values = {}
+        for k, (head, metrics) in enumerate(zip(self._heads, self._metrics, strict=True)):
+            given = None
+            for name, metric in metrics.items():
+                if name == "accuracy" and self.labels[k] is not None:
+                    values[column(head, name)] = float(self._hits[k][0] / len(self.source_order))
+                    continue
+                if given is None:
+                    rows = data if order is None else data.without_inputs(order)
+                    given = elements(head, self.predictions[k], rows.truths[k], rows.weights[k], rows)
+                values[column(head, name)] = metric(*given)
+        return values
+
+
+class Meter:
+    """Losses and metrics of so many rows, bound once; of few rows in one program with the forward pass.
+
+    Parameters
+    ----------
+    data : Data
+        Of the form and with the rows that are to be measured.
+    given : sequence of ndarray (rows, *shape), optional
+        Outputs to measure in the place of the network's.
+    """
+
+    def __init__(self, measure: Measure, data: Data, given: Sequence[np.ndarray] | None = None) -> None:
+        network, objective = measure.network, measure.objective
+        self._heads, self._outputs, self._given = objective.heads, measure.outputs, given
+        program = Program(measure.backend, network.dtype, data.rows, training=False)
+        self._inputs: tuple[np.ndarray, ...] = ()
+        self._masks = [None if mask is None else arrays.copied(mask) for mask in data.masks]
+        if given is None and data.rows <= BLOCK_ROWS:
+            self._inputs = network.inputs(program)
+            outputs = list(network.forward(program, self._inputs, self._masks).outputs)
+        else:
+            outputs = [Array(program.buffer(data.rows, *head.shape)) for head in self._heads]
+        self._z = tuple(output.array for output in outputs)
+        self._targets = [arrays.copied(target) for target in data.targets]
+        self._losses = objective.scales(program)
+        for scale in self._losses.scales:
+            scale[:] = 1
+        objective.bind(program, outputs, self._targets, self._losses)
+        self.scorer = Scorer(measure, program, self._z, data, data.rows)
+
+    def run(self, data: Data) -> list[float]:
+        """The loss at each output: the mean over the elements that are there, each times its weight."""
+        if self._given is not None:
+            for z, given in zip(self._z, self._given, strict=True):
+                z[:] = given
+        elif self._inputs:
+            for mine, x in zip(self._inputs, data.inputs, strict=True):
+                mine[:] = x
+            for own, mask in zip(self._masks, data.masks, strict=True):
+                if own is not None:
+                    own[:] = mask
+        else:
+            self._outputs(data, out=self._z)
+        for mine, target in zip(self._targets, data.targets, strict=True):
+            mine[:] = target
+        for labels, truth in zip(self.scorer.labels, data.truths, strict=True):
+            if labels is not None:
+                labels[:] = truth
+        self.scorer.runner.once()
+        return [self._mean(k, head, data) for k, head in enumerate(self._heads)]
+
+    def total(self, losses: Sequence[float]) -> float:
+        """The losses of all outputs together."""
+        if len(losses) == 1:
+            return losses[0]
+        return sum(head.weight * loss for head, loss in zip(self._heads, losses, strict=True))
+
+    def _mean(self, k: int, head: Head, data: Data) -> float:
+        weights = data.weights[k]
+        weighed = np.multiply(self._losses.losses[k], 1.0 if weights is None else weights, dtype=np.float64).reshape(-1)
+        there = elements_there(head.mask, data)
+        if there is not None:
+            weighed = weighed[there]
+        return float(np.add.reduce(weighed) / len(weighed))
 
 
 def column(head: Head, name: str) -> str:
