@@ -1,9 +1,9 @@
 """Rows to train on or to measure, checked and in the form that kernels take."""
 
 import dataclasses
+import functools
 import hashlib
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -40,7 +40,7 @@ class Data:
     def rows(self) -> int:
         return len(self.inputs[0])
 
-    @property
+    @functools.cached_property
     def form(self) -> tuple:
         """What a bound program depends on: which arrays there are, of which dtypes."""
         return tuple(tuple(None if a is None else (a.dtype, a.shape[1:]) for a in arrays) for arrays in self._all())
@@ -70,8 +70,8 @@ class Data:
                 if array is not None:
                     array[: other.rows] = rows
 
-    def _all(self) -> list[Any]:
-        return [getattr(self, field.name) for field in dataclasses.fields(self)]
+    def _all(self) -> tuple[tuple, ...]:
+        return self.inputs, self.targets, self.truths, self.weights, self.masks
 
 
 def _digest(array: np.ndarray) -> str:

@@ -1,6 +1,7 @@
 """The loop of a fit: epochs, validation, history, progress and callbacks around a `Trainer`."""
 
 import contextlib
+import functools
 import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -140,7 +141,7 @@ class Fit:
         self.history.steps_before = model.steps - self.history.steps
         self._interrupts, self._ending_epoch = Interrupts(), False
 
-    @property
+    @functools.cached_property
     def recorded(self) -> dict[str, bool | None]:
         """Names of the values that the history will have for each epoch: whether higher is better, None if unknown."""
         measured = self.model.built.measure.directions()
