@@ -226,7 +226,7 @@ def weights(
     if sample_weight is None and class_weight is None:
         return None
     rows = len(target) if rows is None else rows
-    result = np.ones((rows, len(target) // rows))
+    result: np.ndarray = np.ones((rows, len(target) // rows))
     if sample_weight is not None:
         given = array("sample_weight", sample_weight)
         if len(given) != rows or given.size not in (rows, result.size) or (given.ndim > 1 and result.shape[1] == 1):

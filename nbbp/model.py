@@ -1,13 +1,11 @@
 """Model: what the user holds."""
 
 import dataclasses
-from collections.abc import Sequence
 from typing import Any, Self
 
 import numpy as np
 
 from nbbp import checks, tables
-from nbbp.callbacks import Callback
 from nbbp.engine.data import Data
 from nbbp.engine.forms import Form
 from nbbp.engine.graph import Edge, Graph
@@ -22,7 +20,7 @@ from nbbp.storage import files, saving
 from nbbp.streams import Piece
 from nbbp.training.averaging import Averaging
 from nbbp.training.built import Built
-from nbbp.training.fit import checked_fit
+from nbbp.training.fit import fit
 from nbbp.training.history import History
 from nbbp.training.intake import refuse_stream
 from nbbp.training.settings import Settings, check_ending
@@ -104,15 +102,17 @@ class Model:
 
     def _begin(self, inputs: Form, outputs: Form, settings: Settings) -> None:
         self.inputs, self.outputs, self._settings = inputs, outputs, settings
+        self.seed, self.dtype, self.backend = settings.seed, settings.dtype, settings.backend
+        self.label_smoothing, self.averaging = settings.label_smoothing, settings.averaging
         self._built: Built | None = None
-        self._fitting = False
+        self.is_fitting = False  # a fit is under way
         self.epochs = 0  # begun
         self.history: History | None = None  # of the last fit, also of one that was broken off
         self.feature_names: tuple[str, ...] | None = None  # columns of the table it learned from
 
     def _build(self, graph: Graph, numbers: Numbers | None = None, params=None, state=None) -> None:
         """Lay out the parameters, and draw them or take those that are given."""
-        if self._fitting:
+        if self.is_fitting:
             raise RuntimeError(
                 "build gives the model other parameters than those that the fit under way trains: build it before or "
                 "after the fit, and from a callback change model.params in place"
@@ -150,26 +150,6 @@ class Model:
         """Rows of a stream, checked and in the form that kernels take."""
         X, y, weights = piece
         return self.prepare(X, y, weights, whole=False)
-
-    @property
-    def seed(self) -> int:
-        return self._settings.seed
-
-    @property
-    def dtype(self) -> np.dtype:
-        return self._settings.dtype
-
-    @property
-    def backend(self) -> str:
-        return self._settings.backend
-
-    @property
-    def label_smoothing(self) -> float:
-        return self._settings.label_smoothing
-
-    @property
-    def averaging(self) -> Averaging | None:
-        return self._settings.averaging
 
     @property
     def optimizer(self) -> Optimizer:
@@ -222,88 +202,7 @@ class Model:
         """Views into `params` by name, such as ``dense_0.w``."""
         return self.network.layout.named(self.params)
 
-    def fit(
-        self,
-        X,
-        y=None,
-        epochs: int = 1,
-        batch_size: int = 32,
-        validation_data: tuple | None = None,
-        shuffle: bool = True,
-        verbose: int = 1,
-        callbacks: Sequence[Callback] = (),
-        sample_weight=None,
-        class_weight: dict | str | None = None,
-        accumulate: int = 1,
-        resume=None,
-        allow_changes: bool = False,
-        mask=None,
-    ) -> History:
-        """Train. Called again, it goes on where it stopped.
-
-        Parameters
-        ----------
-        X : array_like (rows, *input_shape), a table of numbers, or nbbp.streams.Stream
-            A list or a dict of arrays where there are several inputs. A table is of pandas, polars or pyarrow; its
-            column names are remembered as `feature_names`, and other tables are held against them. `nbbp.tables` makes
-            numbers of text. A stream is for data larger than memory; metrics are then those of `validation_data` alone.
-        y : array_like (rows,), (rows, outputs) or (rows, *positions, outputs), or a table of numbers
-            Integer labels, or values; left out where X is a stream, which has them; a list or a dict of arrays where
-            there are several outputs, as are the weights then.
-        epochs, batch_size : int
-            The last mini-batch of an epoch has the rows that are left.
-        validation_data : (X, y) or (X, y, sample_weight), optional
-            Measured after every epoch.
-        shuffle : bool
-            Whether each epoch has an order of its own.
-        verbose : {0, 1, 2}
-            Nothing, a progress bar, or a line for each epoch.
-        callbacks : sequence of Callback
-            From `nbbp.callbacks`, or your own.
-        sample_weight : array_like (rows,) or (rows, positions), optional
-            How much each row, or each of its elements, counts: in the loss, of which the mean over the batch is taken
-            as without, and in metrics.
-        class_weight : dict of label to float, or "balanced", optional
-            How much the rows of each class count; balanced: rows / (classes x rows of the class).
-        accumulate : int
-            Mini-batches from whose gradients together an update is made; they take the memory of one.
-        resume : path, optional
-            A checkpoint, or a folder of them: see `nbbp.Checkpoint`. The fit goes on from the newest and has its
-            history; `epochs` counts all. Where the folder has none yet, it begins at the beginning.
-        allow_changes : bool
-            Whether a fit is resumed even if the learning rate or the data differ from those it was begun with; it goes
-            on with what is given now. Of a stream, only its first chunk and how it is cut are compared.
-        mask : ndarray (rows, *positions), bool, optional
-            Which elements of the input are there; what is masked is as if it were not.
-
-        Ctrl-C (and SIGTERM) end a fit between two mini-batches: the model stays as it is then, `history` has what was
-        measured, and a `Checkpoint` is written.
-
-        Kernels run on as many threads as Numba has: one for each processor, or ``NUMBA_NUM_THREADS``, an environment
-        variable that is read when nbbp is imported. ``numba.set_num_threads(n)`` allows fewer; it holds for the Python
-        thread that calls it. The bits are the same.
-
-        Returns
-        -------
-        History
-
-        Raises
-        ------
-        DivergenceError
-            When the loss is no longer finite.
-        ValueError
-            Among others when a fit is resumed with other layers, settings or callbacks, or, without `allow_changes`,
-            with another learning rate or other data; the model stays as it is.
-        """
-        fit = checked_fit(
-            self, X, y, epochs, batch_size, validation_data, shuffle, verbose, callbacks, sample_weight, class_weight,
-            accumulate, resume, allow_changes, mask,
-        )  # fmt: skip
-        self._fitting = True
-        try:
-            return fit.run()
-        finally:
-            self._fitting = False
+    fit = fit
 
     def prepare(
         self, X, y=None, sample_weight=None, class_weight=None, mask=None, name: str = "", whole: bool = True

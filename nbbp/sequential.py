@@ -54,9 +54,9 @@ class Sequential(Model):
     ) -> None:
         if isinstance(layers, Layer):
             raise TypeError(f"layers must be a list, such as [{layers!r}]")
-        given = list(layers)
-        self._entry = given.pop(0) if given and isinstance(given[0], Input) else None
-        self._layers: list[Layer] = given  # type: ignore[assignment]
+        given: list = list(layers)
+        self._entry: Input | None = given.pop(0) if given and isinstance(given[0], Input) else None
+        self._layers: list[Layer] = given
         if not self.layers:
             raise ValueError("a model needs at least one layer")
         for layer in self.layers:
@@ -100,11 +100,11 @@ class Sequential(Model):
     def _graph(self, input_shape: Shape) -> Graph:
         return chain(Input(input_shape) if self._entry is None else self._entry, self.layers)
 
-    def prepare(self, X, *arguments, name: str = "", **more):
+    def prepare(self, X, y=None, sample_weight=None, class_weight=None, mask=None, name: str = "", whole: bool = True):
         X = self._arrays(f"{name}X", X)
         if not self.is_built:
             self.build(features(f"{name}X", X, self.dtype).shape[1:])
-        return super().prepare(X, *arguments, name=name, **more)
+        return super().prepare(X, y, sample_weight, class_weight, mask, name, whole)
 
     def _arguments(self) -> dict[str, Any]:
         layers = self.layers if self._entry is None else [self._entry, *self.layers]

@@ -4,7 +4,8 @@ import dataclasses
 import json
 import pathlib
 
-from nbbp.sequential import Sequential
+from nbbp.model import Model
+from nbbp.sequential import load
 from nbbp.storage import files
 from nbbp.tables import ClassTarget, TableEncoder, ValueTarget, target_from_dict
 from nbbp.training.history import History
@@ -19,7 +20,7 @@ FORMAT = 1
 class Run:
     """A trained model with what turns a table into its input, and its output into an answer."""
 
-    model: Sequential
+    model: Model
     encoder: TableEncoder
     target: ClassTarget | ValueTarget
     target_name: str
@@ -45,7 +46,7 @@ class Run:
         for name in (MODEL, PREPROCESSING):
             if not (folder / name).is_file():
                 raise FileNotFoundError(f"{path} is not a folder that nbbp train has written: there is no {name} in it")
-        model = Sequential.load(folder / MODEL)
+        model = load(folder / MODEL)
         try:
             content = json.loads((folder / PREPROCESSING).read_text(encoding="utf-8"))
             if content["format"] != FORMAT:

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import hashlib
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -47,7 +48,8 @@ class Data:
 
     def part(self, rows) -> "Data":
         """Some of the rows: a slice, or their numbers."""
-        return Data(*(tuple(None if a is None else a[rows] for a in arrays) for arrays in self._all()))
+        given: list[Any] = [tuple(None if a is None else a[rows] for a in arrays) for arrays in self._all()]
+        return Data(*given)
 
     def digests(self) -> dict[str, str | None]:
         """Short digests of X, y, weights and masks in the form that kernels take; about a second for each GB."""
@@ -60,7 +62,7 @@ class Data:
 
     def without_inputs(self, rows: np.ndarray) -> "Data":
         """What some rows are measured by, their numbers in place of their inputs."""
-        given = [tuple(None if a is None else a[rows] for a in arrays) for arrays in self._all()[1:]]
+        given: list[Any] = [tuple(None if a is None else a[rows] for a in arrays) for arrays in self._all()[1:]]
         return Data((rows,), *given)
 
     def overwrite(self, other: "Data") -> None:
@@ -96,9 +98,9 @@ class Source:
 
     def __init__(self, data: Data) -> None:
         self.data = data
-        self._calls: list[tuple[Call, Callable[[Data], Sequence[np.ndarray]]]] = []
+        self._calls: list[tuple[Call, Callable[[Data], Sequence[Any]]]] = []
 
-    def call(self, program: Program, kernel: Kernel, arrays_of: Callable[[Data], Sequence[np.ndarray]]) -> None:
+    def call(self, program: Program, kernel: Kernel, arrays_of: Callable[[Data], Sequence[Any]]) -> None:
         """Append a call on arrays of which some are the data's."""
         self._calls.append((program.call(kernel, *arrays_of(self.data)), arrays_of))
 

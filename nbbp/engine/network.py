@@ -68,7 +68,7 @@ class Network:
         """Bind the forward pass of the inputs (rows, *shape), with their masks (rows, *positions)."""
         graph = self.graph
         given = masks or [None] * len(inputs)
-        known = {
+        known: dict[Edge, Array] = {
             edge: Array(x, None if mask is None else mask.reshape(x.shape if mask.size == x.size else x.shape[:-1]))
             for edge, x, mask in zip(graph.inputs, inputs, given, strict=True)
         }
@@ -121,8 +121,8 @@ class Network:
         graph, layout = self.graph, self.layout
         wanted = self._wanted(to_inputs)
         gradient: dict[Edge, np.ndarray] = {}
-        for edge, slope in zip(graph.outputs, slopes, strict=True):
-            self._contribute(program, gradient, edge, slope)
+        for edge, given in zip(graph.outputs, slopes, strict=True):
+            self._contribute(program, gradient, edge, given)
         written: set[Node] = set()  # owners of parameters whose gradients have a contribution
         for node in reversed(graph.nodes):
             asked = [edge in wanted for edge in node.inputs]
@@ -137,7 +137,7 @@ class Network:
             dy = binding.outputs[0].gradient
             assert dy is not None
             for k, source in enumerate(binding.inputs):
-                slope = None
+                slope: np.ndarray | None = None
                 if asked[k] and k == 0 and (node.spec.view or node.spec.in_place):
                     slope = dy.reshape(source.array.shape)
                 elif asked[k]:

@@ -111,9 +111,11 @@ class Objective:
 
     @staticmethod
     def _bind_denominator(program: Program, head: Head, share: np.ndarray, source: Source, order: np.ndarray) -> None:
+        number = head.mask
+        assert number is not None
         rows, whole = np.array([program.rows]), np.array([head.weight], program.dtype)
         clock = program.clock.record
-        source.call(program, share_of_unmasked, lambda d: (share, whole, d.masks[head.mask], rows, order, clock))
+        source.call(program, share_of_unmasked, lambda d: (share, whole, d.masks[number], rows, order, clock))
 
     def bind_scales(self, program: Program, scales: Scales, source: Source, order: np.ndarray) -> None:
         """Bind each element's weight times the share of one."""

@@ -57,15 +57,15 @@ class _Bound:
         network, program = self.network, self._program()
         grads = program.buffer(len(network.grads)) if add else network.grads
         parts = [program.part(shard) for shard in self._shards]
-        own = [grads] if len(parts) == 1 else program.buffer(len(parts), len(grads))
+        own = grads[np.newaxis] if len(parts) == 1 else program.buffer(len(parts), len(grads))
         for part, shard, bound, into in zip(parts, self._shards, self._passes, own, strict=True):
             slopes = [part.buffer(*slope[shard].shape) for slope in self.slopes]
             for mine, slope in zip(slopes, self.slopes, strict=True):  # which a backward pass may spoil
                 part.call(copy, mine.reshape(-1), slope[shard].reshape(-1))
             found = network.backward(part, bound, slopes, into, to_inputs=True)
-            for slope, dx in zip(self.input_slopes, found, strict=True):
-                if slope is not None and dx is not None:
-                    part.call(copy, slope[shard].reshape(-1), dx.reshape(-1))
+            for whole, dx in zip(self.input_slopes, found, strict=True):
+                if whole is not None and dx is not None:
+                    part.call(copy, whole[shard].reshape(-1), dx.reshape(-1))
         _run_parts(program, parts)
         if len(parts) > 1:
             program.call(column_sums, grads, own)

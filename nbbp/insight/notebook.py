@@ -11,7 +11,7 @@ import numpy as np
 from nbbp.insight import summary
 
 if TYPE_CHECKING:
-    from nbbp.sequential import Sequential
+    from nbbp.model import Model
     from nbbp.training.history import History
 
 PICTURE_WIDTH = 480  # pixels in the page; the picture has twice as many
@@ -29,7 +29,7 @@ def _table(rows: Sequence[Sequence[str]]) -> str:
     return f"<table><thead>{heading}</thead><tbody>{''.join(body)}</tbody></table>"
 
 
-def model_html(model: "Sequential") -> str:
+def model_html(model: "Model") -> str:
     """Layers with their outputs and numbers of parameters, the loss and the optimizer."""
     name, *settings = summary.named_settings(model.optimizer).items()
     optimizer = ", ".join(f"{key}={value}" for key, value in settings if value is not None)

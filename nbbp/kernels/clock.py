@@ -26,7 +26,13 @@ class Clock:
         Those of clocks that stand side by side.
     """
 
-    __slots__ = ("_words", "record")
+    step: int
+    end: int
+    row: int
+    batch: int
+    batches: int
+    stop: int
+    before: int
 
     def __init__(self, record: np.ndarray | None = None) -> None:
         self.record = arrays.zeros(1, RECORD) if record is None else record

@@ -30,9 +30,10 @@ def describe_graph(inputs: Any, outputs: Any) -> dict:
     """What `restore_graph` takes."""
     entries, ends = Form("input", inputs), Form("output", outputs)
     graph = Graph(entries.things, ends.things)
-    numbers = {edge: [k] for k, edge in enumerate(graph.inputs)}
+    numbers: dict[Edge, list[int]] = {edge: [k] for k, edge in enumerate(graph.inputs)}
     layers: dict[int, int] = {}
-    described, nodes = [], []
+    described: list[dict] = []
+    nodes: list[dict] = []
     for k, node in enumerate(graph.nodes):
         if id(node.layer) not in layers:
             layers[id(node.layer)] = len(described)

@@ -24,11 +24,79 @@ if TYPE_CHECKING:
     from nbbp.model import Model
 
 
-def checked_fit(
-    model: "Model", X, y, epochs: int, batch_size: int, validation_data, shuffle: bool, verbose: int,
-    callbacks: Sequence[Callback], sample_weight, class_weight, accumulate: int, resume, allow_changes: bool, mask,
-) -> "Fit":  # fmt: skip
-    """A fit with what the user gave to `Model.fit`, checked."""
+def fit(
+    model: "Model",
+    X,
+    y=None,
+    epochs: int = 1,
+    batch_size: int = 32,
+    validation_data: tuple | None = None,
+    shuffle: bool = True,
+    verbose: int = 1,
+    callbacks: Sequence[Callback] = (),
+    sample_weight=None,
+    class_weight: dict | str | None = None,
+    accumulate: int = 1,
+    resume=None,
+    allow_changes: bool = False,
+    mask=None,
+) -> History:
+    """Train. Called again, it goes on where it stopped.
+
+    Parameters
+    ----------
+    X : array_like (rows, *input_shape), a table of numbers, or nbbp.streams.Stream
+        A list or a dict of arrays where there are several inputs. A table is of pandas, polars or pyarrow; its
+        column names are remembered as `feature_names`, and other tables are held against them. `nbbp.tables` makes
+        numbers of text. A stream is for data larger than memory; metrics are then those of `validation_data` alone.
+    y : array_like (rows,), (rows, outputs) or (rows, *positions, outputs), or a table of numbers
+        Integer labels, or values; left out where X is a stream, which has them; a list or a dict of arrays where
+        there are several outputs, as are the weights then.
+    epochs, batch_size : int
+        The last mini-batch of an epoch has the rows that are left.
+    validation_data : (X, y) or (X, y, sample_weight), optional
+        Measured after every epoch.
+    shuffle : bool
+        Whether each epoch has an order of its own.
+    verbose : {0, 1, 2}
+        Nothing, a progress bar, or a line for each epoch.
+    callbacks : sequence of Callback
+        From `nbbp.callbacks`, or your own.
+    sample_weight : array_like (rows,) or (rows, positions), optional
+        How much each row, or each of its elements, counts: in the loss, of which the mean over the batch is taken
+        as without, and in metrics.
+    class_weight : dict of label to float, or "balanced", optional
+        How much the rows of each class count; balanced: rows / (classes x rows of the class).
+    accumulate : int
+        Mini-batches from whose gradients together an update is made; they take the memory of one.
+    resume : path, optional
+        A checkpoint, or a folder of them: see `nbbp.Checkpoint`. The fit goes on from the newest and has its
+        history; `epochs` counts all. Where the folder has none yet, it begins at the beginning.
+    allow_changes : bool
+        Whether a fit is resumed even if the learning rate or the data differ from those it was begun with; it goes
+        on with what is given now. Of a stream, only its first chunk and how it is cut are compared.
+    mask : ndarray (rows, *positions), bool, optional
+        Which elements of the input are there; what is masked is as if it were not.
+
+    Ctrl-C (and SIGTERM) end a fit between two mini-batches: the model stays as it is then, `history` has what was
+    measured, and a `Checkpoint` is written.
+
+    Kernels run on as many threads as Numba has: one for each processor, or ``NUMBA_NUM_THREADS``, an environment
+    variable that is read when nbbp is imported. ``numba.set_num_threads(n)`` allows fewer; it holds for the Python
+    thread that calls it. The bits are the same.
+
+    Returns
+    -------
+    History
+
+    Raises
+    ------
+    DivergenceError
+        When the loss is no longer finite.
+    ValueError
+        Among others when a fit is resumed with other layers, settings or callbacks, or, without `allow_changes`,
+        with another learning rate or other data; the model stays as it is.
+    """
     epochs = checks.positive_integer("epochs", epochs)
     batch_size = checks.positive_integer("batch_size", batch_size)
     accumulate = checks.positive_integer("accumulate", accumulate)
@@ -51,9 +119,14 @@ def checked_fit(
     else:
         data = model.prepare(X, y, sample_weight, class_weight, mask)
     held_out = None if validation_data is None else validation(model, validation_data)
-    return Fit(
+    checked = Fit(
         model, data, held_out, epochs, batch_size, accumulate, shuffle, callbacks, verbose, resume, allow_changes
     )
+    model.is_fitting = True
+    try:
+        return checked.run()
+    finally:
+        model.is_fitting = False
 
 
 def validation(model: "Model", given) -> Data:

@@ -67,9 +67,7 @@ class Measure:
         for mine, z in zip(scorer.predictions, outputs, strict=True):
             mine.reshape(len(z), -1)[:] = z
         scorer.source_order[:] = order
-        for mine, truth in zip(scorer.labels, data.truths, strict=True):
-            if mine is not None:
-                mine[:] = truth
+        scorer.take(data)
         scorer.runner.once()
         return scorer.scores(data, order)
 
@@ -145,6 +143,12 @@ class Scorer:
         accuracy = self._metrics[k].get("accuracy")
         return accuracy is METRICS["accuracy"] and plain and data.truths[k].dtype.kind == "i"
 
+    def take(self, data: Data) -> None:
+        """Count the hits of these labels."""
+        for labels, truth in zip(self.labels, data.truths, strict=True):
+            if labels is not None:
+                labels[:] = truth
+
     def scores(self, data: Data, order: np.ndarray | None = None) -> dict[str, float]:
         """Every metric by name, once the program has run."""
         values = {}
@@ -206,9 +210,7 @@ class Meter:
             self._outputs(data, out=self._z)
         for mine, target in zip(self._targets, data.targets, strict=True):
             mine[:] = target
-        for labels, truth in zip(self.scorer.labels, data.truths, strict=True):
-            if labels is not None:
-                labels[:] = truth
+        self.scorer.take(data)
         self.scorer.runner.once()
         return [self._mean(k, head, data) for k, head in enumerate(self._heads)]
 

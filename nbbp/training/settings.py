@@ -40,9 +40,8 @@ class Settings:
         }  # fmt: skip
         self._outputs = outputs
         self.losses = [_loss(one) for one in outputs.each("loss", loss)]
-        if not isinstance(optimizer, Optimizer):
-            optimizer = checks.choose("optimizer", optimizer, OPTIMIZERS)()
-        self.optimizer: Optimizer = optimizer
+        made = isinstance(optimizer, Optimizer)
+        self.optimizer: Any = optimizer if made else checks.choose("optimizer", optimizer, OPTIMIZERS)()
         of_outputs = [self.given["metrics"]] * len(outputs)
         if isinstance(metrics, dict):
             of_outputs = [_listed(metrics.get(name, ())) for name in outputs.names]

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from collections.abc import Callable
 
 import numpy as np
 
@@ -33,6 +34,14 @@ class Update:
         self.steps = 0
         self._groups = _groups(network)
 
+    def _numbers(self, rate: float, decay: float) -> Callable[[int, int], np.ndarray]:
+        """What the optimizer's kernel takes in each step, with these factors of learning rate and weight decay."""
+
+        def values(before: int, count: int) -> np.ndarray:
+            return self.optimizer.scaled(rate, decay).numbers(np.arange(before + 1, before + count + 1))
+
+        return values
+
     def kind(self) -> tuple:
         """What bound programs depend on besides the arrays."""
         optimizer = self.optimizer
@@ -43,11 +52,7 @@ class Update:
         network = self.network
         self.optimizer.bind_gradient(program, network.grads)
         for part, rate, decay in self._groups:
-            numbers = program.scheduled(
-                lambda before, count, rate=rate, decay=decay: self.optimizer.scaled(rate, decay).numbers(
-                    np.arange(before + 1, before + count + 1)
-                )
-            )
+            numbers = program.scheduled(self._numbers(rate, decay))
             own = (array[part] for array in (network.params, network.grads, *self.moments))
             program.call(self.optimizer.kernel, *own, numbers)
         network.constrain(program)
