@@ -5,6 +5,7 @@ that copy their rows into their core's cache and take them through the whole net
 """
 
 import dataclasses
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -66,8 +67,8 @@ class Evaluator:
         if out is None:
             out = tuple(np.empty((rows, *edge.shape), self.network.dtype) for edge in self.network.graph.outputs)
         masked = tuple(m is not None for m in data.masks)
-        given = [x.reshape(rows, -1) for x in (*data.inputs, *(m for m in data.masks if m is not None))]
-        flat = [z.reshape(rows, -1) for z in out]
+        given = [_flat(x) for x in (*data.inputs, *(m for m in data.masks if m is not None))]
+        flat = [_flat(z) for z in out]
         with self._lock:
             if rows <= BLOCK_ROWS:
                 self._few(given, masked, flat)
@@ -149,6 +150,11 @@ class Evaluator:
         for z, activation in zip(outputs, self._activations, strict=True):
             bind_activation(program, activation.name, z)
         return tuple(z.reshape(program.rows, -1) for z in outputs)
+
+
+def _flat(array: np.ndarray) -> np.ndarray:
+    """(rows, elements), of no rows too."""
+    return array.reshape(len(array), math.prod(array.shape[1:]))
 
 
 def bind_activation(program: Program, name: str, z: np.ndarray) -> None:

@@ -104,7 +104,7 @@ class Trainer:
         self.epochs_together = max(1, ROWS_TOGETHER // self.rows)
         steps, rows = self.epochs_together * self.steps_per_epoch, self.epochs_together * self.rows
         self.clock = Clock() if clock is None else clock
-        self.tables = Tables(steps, network.dtype)
+        self._steps_together = steps
         self._shuffle, self._pace = shuffle, threads.Pace(RUN_SECONDS)
         self._stream = random.stream(network.seed, random.SHUFFLING)
         orders = arrays.copied(np.tile(np.arange(self.rows), (self.epochs_together, 1)))
@@ -127,6 +127,7 @@ class Trainer:
         self._bind_programs(progress)
 
     def _bind_programs(self, progress: Callable = iter) -> None:
+        self.tables, self.source = Tables(self._steps_together, self.network.dtype), Source(self.source.data)
         whole, rest = self._bind(self.batch_size), self.rows % self.batch_size
         last = self._bind(rest) if rest else None
         self.runner = Runner(whole, last, progress, alone=self._alone)
@@ -234,6 +235,7 @@ class Trainer:
                 self._number()
             if (self.network.mask is not None) != self._masked:
                 self._bind_programs()
+                self._number()
             self.allow(int(min(most, pause_in(self.update.steps))))
             try:
                 self.runner.run()
