@@ -17,6 +17,7 @@ import pytest
 import nbbp
 from nbbp.cli import main
 from nbbp.cli.reading import read
+from nbbp.training.measure import Measure
 
 pa = pytest.importorskip("pyarrow")
 pytest.importorskip("narwhals")
@@ -394,15 +395,15 @@ def test_a_history_comes_back_from_its_file():
 
 def test_ctrl_c_in_the_validation_keeps_the_best_epoch(nbbp_says, monkeypatch):
     pathlib.Path("data.csv").write_text("\n".join(NUMBERS))
-    measure, calls = nbbp.Sequential.measure, []
+    measure, calls = Measure.__call__, []
 
     def interrupted(self, *arguments, **options):
-        calls.append(self.params.copy())
+        calls.append(self.network.params.copy())
         if len(calls) == 4:
             raise KeyboardInterrupt
         return measure(self, *arguments, **options)
 
-    monkeypatch.setattr(nbbp.Sequential, "measure", interrupted)
+    monkeypatch.setattr(Measure, "__call__", interrupted)
     code, out, _ = nbbp_says("train", "data.csv", "--target", "kind", "--learning-rate", "0.01", "--output", "run")
     assert code == 130
     history = nbbp.History.from_csv("run/history.csv")
