@@ -34,13 +34,11 @@ layers = st.lists(
 )
 
 
-def forward(layers, name: str, x, p):
+def forward(graph, x, p):
     """The same network in PyTorch; p holds the parameters by nbbp's names."""
-    counts: dict[str, int] = {}
-    for layer in (part for whole in layers for part in whole.expand()):
-        kind = type(layer).__name__.lower()
-        counts[kind] = counts.get(kind, -1) + 1
-        own = f"{name}{kind}_{counts[kind]}."
+    values = {graph.inputs[0]: x}
+    for node in graph.nodes:
+        layer, own, x = node.layer, f"{graph.names[node]}.", values[node.inputs[0]]
         if isinstance(layer, nbbp.Dense):
             x = x @ p[own + "w"] + (p[own + "b"] if layer.use_bias else 0)
         elif isinstance(layer, nbbp.Activation):
@@ -50,9 +48,10 @@ def forward(layers, name: str, x, p):
         elif isinstance(layer, nbbp.LayerNorm):
             x = F.layer_norm(x, x.shape[1:], p[own + "gamma"], p[own + "beta"], layer.epsilon)
         else:
-            carried = x @ p[own + "projection.w"] if own + "projection.w" in p else x
-            x = carried + forward(layer.layers, own, x, p)
-    return x
+            assert isinstance(layer, nbbp.Add)
+            x = x + values[node.inputs[1]]
+        values[node.outputs[0]] = x
+    return values[graph.outputs[0]]
 
 
 def targets(loss: str, rng) -> np.ndarray:
@@ -74,7 +73,7 @@ def test_any_network_has_the_loss_and_the_gradients_of_autograd(layers, loss, ba
     model.params[:] = rng.normal(0, 0.7, model.params.size)
     gradients = {name: g.copy() for name, g in model.gradients(X, y).items()}
     p = {name: torch.tensor(array, requires_grad=True) for name, array in model.named_params().items()}
-    value = LOSSES[loss](forward(layers, "", torch.tensor(X), p), torch.tensor(y))
+    value = LOSSES[loss](forward(model.network.graph, torch.tensor(X), p), torch.tensor(y))
     value.backward()
     assert model.fit(X, y, batch_size=ROWS, shuffle=False, verbose=0)["loss"][0] == pytest.approx(
         value.item(), rel=1e-9

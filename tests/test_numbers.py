@@ -84,7 +84,7 @@ def test_batch_normalization_of_many_rows(column, backend):
     model.build(1)
     Y = column - np.float32(5)
     program = Program(backend, "float32", ROWS)
-    y = model.network.forward(program, column).y
+    y = model.network.forward(program, [column]).outputs[0].array
     Runner(program).once()
     mean, variance = column.mean(dtype=np.float64), column.var(dtype=np.float64)
     np.testing.assert_allclose(model.network.state, [mean, variance], rtol=1e-5)

@@ -26,7 +26,7 @@ RUN_SECONDS = 0.05  # between two returns to Python
 ROWS_TOGETHER = 1 << 16  # epochs shorter than this are prepared together
 
 
-class DivergenceError(ArithmeticError):
+class DivergenceError(ArithmeticError, ValueError):
     """The loss is no longer finite.
 
     Attributes
