@@ -22,7 +22,7 @@ def test_shuffles_are_even():
     """Each of 6 rows comes to each of 6 places equally often, and each of the 720 orders comes up."""
     orders = np.zeros((36_000, 6), np.int64)
     keys = random.bits(np.array([7], np.uint64), np.arange(len(orders), dtype=np.uint64))
-    random.shuffle.serial(orders, keys)
+    random.shuffle.serial(orders, keys, np.array([len(keys)]))
     assert (np.sort(orders, axis=1) == np.arange(6)).all()
     counts = np.stack([np.bincount(column, minlength=6) for column in orders.T])
     chi_squared = ((counts - 6000) ** 2 / 6000).sum()
