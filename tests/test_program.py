@@ -45,7 +45,7 @@ def test_compare_command(tmp_path):
 def test_info(tmp_path):
     done = run("info", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    for word in ("threads", "threading layer", "vector width", "kernel cache", "numba", nbbp.__version__):
+    for word in ("threads", "threading layer", "vector width", "compiled kernels", "numba", nbbp.__version__):
         assert word in done.stdout
 
 
