@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from nbbp.engine.layer import Shape
+from nbbp.engine.node import Shape
 
 
 @dataclasses.dataclass

@@ -87,6 +87,19 @@ def clear_masked(x, mask):
                 row[j] = ZERO(row[j])
 
 
+def clear_reference(x):
+    x[:] = 0
+
+
+@kernel(clear_reference, "(n)", cycles=0.2)
+def clear(x):
+    """x = 0."""
+    for q in prange((x.shape[0] + PIECE - 1) // PIECE):
+        part = x[q * PIECE : (q + 1) * PIECE]
+        for i in range(part.shape[0]):
+            part[i] = ZERO(part[i])
+
+
 def copy_reference(y, x):
     y[:] = x
 
@@ -125,6 +138,15 @@ def read_rows(batch, record, clock):
         row, source = batch[i], record[clock[0].row + i]
         for j in range(row.shape[0]):
             row[j] = flushed(source[j])
+
+
+@kernel(read_rows_reference, "(b,n) (R,n) (1)", cycles=0.3)
+def read_integers(batch, record, clock):
+    """The same for integers and masks, of which none is denormal."""
+    for i in prange(batch.shape[0]):
+        row, source = batch[i], record[clock[0].row + i]
+        for j in range(row.shape[0]):
+            row[j] = source[j]
 
 
 def record_rows_reference(record, batch, clock):
