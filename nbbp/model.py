@@ -216,8 +216,14 @@ class Model:
 
     @property
     def grads(self) -> np.ndarray:
-        """The gradient of the last mini-batch, one flat array."""
+        """The gradient of the last mini-batch, one flat array; what is assigned is written into it."""
         return self.network.grads
+
+    @grads.setter
+    def grads(self, values) -> None:
+        if np.shape(values) != self.grads.shape:
+            raise ValueError(f"grads must have the shape {self.grads.shape}, got {np.shape(values)}")
+        self.grads[:] = values
 
     def named_params(self) -> dict[str, np.ndarray]:
         """Views into `params` by name, such as ``dense_0.w``."""

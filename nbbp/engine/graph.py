@@ -35,7 +35,7 @@ class Graph:
 
     def __init__(self, inputs: Sequence[Input], outputs: Sequence[Edge], shares: bool = True) -> None:
         self.inputs, self.outputs = tuple(inputs), tuple(outputs)
-        self.nodes = _ordered(outputs)
+        self.nodes = ordered(outputs)
         used = dict.fromkeys([edge for node in self.nodes for edge in node.inputs] + list(outputs))
         for edge in used:
             if edge.node is None and edge not in self.inputs:
@@ -96,7 +96,7 @@ class Graph:
         return any(node.spec.couples_rows for node in self.nodes)
 
 
-def _ordered(outputs: Sequence[Edge]) -> tuple[Node, ...]:
+def ordered(outputs: Sequence[Edge]) -> tuple[Node, ...]:
     """The nodes that lead to some outputs, each after those whose outputs it takes, else as they were called."""
     missing: dict[Node, int] = {}  # nodes before it that are not in their place yet
     after: dict[Node, list[Node]] = {}
@@ -111,15 +111,15 @@ def _ordered(outputs: Sequence[Edge]) -> tuple[Node, ...]:
             waiting += before
     ready = [(node.number, k, node) for k, (node, count) in enumerate(missing.items()) if not count]
     heapq.heapify(ready)
-    ordered = []
+    done: list[Node] = []
     while ready:
         node = heapq.heappop(ready)[-1]
-        ordered.append(node)
+        done.append(node)
         for other in after.get(node, ()):
             missing[other] -= 1
             if not missing[other]:
-                heapq.heappush(ready, (other.number, len(missing) + len(ordered), other))
-    return tuple(ordered)
+                heapq.heappush(ready, (other.number, len(missing) + len(done), other))
+    return tuple(done)
 
 
 def chain(entry: Input, layers: Sequence[Layer]) -> Graph:

@@ -128,6 +128,7 @@ class Step:
         self._numbered: Any = None
         self._forwards = 0
         self._updating: Runner | None = None
+        self._pruned = False
         self.carried: dict[str, np.ndarray] = {}
         self._bind(batch_size, ())
 
@@ -186,15 +187,15 @@ class Step:
     def update(self) -> None:
         """Change the parameters by the gradient that is there: penalties, clipping, optimizer, constraints, average."""
         update, clock = self._update, self._update_clock
-        if self._updating is None:
-            network = self._network
+        network, pruned = self._network, self._network.mask is not None
+        if self._updating is None or pruned != self._pruned:
             program = Program(
                 self._backend, network.dtype, self.batch_size, clock=clock, seed=network.seed,
                 tables=self._update_tables,
             )  # fmt: skip
             network.penalize(program, program.buffer(1), network.grads)
             update.bind(program)
-            self._updating = Runner(program)
+            self._updating, self._pruned, self._numbered = Runner(program), pruned, None
         number = update.steps - clock.before
         if self._numbered is not update.optimizer or not 0 <= number < TABLE_STEPS:
             self._numbered, clock.before, number = update.optimizer, update.steps, 0

@@ -6,7 +6,7 @@ from numba import prange
 from nbbp.kernels.jit import kernel
 from nbbp.kernels.pointers import at, prefetch
 from nbbp.kernels.threads import PIECE
-from nbbp.kernels.vector_math import ZERO, flushed
+from nbbp.kernels.vector_math import flushed
 
 
 def gather_reference(x, data, target, targets, order, clock):
@@ -84,7 +84,7 @@ def clear_masked(x, mask):
         if not mask[i]:
             row = x[i]
             for j in range(row.shape[0]):
-                row[j] = ZERO(row[j])
+                row[j] = 0
 
 
 def clear_reference(x):
@@ -97,7 +97,7 @@ def clear(x):
     for q in prange((x.shape[0] + PIECE - 1) // PIECE):
         part = x[q * PIECE : (q + 1) * PIECE]
         for i in range(part.shape[0]):
-            part[i] = ZERO(part[i])
+            part[i] = 0
 
 
 def copy_reference(y, x):

@@ -45,11 +45,12 @@ class Intake:
         arrays, there = [], []
         for k, (edge, own) in enumerate(zip(self._graph.inputs, self._inputs.names, strict=True)):
             named, mask_name = (f"{what}[{own!r}]" if own else what for what in (name, "mask"))
-            there.append(None if masks[k] is None else _mask(mask_name, masks[k], edge.positions))
-            x = checks.features(named, given[k], edge.dtype or self._dtype, edge.shape, least_rows, there[k])
+            kept = None if masks[k] is None else _mask(mask_name, masks[k], edge.positions)
+            x = checks.features(named, given[k], edge.dtype or self._dtype, edge.shape, least_rows, kept)
             for layer in self._first[k]:
-                layer.check_input(named, x)
+                layer.check_input(named, x if kept is None else _cleared(x, kept))
             arrays.append(x)
+            there.append(kept)
         rows = {len(a) for a in (*arrays, *there) if a is not None}
         if len(rows) > 1:
             counts = ", ".join(map(str, sorted(rows)))
@@ -114,6 +115,13 @@ def _mask(name: str, given, positions: Shape) -> np.ndarray:
     if not mask.any():
         raise ValueError(f"{name} leaves no element")
     return np.ascontiguousarray(mask.reshape(len(mask), count))
+
+
+def _cleared(x: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """A copy, 0 where it is masked."""
+    copy = x.copy()
+    copy.reshape(mask.size, -1)[~mask.reshape(-1)] = 0
+    return copy
 
 
 def features(name: str, X, dtype: np.dtype) -> np.ndarray:
