@@ -5,7 +5,7 @@ import importlib
 from nbbp import activations, callbacks, losses, schedules, streams, tables
 from nbbp._version import __version__
 from nbbp.activations import ACTIVATIONS
-from nbbp.engine.graph import Input
+from nbbp.engine.node import Input
 from nbbp.initializers import INITIALIZERS
 from nbbp.insight.comparison import Comparison, check_gradients, compare
 from nbbp.insight.diagnosis import Diagnosis, diagnose

@@ -102,12 +102,18 @@ def array(name: str, data, least_rows: int = 1) -> np.ndarray:
     return result
 
 
-def finite(name: str, given: np.ndarray, converted: np.ndarray) -> None:
-    """Check that the converted array is finite; the message has the value as it was given."""
+def finite(name: str, given: np.ndarray, converted: np.ndarray, there: np.ndarray | None = None) -> None:
+    """Check that the converted array is finite, where it is not masked; the message has the value as it was given.
+
+    The axes of the mask `there` are the first of the arrays'.
+    """
     with np.errstate(all="ignore"):
         total = float(np.sum(converted, dtype=np.float64))
-    if not math.isfinite(total) and not np.isfinite(converted).all():
-        where = tuple(int(i) for i in np.argwhere(~np.isfinite(converted))[0])
+    wrong = np.zeros(0, bool) if math.isfinite(total) else ~np.isfinite(converted)
+    if there is not None and wrong.any():
+        wrong[~there] = False
+    if wrong.any():
+        where = tuple(int(i) for i in np.argwhere(wrong)[0])
         place = f"row {where[0]}"
         if len(where) > 1:
             place += f", column {where[1]}" if len(where) == 2 else f", at {where[1:]}"
@@ -129,8 +135,13 @@ def is_as_needed(data, dtype, input_shape) -> bool:
     )
 
 
-def features(name: str, data, dtype, input_shape: tuple[int, ...] | None, least_rows: int = 1) -> np.ndarray:
-    """Rows of features, C-contiguous in `dtype`; of `input_shape` where that is known."""
+def features(
+    name: str, data, dtype, input_shape: tuple[int, ...] | None, least_rows: int = 1, mask: np.ndarray | None = None
+) -> np.ndarray:
+    """Rows of features, C-contiguous in `dtype`; of `input_shape` where that is known.
+
+    What is masked, mask (rows, positions) being False, may be anything.
+    """
     if is_as_needed(data, dtype, input_shape):
         return data
     given = array(name, data, least_rows)
@@ -143,20 +154,38 @@ def features(name: str, data, dtype, input_shape: tuple[int, ...] | None, least_
         wanted = f"{input_shape[0]} features" if len(input_shape) == 1 else f"samples of shape {input_shape}"
         got = f"{given.shape[1]}" if given.ndim == 2 else f"shape {given.shape[1:]}"
         raise ValueError(f"{name}: the model takes {wanted}, got {got}")
-    with np.errstate(over="ignore"):
+    there = mask
+    if mask is not None:
+        if len(mask) != len(given):
+            raise ValueError(f"{name} has {len(given)} rows and its mask {len(mask)}")
+        tokens = mask.shape[1] == math.prod(given.shape[1:])
+        there = mask.reshape(given.shape if tokens else given.shape[:-1])
+    with np.errstate(over="ignore", invalid="ignore"):
         converted = np.require(given, dtype, ["C", "A"])
-    finite(name, given, converted)
+    finite(name, given, given if np.dtype(dtype).kind in "iu" else converted, there)
+    if converted.dtype.kind in "iu":
+        changed = converted != given
+        if there is not None:
+            changed[~there] = False
+        if changed.any():
+            where = tuple(int(i) for i in np.argwhere(changed)[0])
+            raise ValueError(f"{name} must hold numbers of {converted.dtype}, got {given[where]} in row {where[0]}")
     return converted
 
 
-def targets(name: str, data, loss: "Loss", dtype, rows: int, outputs: int, positions: int = 1) -> np.ndarray:
-    """Targets of a loss: (rows, positions x columns) in `dtype`, or integer labels (rows, positions)."""
+def targets(
+    name: str, data, loss: "Loss", dtype, rows: int, outputs: int, positions: int = 1, mask: np.ndarray | None = None
+) -> np.ndarray:
+    """Targets of a loss: (rows, positions x columns) in `dtype`, or integer labels (rows, positions).
+
+    Those of masked elements, mask (rows x positions,) being False, may be anything.
+    """
     given = array(name, data)
     if len(given) != rows:
         raise ValueError(f"X has {rows} rows and {name} has {len(given)}")
     flat = given.reshape(rows, -1)
     if loss.labels is not None and flat.shape[1] == positions:
-        return labels(name, flat, outputs)
+        return labels(name, flat, outputs, mask)
     columns = loss.target_columns(outputs)
     if flat.shape[1] != positions * columns:
         alternative = ", or one integer label a row" if loss.labels is not None else ""
@@ -167,9 +196,12 @@ def targets(name: str, data, loss: "Loss", dtype, rows: int, outputs: int, posit
         )
     with np.errstate(over="ignore"):
         converted = np.require(flat, dtype, ["C", "A"])
-    finite(name, flat, converted)
+    there = None if mask is None else np.repeat(mask.reshape(rows, positions), columns, axis=1)
+    finite(name, flat, converted, there)
     low, high = loss.valid_targets
     wrong = (converted < low) | (converted > high)
+    if there is not None:
+        wrong &= there
     if wrong.any():
         row, column = (int(i) for i in np.argwhere(wrong)[0])
         bounds = f"in [{low:g}, {high:g}]" if high < math.inf else f"{low:g} or more"
@@ -179,8 +211,10 @@ def targets(name: str, data, loss: "Loss", dtype, rows: int, outputs: int, posit
     return converted
 
 
-def labels(name: str, column: np.ndarray, classes: int) -> np.ndarray:
-    """Integer labels (rows, positions) of so many classes."""
+def labels(name: str, column: np.ndarray, classes: int, mask: np.ndarray | None = None) -> np.ndarray:
+    """Integer labels (rows, positions) of so many classes; 0 where they are masked."""
+    if mask is not None:
+        column = np.where(mask.reshape(column.shape), column, 0)
     if column.dtype.kind == "f":
         finite(name, column, column)
         column = column.astype(np.float64)
@@ -216,12 +250,14 @@ def row_numbers(name: str, data, rows: int) -> np.ndarray:
 
 
 def weights(
-    target: np.ndarray, sample_weight, class_weight, dtype, whole: bool = True, rows: int | None = None
-) -> np.ndarray | None:
+    target: np.ndarray, sample_weight, class_weight, dtype, whole: bool = True, rows: int | None = None,
+    mask: np.ndarray | None = None,
+) -> np.ndarray | None:  # fmt: skip
     """How much each element counts, from the weights of rows and of classes; None where all count 1.
 
     `target` has an element in each row; there may be several for each of `rows`, with weights for all of them, or for
-    the rows. Of rows that are a whole, some has to count.
+    the rows. Of rows that are a whole, some has to count. Elements that are masked, mask (elements,) being False, are
+    of no class.
     """
     if sample_weight is None and class_weight is None:
         return None
@@ -236,7 +272,8 @@ def weights(
     result = result.reshape(-1)
     with np.errstate(all="ignore"):
         if class_weight is not None:
-            result *= _weights_of_classes(target, class_weight)
+            there = slice(None) if mask is None else mask
+            result[there] *= _weights_of_classes(target[there], class_weight)
         result = result.astype(dtype)
     if not np.isfinite(result).all() or (result < 0).any():
         raise ValueError(f"weights must be finite, 0 or more; the largest {result.dtype} is {np.finfo(dtype).max:.3g}")

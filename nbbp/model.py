@@ -8,9 +8,10 @@ import numpy as np
 from nbbp import checks, tables
 from nbbp.engine.data import Data
 from nbbp.engine.forms import Form
-from nbbp.engine.graph import Edge, Graph
-from nbbp.engine.layer import Layer, Shape
+from nbbp.engine.graph import Graph
+from nbbp.engine.layer import Layer
 from nbbp.engine.network import Network
+from nbbp.engine.node import Edge, Shape
 from nbbp.engine.state import Numbers, State
 from nbbp.engine.step import Step
 from nbbp.insight import notebook, summary
@@ -195,8 +196,14 @@ class Model:
 
     @property
     def grads(self) -> np.ndarray:
-        """The gradient of the last mini-batch, one flat array."""
+        """The gradient of the last mini-batch, one flat array; what is assigned is written into it."""
         return self.network.grads
+
+    @grads.setter
+    def grads(self, values) -> None:
+        if np.shape(values) != self.grads.shape:
+            raise ValueError(f"grads must have the shape {self.grads.shape}, got {np.shape(values)}")
+        self.grads[:] = values
 
     def named_params(self) -> dict[str, np.ndarray]:
         """Views into `params` by name, such as ``dense_0.w``."""
@@ -250,8 +257,10 @@ class Model:
         data = self.prepare(X, y, sample_weight, mask=mask)
         return self.built.measure(data)
 
-    def gradients(self, X, y) -> dict[str, np.ndarray]:
+    def gradients(self, X, y, mask=None) -> dict[str, np.ndarray]:
         """Gradient of the mean loss over all rows: views into `grads` by name, such as ``dense_0.w``.
+
+        Of parameters that are frozen it is 0.
 
         Examples
         --------
@@ -261,20 +270,20 @@ class Model:
         >>> {name: gradient.shape for name, gradient in model.gradients(X, y).items()}
         {'dense_0.w': (64, 10), 'dense_0.b': (10,)}
         """
-        data = self.prepare(X, y)
+        data = self.prepare(X, y, mask=mask)
         self.built.gradient(data)()
         return self.network.layout.named(self.grads)
 
-    def input_gradients(self, X, y) -> Any:
+    def input_gradients(self, X, y, mask=None) -> Any:
         """Gradient of the mean loss over all rows with respect to the inputs, (rows, *input_shape)."""
-        data = self.prepare(X, y)
+        data = self.prepare(X, y, mask=mask)
         gradient = self.built.gradient(data, to_inputs=True)
         gradient()
         return self.inputs.packed([None if dx is None else dx.copy() for dx in gradient.inputs])
 
-    def jacobian(self, X) -> np.ndarray:
+    def jacobian(self, X, mask=None) -> np.ndarray:
         """Derivatives of the predictions by the inputs, (rows, outputs, inputs); shapes are flattened."""
-        data = self.prepare(X)
+        data = self.prepare(X, mask=mask)
         return self.built.jacobian(data)
 
     def step(self, batch_size: int, training: bool = True) -> Step:

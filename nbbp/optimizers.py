@@ -9,6 +9,7 @@ To add one, write its kernel pair and a dataclass.
 """
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 from numba import prange
@@ -16,6 +17,7 @@ from numba import prange
 from nbbp import checks
 from nbbp.engine.program import Program
 from nbbp.kernels import arrays, random
+from nbbp.kernels.batches import clear
 from nbbp.kernels.gradients import clip, clip_norm, noise
 from nbbp.kernels.jit import Kernel, kernel
 from nbbp.kernels.threads import PIECE
@@ -79,12 +81,14 @@ class Optimizer:
             else:
                 checks.number(name, value, high=1.0)
 
-    def bind_gradient(self, program: Program, g: np.ndarray) -> None:
-        """Bind what happens to the flat gradient before the update."""
+    def bind_gradient(self, program: Program, g: np.ndarray, frozen: Sequence[slice] = ()) -> None:
+        """Bind what happens to the flat gradient before the update; where it is frozen, it stays 0."""
         if self.gradient_noise:
             size = np.array([self.gradient_noise], g.dtype)
             key = np.array([random.stream(program.seed, random.IN_UPDATES)], np.uint64)
             program.call(noise, g, size, key, program.clock.record)
+            for part in frozen:
+                program.call(clear, g[part])
         if self.clip_value is not None:
             program.call(clip, g, np.array([self.clip_value], g.dtype))
         if self.clip_norm is not None:

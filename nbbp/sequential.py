@@ -8,8 +8,9 @@ import numpy as np
 
 from nbbp import checks
 from nbbp.engine.forms import Form
-from nbbp.engine.graph import Graph, Input, chain
-from nbbp.engine.layer import Layer, Shape
+from nbbp.engine.graph import Graph, chain
+from nbbp.engine.layer import Layer
+from nbbp.engine.node import Input, Shape
 from nbbp.losses import Loss
 from nbbp.model import Model
 from nbbp.optimizers import Optimizer

@@ -5,7 +5,7 @@ import pytest
 from matplotlib.figure import Figure
 
 import nbbp
-from nbbp.insight.inspection import by_layer
+from nbbp.insight.norms import by_layer
 
 Dense = nbbp.Dense
 

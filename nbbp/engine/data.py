@@ -10,7 +10,7 @@ import numpy as np
 
 from nbbp.engine.program import Call, Program
 from nbbp.kernels import arrays
-from nbbp.kernels.batches import clear_masked, gather, gather_rows
+from nbbp.kernels.batches import gather, gather_rows
 from nbbp.kernels.jit import Kernel
 
 
@@ -129,10 +129,6 @@ class Source:
             for k, buffer in enumerate(buffers):
                 if buffer is not None and not (together and k == 0 and field != "masks"):
                     self._gather_rows(program, field, k, buffer, order)
-        for x, mask in zip(flat, masks, strict=False):
-            if mask is not None:
-                there = mask.reshape(-1)
-                program.call(clear_masked, x.reshape(len(there), -1), there)
         return targets, masks
 
     def _gather_rows(self, program: Program, field: str, k: int, buffer: np.ndarray, order: np.ndarray) -> None:

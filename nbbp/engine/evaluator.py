@@ -12,11 +12,13 @@ import numpy as np
 
 from nbbp.activations import ACTIVATIONS
 from nbbp.engine.data import Data
+from nbbp.engine.layer import Array
 from nbbp.engine.network import Network
 from nbbp.engine.program import Call, Program
 from nbbp.engine.runner import Runner
 from nbbp.kernels import forks
-from nbbp.kernels.batches import read_rows, record_rows
+from nbbp.kernels.batches import copy, read_integers, read_rows, record_rows
+from nbbp.kernels.jit import Kernel
 
 BLOCK_ROWS = 512
 SHARD_ROWS = 128  # of a block that go through the network by themselves, on one thread
@@ -119,7 +121,7 @@ class Evaluator:
         for begin in range(0, BLOCK_ROWS, rows):
             part = program.part(slice(begin, begin + rows))
             given = self._inputs(part, masked)
-            reads = [(part.call(read_rows, x, np.zeros((1, x.shape[1]), x.dtype), clock), x) for x in given]
+            reads = [(part.call(_reading(x), x, np.zeros((1, x.shape[1]), x.dtype), clock), x) for x in given]
             outputs = self._forward(part, given, masked)
             records = [(part.call(record_rows, np.zeros((1, z.shape[1]), z.dtype), z, clock), z) for z in outputs]
             shards.append(_Shard(begin, reads, records))
@@ -139,14 +141,14 @@ class Evaluator:
         """Buffers for the inputs (rows, elements), then for the masks that there are."""
         inputs = [x.reshape(program.rows, -1) for x in self.network.inputs(program)]
         edges = [edge for edge, there in zip(self.network.graph.inputs, masked, strict=False) if there]
-        return (*inputs, *(program.buffer(program.rows, edge.positions, dtype=bool) for edge in edges))
+        return (*inputs, *(program.buffer(program.rows, math.prod(edge.positions), dtype=bool) for edge in edges))
 
     def _forward(self, program: Program, given: Arrays, masked: tuple[bool, ...]) -> Arrays:
         edges = self.network.graph.inputs
         inputs = [x.reshape(program.rows, *edge.shape) for x, edge in zip(given, edges, strict=False)]
         rest = iter(given[len(edges) :])
         masks = [next(rest) if there else None for there in masked] or None
-        outputs = [output.array for output in self.network.forward(program, inputs, masks).outputs]
+        outputs = [output.array for output in apart(program, self.network.forward(program, inputs, masks).outputs)]
         for z, activation in zip(outputs, self._activations, strict=True):
             bind_activation(program, activation.name, z)
         return tuple(z.reshape(program.rows, -1) for z in outputs)
@@ -155,6 +157,22 @@ class Evaluator:
 def _flat(array: np.ndarray) -> np.ndarray:
     """(rows, elements), of no rows too."""
     return array.reshape(len(array), math.prod(array.shape[1:]))
+
+
+def _reading(x: np.ndarray) -> Kernel:
+    return read_rows if x.dtype.kind == "f" else read_integers
+
+
+def apart(program: Program, outputs: Sequence[Array]) -> list[Array]:
+    """Outputs that share no memory, copied where two do: each has an activation of its own."""
+    found: list[Array] = []
+    for output in outputs:
+        if any(np.may_share_memory(output.array, other.array) for other in found):
+            z = program.buffer(*output.array.shape)
+            program.call(copy, z.reshape(-1), output.array.reshape(-1))
+            output = dataclasses.replace(output, array=z)
+        found.append(output)
+    return found
 
 
 def bind_activation(program: Program, name: str, z: np.ndarray) -> None:

@@ -6,16 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nbbp.engine.node import Edge, Shape, connect
 from nbbp.initializers import Initializer
 from nbbp.kernels import threads
 from nbbp.kernels.jit import Kernel
 from nbbp.schedules import Schedule
 
 if TYPE_CHECKING:
-    from nbbp.engine.graph import Edge
     from nbbp.engine.program import Call, Program
 
-Shape = tuple[int, ...]
 Views = types.SimpleNamespace  # a layer's arrays by their names: p.w, p.b
 
 
@@ -35,7 +34,7 @@ class Parameter:
     rate, decay : float
         Factors of the optimizer's learning rate and weight decay.
     trained : bool
-        Whether updates change it.
+        Whether updates change it; if not, its gradient is 0, and it has no penalty and no bound.
     """
 
     shape: Shape
@@ -59,10 +58,10 @@ class Spec:
     parameters, state : dict of str to Parameter
         Trained arrays, and arrays that are kept from step to step but not trained, such as running means.
     view : bool
-        Whether the output is the input's memory in another shape; nothing is bound then.
+        Whether the output is the first input's memory in another shape; `forward` and `backward` are not called then.
     in_place : bool
-        Whether the first output may overwrite the first input where nobody reads that later, and the gradient of the
-        first input that of the first output.
+        Whether the first output may overwrite the first input if nobody reads that later; the gradient of the first
+        input then is the memory of the first output's in any case.
     couples_rows : bool
         Whether, in training, a row's output depends on the other rows of its mini-batch.
     """
@@ -165,12 +164,16 @@ class Binding:
     def derived(self, kernel: Kernel, shape: Shape, *sources: np.ndarray) -> np.ndarray:
         """An array that ``kernel(array, *sources)`` makes of parameters once an update, such as a transposed weight.
 
-        Shards, parts of a mini-batch and blocks of rows share it.
+        Shards, micro-batches and blocks of rows share it.
         """
         return self.program.derived(kernel, shape, *sources)
 
     def carry(self, name: str, *shape: int) -> np.ndarray:
-        """An array (rows, *shape) that lives from step to step, 0 at first, and is written into checkpoints."""
+        """An array (rows, *shape) that `forward` reads and overwrites: what it hands to the next step.
+
+        It is 0 when a fit begins, and lives from step to step, in checkpoints too; row i of a mini-batch goes on from
+        row i of the one before. Predictions and evaluations begin with 0, each row by itself.
+        """
         return self.program.carry(f"{self.name}.{name}", shape)
 
     def scheduled(self, value: float | Schedule) -> np.ndarray:
@@ -195,14 +198,14 @@ class Layer:
 
     reads: tuple[str, ...] = ("x", "y")
     """What `backward` reads: "x" for the inputs, "y" for the outputs; decides what may be overwritten."""
+    takes_integers: bool = False
+    """Whether inputs may be integers, see `nbbp.Input`."""
 
-    def __call__(self, *inputs: "Edge") -> Any:
+    def __call__(self, *inputs: Edge) -> Any:
         """The output of this layer for these inputs, in a graph."""
-        from nbbp.engine.graph import connect
-
         return connect(self, inputs)
 
-    def expand(self, *inputs: "Edge") -> Any:
+    def expand(self, *inputs: Edge) -> Any:
         """The output as other layers make it, where this one is a shorthand for some; else NotImplemented."""
         return NotImplemented
 
@@ -215,7 +218,7 @@ class Layer:
         return Spec(shape)
 
     @classmethod
-    def example(cls, x: "Edge") -> Any:
+    def example(cls, x: Edge) -> Any:
         """The output of such a layer for an input, as tests try it; overridden if it needs settings or more inputs."""
         return cls()(x)
 

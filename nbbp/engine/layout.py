@@ -10,8 +10,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from nbbp.engine.graph import Graph, Node
-from nbbp.engine.layer import Layer, Parameter, Shape, Views
+from nbbp.engine.graph import Graph
+from nbbp.engine.layer import Layer, Parameter, Views
+from nbbp.engine.node import Node, Shape
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,12 +6,12 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from nbbp.engine.graph import Edge, Node
 from nbbp.engine.layer import Array, Binding, Views
 from nbbp.engine.layout import Layout
+from nbbp.engine.node import Edge, Node
 from nbbp.engine.program import Program
 from nbbp.kernels import arrays
-from nbbp.kernels.batches import accumulate
+from nbbp.kernels.batches import accumulate, clear, clear_masked
 from nbbp.kernels.regularization import limit_norms, penalize
 from nbbp.kernels.threads import PIECE
 
@@ -48,6 +48,7 @@ class Network:
         self.grads = arrays.zeros(self.params.shape, dtype)
         self.mask: np.ndarray | None = None
         self._views = {place.node: place.views(self.params, self.state) for place in layout.places}
+        self._order = {node: place for place, node in enumerate(self.graph.nodes)}
         self._trained = {
             node: any(parameter.trained for parameter in node.spec.parameters.values()) for node in self.graph.nodes
         }
@@ -65,13 +66,20 @@ class Network:
     def forward(
         self, program: Program, inputs: Sequence[np.ndarray], masks: Sequence[np.ndarray | None] | None = None
     ) -> Pass:
-        """Bind the forward pass of the inputs (rows, *shape), with their masks (rows, *positions)."""
+        """Bind the forward pass of the inputs (rows, *shape), with their masks (rows, *positions).
+
+        What is masked in an input is overwritten with 0.
+        """
         graph = self.graph
         given = masks or [None] * len(inputs)
         known: dict[Edge, Array] = {
             edge: Array(x, None if mask is None else mask.reshape(x.shape if mask.size == x.size else x.shape[:-1]))
             for edge, x, mask in zip(graph.inputs, inputs, given, strict=True)
         }
+        for x in known.values():
+            if x.mask is not None:  # selected, not multiplied: 0 x NaN is NaN
+                there = x.mask.reshape(-1)
+                program.call(clear_masked, x.array.reshape(len(there), -1), there)
         bindings = {}
         storage: dict[Edge, Edge] = {}  # for an edge whose memory is another's, the edge that had it first
         for node in graph.nodes:
@@ -89,7 +97,8 @@ class Network:
             name, p = graph.names[node], self._views[graph.owners[node]]
             binding = Binding(program, name, [known[edge] for edge in node.inputs], outputs, p)
             calls = len(program.calls)
-            node.layer.forward(binding)
+            if not node.spec.view:
+                node.layer.forward(binding)
             if not shared and len(program.calls) == calls:
                 raise TypeError(f"{name}: forward computed y itself, or not at all; it must bind b.call(...)")
             bindings[node] = binding
@@ -97,16 +106,16 @@ class Network:
 
     def _may_overwrite(self, node: Node, storage: dict[Edge, Edge]) -> bool:
         """Whether nobody reads the memory of a node's first input after it, forward or backward."""
-        graph, first = self.graph, node.inputs[0]
-        memory = storage.get(first, first)
-        if memory.node is None or "x" in node.layer.reads or node.inputs.count(first) > 1:
+        graph, place = self.graph, self._order[node]
+        memory, *others = (storage.get(edge, edge) for edge in node.inputs)
+        if memory.node is None or "x" in node.reads or memory in others:
             return False
         for edge in (memory, *(other for other, of in storage.items() if of is memory)):
             assert edge.node is not None
             readers = [other for other in graph.consumers.get(edge, ()) if other is not node]
-            if edge in graph.outputs or "y" in edge.node.layer.reads:
+            if edge in graph.outputs or "y" in edge.node.reads:
                 return False
-            if any(other.number > node.number or "x" in other.layer.reads for other in readers):
+            if any(self._order[other] > place or "x" in other.reads for other in readers):
                 return False
         return True
 
@@ -132,8 +141,9 @@ class Network:
             binding.program = program
             for edge, output in zip(node.outputs, binding.outputs, strict=True):
                 output.gradient = gradient.get(edge)
-                if output.gradient is None:  # nobody reads this output: its gradient stays 0
+                if output.gradient is None:  # nobody reads this output
                     output.gradient = program.buffer(program.rows, *edge.shape)
+                    program.call(clear, output.gradient.reshape(-1))  # backward may have spoilt it
             dy = binding.outputs[0].gradient
             assert dy is not None
             for k, source in enumerate(binding.inputs):
@@ -148,7 +158,8 @@ class Network:
             own = place.views(grads)
             added = owner in written
             binding.g = self._gradients(program, node, own, apart=added)
-            node.layer.backward(binding)
+            if not node.spec.view:
+                node.layer.backward(binding)
             if added:
                 for name, parameter in node.spec.parameters.items():
                     if parameter.trained:
@@ -177,7 +188,7 @@ class Network:
 
     def _wanted(self, to_inputs: bool) -> set[Edge]:
         """Edges whose gradients lead to a trained parameter, or to an input where those are asked for."""
-        wanted = {edge for edge in self.graph.inputs if to_inputs and (edge.dtype is None or edge.dtype.kind == "f")}  # type: set[Edge]
+        wanted: set[Edge] = {edge for edge in self.graph.inputs if to_inputs and edge.dtype is None}
         for node in self.graph.nodes:
             if self._trained[node] or any(edge in wanted for edge in node.inputs):
                 wanted |= set(node.outputs)
@@ -192,7 +203,7 @@ class Network:
         ``factors(before, count)`` (count, 1) says what they are multiplied by in each step, see `Program.scheduled`.
         """
         for _, offset, parameter in self.layout.slices():
-            if parameter.l1 or parameter.l2:
+            if parameter.trained and (parameter.l1 or parameter.l2):
                 size = math.prod(parameter.shape)
                 w, g = self.params[offset : offset + size], grads[offset : offset + size]
                 numbers = np.array([parameter.l1, parameter.l2], self.dtype)
@@ -203,7 +214,7 @@ class Network:
     def constrain(self, program: Program) -> None:
         """Bind what brings parameters back into their bounds after an update."""
         for _, offset, parameter in self.layout.slices():
-            if parameter.max_norm is not None:
+            if parameter.trained and parameter.max_norm is not None:
                 w = self.params[offset : offset + math.prod(parameter.shape)].reshape(-1, parameter.shape[-1])
                 limit = np.array([parameter.max_norm], self.dtype)
                 program.call(limit_norms, w, program.buffer(w.shape[1]), limit)

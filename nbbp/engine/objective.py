@@ -14,7 +14,8 @@ import numpy as np
 
 from nbbp.engine.data import Data, Source
 from nbbp.engine.graph import Graph
-from nbbp.engine.layer import Array, Shape
+from nbbp.engine.layer import Array
+from nbbp.engine.node import Shape
 from nbbp.engine.program import Program
 from nbbp.kernels.batches import clear_masked, record_loss, record_part, record_total, share_of_unmasked, weigh
 

@@ -7,7 +7,7 @@ import numpy as np
 from numba import prange
 
 from nbbp.kernels import arrays, random, threads
-from nbbp.kernels.batches import take_row
+from nbbp.kernels.batches import clear, take_row
 from nbbp.kernels.clock import Clock
 from nbbp.kernels.jit import Kernel, address, call, compiled, padded_block
 
@@ -140,7 +140,8 @@ class Program:
     tables : Tables, optional
         Of the run, where something changes from step to step.
     carried : dict of str to ndarray (rows, ...), optional
-        Shared with other programs of the same run: what layers hand from one step to the next.
+        Shared with other programs of the same run: what layers hand from one step to the next. Without it, every run
+        begins with 0.
 
     Attributes
     ----------
@@ -161,7 +162,7 @@ class Program:
         self.first_row, self._all_rows, self._streams = 0, rows, 0
         self.calls: list[Call | Shards] = []
         self.once: list[Call] = []
-        self.carried = {} if carried is None else carried
+        self.carried = carried
         self._derived: dict[tuple, np.ndarray] = {}
         self._buffers: list[np.ndarray] = []
         self._used_before: list[np.ndarray] = []
@@ -211,6 +212,10 @@ class Program:
 
     def carry(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
         """This part's rows (rows, *shape) of an array that lives from step to step, 0 at first."""
+        if self.carried is None:
+            array = self.buffer(self.rows, *shape)
+            self.call(clear, array.reshape(-1))
+            return array
         if name not in self.carried:
             self.carried[name] = arrays.zeros((self._all_rows, *shape), self.dtype)
         return self.carried[name][self.first_row : self.first_row + self.rows]

@@ -5,7 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from nbbp.engine.layer import Shape
+from nbbp.engine.forms import Form
+from nbbp.engine.graph import ordered
+from nbbp.engine.node import Shape
 
 
 @dataclasses.dataclass
@@ -57,3 +59,11 @@ class State:
     epochs: int = 0
     feature_names: tuple[str, ...] | None = None
     numbers: Numbers | None = None
+
+    def __getstate__(self) -> tuple[tuple, dict[str, Any]]:
+        """Nodes come one by one before the edges that lead to them, so that pickling a deep graph does not recurse."""
+        outputs = self.settings.get("outputs")
+        return () if outputs is None else ordered(Form("output", outputs).things), vars(self)
+
+    def __setstate__(self, state: tuple[tuple, dict[str, Any]]) -> None:
+        vars(self).update(state[1])

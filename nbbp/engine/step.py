@@ -1,5 +1,6 @@
 """A step in the user's hands: forward, backward and update of a mini-batch, bound once."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -7,6 +8,7 @@ import numpy as np
 
 from nbbp.activations import ACTIVATIONS
 from nbbp.engine import planner
+from nbbp.engine.data import Data
 from nbbp.engine.forms import Form
 from nbbp.engine.network import Network
 from nbbp.engine.program import Program, Tables
@@ -21,17 +23,26 @@ TABLE_STEPS = 256  # for which the numbers of the updates are known beforehand
 class _Bound:
     """Forward and backward of so many rows."""
 
-    def __init__(self, network: Network, backend: str, rows: int, training: bool, clock: Clock, tables: Tables) -> None:
+    def __init__(
+        self, network: Network, backend: str, rows: int, masked: Sequence[bool], training: bool, clock: Clock,
+        tables: Tables, carried: dict[str, np.ndarray],
+    ) -> None:  # fmt: skip
         self.network, self._backend = network, backend
-        self._given = (rows, training, clock, network.seed, tables)
+        self._given = (rows, training, clock, network.seed, tables, carried)
         self.forward_program = self._program()
         self.inputs = network.inputs(self.forward_program)
+        edges = network.graph.inputs
+        self.masks = [
+            self.forward_program.buffer(rows, math.prod(edge.positions), dtype=bool) if there else None
+            for edge, there in zip(edges, masked or [False] * len(edges), strict=True)
+        ]
         self.outputs = [self.forward_program.buffer(rows, *edge.shape) for edge in network.graph.outputs]
         self._shards = planner.shards(network, rows) if training else [slice(0, rows)]
         parts = [self.forward_program.part(shard) for shard in self._shards]
         self._passes = []
         for part, shard in zip(parts, self._shards, strict=True):
-            bound = network.forward(part, [x[shard] for x in self.inputs])
+            masks = [None if mask is None else mask[shard] for mask in self.masks]
+            bound = network.forward(part, [x[shard] for x in self.inputs], masks)
             for z, output in zip(self.outputs, bound.outputs, strict=True):
                 part.call(copy, z[shard].reshape(-1), output.array.reshape(-1))
             self._passes.append(bound)
@@ -44,8 +55,7 @@ class _Bound:
         self._backward: dict[bool, Runner] = {}
 
     def _program(self) -> Program:
-        rows, training, clock, seed, tables = self._given
-        return Program(self._backend, self.network.dtype, rows, training, clock, seed, tables)
+        return Program(self._backend, self.network.dtype, *self._given)
 
     def backward(self, add: bool) -> Runner:
         """Runs the backward pass from `slopes` into the flat gradient, which is overwritten or added to."""
@@ -94,46 +104,56 @@ class Step:
     update : Update
         See `nbbp.training.update`.
     check : callable
-        Turns what the user gives into a tuple of input arrays.
+        Makes `Data` of inputs and masks as the user gives them.
     outputs : Form
         In which outputs and their gradients come and go.
+
+    Attributes
+    ----------
+    carried : dict of str to ndarray (batch_size, ...)
+        What layers hand from one forward to the next, by name, such as ``gru_0.h``; 0 in a row begins anew there.
     """
 
     def __init__(
         self, network: Network, update: Any, backend: str, batch_size: int, training: bool,
-        check: Callable[[Any], tuple[np.ndarray, ...]], outputs: Form,
+        check: Callable[[Any, Any], Data], outputs: Form,
     ) -> None:  # fmt: skip
         self.batch_size, self.training = batch_size, training
         self._network, self._update, self._backend = network, update, backend
         self._check, self._outputs = check, outputs
         self._clock, self._update_clock = Clock(), Clock()
         self._tables, self._update_tables = Tables(TABLE_STEPS, network.dtype), Tables(TABLE_STEPS, network.dtype)
-        self._bound: dict[int, _Bound] = {}
+        self._bound: dict[tuple, _Bound] = {}
         self._last: _Bound | None = None
         self._numbered: Any = None
         self._forwards = 0
         self._updating: Runner | None = None
-        self._bind(batch_size)
+        self._pruned = False
+        self.carried: dict[str, np.ndarray] = {}
+        self._bind(batch_size, ())
 
-    def _bind(self, rows: int) -> _Bound:
-        bound = _Bound(self._network, self._backend, rows, self.training, self._clock, self._tables)
-        self._bound[rows] = bound
+    def _bind(self, rows: int, masked: tuple[bool, ...]) -> _Bound:
+        bound = self._bound[rows, masked] = _Bound(
+            self._network, self._backend, rows, masked, self.training, self._clock, self._tables, self.carried
+        )
+        self._tables.fill(self._forwards - self._forwards % TABLE_STEPS, TABLE_STEPS)
         return bound
 
-    def forward(self, X) -> Any:
+    def forward(self, X, mask=None) -> Any:
         """Outputs before the output activation, (rows, *shape), for as many rows as the step has, or fewer.
 
-        A list or a dict of arrays where the model has several outputs.
+        A list or a dict of arrays where the model has several outputs; X and `mask` are given as to `Model.predict`.
         """
-        given = self._check(X)
-        rows = len(given[0])
-        bound = self._bound.get(rows)
+        given = self._check(X, mask)
+        rows, masked = given.rows, tuple(m is not None for m in given.masks)
+        bound = self._bound.get((rows, masked))
         if bound is None:
             if rows > self.batch_size:
                 raise ValueError(f"the step takes {self.batch_size} rows at most, got {rows}")
-            bound = self._bind(rows)
-        for buffer, x in zip(bound.inputs, given, strict=True):
-            buffer[:] = x
+            bound = self._bind(rows, masked)
+        for buffer, x in zip((*bound.inputs, *bound.masks), (*given.inputs, *given.masks), strict=False):
+            if buffer is not None:
+                buffer[:] = x
         clock, number = self._clock, self._forwards % TABLE_STEPS
         if number == 0:
             clock.before = self._forwards
@@ -167,15 +187,15 @@ class Step:
     def update(self) -> None:
         """Change the parameters by the gradient that is there: penalties, clipping, optimizer, constraints, average."""
         update, clock = self._update, self._update_clock
-        if self._updating is None:
-            network = self._network
+        network, pruned = self._network, self._network.mask is not None
+        if self._updating is None or pruned != self._pruned:
             program = Program(
                 self._backend, network.dtype, self.batch_size, clock=clock, seed=network.seed,
                 tables=self._update_tables,
             )  # fmt: skip
             network.penalize(program, program.buffer(1), network.grads)
             update.bind(program)
-            self._updating = Runner(program)
+            self._updating, self._pruned, self._numbered = Runner(program), pruned, None
         number = update.steps - clock.before
         if self._numbered is not update.optimizer or not 0 <= number < TABLE_STEPS:
             self._numbered, clock.before, number = update.optimizer, update.steps, 0
@@ -184,10 +204,12 @@ class Step:
         self._updating.once()
         update.steps += 1
 
-    def jacobian(self, X, activations: Sequence[str]) -> np.ndarray:
+    def jacobian(self, X, mask, activations: Sequence[str]) -> np.ndarray:
         """Derivatives of the outputs, after their activations, by the inputs (rows, outputs, inputs)."""
         grads = self._network.grads.copy()
-        self.forward(X)
+        for array in self.carried.values():
+            array[:] = 0
+        self.forward(X, mask)
         bound = self._last
         assert bound is not None
         rows = len(bound.outputs[0])

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from nbbp.engine.graph import Input, Node, Scope, chain
-from nbbp.engine.layer import Shape
+from nbbp.engine.graph import chain
 from nbbp.engine.layout import Layout
+from nbbp.engine.node import Input, Node, Scope, Shape
 from nbbp.layers import Embedding, Layer
 from nbbp.sequential import Sequential
 

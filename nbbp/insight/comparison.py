@@ -109,7 +109,7 @@ def _trained(model: Sequential, X, y, steps: int, batch_size: int) -> tuple[np.n
     return np.array(losses[:steps]), seconds
 
 
-def check_gradients(model: Sequential, X, y, step: float = 1e-5, most: int = 200) -> dict[str, float]:
+def check_gradients(model: Sequential, X, y, step: float = 1e-5, most: int = 200, mask=None) -> dict[str, float]:
     """Central differences in float64 against the backward pass; the model itself stays as it is.
 
     Parameters
@@ -121,11 +121,14 @@ def check_gradients(model: Sequential, X, y, step: float = 1e-5, most: int = 200
         Distance to either side. Where a kink such as relu's lies within it, the two disagree.
     most : int
         Elements of each parameter that are tried, drawn at random where it has more.
+    mask : ndarray (rows, *positions), bool, optional
+        As for `Sequential.fit`.
 
     Returns
     -------
     dict of str to float
-        For every parameter, |difference| / (|gradient| + |central difference|), Euclidean norms over its elements.
+        For every parameter that is trained, |difference| / (|gradient| + |central difference|), Euclidean norms over
+        its elements.
 
     Examples
     --------
@@ -138,14 +141,17 @@ def check_gradients(model: Sequential, X, y, step: float = 1e-5, most: int = 200
     """
     checks.number("step", step, open_low=True)
     most = checks.positive_integer("most", most)
-    model.gradients(X, y)  # builds the model where it is new
+    model.gradients(X, y, mask=mask)  # builds the model where it is new
     copy = model.copy(dtype="float64")
-    loss = copy.built.gradient(copy.prepare(X, y))
+    loss = copy.built.gradient(copy.prepare(X, y, mask=mask))
     if not np.isfinite(value := loss()):
         raise ValueError(f"the loss is {value}: there is nothing to compare")
     gradients = {name: g.copy() for name, g in copy.network.layout.named(copy.grads).items()}
     errors, rng = {}, np.random.default_rng(0)
+    trained = {name for name, _, parameter in copy.network.layout.slices() if parameter.trained}
     for name, parameter in copy.named_params().items():
+        if name not in trained:
+            continue
         flat, gradient = parameter.reshape(-1), gradients[name].reshape(-1)
         tried = np.arange(len(flat)) if len(flat) <= most else rng.choice(len(flat), most, replace=False)
         numeric = np.empty(len(tried))

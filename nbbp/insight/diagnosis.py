@@ -4,7 +4,8 @@ import dataclasses
 
 import numpy as np
 
-from nbbp.insight.inspection import Inspection, by_layer
+from nbbp.insight.inspection import Inspection
+from nbbp.insight.norms import by_layer
 from nbbp.training.history import History
 
 # An untrained network's loss is that of the first step and, for chance, the scatter of the losses of late mini-batches.

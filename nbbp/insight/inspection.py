@@ -1,7 +1,5 @@
 """What goes on inside a network while it trains: sizes of gradients, weights and updates, and units that are stuck."""
 
-from collections.abc import Mapping
-
 import numpy as np
 from numba import prange
 
@@ -197,17 +195,3 @@ class Inspect(Callback):
             dead={name: float(np.mean(y.max(axis=0) <= 0)) for name, y in self._relu.items()},
             saturated={name: float(np.mean((y < low) | (y > high))) for name, (y, low, high) in self._bounded.items()},
         )
-
-
-def norms(arrays: dict[str, np.ndarray]) -> dict[str, float]:
-    """Euclidean norm of each in float64; not by BLAS, whose threads would wait for those of the kernels."""
-    return {name: float(np.sqrt(np.square(array, dtype=np.float64).sum())) for name, array in arrays.items()}
-
-
-def by_layer(norms: Mapping[str, np.ndarray | float]) -> dict[str, np.ndarray]:
-    """Norms of parameters joined into one for each layer, from input to output: ``dense_0.w`` into ``dense_0``."""
-    squares: dict[str, np.ndarray] = {}
-    for name, values in norms.items():
-        layer = name.rpartition(".")[0]
-        squares[layer] = squares.get(layer, 0) + np.square(values)
-    return {layer: np.sqrt(total) for layer, total in squares.items()}

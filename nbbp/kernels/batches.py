@@ -6,7 +6,7 @@ from numba import prange
 from nbbp.kernels.jit import kernel
 from nbbp.kernels.pointers import at, prefetch
 from nbbp.kernels.threads import PIECE
-from nbbp.kernels.vector_math import ZERO, flushed
+from nbbp.kernels.vector_math import flushed
 
 
 def gather_reference(x, data, target, targets, order, clock):
@@ -84,7 +84,20 @@ def clear_masked(x, mask):
         if not mask[i]:
             row = x[i]
             for j in range(row.shape[0]):
-                row[j] = ZERO(row[j])
+                row[j] = 0
+
+
+def clear_reference(x):
+    x[:] = 0
+
+
+@kernel(clear_reference, "(n)", cycles=0.2)
+def clear(x):
+    """x = 0."""
+    for q in prange((x.shape[0] + PIECE - 1) // PIECE):
+        part = x[q * PIECE : (q + 1) * PIECE]
+        for i in range(part.shape[0]):
+            part[i] = 0
 
 
 def copy_reference(y, x):
@@ -125,6 +138,15 @@ def read_rows(batch, record, clock):
         row, source = batch[i], record[clock[0].row + i]
         for j in range(row.shape[0]):
             row[j] = flushed(source[j])
+
+
+@kernel(read_rows_reference, "(b,n) (R,n) (1)", cycles=0.3)
+def read_integers(batch, record, clock):
+    """The same for integers and masks, of which none is denormal."""
+    for i in prange(batch.shape[0]):
+        row, source = batch[i], record[clock[0].row + i]
+        for j in range(row.shape[0]):
+            row[j] = source[j]
 
 
 def record_rows_reference(record, batch, clock):

@@ -1,33 +1,22 @@
-"""The layers, by name."""
+"""The layers: a line for each, which enters it in `LAYERS` under the name of its file."""
 
-from nbbp.engine.layer import Layer, Parameter, Spec
-from nbbp.layers.activation import Activation
-from nbbp.layers.add import Add
-from nbbp.layers.batch_norm import BatchNorm
-from nbbp.layers.concatenate import Concatenate
-from nbbp.layers.dense import Dense
-from nbbp.layers.dropout import Dropout
-from nbbp.layers.embedding import Embedding
-from nbbp.layers.gaussian_noise import GaussianNoise
-from nbbp.layers.layer_norm import LayerNorm
-from nbbp.layers.multiply import Multiply
-from nbbp.layers.residual import Residual
+from nbbp.engine.layer import Layer as Layer
+from nbbp.engine.layer import Parameter as Parameter
+from nbbp.engine.layer import Spec as Spec
+from nbbp.layers.activation import Activation as Activation
+from nbbp.layers.add import Add as Add
+from nbbp.layers.batch_norm import BatchNorm as BatchNorm
+from nbbp.layers.concatenate import Concatenate as Concatenate
+from nbbp.layers.dense import Dense as Dense
+from nbbp.layers.dropout import Dropout as Dropout
+from nbbp.layers.embedding import Embedding as Embedding
+from nbbp.layers.gaussian_noise import GaussianNoise as GaussianNoise
+from nbbp.layers.layer_norm import LayerNorm as LayerNorm
+from nbbp.layers.multiply import Multiply as Multiply
+from nbbp.layers.residual import Residual as Residual
 
 LAYERS: dict[str, type[Layer]] = {
-    "activation": Activation,
-    "add": Add,
-    "batch_norm": BatchNorm,
-    "concatenate": Concatenate,
-    "dense": Dense,
-    "dropout": Dropout,
-    "embedding": Embedding,
-    "gaussian_noise": GaussianNoise,
-    "layer_norm": LayerNorm,
-    "multiply": Multiply,
-    "residual": Residual,
+    kind.__module__.rpartition(".")[2]: kind
+    for kind in list(globals().values())
+    if isinstance(kind, type) and issubclass(kind, Layer) and kind is not Layer
 }
-
-__all__ = [
-    "LAYERS", "Activation", "Add", "BatchNorm", "Concatenate", "Dense", "Dropout", "Embedding", "GaussianNoise",
-    "Layer", "LayerNorm", "Multiply", "Parameter", "Residual", "Spec",
-]  # fmt: skip

@@ -2,7 +2,8 @@
 
 import dataclasses
 
-from nbbp.engine.layer import Layer, Shape, Spec
+from nbbp.engine.layer import Layer, Spec
+from nbbp.engine.node import Shape
 from nbbp.kernels.batches import accumulate, copy
 
 

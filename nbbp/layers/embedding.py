@@ -99,6 +99,7 @@ class Embedding(Layer):
     dimension: int = 8
 
     reads = ("x",)
+    takes_integers = True
 
     def __post_init__(self) -> None:
         if not isinstance(self.categories, Mapping) or not self.categories:

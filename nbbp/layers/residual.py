@@ -3,8 +3,8 @@
 import dataclasses
 from collections.abc import Sequence
 
-from nbbp.engine.graph import Scope, within
 from nbbp.engine.layer import Layer
+from nbbp.engine.node import Scope, within
 from nbbp.layers.add import Add
 from nbbp.layers.batch_norm import BatchNorm
 from nbbp.layers.dense import Dense

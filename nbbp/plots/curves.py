@@ -1,12 +1,15 @@
 """Losses over time."""
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from nbbp.plots.figure import COLORS, curve, finish, legend, new_figure, shades
-from nbbp.training.history import History
+
+if TYPE_CHECKING:
+    from nbbp.training.history import History
 
 GREY = "#808080"  # has a contrast of 4 to white and of 4.5 to a dark theme's ground
 RATE = "learning_rate"
@@ -22,7 +25,7 @@ def smoothed(losses: np.ndarray, window: int) -> np.ndarray:
     return (sums[end] - sums[begin]) / (end - begin)
 
 
-def _draw_training(axis, history: History, color: str, label: str) -> None:
+def _draw_training(axis, history: "History", color: str, label: str) -> None:
     """The losses of mini-batches behind their smoothed line, or those of epochs where there are no others."""
     epochs, losses = history.curve()
     every = max(1, len(losses) // RAW_POINTS)
@@ -33,7 +36,7 @@ def _draw_training(axis, history: History, color: str, label: str) -> None:
     curve(axis, epochs[::every], losses[::every], color=color, label=label)
 
 
-def _draw_epochs(axis, history: History, name: str, color: str, label: str) -> None:
+def _draw_epochs(axis, history: "History", name: str, color: str, label: str) -> None:
     """What was measured after every epoch, where it was."""
     values = history.epochs.get(name, ())
     if len(values):
@@ -47,7 +50,7 @@ def _over_epochs(axis) -> None:
     axis.xaxis.get_major_locator().set_params(integer=True)
 
 
-def loss_curves(histories: History | Mapping[str, History], path=None, log: bool = False) -> Figure:
+def loss_curves(histories: "History | Mapping[str, History]", path=None, log: bool = False) -> Figure:
     """Training and validation loss (dashed) over epochs; the losses of mini-batches stand behind the smoothed line.
 
     When one history is drawn, metrics have a panel of their own, and so has a learning rate that
@@ -78,7 +81,7 @@ def loss_curves(histories: History | Mapping[str, History], path=None, log: bool
     >>> [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
     ['rate 0.01', 'rate 0.1']
     """
-    if isinstance(histories, History):
+    if not isinstance(histories, Mapping):
         return finish(_curves_of_one(histories, log), path)
     figure, (axis,) = new_figure()
     for (label, history), color in zip(histories.items(), shades(len(histories)), strict=True):
@@ -91,7 +94,7 @@ def loss_curves(histories: History | Mapping[str, History], path=None, log: bool
     return finish(figure, path)
 
 
-def _curves_of_one(history: History, log: bool) -> Figure:
+def _curves_of_one(history: "History", log: bool) -> Figure:
     recorded = dict.fromkeys(name.removeprefix("val_") for name in history.epochs)
     metrics = [name for name in recorded if name not in ("loss", RATE)]
     panels = 1 + bool(metrics) + (RATE in recorded)
@@ -115,7 +118,7 @@ def _curves_of_one(history: History, log: bool) -> Figure:
     return figure
 
 
-def small_curve(history: History) -> Figure:
+def small_curve(history: "History") -> Figure:
     """Training and validation loss in grey letters on any ground, for notebooks with light and with dark themes."""
     figure, (axis,) = new_figure(width=5.0, height=2.0)
     _draw_training(axis, history, COLORS[0], "training")

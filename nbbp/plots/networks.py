@@ -1,17 +1,17 @@
 """What is inside a network: gradients and weights, layer by layer."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
-from nbbp.insight.inspection import by_layer, norms
+from nbbp.insight.norms import by_layer, norms
 from nbbp.plots.figure import COLORS, curve, finish, legend, new_figure
-from nbbp.training.history import History
 
 if TYPE_CHECKING:
     from nbbp.sequential import Sequential
+    from nbbp.training.history import History
 
 BINS = 40
 COLUMNS = 4  # of panels beside each other
@@ -34,8 +34,8 @@ def gradient_flow(source: "History | Sequential", path=None) -> Figure:
     -------
     matplotlib.figure.Figure
     """
-    if isinstance(source, History):
-        return _flow_over_steps(source, path)
+    if hasattr(source, "inspected"):
+        return _flow_over_steps(cast("History", source), path)
     layers = by_layer(norms(source.network.layout.named(source.grads)))
     figure, (axis,) = new_figure(width=max(7.0, 0.4 * len(layers)))
     sizes = np.array(list(layers.values()), float)
@@ -50,7 +50,7 @@ def gradient_flow(source: "History | Sequential", path=None) -> Figure:
     return finish(figure, path)
 
 
-def _flow_over_steps(history: History, path) -> Figure:
+def _flow_over_steps(history: "History", path) -> Figure:
     if not history.inspected:
         raise ValueError("the history has no gradients: fit with callbacks=[nbbp.Inspect(every=...)] for some steps")
     layers = by_layer(history.inspected.gradients)

@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 
 from nbbp.engine.forms import Form
-from nbbp.engine.graph import Edge, Graph, Input, connect, within
+from nbbp.engine.graph import Graph
 from nbbp.engine.layer import Layer
+from nbbp.engine.node import Edge, Input, connect, within
 from nbbp.storage.description import describe, restore
 
 

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 
 from nbbp.engine.forms import Form
-from nbbp.engine.graph import Graph, Input, chain
+from nbbp.engine.graph import Graph, chain
 from nbbp.engine.layer import Layer
 from nbbp.engine.layout import Layout
+from nbbp.engine.node import Input
 from nbbp.engine.state import Numbers, State
 from nbbp.losses import restored
 from nbbp.optimizers import Optimizer

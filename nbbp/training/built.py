@@ -10,7 +10,7 @@ from nbbp.engine.forms import Form
 from nbbp.engine.graph import Graph
 from nbbp.engine.layout import Layout
 from nbbp.engine.network import Network
-from nbbp.engine.program import Program
+from nbbp.engine.program import Program, Tables
 from nbbp.engine.recent import Recent
 from nbbp.engine.runner import Runner
 from nbbp.engine.state import Numbers
@@ -110,17 +110,21 @@ class Built:
         """See `nbbp.Model.step`."""
         return Step(
             self.network, self.update, self.backend, batch_size, training,
-            lambda X: self.intake.inputs("X", X).inputs, self._outputs,
+            lambda X, mask: self.intake.inputs("X", X, mask), self._outputs,
         )  # fmt: skip
 
     def jacobian(self, data: Data) -> np.ndarray:
         """Derivatives of the predictions by the inputs (rows, outputs, inputs)."""
         key = data.rows, "jacobian"
         step = self._steps.get(
-            key, lambda: Step(self.network, self.update, self.backend, data.rows, False, lambda X: X, self._outputs)
-        )
+            key,
+            lambda: Step(
+                self.network, self.update, self.backend, data.rows, False, lambda X, mask: Data(X, masks=mask),
+                self._outputs,
+            ),
+        )  # fmt: skip
         activations = [head.loss.link for head in self.objective.heads]  # type: ignore[attr-defined]
-        return step.jacobian(data.inputs, activations)
+        return step.jacobian(data.inputs, data.masks, activations)
 
 
 class Gradient:
@@ -134,7 +138,8 @@ class Gradient:
 
     def __init__(self, built: Built, data: Data, backend: str, to_inputs: bool) -> None:
         network, objective = built.network, built.objective
-        program = Program(backend, network.dtype, data.rows, seed=network.seed)
+        self._tables, self._update = Tables(1, network.dtype), built.update
+        program = Program(backend, network.dtype, data.rows, seed=network.seed, tables=self._tables)
         self._network, self._heads, self._scales = network, objective.heads, objective.scales(program)
         self._inputs = network.inputs(program)
         self._targets = [arrays.copied(target) for target in data.targets]
@@ -161,6 +166,7 @@ class Gradient:
             scale[:] = each / count * head.weight
 
     def __call__(self) -> float:
+        self._tables.fill(self._update.steps, 1)
         self._penalty[0], state = 0, self._network.state.copy()
         self._runner.once()
         self._network.state[:] = state

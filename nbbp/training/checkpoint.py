@@ -192,6 +192,11 @@ class Resumed:
         epochs = self._under("history/")
         fit.history.epochs.update({name: epochs[name].tolist() for name in fit.recorded if name in epochs})
 
+    def begins(self, steps: int) -> bool:
+        """Whether the model stands where the checkpoint was written."""
+        numbers = self._model.numbers
+        return numbers is not None and steps == numbers.steps
+
     def unfinished(self) -> Arrays:
         """What `Trainer.unfinished` gave, and more."""
         return self._beside

@@ -303,8 +303,8 @@ class Fit:
         trainer.begin(epochs, epochs_done, noted, remaining)
         if noted:
             trainer.step_loss[:noted] = self.history.step_loss[-noted:]
-            if self._resumed:
-                trainer.put_back(self._resumed.unfinished())
+        if self._resumed and self._resumed.begins(model.steps):
+            trainer.put_back(self._resumed.unfinished())
 
         def after(steps: int) -> None:
             nonlocal noted

@@ -1,14 +1,16 @@
 """What the user gives, checked and in the form that kernels take: `nbbp.engine.data.Data`."""
 
+import math
 from typing import Any
 
 import numpy as np
 
 from nbbp import checks, tables
-from nbbp.engine.data import Data
+from nbbp.engine.data import Data, elements_there
 from nbbp.engine.forms import Form
 from nbbp.engine.graph import Graph
 from nbbp.engine.layer import Layer
+from nbbp.engine.node import Shape
 from nbbp.engine.objective import Head, Objective
 from nbbp.metrics import OF_CLASSES, check_classes
 from nbbp.streams import Stream
@@ -49,33 +51,21 @@ class Intake:
     def inputs(self, name: str, X, mask=None, least_rows: int = 1) -> Data:
         """Rows of inputs alone."""
         given = self._inputs.unpacked(name, X)
-        arrays = []
-        for edge, x, layers, own in zip(self._graph.inputs, given, self._first, self._inputs.names, strict=True):
-            named = f"{name}[{own!r}]" if own else name
-            x = checks.features(named, x, edge.dtype or self._dtype, edge.shape, least_rows)
-            for layer in layers:
-                layer.check_input(named, x)
+        masks = [None] * len(given) if mask is None else self._inputs.unpacked("mask", mask)
+        arrays, there = [], []
+        for k, (edge, own) in enumerate(zip(self._graph.inputs, self._inputs.names, strict=True)):
+            named, mask_name = (f"{what}[{own!r}]" if own else what for what in (name, "mask"))
+            kept = None if masks[k] is None else _mask(mask_name, masks[k], edge.positions)
+            x = checks.features(named, given[k], edge.dtype or self._dtype, edge.shape, least_rows, kept)
+            for layer in self._first[k]:
+                layer.check_input(named, x if kept is None else _cleared(x, kept))
             arrays.append(x)
-        rows = {len(x) for x in arrays}
+            there.append(kept)
+        rows = {len(a) for a in (*arrays, *there) if a is not None}
         if len(rows) > 1:
-            raise ValueError(f"the inputs of {name} have {', '.join(map(str, sorted(rows)))} rows: they must be equal")
-        return Data(tuple(arrays), masks=self._masks(mask, len(arrays[0])))
-
-    def _masks(self, mask, rows: int) -> tuple:
-        if mask is None:
-            return ()
-        masks = []
-        for edge, given in zip(self._graph.inputs, self._inputs.unpacked("mask", mask), strict=True):
-            if given is not None:
-                given = np.asarray(given)
-                if given.dtype != bool or given.size != rows * edge.positions or len(given) != rows:
-                    raise ValueError(
-                        f"mask must be an array of bool (rows, *positions) with {edge.positions} for each of {rows} "
-                        f"rows, got {given.dtype} {given.shape}"
-                    )
-                given = np.ascontiguousarray(given.reshape(rows, -1))
-            masks.append(given)
-        return tuple(masks) if any(m is not None for m in masks) else ()
+            counts = ", ".join(map(str, sorted(rows)))
+            raise ValueError(f"the inputs of {name} and their masks have {counts} rows: they must be equal")
+        return Data(tuple(arrays), masks=tuple(there) if mask is not None else ())
 
     def data(
         self, x_name: str, X, y_name: str, y, sample_weight=None, class_weight=None, whole: bool = True, mask=None
@@ -88,21 +78,25 @@ class Intake:
         parts = []
         for k, head in enumerate(self._heads):
             name = f"{y_name}[{head.name!r}]" if head.name else y_name
-            parts.append(self._target(head, name, ys[k], data.rows, sample_weights[k], class_weights[k], whole))
-            self._check_metrics(k, parts[-1][1])
+            there = elements_there(head.mask, data)
+            parts.append(self._target(head, name, ys[k], data.rows, sample_weights[k], class_weights[k], whole, there))
+            truth = parts[-1][1].reshape(data.rows * head.positions, -1)
+            self._check_metrics(k, truth if there is None else truth[there])
         targets, truths, weights = zip(*parts, strict=True)
         return Data(data.inputs, targets, truths, weights, data.masks)
 
-    def _target(self, head: Head, name: str, y, rows: int, sample_weight, class_weight, whole: bool) -> tuple:
-        """What the loss compares with, what metrics compare with, and weights."""
+    def _target(
+        self, head: Head, name: str, y, rows: int, sample_weight, class_weight, whole: bool, there: np.ndarray | None
+    ) -> tuple:  # fmt: skip
+        """What the loss compares with, what metrics compare with, and weights; `there` (elements,) is a mask."""
         loss: Any = head.loss
         if tables.is_table(y):
             y = tables.array(name, y, np.float64)
-        truth = target = checks.targets(name, y, loss, self._dtype, rows, head.outputs, head.positions)
+        truth = target = checks.targets(name, y, loss, self._dtype, rows, head.outputs, head.positions, there)
         if class_weight is not None and not loss.of_classes:
             raise ValueError(f"class_weight is for classes; {loss.name} has none")
         elements = truth.reshape(rows * head.positions, -1)
-        weights = checks.weights(elements, sample_weight, class_weight, self._dtype, whole, rows)
+        weights = checks.weights(elements, sample_weight, class_weight, self._dtype, whole, rows, there)
         if self._smoothing:
             answers = head.outputs if loss.link == "softmax" else 2  # else each output is a yes/no question
             target = _smoothed(elements, head.outputs, answers, self._smoothing, self._dtype).reshape(rows, -1)
@@ -119,6 +113,25 @@ class Intake:
                     f"{names[0]} is for classes, and with {loss.name} y is taken for values, such as "  # type: ignore
                     f"{truth[fraction][0]:g}: take mse, mae or r2, or a loss for classes"
                 )
+
+
+def _mask(name: str, given, positions: Shape) -> np.ndarray:
+    """A mask (rows, positions)."""
+    if not positions:
+        raise ValueError(f"{name}: a sample without positions has no mask; sample_weight weighs rows")
+    mask, count = np.asarray(given), math.prod(positions)
+    if mask.dtype != bool or not len(mask) or mask.size != len(mask) * count:
+        raise ValueError(f"{name} must be an array of bool (rows, *{positions}), got {mask.dtype} {mask.shape}")
+    if not mask.any():
+        raise ValueError(f"{name} leaves no element")
+    return np.ascontiguousarray(mask.reshape(len(mask), count))
+
+
+def _cleared(x: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """A copy, 0 where it is masked."""
+    copy = x.copy()
+    copy.reshape(mask.size, -1)[~mask.reshape(-1)] = 0
+    return copy
 
 
 def features(name: str, X, dtype: np.dtype) -> np.ndarray:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from nbbp.engine.data import Data, elements_there
-from nbbp.engine.evaluator import BLOCK_ROWS, Evaluator, bind_activation
+from nbbp.engine.evaluator import BLOCK_ROWS, Evaluator, apart, bind_activation
 from nbbp.engine.layer import Array
 from nbbp.engine.network import Network
 from nbbp.engine.objective import Head, Objective
@@ -184,7 +184,7 @@ class Meter:
         self._masks = [None if mask is None else arrays.copied(mask) for mask in data.masks]
         if given is None and data.rows <= BLOCK_ROWS:
             self._inputs = network.inputs(program)
-            outputs = list(network.forward(program, self._inputs, self._masks).outputs)
+            outputs = apart(program, network.forward(program, self._inputs, self._masks or None).outputs)
         else:
             outputs = [Array(program.buffer(data.rows, *head.shape)) for head in self._heads]
         self._z = tuple(output.array for output in outputs)

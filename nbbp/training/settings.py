@@ -35,9 +35,7 @@ class Settings:
         self, outputs: Form, loss: Any, optimizer: Optimizer | str, metrics: Any, loss_weights: Any, seed: int,
         dtype: Any, backend: str, label_smoothing: float, averaging: Averaging | None,
     ) -> None:  # fmt: skip
-        self.given = {
-            "metrics": metrics if isinstance(metrics, dict) else _listed(metrics), "loss_weights": loss_weights,
-        }  # fmt: skip
+        self.given: dict[str, Any] = {"metrics": metrics if isinstance(metrics, dict) else _listed(metrics)}
         self._outputs = outputs
         self.losses = [_loss(one) for one in outputs.each("loss", loss)]
         made = isinstance(optimizer, Optimizer)
@@ -52,6 +50,7 @@ class Settings:
         for weight in weights:
             checks.number("loss_weights", weight, open_low=True)
         self.loss_weights = [float(weight) for weight in weights]
+        self.given["loss_weights"] = None if loss_weights is None else outputs.packed(self.loss_weights)
         if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
             raise ValueError(f"seed must be an integer, 0 or more; got {seed!r}")
         if dtype not in ("float32", "float64", np.float32, np.float64):

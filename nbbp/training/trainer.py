@@ -372,7 +372,7 @@ class Trainer:
         return arrays
 
     def put_back(self, unfinished: dict[str, np.ndarray]) -> None:
-        """Take what `unfinished` gave."""
+        """Take what `unfinished` gave, at the step at which it was asked."""
         mine = self.unfinished(self.steps_per_epoch)
         for name, array in unfinished.items():
             if name in mine:

@@ -32,7 +32,7 @@ class Update:
         self.moments = [arrays.zeros(network.params.shape, network.dtype) for _ in range(optimizer.moments)]
         self.mean = None if averaging is None else arrays.copied(network.params)
         self.steps = 0
-        self._groups = _groups(network)
+        self._groups, self._frozen = _groups(network)
 
     def _numbers(self, rate: float, decay: float) -> Callable[[int, int], np.ndarray]:
         """What the optimizer's kernel takes in each step, with these factors of learning rate and weight decay."""
@@ -50,7 +50,7 @@ class Update:
     def bind(self, program: Program) -> None:
         """Bind an update of all parameters, from the flat gradient."""
         network = self.network
-        self.optimizer.bind_gradient(program, network.grads)
+        self.optimizer.bind_gradient(program, network.grads, self._frozen)
         for part, rate, decay in self._groups:
             numbers = program.scheduled(self._numbers(rate, decay))
             own = (array[part] for array in (network.params, network.grads, *self.moments))
@@ -71,12 +71,15 @@ class Update:
                 program.call(mask, self.mean, network.mask)
 
 
-def _groups(network: Network) -> list[tuple[slice, float, float]]:
-    """Ranges of the flat arrays that are trained alike, with their factors of learning rate and weight decay."""
-    found = []
+def _groups(network: Network) -> tuple[list[tuple[slice, float, float]], list[slice]]:
+    """Ranges of the flat arrays that are trained alike, with their factors of rate and decay; and frozen ranges."""
+    found, frozen = [], []
     alike = itertools.groupby(network.layout.slices(), lambda entry: (entry[2].trained, entry[2].rate, entry[2].decay))
     for (trained, rate, decay), entries in alike:
         parts = [(offset, offset + math.prod(parameter.shape)) for _, offset, parameter in entries]
+        whole = slice(parts[0][0], parts[-1][1])
         if trained:
-            found.append((slice(parts[0][0], parts[-1][1]), rate, decay))
-    return found
+            found.append((whole, rate, decay))
+        else:
+            frozen.append(whole)
+    return found, frozen
