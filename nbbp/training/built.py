@@ -9,6 +9,7 @@ from nbbp.engine import memory
 from nbbp.engine.data import Data
 from nbbp.engine.forms import Form
 from nbbp.engine.graph import Graph
+from nbbp.engine.jacobian import Jacobian
 from nbbp.engine.layout import Layout
 from nbbp.engine.network import Network
 from nbbp.engine.program import Program
@@ -57,7 +58,7 @@ class Built:
         self._inputs, self._outputs = inputs, outputs
         self._trainers: Recent[Trainer] = Recent()
         self._gradients: Recent[Gradient] = Recent()
-        self._steps: Recent[Step] = Recent()
+        self._jacobians: Recent[Jacobian] = Recent()
         if numbers is not None:
             self._take(numbers)
 
@@ -112,17 +113,14 @@ class Built:
         """See `nbbp.Model.step`."""
         return Step(
             self.network, self.update, self.backend, batch_size, training,
-            lambda X: self.intake.inputs("X", X).inputs, self._outputs,
+            lambda X, mask: self.intake.arrays("X", X, mask), self._inputs, self._outputs,
         )  # fmt: skip
 
     def jacobian(self, data: Data) -> np.ndarray:
         """Derivatives of the predictions by the inputs (rows, outputs, inputs)."""
-        key = data.rows, "jacobian"
-        step = self._steps.get(
-            key, lambda: Step(self.network, self.update, self.backend, data.rows, False, lambda X: X, self._outputs)
-        )
         activations = [head.loss.link for head in self.objective.heads]  # type: ignore[attr-defined]
-        return step.jacobian(data.inputs, activations)
+        make = lambda: Jacobian(self.network, self.backend, data.rows, activations)  # noqa: E731
+        return self._jacobians.get((data.rows,), make)(data.inputs)
 
 
 Kept = TypeVar("Kept")

@@ -33,26 +33,30 @@ class Intake:
     ) -> None:  # fmt: skip
         self._graph, self._heads, self._metrics = graph, objective.heads, metrics
         self._inputs, self._outputs, self._dtype, self._smoothing = inputs, outputs, dtype, label_smoothing
-        self._first = [[node.layer for node in graph.consumers.get(edge, ())] for edge in graph.inputs]
+        self._entries = [
+            (own, edge.dtype or dtype, edge.shape, [node.layer for node in graph.consumers.get(edge, ())])
+            for own, edge in zip(inputs.names, graph.inputs, strict=True)
+        ]
 
     def inputs(self, name: str, X, mask=None, least_rows: int = 1) -> Data:
         """Rows of inputs alone."""
-        given = self._inputs.unpacked(name, X)
+        arrays, masks = self.arrays(name, X, mask, least_rows)
+        return Data(arrays, masks=masks)
+
+    def arrays(self, name: str, X, mask=None, least_rows: int = 1) -> tuple[tuple, tuple]:
+        """An array for each input, and for each its mask or None; no masks if no input has one."""
         arrays = []
-        for edge, x, layers, own in zip(self._graph.inputs, given, self._first, self._inputs.names, strict=True):
+        for x, (own, dtype, shape, layers) in zip(self._inputs.unpacked(name, X), self._entries, strict=True):
             named = f"{name}[{own!r}]" if own else name
-            x = checks.features(named, x, edge.dtype or self._dtype, edge.shape, least_rows)
+            x = checks.features(named, x, dtype, shape, least_rows)
             for layer in layers:
                 layer.check_input(named, x)
             arrays.append(x)
-        rows = {len(x) for x in arrays}
-        if len(rows) > 1:
+        if len(arrays) > 1 and len(rows := {len(x) for x in arrays}) > 1:
             raise ValueError(f"the inputs of {name} have {', '.join(map(str, sorted(rows)))} rows: they must be equal")
-        return Data(tuple(arrays), masks=self._masks(mask, len(arrays[0])))
+        return tuple(arrays), () if mask is None else self._masks(mask, len(arrays[0]))
 
     def _masks(self, mask, rows: int) -> tuple:
-        if mask is None:
-            return ()
         masks = []
         for edge, given in zip(self._graph.inputs, self._inputs.unpacked("mask", mask), strict=True):
             if given is not None:
