@@ -104,6 +104,8 @@ def array(name: str, data, least_rows: int = 1) -> np.ndarray:
 
 def finite(name: str, given: np.ndarray, converted: np.ndarray) -> None:
     """Check that the converted array is finite; the message has the value as it was given."""
+    if converted.dtype.kind != "f" or math.isfinite(np.vdot(converted, converted)):  # one fast pass
+        return
     with np.errstate(all="ignore"):
         total = float(np.sum(converted, dtype=np.float64))
     if not math.isfinite(total) and not np.isfinite(converted).all():
@@ -143,10 +145,17 @@ def features(name: str, data, dtype, input_shape: tuple[int, ...] | None, least_
         wanted = f"{input_shape[0]} features" if len(input_shape) == 1 else f"samples of shape {input_shape}"
         got = f"{given.shape[1]}" if given.ndim == 2 else f"shape {given.shape[1:]}"
         raise ValueError(f"{name}: the model takes {wanted}, got {got}")
-    with np.errstate(over="ignore"):
-        converted = np.require(given, dtype, ["C", "A"])
+    converted = _converted(given, dtype)
     finite(name, given, converted)
     return converted
+
+
+def _converted(given: np.ndarray, dtype) -> np.ndarray:
+    """C-contiguous and aligned in `dtype`; itself if it is so already."""
+    if given.dtype == dtype and given.flags.c_contiguous and given.flags.aligned:
+        return given
+    with np.errstate(over="ignore"):
+        return np.require(given, dtype, ["C", "A"])
 
 
 def targets(name: str, data, loss: "Loss", dtype, rows: int, outputs: int, positions: int = 1) -> np.ndarray:
@@ -165,10 +174,11 @@ def targets(name: str, data, loss: "Loss", dtype, rows: int, outputs: int, posit
         raise ValueError(
             f"{name} needs {each} for each of the model's {outputs} outputs{alternative}{at}; got {flat.shape[1]}"
         )
-    with np.errstate(over="ignore"):
-        converted = np.require(flat, dtype, ["C", "A"])
+    converted = _converted(flat, dtype)
     finite(name, flat, converted)
     low, high = loss.valid_targets
+    if (low, high) == (-math.inf, math.inf):
+        return converted
     wrong = (converted < low) | (converted > high)
     if wrong.any():
         row, column = (int(i) for i in np.argwhere(wrong)[0])

@@ -43,7 +43,7 @@ class Data:
     @property
     def form(self) -> tuple:
         """What a bound program depends on: which arrays there are, of which dtypes."""
-        return tuple(tuple(None if a is None else (a.dtype, a.shape[1:]) for a in arrays) for arrays in self._all())
+        return tuple([tuple([None if a is None else (a.dtype, a.shape[1:]) for a in some]) for some in self._all()])
 
     def part(self, rows) -> "Data":
         """Some of the rows: a slice, or their numbers."""
@@ -71,7 +71,7 @@ class Data:
                     array[: other.rows] = rows
 
     def _all(self) -> list[Any]:
-        return [getattr(self, field.name) for field in dataclasses.fields(self)]
+        return [self.inputs, self.targets, self.truths, self.weights, self.masks]
 
 
 def _digest(array: np.ndarray) -> str:

@@ -88,7 +88,7 @@ class Passes:
         program = Program(*self._settings)
         grads = program.buffer(len(self._grads)) if add else self._grads
         parts = [program.part(shard) for shard in self._shards]
-        shard_grads = [grads] if len(parts) == 1 else program.buffer(len(parts), len(grads))
+        shard_grads = grads.reshape(1, -1) if len(parts) == 1 else program.buffer(len(parts), len(grads))
         for part, shard, bound, own in zip(parts, self._shards, self._passes, shard_grads, strict=True):
             slopes = [slope[shard] for slope in self.slopes]
             for slope, output in zip(slopes, bound.outputs, strict=True):

@@ -75,7 +75,7 @@ class Step:
         key = len(inputs[0]), tuple(m is not None for m in masks) if masks else ()
         passes = self._bound.get(key) or self._bind(*key)
         for mine, given in zip(passes.inputs + passes.masks, inputs + masks, strict=True):
-            if given is not None:
+            if mine is not None:
                 mine[:] = given
         number = self._forwards % TABLE_STEPS
         if number == 0:
@@ -132,7 +132,9 @@ class _Updating:
 
     def __init__(self, network: Network, update: Any, backend: str, rows: int) -> None:
         self._network, self._update, self._given = network, update, (backend, network.dtype, rows)
-        self._optimizer = self._mask = self._runner = None
+        self._optimizer: Any = None
+        self._mask: np.ndarray | None = None
+        self._runner: Runner | None = None
         self._clock, self._tables = Clock(), Tables(TABLE_STEPS, network.dtype)
 
     def run(self) -> None:
@@ -154,5 +156,5 @@ class _Updating:
         program = Program(*self._given, clock=self._clock, seed=network.seed, tables=self._tables)
         network.penalize(program, program.buffer(1), network.grads)
         self._update.bind(program)
-        self._runner = Runner(program)
-        return self._runner
+        runner = self._runner = Runner(program)
+        return runner

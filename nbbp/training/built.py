@@ -17,10 +17,11 @@ from nbbp.engine.runner import Runner
 from nbbp.engine.state import Numbers
 from nbbp.engine.step import Step
 from nbbp.kernels import arrays
+from nbbp.training.history import History
 from nbbp.training.intake import Intake
 from nbbp.training.measure import Measure
 from nbbp.training.settings import Settings
-from nbbp.training.trainer import ROWS_TOGETHER, Trainer
+from nbbp.training.trainer import DivergenceError, Trainer
 from nbbp.training.update import Update
 
 REMEMBERED = 4  # things of a kind that stay bound
@@ -99,7 +100,11 @@ class Built:
     def train_on(self, data: Data) -> float:
         """One update from all rows; returns their loss before it."""
         trainer = self.trainer(data, data.rows, shuffle=False)
-        trainer.train(1, trainer.next_epoch, wanted=ROWS_TOGETHER)
+        trainer.train(1, trainer.next_epoch)
+        if trainer.diverged:
+            history = History(trainer.steps_per_epoch)
+            history.add_steps(trainer.step_loss[:1])
+            raise DivergenceError(1, 1, history)
         return float(trainer.step_loss[0])
 
     def gradient(self, data: Data, to_inputs: bool = False) -> "Gradient":

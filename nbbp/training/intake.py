@@ -103,8 +103,10 @@ class Intake:
 
     def _check_metrics(self, k: int, truth: np.ndarray) -> None:
         """ValueError where metrics of classes would be measured on values."""
-        names, loss = sorted(OF_CLASSES & self._metrics[k].keys()), self._heads[k].loss
-        if names and not loss.of_classes:  # type: ignore[attr-defined]
+        loss = self._heads[k].loss
+        if loss.of_classes:  # type: ignore[attr-defined]
+            return
+        if names := sorted(OF_CLASSES & self._metrics[k].keys()):
             check_classes(truth)
             fraction = truth != np.round(truth)
             if fraction.any():
