@@ -107,6 +107,8 @@ def finite(name: str, given: np.ndarray, converted: np.ndarray, there: np.ndarra
 
     The axes of the mask `there` are the first of the arrays'.
     """
+    if converted.dtype.kind != "f" or math.isfinite(np.vdot(converted, converted)):  # one fast pass
+        return
     with np.errstate(all="ignore"):
         total = float(np.sum(converted, dtype=np.float64))
     wrong = np.zeros(0, bool) if math.isfinite(total) else ~np.isfinite(converted)
@@ -160,8 +162,7 @@ def features(
             raise ValueError(f"{name} has {len(given)} rows and its mask {len(mask)}")
         tokens = mask.shape[1] == math.prod(given.shape[1:])
         there = mask.reshape(given.shape if tokens else given.shape[:-1])
-    with np.errstate(over="ignore", invalid="ignore"):
-        converted = np.require(given, dtype, ["C", "A"])
+    converted = _converted(given, dtype)
     finite(name, given, given if np.dtype(dtype).kind in "iu" else converted, there)
     if converted.dtype.kind in "iu":
         changed = converted != given
@@ -171,6 +172,14 @@ def features(
             where = tuple(int(i) for i in np.argwhere(changed)[0])
             raise ValueError(f"{name} must hold numbers of {converted.dtype}, got {given[where]} in row {where[0]}")
     return converted
+
+
+def _converted(given: np.ndarray, dtype) -> np.ndarray:
+    """C-contiguous and aligned in `dtype`; itself if it is so already."""
+    if given.dtype == dtype and given.flags.c_contiguous and given.flags.aligned:
+        return given
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.require(given, dtype, ["C", "A"])
 
 
 def targets(
@@ -194,11 +203,12 @@ def targets(
         raise ValueError(
             f"{name} needs {each} for each of the model's {outputs} outputs{alternative}{at}; got {flat.shape[1]}"
         )
-    with np.errstate(over="ignore"):
-        converted = np.require(flat, dtype, ["C", "A"])
+    converted = _converted(flat, dtype)
     there = None if mask is None else np.repeat(mask.reshape(rows, positions), columns, axis=1)
     finite(name, flat, converted, there)
     low, high = loss.valid_targets
+    if (low, high) == (-math.inf, math.inf):
+        return converted
     wrong = (converted < low) | (converted > high)
     if there is not None:
         wrong &= there

@@ -245,11 +245,7 @@ class Model:
         mask : ndarray (rows, *positions), bool, optional
             Which elements of the input are there.
         """
-        data = None
-        if self._built is not None and mask is None:
-            data = self._built.intake.as_needed(X)
-        if data is None:
-            data = self.prepare(X, mask=mask)
+        data = self.prepare(X, mask=mask)
         return self.outputs.packed(self.built.measure.predictions(data))
 
     def evaluate(self, X, y, sample_weight=None, mask=None) -> dict[str, float]:
@@ -272,7 +268,7 @@ class Model:
         """
         data = self.prepare(X, y, mask=mask)
         self.built.gradient(data)()
-        return self.network.layout.named(self.grads)
+        return dict(self.network.named_grads)
 
     def input_gradients(self, X, y, mask=None) -> Any:
         """Gradient of the mean loss over all rows with respect to the inputs, (rows, *input_shape)."""
@@ -313,7 +309,13 @@ class Model:
         return self.built.step(checks.positive_integer("batch_size", batch_size), training)
 
     def train_on_batch(self, X, y, sample_weight=None, mask=None) -> float:
-        """One update from all rows given; returns their loss before it."""
+        """One update from all rows given; returns their loss before it.
+
+        Raises
+        ------
+        DivergenceError
+            If the loss is not finite; nothing is updated then.
+        """
         data = self.prepare(X, y, sample_weight, mask=mask)
         return self.built.train_on(data)
 
@@ -327,12 +329,20 @@ class Model:
         share : float in [0, 1]
             1 copies.
         """
-        checks.number("share", share, high=1.0 + 1e-12)
+        checks.number("share", share)
+        if share > 1:
+            raise ValueError(f"share must be 1 or less, got {share!r}")
         mine, theirs = self.network, other.network
         if mine.layout.shapes() != theirs.layout.shapes():
-            raise ValueError("blend takes a model with the same layers")
+            apart = [f"{k} {s}" for k, s in theirs.layout.shapes().items() if mine.layout.shapes().get(k) != s]
+            raise ValueError(
+                f"blend takes a model with the same layers; the other has {apart[0] if apart else 'fewer parameters'}"
+            )
         for own, others in ((mine.params, theirs.params), (mine.state, theirs.state)):
-            own += own.dtype.type(share) * (others - own)
+            if share == 1:
+                own[:] = others
+            else:
+                own += own.dtype.type(share) * (others - own)
 
     def take(self, other: "Model") -> None:
         """Become another model of the same layers in all but the settings: its arrays, copied, and what it counted."""

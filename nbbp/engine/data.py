@@ -44,7 +44,7 @@ class Data:
     @functools.cached_property
     def form(self) -> tuple:
         """What a bound program depends on: which arrays there are, of which dtypes."""
-        return tuple(tuple(None if a is None else (a.dtype, a.shape[1:]) for a in arrays) for arrays in self._all())
+        return tuple([tuple([None if a is None else (a.dtype, a.shape[1:]) for a in some]) for some in self._all()])
 
     def part(self, rows) -> "Data":
         """Some of the rows: a slice, or their numbers."""

@@ -35,6 +35,8 @@ class Network:
     Attributes
     ----------
     params, grads : ndarray (size,)
+    named_grads : dict of str to ndarray
+        Views of `grads` by full name.
     state : ndarray (state_size,)
     mask : ndarray (size,) or None
         0 where a parameter is pruned, else 1.
@@ -47,6 +49,7 @@ class Network:
         self.params, self.state = arrays.copied(params, dtype), arrays.copied(state, dtype)
         self.grads = arrays.zeros(self.params.shape, dtype)
         self.mask: np.ndarray | None = None
+        self.named_grads = layout.named(self.grads)
         self._views = {place.node: place.views(self.params, self.state) for place in layout.places}
         self._order = {node: place for place, node in enumerate(self.graph.nodes)}
         self._trained = {

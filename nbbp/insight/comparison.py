@@ -100,7 +100,7 @@ def _trained(model: Sequential, X, y, steps: int, batch_size: int) -> tuple[np.n
     epochs = 0
     while len(losses) < steps:
         begin = time.perf_counter()
-        done = trainer.train(1, epochs, wanted=steps)
+        done = trainer.train(1, epochs)
         epochs += 1
         seconds = min(seconds, (time.perf_counter() - begin) / max(1, done))
         losses += trainer.step_loss[:done].tolist()

@@ -266,3 +266,12 @@ def padded_block(arrays) -> np.ndarray:
     if len(words) > _WORDS_PER_CASE * _CASES:
         raise ValueError(f"a kernel takes at most {_WORDS_PER_CASE * _CASES} words of arguments, got {len(words)}")
     return np.array(words, np.int64)
+
+
+def address_places(arrays) -> list[int]:
+    """Where in their block the addresses of arrays stand."""
+    places, begin = [], 0
+    for a in arrays:
+        places.append(begin + 4)
+        begin += 5 + 2 * a.ndim
+    return places

@@ -40,13 +40,17 @@ def fma(typing_context, a, b, c):
 
 
 def constant(value: float, single: float | None = None):
-    """A number in the dtype of its argument: `HALF(x)`; `single` where float32 needs another value."""
+    """A number in the dtype of its argument: `HALF(x)`; `single` where float32 needs another value.
+
+    Of integers the whole part: kernels that copy rows of any dtype flush denormals.
+    """
 
     @intrinsic
     def number(typing_context, x):
         chosen = single if single is not None and x == types.float32 else value
         rounded = float(np.float32(chosen)) if x == types.float32 else float(chosen)
-        return x(x), lambda context, builder, signature, args: context.get_constant(x, rounded)
+        exact = rounded if isinstance(x, types.Float) else int(rounded)
+        return x(x), lambda context, builder, signature, args: context.get_constant(x, exact)
 
     return number
 

@@ -66,7 +66,7 @@ class _Run:
 def _train(epochs: int, runs: list[_Run], side_by_side: SideBySide, after: Callable[[int], None]) -> None:
     """Train for some epochs; `after` is called now and then, with the steps done since it was last, and may raise."""
     for run in runs:
-        run.trainer.begin(epochs, run.member.epochs, wanted=epochs)
+        run.trainer.begin(epochs, run.member.epochs)
         run.member.epochs += epochs
     steps, most = 0, 1
     try:

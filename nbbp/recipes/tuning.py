@@ -77,7 +77,7 @@ def find_learning_rate(
     half = max(2, steps // 20)
     losses: list[float] = []
     while len(losses) < steps and not trainer.diverged and not _has_risen(losses, half):
-        done = trainer.train(1, epochs, wanted=steps)
+        done = trainer.train(1, epochs)
         losses += trainer.step_loss[:done].tolist()
         epochs += 1
     smooth = _smoothed(np.array(losses[:steps]), half)

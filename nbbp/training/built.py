@@ -8,6 +8,7 @@ from nbbp.engine import memory
 from nbbp.engine.data import Data
 from nbbp.engine.forms import Form
 from nbbp.engine.graph import Graph
+from nbbp.engine.jacobian import Jacobian
 from nbbp.engine.layout import Layout
 from nbbp.engine.network import Network
 from nbbp.engine.program import Program, Tables
@@ -16,10 +17,11 @@ from nbbp.engine.runner import Runner
 from nbbp.engine.state import Numbers
 from nbbp.engine.step import Step
 from nbbp.kernels import arrays
+from nbbp.training.history import History
 from nbbp.training.intake import Intake
 from nbbp.training.measure import Measure
 from nbbp.training.settings import Settings
-from nbbp.training.trainer import ROWS_TOGETHER, Trainer
+from nbbp.training.trainer import DivergenceError, Trainer
 from nbbp.training.update import Update
 
 
@@ -55,7 +57,7 @@ class Built:
         self._inputs, self._outputs = inputs, outputs
         self._trainers: Recent[Trainer] = Recent()
         self._gradients: Recent[Gradient] = Recent()
-        self._steps: Recent[Step] = Recent()
+        self._jacobians: Recent[Jacobian] = Recent()
         if numbers is not None:
             self._take(numbers)
 
@@ -96,7 +98,11 @@ class Built:
     def train_on(self, data: Data) -> float:
         """One update from all rows; returns their loss before it."""
         trainer = self.trainer(data, data.rows, shuffle=False)
-        trainer.train(1, trainer.next_epoch, wanted=ROWS_TOGETHER)
+        trainer.train(1, trainer.next_epoch)
+        if trainer.diverged:
+            history = History(trainer.steps_per_epoch)
+            history.add_steps(trainer.step_loss[:1])
+            raise DivergenceError(1, 1, history)
         return float(trainer.step_loss[0])
 
     def gradient(self, data: Data, to_inputs: bool = False) -> "Gradient":
@@ -110,21 +116,14 @@ class Built:
         """See `nbbp.Model.step`."""
         return Step(
             self.network, self.update, self.backend, batch_size, training,
-            lambda X, mask: self.intake.inputs("X", X, mask), self._outputs,
+            lambda X, mask: self.intake.arrays("X", X, mask), self._inputs, self._outputs,
         )  # fmt: skip
 
     def jacobian(self, data: Data) -> np.ndarray:
         """Derivatives of the predictions by the inputs (rows, outputs, inputs)."""
-        key = data.rows, "jacobian"
-        step = self._steps.get(
-            key,
-            lambda: Step(
-                self.network, self.update, self.backend, data.rows, False, lambda X, mask: Data(X, masks=mask),
-                self._outputs,
-            ),
-        )  # fmt: skip
         activations = [head.loss.link for head in self.objective.heads]  # type: ignore[attr-defined]
-        return step.jacobian(data.inputs, data.masks, activations)
+        make = lambda: Jacobian(self.network, self.backend, data.rows, activations)  # noqa: E731
+        return self._jacobians.get((data.rows,), make)(data.inputs)
 
 
 class Gradient:

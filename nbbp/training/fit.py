@@ -300,7 +300,7 @@ class Fit:
         noted = self.steps_done
         epochs_done = model.epochs - bool(noted)
         model.epochs = epochs_done + epochs
-        trainer.begin(epochs, epochs_done, noted, remaining)
+        trainer.begin(epochs, epochs_done, noted)
         if noted:
             trainer.step_loss[:noted] = self.history.step_loss[-noted:]
         if self._resumed and self._resumed.begins(model.steps):

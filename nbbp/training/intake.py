@@ -9,7 +9,6 @@ from nbbp import checks, tables
 from nbbp.engine.data import Data, elements_there
 from nbbp.engine.forms import Form
 from nbbp.engine.graph import Graph
-from nbbp.engine.layer import Layer
 from nbbp.engine.node import Shape
 from nbbp.engine.objective import Head, Objective
 from nbbp.metrics import OF_CLASSES, check_classes
@@ -36,36 +35,34 @@ class Intake:
     ) -> None:  # fmt: skip
         self._graph, self._heads, self._metrics = graph, objective.heads, metrics
         self._inputs, self._outputs, self._dtype, self._smoothing = inputs, outputs, dtype, label_smoothing
-        plain = len(graph.inputs) == 1 and graph.inputs[0].dtype is None
-        plain = plain and all(type(n.layer).check_input is Layer.check_input for n in graph.consumers[graph.inputs[0]])
-        self._single = graph.inputs[0] if plain else None
-        self._first = [[node.layer for node in graph.consumers.get(edge, ())] for edge in graph.inputs]
-
-    def as_needed(self, X) -> Data | None:
-        """The inputs as they are, where nothing has to be converted or looked at twice."""
-        edge = self._single
-        if edge is not None and checks.is_as_needed(X, self._dtype, edge.shape):
-            return Data((X,))
-        return None
+        self._entries = [
+            (own, edge, [node.layer for node in graph.consumers.get(edge, ())])
+            for own, edge in zip(inputs.names, graph.inputs, strict=True)
+        ]
 
     def inputs(self, name: str, X, mask=None, least_rows: int = 1) -> Data:
         """Rows of inputs alone."""
-        given = self._inputs.unpacked(name, X)
-        masks = [None] * len(given) if mask is None else self._inputs.unpacked("mask", mask)
+        arrays, masks = self.arrays(name, X, mask, least_rows)
+        return Data(arrays, masks=masks)
+
+    def arrays(self, name: str, X, mask=None, least_rows: int = 1) -> tuple[tuple, tuple]:
+        """An array for each input, and for each its mask or None; no masks if none is given."""
+        masks = [None] * len(self._entries) if mask is None else self._inputs.unpacked("mask", mask)
         arrays, there = [], []
-        for k, (edge, own) in enumerate(zip(self._graph.inputs, self._inputs.names, strict=True)):
+        for x, given, (own, edge, layers) in zip(self._inputs.unpacked(name, X), masks, self._entries, strict=True):
             named, mask_name = (f"{what}[{own!r}]" if own else what for what in (name, "mask"))
-            kept = None if masks[k] is None else _mask(mask_name, masks[k], edge.positions)
-            x = checks.features(named, given[k], edge.dtype or self._dtype, edge.shape, least_rows, kept)
-            for layer in self._first[k]:
+            kept = None if given is None else _mask(mask_name, given, edge.positions)
+            x = checks.features(named, x, edge.dtype or self._dtype, edge.shape, least_rows, kept)
+            for layer in layers:
                 layer.check_input(named, x if kept is None else _cleared(x, kept))
             arrays.append(x)
             there.append(kept)
-        rows = {len(a) for a in (*arrays, *there) if a is not None}
-        if len(rows) > 1:
-            counts = ", ".join(map(str, sorted(rows)))
-            raise ValueError(f"the inputs of {name} and their masks have {counts} rows: they must be equal")
-        return Data(tuple(arrays), masks=tuple(there) if mask is not None else ())
+        if len(arrays) > 1 or mask is not None:
+            rows = {len(a) for a in (*arrays, *there) if a is not None}
+            if len(rows) > 1:
+                counts = ", ".join(map(str, sorted(rows)))
+                raise ValueError(f"the inputs of {name} and their masks have {counts} rows: they must be equal")
+        return tuple(arrays), () if mask is None else tuple(there)
 
     def data(
         self, x_name: str, X, y_name: str, y, sample_weight=None, class_weight=None, whole: bool = True, mask=None
@@ -104,8 +101,10 @@ class Intake:
 
     def _check_metrics(self, k: int, truth: np.ndarray) -> None:
         """ValueError where metrics of classes would be measured on values."""
-        names, loss = sorted(OF_CLASSES & self._metrics[k].keys()), self._heads[k].loss
-        if names and not loss.of_classes:  # type: ignore[attr-defined]
+        loss = self._heads[k].loss
+        if loss.of_classes:  # type: ignore[attr-defined]
+            return
+        if names := sorted(OF_CLASSES & self._metrics[k].keys()):
             check_classes(truth)
             fraction = truth != np.round(truth)
             if fraction.any():

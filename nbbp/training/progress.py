@@ -29,8 +29,31 @@ class _Lines(tqdm):
                 self.display()
 
 
-def bar(*args, **settings) -> tqdm:
+class _Hidden:
+    """A bar that is not shown: tqdm takes longer to make one than a short fit to run."""
+
+    def __init__(self, initial: int = 0) -> None:
+        self.n = initial
+
+    def __enter__(self) -> "_Hidden":
+        return self
+
+    def __exit__(self, *error) -> None:
+        pass
+
+    def update(self, n: int) -> None:
+        self.n += n
+
+    def set_description(self, *args, **settings) -> None:
+        pass
+
+    set_postfix_str = set_description
+
+
+def bar(*args, **settings) -> "tqdm | _Hidden":
     """A tqdm for where standard error goes; the arguments are tqdm's."""
+    if settings.get("disable"):
+        return _Hidden(settings.get("initial", 0))
     if sys.stderr is None:  # pythonw
         return tqdm(*args, **settings | {"disable": True})
     if type(sys.stderr).__module__ == "ipykernel.iostream":

@@ -81,7 +81,7 @@ class StreamTrainer:
         X, y, weights = (None if parts[0] is None else np.concatenate(parts) for parts in columns)
         return self._check((X, y, weights))
 
-    def begin(self, epochs: int, epochs_done: int, steps_done: int = 0, wanted: int = 1) -> None:
+    def begin(self, epochs: int, epochs_done: int, steps_done: int = 0) -> None:
         """Stand at the beginning of an epoch, or at a step of it; see `Trainer.begin`."""
         self._epoch, self.steps_done = epochs_done, steps_done
 

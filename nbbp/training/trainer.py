@@ -121,7 +121,7 @@ class Trainer:
         self._step_rows = np.minimum(self.batch_size, self.rows - np.arange(self.steps_per_epoch) * self.batch_size)
         self._mean_weight, self._penalty_rows = mean_weight, parts * batch_size
         self._first_epoch = self._ready = self._begin = self._end = 0
-        self._ahead = 8
+        self._ahead, self._numbered = 1, None
         self.carried: dict[str, np.ndarray] = {}  # what layers hand from step to step
         self._backend, self._alone = backend, clock is not None
         self._bind_programs(progress)
@@ -206,9 +206,9 @@ class Trainer:
         """The share of a row of weight 1 in the loss of each step (count, 1)."""
         return self._shares_of_penalties(before, count) / self._penalty_rows
 
-    def train(self, epochs: int, epochs_done: int, wanted: int = 1) -> int:
+    def train(self, epochs: int, epochs_done: int) -> int:
         """Train for some epochs; returns the number of steps that were completed. See `begin`."""
-        self.begin(epochs, epochs_done, wanted=wanted)
+        self.begin(epochs, epochs_done)
         self.run()
         return self.steps_done
 
@@ -248,7 +248,7 @@ class Trainer:
             self._pace.run(run)
             after(clock.step - done)
 
-    def begin(self, epochs: int, epochs_done: int, steps_done: int = 0, wanted: int = 1) -> None:
+    def begin(self, epochs: int, epochs_done: int, steps_done: int = 0) -> None:
         """Stand at the beginning of an epoch, or at a step of it.
 
         Parameters
@@ -259,20 +259,15 @@ class Trainer:
             Epochs that the data have seen before.
         steps_done : int
             Steps of the first epoch that were made before.
-        wanted : int
-            Epochs that will follow each other in calls of this function: some are prepared together.
         """
         clock, steps = self.clock, self.steps_per_epoch
         number = epochs_done - self._first_epoch
-        prepared = number >= 0 and number + epochs <= self._ready and not clock.stop
-        if prepared:
-            prepared = clock.before + number * steps == self.update.steps - steps_done
-        if not prepared or self._numbered is not self.update.optimizer:
-            if prepared:  # another optimizer or learning rate: who changes it once may do so every time
-                self._ahead = 1
+        goes_on = clock.before + number * steps == self.update.steps - steps_done and not clock.stop
+        goes_on = goes_on and 0 <= number <= self._ready and self._numbered is self.update.optimizer
+        if not goes_on or number + epochs > self._ready:
+            self._ahead = 2 * self._ahead if goes_on else 1  # who goes on will go on: more are prepared together
             number, self._first_epoch = 0, epochs_done
-            self._ready = min(self.epochs_together, max(epochs, min(wanted, self._ahead)))
-            self._ahead *= 2
+            self._ready = min(self.epochs_together, max(epochs, self._ahead))
             self._prepare(steps_done)
         self._begin, self._end = number * steps, (number + epochs) * steps
         clock.step, clock.batch = self._begin + steps_done, steps_done

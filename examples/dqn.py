@@ -1,0 +1,181 @@
+"""A deep Q-network balances a pole on a cart; the loss is written by hand between `step.forward` and `step.backward`.
+
+Mnih et al., "Human-level control through deep reinforcement learning", 2015: mini-batches from a replay memory, a
+target network that is copied now and then, actions at random with a probability that falls. The gradient of the Huber
+loss of the temporal-difference error reaches the outputs of the actions that were taken, and no others. The cart-pole is
+that of Barto, Sutton and Anderson, "Neuronlike adaptive elements that can solve difficult learning control problems",
+1983, with the numbers of Gym's CartPole-v1: a reward of 1 a step, for 500 steps at most. The loop below is the same for
+`dqn_torch.py`, which has a learner in PyTorch.
+"""
+
+import math
+import pathlib
+import random
+import sys
+import time
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.figure import Figure
+
+import nbbp
+
+STEPS, WARM_UP, MEMORY, BATCH = 60_000, 1_000, 60_000, 64
+DISCOUNT, RATE, COPY_EVERY = 0.99, 1e-3, 250
+EXPLORE, LEAST_EPSILON = 10_000, 0.02  # steps in which the share of random actions falls from 1
+MOST_STEPS = 500  # in an episode
+SEEDS = range(5)
+
+
+class CartPole:
+    """A pole on a cart that is pushed to the left (0) or to the right (1), in Euler steps of 0.02 s."""
+
+    def __init__(self, seed: int) -> None:
+        self._random = random.Random(seed)
+
+    def reset(self) -> tuple[float, ...]:
+        """Position and velocity of the cart, angle and angular velocity of the pole."""
+        self.state = tuple(self._random.uniform(-0.05, 0.05) for _ in range(4))
+        return self.state
+
+    def step(self, action: int) -> tuple[tuple[float, ...], bool]:
+        """The next state, and whether the pole has fallen or the cart has left the track."""
+        x, v, angle, w = self.state
+        cos, sin = math.cos(angle), math.sin(angle)
+        push = ((10.0 if action else -10.0) + 0.05 * w * w * sin) / 1.1  # pole of 0.1 kg, half a metre to its centre
+        turn = (9.8 * sin - cos * push) / (0.5 * (4 / 3 - 0.1 * cos * cos / 1.1))
+        speed_up = push - 0.05 * turn * cos / 1.1
+        self.state = x + 0.02 * v, v + 0.02 * speed_up, angle + 0.02 * w, w + 0.02 * turn
+        x, _, angle, _ = self.state
+        return self.state, abs(x) > 2.4 or abs(angle) > math.pi / 15
+
+
+class Replay:
+    """The last transitions, of which mini-batches are drawn."""
+
+    def __init__(self, seed: int) -> None:
+        self._rng, self._drawn, self.added = np.random.default_rng(seed), 0, 0
+        self._states, self._next = np.zeros((MEMORY, 4), np.float32), np.zeros((MEMORY, 4), np.float32)
+        self._actions, self._discounts = np.zeros(MEMORY, np.int64), np.zeros(MEMORY, np.float32)
+
+    def add(self, state: tuple, action: int, after: tuple, fallen: bool) -> None:
+        k = self.added % MEMORY
+        self._states[k], self._actions[k], self._next[k] = state, action, after
+        self._discounts[k] = 0.0 if fallen else DISCOUNT
+        self.added += 1
+
+    def batch(self) -> tuple[np.ndarray, ...]:
+        """States (rows, 4), actions (rows,), next states (rows, 4), what the value of these counts (rows,)."""
+        k = self._drawn % 256  # numbers for as many mini-batches are drawn together
+        if k == 0:
+            self._numbers = self._rng.random((256, BATCH))
+        self._drawn += 1
+        rows = (self._numbers[k] * min(self.added, MEMORY)).astype(np.int64)
+        return (
+            self._states.take(rows, 0),
+            self._actions.take(rows),
+            self._next.take(rows, 0),
+            self._discounts.take(rows),
+        )
+
+
+class Learner:
+    """A network of action values, its target network, and their steps."""
+
+    def __init__(self, seed: int, steps: int) -> None:
+        rate = nbbp.schedules.Polynomial(RATE, steps)
+        self.model = nbbp.Sequential(
+            [nbbp.Dense(64, "relu"), nbbp.Dense(64, "relu"), nbbp.Dense(2)], optimizer=nbbp.Adam(rate), seed=seed
+        )
+        self.model.build(4)
+        self.target = self.model.copy()
+        self._one, self._many = self.model.step(1, training=False), self.model.step(BATCH)
+        self._target = self.target.step(BATCH, training=False)
+        self._state, self._dz, self._rows = (
+            np.zeros((1, 4), np.float32),
+            np.zeros((BATCH, 2), np.float32),
+            np.arange(BATCH),
+        )
+
+    def act(self, state: tuple) -> int:
+        """The action of the larger value."""
+        self._state[0] = state
+        left, right = self._one.forward(self._state)[0].tolist()
+        return int(right > left)
+
+    def learn(self, states, actions, after, discounts) -> None:
+        """An update by the Huber loss of value - (reward + discount * largest value afterwards)."""
+        goal = 1 + discounts * self._target.forward(after).max(axis=1)
+        error = self._many.forward(states)[self._rows, actions] - goal
+        self._dz[:] = 0
+        self._dz[self._rows, actions] = error / BATCH
+        self._many.backward(self._dz)
+        self._many.update()
+
+    def copy(self) -> None:
+        """The target network becomes the network."""
+        self.target.blend(self.model, share=1)
+
+
+@dataclass
+class Run:
+    """Return of every episode and the step of its end; steps a second once learning has begun."""
+
+    returns: np.ndarray
+    ends: np.ndarray
+    speed: float
+
+    def last(self, episodes: int = 100) -> float:
+        return float(self.returns[-episodes:].mean())
+
+
+def train(learner, seed: int, steps: int = STEPS) -> Run:
+    """An update after every step, once there are some transitions to draw from."""
+    cart, replay, chance = CartPole(seed), Replay(seed), random.Random(seed)
+    returns, ends, length, state = [], [], 0, cart.reset()
+    begin = time.perf_counter()
+    for step in range(steps):
+        if step == WARM_UP:
+            begin = time.perf_counter()
+        epsilon = max(LEAST_EPSILON, 1 - step / EXPLORE)
+        action = chance.randrange(2) if chance.random() < epsilon else learner.act(state)
+        after, fallen = cart.step(action)
+        replay.add(state, action, after, fallen)
+        state, length = after, length + 1
+        if fallen or length == MOST_STEPS:
+            returns.append(length)
+            ends.append(step + 1)
+            state, length = cart.reset(), 0
+        if step >= WARM_UP:
+            learner.learn(*replay.batch())
+            if step % COPY_EVERY == 0:
+                learner.copy()
+    return Run(np.array(returns), np.array(ends), (steps - WARM_UP) / (time.perf_counter() - begin))
+
+
+def draw(runs: list[Run], path) -> None:
+    figure = Figure(figsize=(8.4, 4.2), dpi=120, layout="constrained")
+    axis = figure.subplots()
+    for run, color in zip(runs, nbbp.plots.COLORS, strict=False):
+        axis.plot(run.ends, run.returns, ".", color=color, alpha=0.15, markersize=3, markeredgewidth=0)
+        total = np.cumsum(run.returns)
+        smooth = (total[20:] - total[:-20]) / 20
+        axis.plot(run.ends[20:], smooth, color=color, linewidth=1.6)
+    axis.axhline(475, color="0.4", linewidth=0.8, linestyle="--")
+    axis.set(xlabel="steps, each with an update", ylabel="return of an episode, mean of 20", ylim=(0, 515))
+    axis.grid(alpha=0.25, linewidth=0.6)
+    axis.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path)
+
+
+if __name__ == "__main__":
+    picture = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else "plots/dqn.png")
+    picture.parent.mkdir(parents=True, exist_ok=True)
+    train(Learner(0, 2000), 0, steps=2000)  # compiles
+    runs = []
+    for seed in SEEDS:
+        run = train(Learner(seed, STEPS), seed)
+        print(f"seed {seed}: mean return {run.last():.1f} in the last 100 of {len(run.returns)} episodes, ", end="")
+        print(f"{run.speed:,.0f} steps a second", flush=True)
+        runs.append(run)
+    draw(runs, picture)

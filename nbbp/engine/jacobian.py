@@ -1,0 +1,50 @@
+"""Derivatives of predictions by inputs."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from nbbp.activations import ACTIVATIONS
+from nbbp.engine.network import Network
+from nbbp.engine.passes import Passes
+from nbbp.kernels import arrays
+
+
+class Jacobian:
+    """A function that computes the derivatives for so many rows, layers as in prediction: one backward an output.
+
+    Parameters
+    ----------
+    network : Network
+    activations : sequence of str
+        What turns each output into predictions.
+    """
+
+    def __init__(self, network: Network, backend: str, rows: int, activations: Sequence[str]) -> None:
+        unused = arrays.zeros(len(network.grads), network.dtype)
+        self._passes = Passes(network, unused, backend, rows, training=False)
+        self._activations = [ACTIVATIONS[name] for name in activations]
+        if not any(slope is not None for slope in self._passes.input_slopes):
+            raise TypeError("the inputs are integers, and predictions have no derivatives by them")
+
+    def __call__(self, inputs: Sequence[np.ndarray]) -> np.ndarray:
+        """An array (rows, outputs, inputs) of the model's dtype."""
+        passes, columns = self._passes, []
+        for mine, given in zip(passes.inputs, inputs, strict=True):
+            mine[:] = given
+        passes.forward.once()
+        rows = len(passes.inputs[0])
+        for k, (z, activation) in enumerate(zip(passes.outputs, self._activations, strict=True)):
+            y = z.copy()
+            activation.forward.reference(activation.shaped(y))
+            read = activation.shaped(y if activation.from_output else z)
+            for j in range(z[0].size):
+                for slope in passes.slopes:
+                    slope[:] = 0
+                slope = passes.slopes[k]
+                slope.reshape(rows, -1)[:, j] = 1
+                activation.backward.reference(activation.shaped(slope), read)
+                passes.backward(add=False).once()
+                found = [dx.reshape(rows, -1) for dx in passes.input_slopes if dx is not None]
+                columns.append(np.concatenate(found, axis=1))
+        return np.stack(columns, axis=1)
