@@ -6,6 +6,7 @@ the output (`from_output=False`).
 """
 
 import dataclasses
+import functools
 import math
 
 import numpy as np
@@ -14,7 +15,6 @@ from numba import prange
 from nbbp import checks
 from nbbp.kernels import vector_math as vm
 from nbbp.kernels.jit import KERNELS, Kernel, device, kernel
-from nbbp.kernels.threads import PIECE
 from nbbp.kernels.vector_math import ONE, ZERO, constant
 
 ROWS = 64  # rows that one thread takes at a time
@@ -51,19 +51,13 @@ def derivative(s):
 
 # In place: two arrays that are one would not vectorise.
 def _map_forward(y):
-    n = y.shape[0]
-    for p in prange((n + PIECE - 1) // PIECE):
-        piece = y[p * PIECE : (p + 1) * PIECE]
-        for i in range(piece.shape[0]):
-            piece[i] = value(piece[i])
+    for i in range(y.shape[0]):
+        y[i] = value(y[i])
 
 
 def _map_backward(dy, s):
-    n = dy.shape[0]
-    for p in prange((n + PIECE - 1) // PIECE):
-        dy_piece, s_piece = dy[p * PIECE : (p + 1) * PIECE], s[p * PIECE : (p + 1) * PIECE]
-        for i in range(dy_piece.shape[0]):
-            dy_piece[i] = vm.flushed(dy_piece[i] * derivative(s_piece[i]))
+    for i in range(dy.shape[0]):
+        dy[i] = vm.flushed(dy[i] * derivative(s[i]))
 
 
 def _elementwise(name, value, derivative, numpy_value, numpy_derivative, *, from_output=True, cycles=2.0) -> Activation:
@@ -75,16 +69,10 @@ def _elementwise(name, value, derivative, numpy_value, numpy_derivative, *, from
     def backward_reference(dy, s):
         dy *= numpy_derivative(s)
 
-    forward = kernel(forward_reference, "(n)", cycles=cycles, name=f"{name}_forward", value=device(value, inline=True))(
-        _map_forward
-    )
-    backward = kernel(
-        backward_reference,
-        "(n) (n)",
-        cycles=cycles,
-        name=f"{name}_backward",
-        derivative=device(derivative, inline=True),
-    )(_map_backward)
+    declare = functools.partial(kernel, cycles=cycles, elementwise=True)
+    value, derivative = device(value, inline=True), device(derivative, inline=True)
+    forward = declare(forward_reference, "(n)", name=f"{name}_forward", value=value)(_map_forward)
+    backward = declare(backward_reference, "(n) (n)", name=f"{name}_backward", derivative=derivative)(_map_backward)
     ACTIVATIONS[name] = Activation(name, forward, backward, from_output)
     return ACTIVATIONS[name]
 
@@ -97,6 +85,7 @@ def define(name, value, derivative, numpy_value, numpy_derivative, *, from_outpu
     Parameters
     ----------
     name : str
+        By which layers ask for it.
     value, derivative : callable
         Functions of one number that Numba compiles; the derivative is one of the output, or of the input with
         ``from_output=False``. Constants have the argument's dtype where they are written ``ONE(x)`` or
@@ -104,6 +93,7 @@ def define(name, value, derivative, numpy_value, numpy_derivative, *, from_outpu
     numpy_value, numpy_derivative : callable
         The same for arrays, in NumPy.
     from_output : bool
+        Whether the derivative is a function of the output.
     cycles : float
         Rough cost of one element, in processor cycles.
 

@@ -197,6 +197,7 @@ class ReduceOnPlateau(_Monitor):
     monitor, patience, min_delta
         As for `EarlyStopping`.
     factor : float in (0, 1)
+        By which the learning rate is multiplied.
     least : float
         The learning rate does not fall below, nor below the smallest normal float32.
     """
@@ -232,6 +233,7 @@ class StopBelow(Callback):
     Parameters
     ----------
     threshold : float
+        The fit stops after the first epoch whose value is less.
     monitor : str
         A name in the history.
     """
@@ -255,6 +257,7 @@ class TimeLimit(Callback):
     Parameters
     ----------
     seconds : float
+        Counted from the beginning of the fit.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -348,7 +351,9 @@ class Call(Callback):
     Parameters
     ----------
     function : callable
+        It takes the `Fit`, whose model and history it may look at.
     every : int, optional
+        Steps from one call to the next; after every epoch where it is left out.
     """
 
     def __init__(self, function: Callable[["Fit"], None], every: int | None = None) -> None:

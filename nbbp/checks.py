@@ -4,10 +4,12 @@ Every function returns what nbbp computes with, or raises a ValueError or TypeEr
 what came. The caller's arrays are never modified.
 """
 
+import dataclasses
 import difflib
+import functools
 import math
 import numbers
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -39,6 +41,19 @@ def unused(kind: str, name, table: dict) -> None:
         raise TypeError(f"the name of {kind} must be a string, got {name!r}")
     if name in table:
         raise ValueError(f"there is already {kind} {name!r}: take another name")
+
+
+def rule(check: Callable, **bounds) -> dict:
+    """Metadata of a dataclass field that `fields` checks with ``check(name, value, **bounds)``."""
+    return {"check": functools.partial(check, **bounds)}
+
+
+def fields(settings) -> None:
+    """Check the fields of a dataclass by their rules; one that is None by default may be None."""
+    for field in dataclasses.fields(settings):
+        value = getattr(settings, field.name)
+        if "check" in field.metadata and not (value is field.default is None):
+            field.metadata["check"](f"{type(settings).__name__}: {field.name}", value)
 
 
 def positive_integer(name: str, value) -> int:

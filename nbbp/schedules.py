@@ -3,7 +3,7 @@
 ``schedule(steps)`` takes an array of step numbers, 0 being the first update, and returns float64 values. A fit computes
 them some tens of thousands of steps ahead, so that a schedule costs the compiled loop nothing.
 
-To add one, write a dataclass with `value`, a function of one step number.
+To add one, write a dataclass with `value`, a function of one step number t.
 """
 
 import dataclasses
@@ -27,16 +27,7 @@ class Schedule:
     """
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            given, name = getattr(self, field.name), f"{type(self).__name__}: {field.name}"
-            if field.type is int:
-                checks.positive_integer(name, given)
-            elif field.type is float:
-                checks.number(name, given)
-            elif field.type is bool:
-                checks.boolean(name, given)
-            elif field.type is Schedule and not isinstance(given, Schedule):
-                raise TypeError(f"{name} must be a schedule, such as Constant(0.01); got {given!r}")
+        checks.fields(self)
 
     def __call__(self, steps) -> np.ndarray:
         """Values at these steps (float64)."""
@@ -47,11 +38,29 @@ class Schedule:
         raise NotImplementedError
 
 
+def _schedule(name: str, value) -> None:
+    if not isinstance(value, Schedule):
+        raise TypeError(f"{name} must be a schedule, such as Constant(0.01); got {value!r}")
+
+
+NUMBER = checks.rule(checks.number)
+BELOW_1 = checks.rule(checks.number, high=1.0)
+COUNT = checks.rule(checks.positive_integer)
+FLAG = checks.rule(checks.boolean)
+SCHEDULE = checks.rule(_schedule)
+
+
 @dataclasses.dataclass(frozen=True)
 class Constant(Schedule):
-    """The same at every step."""
+    """The same at every step.
 
-    initial: float
+    Parameters
+    ----------
+    initial : float
+        The value.
+    """
+
+    initial: float = dataclasses.field(metadata=NUMBER)
 
     def value(self, step):
         return self.initial
@@ -59,10 +68,18 @@ class Constant(Schedule):
 
 @dataclasses.dataclass(frozen=True)
 class Scaled(Schedule):
-    """Another schedule times a factor."""
+    """Another schedule times a factor.
 
-    schedule: Schedule
-    factor: float
+    Parameters
+    ----------
+    schedule : Schedule
+        The other one.
+    factor : float
+        By which its values are multiplied.
+    """
+
+    schedule: Schedule = dataclasses.field(metadata=SCHEDULE)
+    factor: float = dataclasses.field(metadata=NUMBER)
 
     def value(self, step):
         return self.factor * self.schedule.value(step)
@@ -70,11 +87,21 @@ class Scaled(Schedule):
 
 @dataclasses.dataclass(frozen=True)
 class Step(Schedule):
-    """initial factor^floor(t / every)."""
+    """initial factor^floor(t / every).
 
-    initial: float
-    every: int
-    factor: float = 0.1
+    Parameters
+    ----------
+    initial : float
+        The value of the first `every` steps.
+    every : int
+        Steps from one change to the next.
+    factor : float
+        By which the value is multiplied then.
+    """
+
+    initial: float = dataclasses.field(metadata=NUMBER)
+    every: int = dataclasses.field(metadata=COUNT)
+    factor: float = dataclasses.field(default=0.1, metadata=NUMBER)
 
     def value(self, step):
         return self.initial * self.factor ** (step // self.every)
@@ -82,11 +109,21 @@ class Step(Schedule):
 
 @dataclasses.dataclass(frozen=True)
 class Exponential(Schedule):
-    """initial factor^(t / steps)."""
+    """initial factor^(t / steps).
 
-    initial: float
-    steps: int
-    factor: float = 0.1
+    Parameters
+    ----------
+    initial : float
+        The value of the first step.
+    steps : int
+        Steps in which the value changes by the factor.
+    factor : float
+        By which the value is multiplied over these steps, a little at each.
+    """
+
+    initial: float = dataclasses.field(metadata=NUMBER)
+    steps: int = dataclasses.field(metadata=COUNT)
+    factor: float = dataclasses.field(default=0.1, metadata=NUMBER)
 
     def value(self, step):
         return self.initial * self.factor ** (step / self.steps)
@@ -94,11 +131,21 @@ class Exponential(Schedule):
 
 @dataclasses.dataclass(frozen=True)
 class InverseTime(Schedule):
-    """initial / (1 + rate t / steps): Robbins and Monro's condition holds, 1951."""
+    """initial / (1 + rate t / steps): Robbins and Monro's condition holds, 1951.
 
-    initial: float
-    steps: int
-    rate: float = 1.0
+    Parameters
+    ----------
+    initial : float
+        The value of the first step.
+    steps : int
+        Steps after which the divisor has grown by `rate`.
+    rate : float
+        With 1, the value is a half after `steps`, a third after twice as many.
+    """
+
+    initial: float = dataclasses.field(metadata=NUMBER)
+    steps: int = dataclasses.field(metadata=COUNT)
+    rate: float = dataclasses.field(default=1.0, metadata=NUMBER)
 
     def value(self, step):
         return self.initial / (1 + self.rate * step / self.steps)
@@ -106,12 +153,24 @@ class InverseTime(Schedule):
 
 @dataclasses.dataclass(frozen=True)
 class Polynomial(Schedule):
-    """final + (initial - final) (1 - t / steps)^power, and final from `steps` on; linear with power 1."""
+    """final + (initial - final) (1 - t / steps)^power, and final from `steps` on.
 
-    initial: float
-    steps: int
-    final: float = 0.0
-    power: float = 1.0
+    Parameters
+    ----------
+    initial : float
+        The value of the first step.
+    steps : int
+        Steps until `final` is reached.
+    final : float
+        The value from then on.
+    power : float
+        With 1 the value falls along a line, with more it falls faster at first.
+    """
+
+    initial: float = dataclasses.field(metadata=NUMBER)
+    steps: int = dataclasses.field(metadata=COUNT)
+    final: float = dataclasses.field(default=0.0, metadata=NUMBER)
+    power: float = dataclasses.field(default=1.0, metadata=NUMBER)
 
     def value(self, step):
         rest = 1 - min(step, self.steps) / self.steps
@@ -122,8 +181,20 @@ class Polynomial(Schedule):
 class Cosine(Schedule):
     """final + (initial - final) (1 + cos(pi t / steps)) / 2, and final from `steps` on.
 
-    With `restarts`, t begins again at 0 after each cycle, and each is `growth` times as long as the one before.
     Loshchilov and Hutter, "SGDR: stochastic gradient descent with warm restarts", 2017.
+
+    Parameters
+    ----------
+    initial : float
+        The value of the first step.
+    steps : int
+        Steps until `final` is reached, or, with `restarts`, in the first cycle.
+    final : float
+        The value at the end.
+    restarts : bool
+        Whether t begins again at 0 after each cycle.
+    growth : int
+        How many times as long as the cycle before each one is.
 
     Examples
     --------
@@ -132,11 +203,11 @@ class Cosine(Schedule):
     array([1. , 0.5, 1. , 0.5, 1. ])
     """
 
-    initial: float
-    steps: int
-    final: float = 0.0
-    restarts: bool = False
-    growth: int = 1
+    initial: float = dataclasses.field(metadata=NUMBER)
+    steps: int = dataclasses.field(metadata=COUNT)
+    final: float = dataclasses.field(default=0.0, metadata=NUMBER)
+    restarts: bool = dataclasses.field(default=False, metadata=FLAG)
+    growth: int = dataclasses.field(default=1, metadata=COUNT)
 
     def value(self, step):
         length = self.steps
@@ -154,10 +225,17 @@ class WarmUp(Schedule):
     """Linear from `schedule`'s first value / steps up to it over `steps`, then `schedule` from its beginning.
 
     Goyal et al., "Accurate, large minibatch SGD", 2017.
+
+    Parameters
+    ----------
+    schedule : Schedule
+        What follows.
+    steps : int
+        Steps in which the value rises.
     """
 
-    schedule: Schedule
-    steps: int
+    schedule: Schedule = dataclasses.field(metadata=SCHEDULE)
+    steps: int = dataclasses.field(metadata=COUNT)
 
     def value(self, step):
         if step < self.steps:
@@ -171,15 +249,20 @@ class OneCycle(Schedule):
 
     It begins at maximum / 25 and ends at maximum / 250,000, the settings of Smith and Topin, "Super-convergence", 2018,
     as in PyTorch's OneCycleLR, whose cycled momentum is not a part of it.
+
+    Parameters
+    ----------
+    maximum : float
+        The largest value.
+    steps : int
+        All steps of the cycle, rise and fall.
+    rise : float in [0, 1)
+        The share of them in which the value rises.
     """
 
-    maximum: float
-    steps: int
-    rise: float = 0.3
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        checks.number("OneCycle: rise", self.rise, high=1.0)
+    maximum: float = dataclasses.field(metadata=NUMBER)
+    steps: int = dataclasses.field(metadata=COUNT)
+    rise: float = dataclasses.field(default=0.3, metadata=BELOW_1)
 
     def value(self, step):
         top = max(1.0, self.rise * self.steps - 1)
@@ -198,9 +281,14 @@ class SutskeverMomentum(Schedule):
     """min(1 - 2^(-1 - log2(floor(t / 250) + 1)), maximum): a momentum that grows as training goes on.
 
     Sutskever et al., "On the importance of initialization and momentum in deep learning", 2013, section 3.
+
+    Parameters
+    ----------
+    maximum : float
+        The value that it reaches in the end.
     """
 
-    maximum: float = 0.99
+    maximum: float = dataclasses.field(default=0.99, metadata=NUMBER)
 
     def value(self, step):
         return min(1 - 0.5 / (step // 250 + 1), self.maximum)

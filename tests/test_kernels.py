@@ -8,72 +8,28 @@ import numpy as np
 import pytest
 
 from nbbp.kernels import packed_gemm
-from nbbp.kernels.jit import KERNELS, kernel
+from nbbp.kernels.arguments import below, positive, scratch
+from nbbp.kernels.clock import Clock
+from nbbp.kernels.jit import KERNELS, TwinError, kernel
+from nbbp.kernels.threads import PIECE
 
 LENGTHS = (1, 7, 8, 9, 63, 100)
+FLAT_LENGTHS = (*LENGTHS, PIECE, 2 * PIECE + 3)  # of arrays that threads take in pieces
 TOLERANCE = {np.float32: 2e-5, np.float64: 1e-13}  # relative to the largest element
-
-POSITIVE = {"adagrad": (2,), "rmsprop": (2, 3), "adadelta": (2, 3, 4), "adam": (3, 4), "nadam": (3, 4)}
-POSITIVE |= {"cross_entropy": (2, 3), "cross_entropy_labels": (2,), "clip": (1,), "clip_norm": (2,), "noise": (1,)}
-POSITIVE |= {
-    "limit_norms": (2,),
-    "distillation_dense": (3, 5),
-    "normalize": (5, 6),
-    "normalize_backward": (7, 8),
-    "batch_norm": (8,),
-    "layer_norm": (6,),
-}
-"""Arguments that hold squares, probabilities, bounds or rates."""
-
-
-def integers(name: str, index: int, shape: tuple[int, ...], lengths: dict[str, int], rng) -> np.ndarray | None:
-    """The arguments that are integers: labels, row orders, columns, keys and clocks."""
-    if name.endswith("_labels") and index == 3:
-        return rng.integers(0, lengths["c"], shape)
-    if KERNELS[name].shapes.split()[index] == "(8)" and name not in ("adam", "nadam"):
-        return np.array([1, 9, 0, 0, 1, 0, 5, 0])
-    if (name, index) in (("dropout", 2), ("gaussian_noise", 2), ("noise", 2), ("shuffle", 1)):
-        return rng.integers(0, 2**64, shape, np.uint64)
-    if (name, index) == ("shuffle", 0):
-        return np.zeros(shape, np.int64)
-    if (name, index) in (("gather", 4), ("weigh", 3)):
-        return rng.permutation(lengths["R"])[: lengths["S"]]
-    if name in ("embed", "embed_backward") and index == 3:
-        return np.array([0, lengths["N"] - lengths["d"]])
-    if name in ("take_columns", "put_columns") and index == 2:
-        return rng.permutation(lengths["M"])[: lengths["k"]]
-    return None
-
-
-def arguments(pair, lengths: dict[str, int], dtype, rng) -> list[np.ndarray]:
-    arrays = []
-    for index, text in enumerate(pair.shapes.split()):
-        letters = text.strip("()").split(",")
-        shape = tuple(lengths[k] if k.isalpha() else int(k) for k in letters)
-        array = integers(pair.name, index, shape, lengths, rng)
-        if array is None:
-            array = rng.standard_normal(shape).astype(dtype)
-            if index in POSITIVE.get(pair.name, ()):
-                array = np.abs(array) / 4 + dtype(0.1)
-        arrays.append(np.ascontiguousarray(array))
-    if pair.name.endswith("_packed"):
-        arrays[-2:] = packed_gemm.scratch(lengths["m"], lengths["k"], dtype)
-    return arrays
-
-
-def results(pair, arrays: list[np.ndarray]) -> list[np.ndarray]:
-    """All arrays but scratch."""
-    return arrays[:-2] if pair.name.endswith("_packed") else arrays
 
 
 def lengths_of(pair, case: int, rng) -> dict[str, int]:
     """A length for each letter of a kernel's shapes: one after another where there is one, else drawn."""
-    letters = sorted({k for k in pair.shapes if k.isalpha()})
-    lengths = {k: LENGTHS[case % len(LENGTHS)] if len(letters) == 1 else int(rng.choice(LENGTHS)) for k in letters}
-    lengths |= {k: lengths.get("b", 1) + 200 for k in letters if k.isupper()}  # beyond the mini-batch
-    lengths |= {"P": 1} if "P" in letters else {}  # pieces of a flat array
-    lengths |= {"D": 2 * lengths["c"]} if "D" in letters else {}
-    return lengths
+    letters = pair.arguments.free_letters()
+    if letters == ["n"]:
+        return {"n": FLAT_LENGTHS[case]}
+    lengths = {k: int(rng.choice(LENGTHS)) for k in letters}
+    return lengths | {k: lengths.get("b", 1) + 200 for k in letters if k.isupper()}  # beyond the mini-batch
+
+
+def plain(array: np.ndarray) -> np.ndarray:
+    """A clock as its integers, any other array as it is."""
+    return array.view(np.int64) if array.dtype.fields else array
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -81,23 +37,27 @@ def lengths_of(pair, case: int, rng) -> dict[str, int]:
 def test_compiled_kernel_agrees_with_its_reference(name, dtype):
     pair = KERNELS[name]
     rng = np.random.default_rng(zlib.crc32(name.encode()))
-    for case in range(8):
+    for case in range(len(FLAT_LENGTHS)):
         lengths = lengths_of(pair, case, rng)
-        given = arguments(pair, lengths, dtype, rng)
+        given = pair.arguments.random(rng, lengths, dtype)
         expected = [a.copy() for a in given]
         with np.errstate(all="ignore"):
             pair.reference(*expected)
         for compiled in (pair.serial, pair.parallel):
             got = [a.copy() for a in given]
             compiled(*got)
-            for index, (a, b) in enumerate(zip(results(pair, got), results(pair, expected), strict=True)):
-                bound = TOLERANCE[dtype] * max(1.0, float(np.max(np.abs(b), initial=0)))
-                assert np.max(np.abs(a - b), initial=0) <= bound, (compiled, index, lengths)
+            for index in pair.arguments.compared():
+                a, b = plain(got[index]), plain(expected[index])
+                if b.dtype.kind == "f":
+                    bound = TOLERANCE[dtype] * max(1.0, float(np.max(np.abs(b), initial=0)))
+                    assert np.max(np.abs(a - b), initial=0) <= bound, (compiled, index, lengths)
+                else:
+                    np.testing.assert_array_equal(a, b)
         serial, parallel = [a.copy() for a in given], [a.copy() for a in given]
         pair.serial(*serial)
         pair.parallel(*parallel)
-        pairs = zip(results(pair, serial), results(pair, parallel), strict=True)
-        assert all(a.tobytes() == b.tobytes() for a, b in pairs), lengths
+        same = (serial[index].tobytes() == parallel[index].tobytes() for index in pair.arguments.compared())
+        assert all(same), lengths
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -139,6 +99,69 @@ def test_kernel_names_are_taken_once():
 def test_binding_checks_shapes(arrays):
     with pytest.raises(ValueError, match=r"affine takes .*\(m,n\) \(m,k\) \(k,n\) \(n\)"):
         KERNELS["affine"].lengths(arrays)
+
+
+def test_binding_checks_lengths_that_follow_from_others():
+    g, limit = np.zeros(PIECE + 1), np.ones(1)
+    assert KERNELS["clip_norm"].lengths([g, np.zeros(2), limit])["P"] == 2
+    for wrong in (1, 3):
+        with pytest.raises(ValueError, match=r"clip_norm takes .*\(n\) \(P\) \(1\)"):
+            KERNELS["clip_norm"].lengths([g, np.zeros(wrong), limit])
+
+
+@pytest.mark.parametrize(
+    ("declared", "message"),
+    [
+        ({"shapes": "(n)"}, r"f takes y, x; it is declared with shapes \(n\)"),
+        ({"shapes": "(n) (n)", "values": {"z": positive}}, "f takes y, x; it is declared with values of z"),
+        ({"shapes": "(b,n) (b,n)", "elementwise": True}, r"f is elementwise: it takes arrays of shape \(n\)"),
+    ],
+)
+def test_declarations_fit_the_function(declared, message):
+    def f(y, x):
+        pass
+
+    with pytest.raises(ValueError, match=message):
+        kernel(f, **declared)(f)
+
+
+@pytest.fixture
+def forgotten():
+    """What a test declares is gone afterwards."""
+    before = dict(KERNELS)
+    yield
+    KERNELS.clear()
+    KERNELS.update(before)
+
+
+def rooted_reference(y, variance, label, rate, memory, clock):
+    y[:] = np.sqrt(variance)[label] * rate[clock["step"][0]]
+
+
+def rooted(y, variance, label, rate, memory, clock):
+    for i in range(y.shape[0]):
+        memory[i] = rate[clock[0].step]
+        y[i] = np.sqrt(variance[label[i]]) * memory[i]
+
+
+def rooted_by_the_first_rate(y, variance, label, rate, memory, clock):
+    for i in range(y.shape[0]):
+        y[i] = np.sqrt(variance[label[i]]) * rate[0]
+
+
+@pytest.mark.usefixtures("forgotten")
+def test_a_kernel_is_held_against_its_reference_on_what_its_arguments_may_hold():
+    values = {"variance": positive, "label": below("c"), "memory": scratch}
+    declare = kernel(rooted_reference, "(n) (c) (n) (S) (n) (1)", values=values)
+    arrays = np.zeros(90), np.zeros(4), np.zeros(90, np.int64), np.zeros(50), np.zeros(90), Clock().record
+    right = declare(rooted)
+    right.check(*arrays)
+    _, variance, label, _, _, clock = right.arguments.redrawn(np.random.default_rng(0), right.lengths(arrays), arrays)
+    assert variance.min() > 0
+    assert set(label) == {0, 1, 2, 3}
+    assert 0 < clock["step"][0] < 50
+    with pytest.raises(TwinError, match="kernel rooted_by_the_first_rate: argument 0"):
+        declare(rooted_by_the_first_rate).check(*arrays)
 
 
 def test_functions_that_kernels_share_have_names_of_their_own():

@@ -13,7 +13,7 @@ from nbbp.engine.program import Program
 from nbbp.kernels import arrays
 from nbbp.kernels.batches import accumulate, clear, clear_masked
 from nbbp.kernels.regularization import limit_norms, penalize
-from nbbp.kernels.threads import PIECE
+from nbbp.kernels.threads import pieces
 
 
 @dataclasses.dataclass
@@ -212,7 +212,7 @@ class Network:
                 numbers = np.array([parameter.l1, parameter.l2], self.dtype)
                 if factors is not None:
                     numbers = program.scheduled(_times(numbers, factors))
-                program.call(penalize, total, g, w, program.buffer(-(-size // PIECE)), numbers)
+                program.call(penalize, total, g, w, program.buffer(pieces(size)), numbers)
 
     def constrain(self, program: Program) -> None:
         """Bind what brings parameters back into their bounds after an update."""

@@ -106,17 +106,18 @@ class Objective:
 
     def bind_denominators(self, program: Program, scales: Scales, source: Source, order: np.ndarray) -> None:
         """Bind the count of elements that are there, in the whole mini-batch, before any part of it starts."""
-        for head, share in zip(self.heads, scales.shares, strict=True):
+        for head, scale, share in zip(self.heads, scales.scales, scales.shares, strict=True):
             if self._masked(head, source.data):
-                self._bind_denominator(program, head, share, source, order)
+                self._bind_denominator(program, head, share, scale, source, order)
 
     @staticmethod
-    def _bind_denominator(program: Program, head: Head, share: np.ndarray, source: Source, order: np.ndarray) -> None:
+    def _bind_denominator(
+        program: Program, head: Head, share: np.ndarray, scale: np.ndarray, source: Source, order: np.ndarray
+    ) -> None:
         number = head.mask
         assert number is not None
-        rows, whole = np.array([program.rows]), np.array([head.weight], program.dtype)
-        clock = program.clock.record
-        source.call(program, share_of_unmasked, lambda d: (share, whole, d.masks[number], rows, order, clock))
+        whole, clock = np.array([head.weight], program.dtype), program.clock.record
+        source.call(program, share_of_unmasked, lambda d: (share, whole, scale, d.masks[number], order, clock))
 
     def bind_scales(self, program: Program, scales: Scales, source: Source, order: np.ndarray) -> None:
         """Bind each element's weight times the share of one."""

@@ -9,7 +9,7 @@ from nbbp.engine.program import Program
 from nbbp.engine.runner import Runner
 from nbbp.kernels.jit import kernel
 from nbbp.kernels.sums import wide_sum_of_squares
-from nbbp.kernels.threads import PIECE
+from nbbp.kernels.threads import PIECE, pieces
 from nbbp.layers import Activation, Dense
 
 SAMPLE_ROWS = 256  # a share of rows is then known to half a percent
@@ -22,9 +22,9 @@ def norm_reference(result, x, sums):
     result[0] = np.sqrt(sums.sum())
 
 
-@kernel(norm_reference, "(1) (n) (P)", cycles=0.3)
+@kernel(norm_reference, "(1) (n) (P)", cycles=0.3, lengths={"P": pieces})
 def norm(result, x, sums):
-    """Euclidean norm; sums (n / PIECE, rounded up) is scratch, float64."""
+    """Euclidean norm; sums (float64) is scratch."""
     n = x.shape[0]
     for q in prange(sums.shape[0]):
         sums[q] = wide_sum_of_squares(x[q * PIECE : min(n, (q + 1) * PIECE)])
@@ -158,7 +158,7 @@ class Inspect(Callback):
             arrays = model.network.layout.named(flat)
             self._norms[kind] = {name: np.zeros(1, model.dtype) for name in arrays}
             for name, array in arrays.items():
-                sums = np.zeros(-(-array.size // PIECE))
+                sums = np.zeros(pieces(array.size))
                 sample.call(norm, self._norms[kind][name], array.reshape(-1), sums)
         self._sample = Runner(sample)
         self._recorded = model.steps

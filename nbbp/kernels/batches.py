@@ -3,9 +3,9 @@
 import numpy as np
 from numba import prange
 
+from nbbp.kernels.arguments import below, flags
 from nbbp.kernels.jit import kernel
 from nbbp.kernels.pointers import at, prefetch
-from nbbp.kernels.threads import PIECE
 from nbbp.kernels.vector_math import flushed
 
 
@@ -14,7 +14,7 @@ def gather_reference(x, data, target, targets, order, clock):
     x[:], target[:] = data[rows], targets[rows]
 
 
-@kernel(gather_reference, "(b,n) (R,n) (b,c) (R,c) (S) (1)", cycles=1.0)
+@kernel(gather_reference, "(b,n) (R,n) (b,c) (R,c) (S) (1)", cycles=1.0, values={"order": below("R")})
 def gather(x, data, target, targets, order, clock):
     """The mini-batch's rows of `data` and `targets`: those that `order` names from clock[0].row on."""
     last = x.shape[0] - 1
@@ -33,7 +33,7 @@ def gather_rows_reference(x, data, order, clock):
     x[:] = data[order[clock["row"][0] : clock["row"][0] + len(x)]]
 
 
-@kernel(gather_rows_reference, "(b,n) (R,n) (S) (1)", cycles=1.0)
+@kernel(gather_rows_reference, "(b,n) (R,n) (S) (1)", cycles=1.0, values={"order": below("R")})
 def gather_rows(x, data, order, clock):
     """The mini-batch's rows of `data`, of any dtype: those that `order` names from clock[0].row on."""
     for i in prange(x.shape[0]):
@@ -47,7 +47,13 @@ def weigh_reference(scale, weights, share, order, clock):
     scale[:] = weights[rows] * share[0]
 
 
-@kernel(weigh_reference, "(b,p) (R,Q) (1) (S) (1)", cycles=1.0)
+@kernel(
+    weigh_reference,
+    "(b,p) (R,Q) (1) (S) (1)",
+    cycles=1.0,
+    values={"order": below("R")},
+    lengths={"Q": lambda p: (1, p)},
+)
 def weigh(scale, weights, share, order, clock):
     """The weight of each element, or of its row where weights have one column, times `share`."""
     for i in range(scale.shape[0]):
@@ -56,17 +62,22 @@ def weigh(scale, weights, share, order, clock):
             scale[i, j] = own[min(j, own.shape[0] - 1)] * share[0]
 
 
-def share_of_unmasked_reference(share, whole, masks, begin, order, clock):
+def share_of_unmasked_reference(share, whole, scale, masks, order, clock):
     first = clock["row"][0]
-    count = masks[order[first : first + begin[0]]].sum()
+    count = masks[order[first : first + len(scale)]].sum()
     share[0] = whole[0] / max(count, 1)
 
 
-@kernel(share_of_unmasked_reference, "(1) (1) (R,p) (1) (S) (1)", cycles=1.0)
-def share_of_unmasked(share, whole, masks, begin, order, clock):
-    """share = whole / number of elements of the mini-batch's begin[0] rows that are not masked."""
+@kernel(
+    share_of_unmasked_reference,
+    "(1) (1) (b,p) (R,p) (S) (1)",
+    cycles=1.0,
+    values={"masks": flags, "order": below("R")},
+)
+def share_of_unmasked(share, whole, scale, masks, order, clock):
+    """share = whole / number of the mini-batch's elements, those of `scale`, that are not masked."""
     count = 0
-    for i in range(begin[0]):
+    for i in range(scale.shape[0]):
         mask = masks[order[clock[0].row + i]]
         for j in range(mask.shape[0]):
             count += mask[j]
@@ -77,7 +88,7 @@ def clear_masked_reference(x, mask):
     x[~mask] = 0
 
 
-@kernel(clear_masked_reference, "(e,c) (e)", cycles=0.5)
+@kernel(clear_masked_reference, "(e,c) (e)", cycles=0.5, values={"mask": flags})
 def clear_masked(x, mask):
     """0 in the rows of x that are masked, whatever they hold."""
     for i in prange(x.shape[0]):
@@ -91,40 +102,33 @@ def clear_reference(x):
     x[:] = 0
 
 
-@kernel(clear_reference, "(n)", cycles=0.2)
+@kernel(clear_reference, "(n)", cycles=0.2, elementwise=True)
 def clear(x):
     """x = 0."""
-    for q in prange((x.shape[0] + PIECE - 1) // PIECE):
-        part = x[q * PIECE : (q + 1) * PIECE]
-        for i in range(part.shape[0]):
-            part[i] = 0
+    for i in range(x.shape[0]):
+        x[i] = 0
 
 
 def copy_reference(y, x):
     y[:] = x
 
 
-@kernel(copy_reference, "(n) (n)", cycles=0.2)
+@kernel(copy_reference, "(n) (n)", cycles=0.2, elementwise=True)
 def copy(y, x):
     """y = x."""
-    for q in prange((x.shape[0] + PIECE - 1) // PIECE):
-        y_part, x_part = y[q * PIECE : (q + 1) * PIECE], x[q * PIECE : (q + 1) * PIECE]
-        for i in range(x_part.shape[0]):
-            y_part[i] = x_part[i]
+    for i in range(y.shape[0]):
+        y[i] = x[i]
 
 
 def accumulate_reference(y, x):
     y += x
 
 
-@kernel(accumulate_reference, "(n) (n)", cycles=0.2)
+@kernel(accumulate_reference, "(n) (n)", cycles=0.2, elementwise=True)
 def accumulate(y, x):
     """y += x."""
-    n = y.shape[0]
-    for q in prange((n + PIECE - 1) // PIECE):
-        y_part, x_part = y[q * PIECE : (q + 1) * PIECE], x[q * PIECE : (q + 1) * PIECE]
-        for i in range(y_part.shape[0]):
-            y_part[i] += x_part[i]
+    for i in range(y.shape[0]):
+        y[i] += x[i]
 
 
 def read_rows_reference(batch, record, clock):

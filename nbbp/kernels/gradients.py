@@ -4,9 +4,10 @@ import numpy as np
 from numba import prange
 
 from nbbp.kernels import random
+from nbbp.kernels.arguments import any_bits, positive
 from nbbp.kernels.jit import kernel
 from nbbp.kernels.sums import sum_of_squares, wide_sum_of_squares
-from nbbp.kernels.threads import PIECE
+from nbbp.kernels.threads import PIECE, pieces
 
 
 def noise_reference(g, size, key, clock):
@@ -16,31 +17,27 @@ def noise_reference(g, size, key, clock):
     g += deviation * random.normal(random.bits(key, np.array([step], np.uint64)), numbers, g.dtype)
 
 
-@kernel(noise_reference, "(n) (1) (1) (1)", cycles=4.0)
+@kernel(noise_reference, "(n) (1) (1) (1)", cycles=4.0, values={"size": positive, "key": any_bits})
 def noise(g, size, key, clock):
     """g += normal numbers of variance size / (1 + t)^0.55."""
-    n, step = g.shape[0], clock[0].before + clock[0].step
+    step = clock[0].before + clock[0].step
     deviation = type(size[0])(np.sqrt(np.float64(size[0]) / (1.0 + step) ** 0.55))
     own_key = random.random_bits(key[0], np.uint64(step))
-    for q in prange((n + PIECE - 1) // PIECE):
-        part = g[q * PIECE : (q + 1) * PIECE]
-        for i in range(part.shape[0]):
-            part[i] += deviation * random.random_normal(own_key, np.uint64(q * PIECE + i), deviation)
+    for i in prange(g.shape[0]):
+        g[i] += deviation * random.random_normal(own_key, np.uint64(i), deviation)
 
 
 def clip_reference(g, limit):
     np.clip(g, -limit[0], limit[0], out=g)
 
 
-@kernel(clip_reference, "(n) (1)", cycles=0.2)
+@kernel(clip_reference, "(n) (1)", cycles=0.2, elementwise=True, values={"limit": positive})
 def clip(g, limit):
     """g brought into [-limit, limit]."""
-    n, high = g.shape[0], limit[0]
-    for q in prange((n + PIECE - 1) // PIECE):
-        part = g[q * PIECE : (q + 1) * PIECE]
-        for i in range(part.shape[0]):
-            low = -high if part[i] < -high else part[i]
-            part[i] = high if low > high else low
+    high = limit[0]
+    for i in range(g.shape[0]):
+        low = -high if g[i] < -high else g[i]
+        g[i] = high if low > high else low
 
 
 def clip_norm_reference(g, squares, limit):
@@ -50,10 +47,11 @@ def clip_norm_reference(g, squares, limit):
         g[:] = g * np.float64(limit[0] / norm)
 
 
-@kernel(clip_norm_reference, "(n) (P) (1)", cycles=0.6)
+@kernel(clip_norm_reference, "(n) (P) (1)", cycles=0.6, values={"limit": positive}, lengths={"P": pieces})
 def clip_norm(g, squares, limit):
-    """g scaled to the norm `limit` where its own is larger; squares (n / PIECE, rounded up; float64) is scratch."""
+    """g scaled to the norm `limit` where its own is larger; squares (float64) is scratch."""
     n = g.shape[0]
+    # 1. The norm, from the sum of squares of each piece.
     for q in prange(squares.shape[0]):
         part = g[q * PIECE : (q + 1) * PIECE]
         squares[q] = sum_of_squares(part)
@@ -63,6 +61,7 @@ def clip_norm(g, squares, limit):
             squares[q] = wide_sum_of_squares(g[q * PIECE : (q + 1) * PIECE])
         total = squares.sum()
     norm = np.sqrt(total)
+    # 2. The gradient, if the norm is too large.
     if norm > limit[0]:
         scale = limit[0] / np.float64(norm)
         for q in prange(squares.shape[0]):

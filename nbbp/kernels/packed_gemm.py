@@ -5,10 +5,13 @@ A is copied once into slivers of ROWS rows, and B panel by panel, each by the th
 that stays in that thread's second-level cache. The sums are those of `gemm`, bit for bit.
 """
 
+from typing import Any
+
 import numpy as np
 from numba import get_thread_id, prange
 
 from nbbp.kernels import arrays, threads
+from nbbp.kernels.arguments import scratch as any_scratch
 from nbbp.kernels.gemm import (
     FROM_ZERO,
     ROWS,
@@ -31,10 +34,24 @@ def worthwhile(m: int, n: int, k: int, dtype) -> bool:
     return m >= MANY_ROWS and k * n * np.dtype(dtype).itemsize > LARGE
 
 
+def _slivers(m: int) -> int:
+    return -(-m // ROWS)
+
+
+def _panel_columns(itemsize: int) -> int:
+    return VECTORS * VECTOR_BYTES // itemsize
+
+
 def scratch(m: int, k: int, dtype) -> tuple[np.ndarray, np.ndarray]:
     """Slivers of A (m, k), and a slot for a panel of B for each thread."""
-    width = VECTORS * VECTOR_BYTES // np.dtype(dtype).itemsize
-    return arrays.zeros((-(-m // ROWS), k, ROWS), dtype), arrays.zeros((threads.most(), k, width), dtype)
+    slivers = arrays.zeros((_slivers(m), k, ROWS), dtype)
+    return slivers, arrays.zeros((threads.most(), k, _panel_columns(np.dtype(dtype).itemsize)), dtype)
+
+
+_PACKED: dict[str, Any] = {
+    "values": {"slivers": any_scratch, "panels": any_scratch},
+    "lengths": {"T": _slivers, "R": lambda: ROWS, "S": threads.most, "C": _panel_columns},
+}
 
 
 @device
@@ -90,7 +107,7 @@ def affine_packed_reference(y, x, w, b, slivers, panels):
     affine_reference(y, x, w, b)
 
 
-@kernel(affine_packed_reference, "(m,n) (m,k) (k,n) (n) (T,k,R) (S,k,C)", cycles=1 / 24)
+@kernel(affine_packed_reference, "(m,n) (m,k) (k,n) (n) (T,k,R) (S,k,C)", cycles=1 / 24, **_PACKED)
 def affine_packed(y, x, w, b, slivers, panels):
     """y = x . w + b, overwritten; slivers and panels are scratch."""
     m, k = x.shape
@@ -109,7 +126,7 @@ def product_with_transposed_packed_reference(y, x, w, slivers, panels):
     np.matmul(x, w.T, out=y)
 
 
-@kernel(product_with_transposed_packed_reference, "(m,n) (m,k) (n,k) (T,k,R) (S,k,C)", cycles=1 / 24)
+@kernel(product_with_transposed_packed_reference, "(m,n) (m,k) (n,k) (T,k,R) (S,k,C)", cycles=1 / 24, **_PACKED)
 def product_with_transposed_packed(y, x, w, slivers, panels):
     """y = x . w', overwritten; slivers and panels are scratch."""
     m, k = x.shape
@@ -128,7 +145,7 @@ def product_of_transposed_packed_reference(c, a, b, slivers, panels):
     np.matmul(a.T, b, out=c)
 
 
-@kernel(product_of_transposed_packed_reference, "(m,n) (k,m) (k,n) (T,k,R) (S,k,C)", cycles=1 / 24)
+@kernel(product_of_transposed_packed_reference, "(m,n) (k,m) (k,n) (T,k,R) (S,k,C)", cycles=1 / 24, **_PACKED)
 def product_of_transposed_packed(c, a, b, slivers, panels):
     """c = a' . b, overwritten; slivers and panels are scratch."""
     m, n = c.shape

@@ -9,6 +9,7 @@ import functools
 import numpy as np
 
 from nbbp.kernels import vector_math as vm
+from nbbp.kernels.arguments import any_bits, below, up_to
 from nbbp.kernels.jit import device, kernel
 
 _GAMMA, _FIRST, _SECOND = (np.uint64(c) for c in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))
@@ -85,7 +86,12 @@ def shuffle_reference(orders, keys, count):
         order[:] = shuffled
 
 
-@kernel(shuffle_reference, "(e,n) (e) (1)", cycles=4.0)
+@kernel(
+    shuffle_reference,
+    "(e,n) (e) (1)",
+    cycles=4.0,
+    values={"orders": below("n"), "keys": any_bits, "count": up_to("e")},
+)
 def shuffle(orders, keys, count):
     """Each of the first count[0] rows a permutation of 0 ... n - 1, n < 2^32, drawn from the stream of its key.
 

@@ -3,9 +3,10 @@
 import numpy as np
 from numba import prange
 
+from nbbp.kernels.arguments import positive
 from nbbp.kernels.jit import kernel
 from nbbp.kernels.sums import sum_of_sizes, sum_of_squares
-from nbbp.kernels.threads import PIECE
+from nbbp.kernels.threads import PIECE, pieces
 from nbbp.kernels.vector_math import ONE, TWO, ZERO
 
 PANEL = 32  # columns that one thread takes at a time
@@ -18,9 +19,9 @@ def penalize_reference(total, g, w, sums, numbers):
     total += sums.sum()
 
 
-@kernel(penalize_reference, "(1) (n) (n) (P) (2)", cycles=0.6)
+@kernel(penalize_reference, "(1) (n) (n) (P) (2)", cycles=0.6, lengths={"P": pieces})
 def penalize(total, g, w, sums, numbers):
-    """total += l1 sum |w| + l2 sum w^2, and g += its derivative; sums (n / PIECE, rounded up) is scratch."""
+    """total += l1 sum |w| + l2 sum w^2, and g += its derivative; sums is scratch."""
     n, l1, l2 = w.shape[0], numbers[0], numbers[1]
     for q in prange(sums.shape[0]):
         g_part, w_part = g[q * PIECE : min(n, (q + 1) * PIECE)], w[q * PIECE : min(n, (q + 1) * PIECE)]
@@ -41,13 +42,14 @@ def limit_norms_reference(w, norms, limit):
     w *= limit / np.maximum(norms, limit)
 
 
-@kernel(limit_norms_reference, "(m,n) (n) (1)", cycles=0.5)
+@kernel(limit_norms_reference, "(m,n) (n) (1)", cycles=0.5, values={"limit": positive})
 def limit_norms(w, norms, limit):
     """Columns of w, the weights into one unit each, scaled down to the norm `limit` where theirs is larger."""
     m, n = w.shape
     for q in prange((n + PANEL - 1) // PANEL):
         begin, end = q * PANEL, min(n, (q + 1) * PANEL)
         scale = norms[begin:end]
+        # 1. The norms of some columns.
         for j in range(scale.shape[0]):
             scale[j] = ZERO(scale[j])
         for i in range(m):
@@ -56,6 +58,7 @@ def limit_norms(w, norms, limit):
                 scale[j] += row[j] * row[j]
         for j in range(scale.shape[0]):
             scale[j] = np.sqrt(scale[j])
+        # 2. These columns, scaled.
         for i in range(m):
             row = w[i][begin:end]
             for j in range(scale.shape[0]):
@@ -66,11 +69,8 @@ def mask_reference(p, kept):
     p *= kept
 
 
-@kernel(mask_reference, "(n) (n)", cycles=0.2)
+@kernel(mask_reference, "(n) (n)", cycles=0.2, elementwise=True)
 def mask(p, kept):
     """p *= kept, which is 1 or 0."""
-    n = p.shape[0]
-    for q in prange((n + PIECE - 1) // PIECE):
-        p_part, kept_part = p[q * PIECE : (q + 1) * PIECE], kept[q * PIECE : (q + 1) * PIECE]
-        for i in range(p_part.shape[0]):
-            p_part[i] *= kept_part[i]
+    for i in range(p.shape[0]):
+        p[i] *= kept[i]

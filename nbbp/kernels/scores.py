@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from nbbp.kernels.arguments import below
 from nbbp.kernels.jit import kernel
 
 
@@ -9,7 +10,12 @@ def count_hits_reference(hits, prediction, labels, order):
     hits[0] = np.count_nonzero(prediction.argmax(axis=1) == labels[order, 0])
 
 
-@kernel(count_hits_reference, "(1) (e,c) (R,1) (e)", cycles=1.0)
+@kernel(
+    count_hits_reference,
+    "(1) (e,c) (R,1) (e)",
+    cycles=1.0,
+    values={"labels": below("c"), "order": below("R")},
+)
 def count_hits(hits, prediction, labels, order):
     """hits = number of rows whose largest element, the first among equals, is at their label; order names labels."""
     count = 0

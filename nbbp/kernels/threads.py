@@ -25,6 +25,11 @@ if "NUMBA_THREADING_LAYER_PRIORITY" not in os.environ:
 PIECE = 4096  # elements of a flat array that one thread takes at a time
 
 
+def pieces(n: int) -> int:
+    """Pieces of a flat array of n elements, the last of which may be shorter."""
+    return -(-n // PIECE)
+
+
 @functools.cache
 def layer() -> str:
     """Name of the threading layer in use: omp, tbb or workqueue."""

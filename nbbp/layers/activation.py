@@ -15,7 +15,7 @@ class Activation(Layer):
     Parameters
     ----------
     name : str
-        One of `nbbp.ACTIVATIONS`.
+        Of the function f: one of `nbbp.ACTIVATIONS`.
     """
 
     name: str

@@ -8,6 +8,7 @@ from numba import prange, types
 from nbbp import checks
 from nbbp.engine.layer import Layer, Parameter, Spec
 from nbbp.initializers import ones, zeros
+from nbbp.kernels.arguments import positive
 from nbbp.kernels.gemm import ADDED_ROWS
 from nbbp.kernels.jit import device, kernel
 from nbbp.kernels.pointers import on_stack
@@ -58,7 +59,12 @@ _add_products = _summed(device(lambda a, b, mean: a * (b - mean), inline=True))
 _add_squares = _summed(device(lambda a, b, mean: (a - mean) * (b - mean), inline=True))
 
 
-@kernel(batch_norm_reference, "(b,n) (n) (n) (n) (n) (b,n) (n) (n) (3)", cycles=1.2)
+@kernel(
+    batch_norm_reference,
+    "(b,n) (n) (n) (n) (n) (b,n) (n) (n) (3)",
+    cycles=1.2,
+    values={"numbers": positive},
+)
 def batch_norm(y, mean, inverse, running_mean, running_variance, x, gamma, beta, numbers):
     """y = gamma (x - mean) inverse + beta, where inverse = 1 / sqrt(variance + epsilon), over the rows of x.
 
@@ -70,15 +76,18 @@ def batch_norm(y, mean, inverse, running_mean, running_variance, x, gamma, beta,
     for q in prange((n + PANEL - 1) // PANEL):
         begin, end = q * PANEL, min(n, (q + 1) * PANEL)
         m, v, g, b = mean[begin:end], inverse[begin:end], gamma[begin:end], beta[begin:end]
+        # 1. The mean over rows.
         _add_rows(m, x, x, m, begin)
         for j in range(m.shape[0]):
             m[j] *= share
+        # 2. The variance, and what is kept of both.
         _add_squares(v, x, x, m, begin)
         for j in range(begin, end):
             variance = inverse[j] * share
             inverse[j] = ONE(rest) / np.sqrt(variance + epsilon)
             running_mean[j] += rest * (mean[j] - running_mean[j])
             running_variance[j] += rest * (unbiased * variance - running_variance[j])
+        # 3. The output.
         for i in range(rows):
             x_row, y_row = x[i][begin:end], y[i][begin:end]
             for j in range(m.shape[0]):
@@ -107,10 +116,12 @@ def batch_norm_backward(dx, dgamma, dbeta, dy, x, gamma, mean, inverse):
     n = x.shape[1]
     for q in prange((n + PANEL - 1) // PANEL):
         begin, end = q * PANEL, min(n, (q + 1) * PANEL)
+        # 1. The gradients of beta and gamma.
         _add_rows(dbeta[begin:end], dy, dy, mean[begin:end], begin)
         _add_products(dgamma[begin:end], dy, x, mean[begin:end], begin)
         for j in range(begin, end):
             dgamma[j] *= inverse[j]
+        # 2. That of x, into which both enter.
         _fill_dx(dx, dy, x, mean, inverse, gamma, dgamma, dbeta, begin, end)
 
 
@@ -118,7 +129,10 @@ def normalize_reference(y, x, gamma, beta, mean, variance, epsilon):
     y[:] = (x - mean) * (gamma / np.sqrt(variance + epsilon)) + beta
 
 
-@kernel(normalize_reference, "(b,n) (b,n) (n) (n) (n) (n) (1)", cycles=0.5)
+_SQUARES = {"variance": positive, "epsilon": positive}
+
+
+@kernel(normalize_reference, "(b,n) (b,n) (n) (n) (n) (n) (1)", cycles=0.5, values=_SQUARES)
 def normalize(y, x, gamma, beta, mean, variance, epsilon):
     """y = gamma (x - mean) / sqrt(variance + epsilon) + beta."""
     for i in prange(x.shape[0]):
@@ -133,7 +147,7 @@ def normalize_backward_reference(dx, dgamma, dbeta, dy, x, gamma, mean, variance
     dx[:] = dy * (gamma * inverse)
 
 
-@kernel(normalize_backward_reference, "(b,n) (n) (n) (b,n) (b,n) (n) (n) (n) (1)", cycles=1.5)
+@kernel(normalize_backward_reference, "(b,n) (n) (n) (b,n) (b,n) (n) (n) (n) (1)", cycles=1.5, values=_SQUARES)
 def normalize_backward(dx, dgamma, dbeta, dy, x, gamma, mean, variance, epsilon):
     """dx = gamma dy / sqrt(variance + epsilon), dgamma = sum dy h, dbeta = sum dy, with h as in `normalize`."""
     for j in range(x.shape[1]):
@@ -160,7 +174,9 @@ class BatchNorm(Layer):
     Parameters
     ----------
     momentum : float in [0, 1)
+        What is kept of the running averages at each mini-batch.
     epsilon : float
+        Added to the variance, so that a feature which does not vary is divided by more than 0.
     """
 
     momentum: float = 0.9

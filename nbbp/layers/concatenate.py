@@ -6,6 +6,7 @@ import numpy as np
 from numba import prange
 
 from nbbp.engine.layer import Layer, Spec
+from nbbp.kernels.arguments import fitting
 from nbbp.kernels.jit import kernel
 
 
@@ -13,7 +14,7 @@ def put_beside_reference(y, x, begin):
     y[:, begin[0] : begin[0] + x.shape[1]] = x
 
 
-@kernel(put_beside_reference, "(b,N) (b,m) (1)", cycles=0.5)
+@kernel(put_beside_reference, "(b,N) (b,m) (1)", cycles=0.5, values={"begin": fitting("m", "N")})
 def put_beside(y, x, begin):
     """Columns begin[0] ... of y are x."""
     for i in prange(x.shape[0]):
@@ -26,7 +27,7 @@ def take_from_reference(x, y, begin):
     x[:] = y[:, begin[0] : begin[0] + x.shape[1]]
 
 
-@kernel(take_from_reference, "(b,m) (b,N) (1)", cycles=0.5)
+@kernel(take_from_reference, "(b,m) (b,N) (1)", cycles=0.5, values={"begin": fitting("m", "N")})
 def take_from(x, y, begin):
     """x is columns begin[0] ... of y."""
     for i in prange(x.shape[0]):

@@ -19,9 +19,9 @@ class Dense(Layer):
     Parameters
     ----------
     units : int
-        Outputs.
+        How many outputs the layer has.
     activation : str
-        One of `nbbp.ACTIVATIONS`.
+        Of the function that is applied to x . w + b: one of `nbbp.ACTIVATIONS`.
     use_bias : bool
         Whether b is there; it starts at zero.
     initializer : str or callable

@@ -7,10 +7,10 @@ from numba import prange
 
 from nbbp import checks
 from nbbp.engine.layer import Layer, Spec
+from nbbp.kernels.arguments import any_bits
 from nbbp.kernels.batches import copy
 from nbbp.kernels.jit import kernel
 from nbbp.kernels.random import bits, random_bits
-from nbbp.kernels.threads import PIECE
 from nbbp.kernels.vector_math import ZERO
 
 
@@ -20,19 +20,17 @@ def dropout_reference(y, scale, draw, clock):
     y[:] = np.where(numbers < draw[1], y * scale, 0)
 
 
-@kernel(dropout_reference, "(n) (1) (3) (1)", cycles=1.0)
+@kernel(dropout_reference, "(n) (1) (3) (1)", cycles=1.0, values={"draw": any_bits})
 def dropout(y, scale, draw, clock):
     """y_i = scale y_i where the random number of element draw[2] + i in this step is below draw[1], else 0.
 
     draw: key of the stream, threshold of 64-bit numbers, index of the first element in the mini-batch.
     """
-    n, factor, threshold = y.shape[0], scale[0], draw[1]
+    factor, threshold, first = scale[0], draw[1], draw[2]
     key = random_bits(draw[0], np.uint64(clock[0].before + clock[0].step))
-    for q in prange((n + PIECE - 1) // PIECE):
-        part, first = y[q * PIECE : (q + 1) * PIECE], draw[2] + np.uint64(q * PIECE)
-        for i in range(part.shape[0]):
-            kept = random_bits(key, first + np.uint64(i)) < threshold
-            part[i] = part[i] * factor if kept else ZERO(factor)
+    for i in prange(y.shape[0]):
+        kept = random_bits(key, first + np.uint64(i)) < threshold
+        y[i] = y[i] * factor if kept else ZERO(factor)
 
 
 @dataclasses.dataclass(frozen=True)

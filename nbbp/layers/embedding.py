@@ -9,13 +9,14 @@ from numba import prange
 from nbbp import checks
 from nbbp.engine.layer import Layer, Parameter, Spec
 from nbbp.initializers import uniform
+from nbbp.kernels.arguments import below, fitting
 from nbbp.kernels.jit import device, kernel
 from nbbp.kernels.vector_math import ZERO
 
 
-def embed_reference(y, x, table, columns):
-    codes = np.clip(x[:, columns[0]].astype(np.int64), 0, len(table) - 1)
-    y[:, columns[1] : columns[1] + table.shape[1]] = table[codes]
+def embed_reference(y, x, table, column, begin):
+    codes = np.clip(x[:, column[0]].astype(np.int64), 0, len(table) - 1)
+    y[:, begin[0] : begin[0] + table.shape[1]] = table[codes]
 
 
 @device
@@ -24,38 +25,41 @@ def _code(value, categories):
     return min(max(np.int64(value), 0), categories - 1)
 
 
-@kernel(embed_reference, "(b,N) (b,M) (C,d) (2)", cycles=1.0)
-def embed(y, x, table, columns):
-    """Columns columns[1] ... of y: the table's row that column columns[0] of x names."""
+_PLACES = {"column": below("M"), "begin": fitting("d", "N")}
+
+
+@kernel(embed_reference, "(b,N) (b,M) (C,d) (1) (1)", cycles=1.0, values=_PLACES)
+def embed(y, x, table, column, begin):
+    """Columns begin[0] ... of y: the table's row that column column[0] of x names."""
     for i in prange(x.shape[0]):
-        row, entry = y[i], table[_code(x[i, columns[0]], table.shape[0])]
+        row, entry = y[i], table[_code(x[i, column[0]], table.shape[0])]
         for j in range(entry.shape[0]):
-            row[columns[1] + j] = entry[j]
+            row[begin[0] + j] = entry[j]
 
 
-def embed_backward_reference(dtable, dy, x, columns):
-    codes = np.clip(x[:, columns[0]].astype(np.int64), 0, len(dtable) - 1)
+def embed_backward_reference(dtable, dy, x, column, begin):
+    codes = np.clip(x[:, column[0]].astype(np.int64), 0, len(dtable) - 1)
     dtable[:] = 0
-    np.add.at(dtable, codes, dy[:, columns[1] : columns[1] + dtable.shape[1]])
+    np.add.at(dtable, codes, dy[:, begin[0] : begin[0] + dtable.shape[1]])
 
 
-@kernel(embed_backward_reference, "(C,d) (b,N) (b,M) (2)", cycles=1.0)
-def embed_backward(dtable, dy, x, columns):
+@kernel(embed_backward_reference, "(C,d) (b,N) (b,M) (1) (1)", cycles=1.0, values=_PLACES)
+def embed_backward(dtable, dy, x, column, begin):
     """Each row of dtable: the sum, in order, of dy over the rows of x that name it."""
     for k in range(dtable.shape[0]):
         for j in range(dtable.shape[1]):
             dtable[k, j] = ZERO(dtable[k, j])
     for i in range(x.shape[0]):
-        entry, row = dtable[_code(x[i, columns[0]], dtable.shape[0])], dy[i]
+        entry, row = dtable[_code(x[i, column[0]], dtable.shape[0])], dy[i]
         for j in range(entry.shape[0]):
-            entry[j] += row[columns[1] + j]
+            entry[j] += row[begin[0] + j]
 
 
 def take_columns_reference(y, x, sources):
     y[:, : len(sources)] = x[:, sources]
 
 
-@kernel(take_columns_reference, "(b,N) (b,M) (k)", cycles=1.0)
+@kernel(take_columns_reference, "(b,N) (b,M) (k)", cycles=1.0, values={"sources": below("M")})
 def take_columns(y, x, sources):
     """The first columns of y are the columns of x that `sources` names."""
     for i in prange(x.shape[0]):
@@ -68,7 +72,7 @@ def put_columns_reference(dx, dy, sources):
     dx[:, sources] = dy[:, : len(sources)]
 
 
-@kernel(put_columns_reference, "(b,M) (b,N) (k)", cycles=1.0)
+@kernel(put_columns_reference, "(b,M) (b,N) (k)", cycles=1.0, values={"sources": below("M")})
 def put_columns(dx, dy, sources):
     """The columns of dx that `sources` names are the first columns of dy, the others 0."""
     for i in prange(dx.shape[0]):
@@ -92,7 +96,7 @@ class Embedding(Layer):
         For each integer column the number of its categories, numbered from 0. As the first layer, a number outside is
         an error in `fit` and `predict`.
     dimension : int
-        Length of each vector.
+        Length of each vector, the same for all columns.
     """
 
     categories: Mapping[int, int]
@@ -137,20 +141,22 @@ class Embedding(Layer):
                     f"got {codes[row]:g} in row {row}"
                 )
 
-    def _columns(self, features: int) -> dict[int, np.ndarray]:
-        """For each integer column: where it is, and where its vector begins."""
+    def _places(self, features: int) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """For each table: the integer column that it is for, and the column where its vectors begin."""
         begin = features - len(self.categories)
-        return {c: np.array([c, begin + k * self.dimension]) for k, c in enumerate(self.categories)}
+        return {
+            f"table_{c}": (np.array([c]), np.array([begin + k * self.dimension])) for k, c in enumerate(self.categories)
+        }
 
     def forward(self, b):
         x, y = (array.reshape(-1, array.shape[-1]) for array in (b.x, b.y))
         b.call(take_columns, y, x, self._others(x.shape[1]))
-        for column, places in self._columns(x.shape[1]).items():
-            b.call(embed, y, x, getattr(b.p, f"table_{column}"), places)
+        for table, places in self._places(x.shape[1]).items():
+            b.call(embed, y, x, getattr(b.p, table), *places)
 
     def backward(self, b):
         x, dy = (array.reshape(-1, array.shape[-1]) for array in (b.x, b.dy))
-        for column, places in self._columns(x.shape[1]).items():
-            b.call(embed_backward, getattr(b.g, f"table_{column}"), dy, x, places)
+        for table, places in self._places(x.shape[1]).items():
+            b.call(embed_backward, getattr(b.g, table), dy, x, *places)
         if b.dx is not None:
             b.call(put_columns, b.dx.reshape(x.shape), dy, self._others(x.shape[1]))

@@ -7,10 +7,10 @@ from numba import prange
 
 from nbbp import checks
 from nbbp.engine.layer import Layer, Spec
+from nbbp.kernels.arguments import any_bits
 from nbbp.kernels.batches import copy
 from nbbp.kernels.jit import kernel
 from nbbp.kernels.random import bits, normal, random_bits, random_normal
-from nbbp.kernels.threads import PIECE
 
 
 def gaussian_noise_reference(y, deviation, draw, clock):
@@ -18,15 +18,13 @@ def gaussian_noise_reference(y, deviation, draw, clock):
     y += deviation * normal(key, draw[1] + np.arange(len(y), dtype=np.uint64), y.dtype)
 
 
-@kernel(gaussian_noise_reference, "(n) (1) (2) (1)", cycles=4.0)
+@kernel(gaussian_noise_reference, "(n) (1) (2) (1)", cycles=4.0, values={"draw": any_bits})
 def gaussian_noise(y, deviation, draw, clock):
     """y_i += deviation times the normal random number of element draw[1] + i in this step; draw[0] is the key."""
-    n, size = y.shape[0], deviation[0]
+    first, size = draw[1], deviation[0]
     key = random_bits(draw[0], np.uint64(clock[0].before + clock[0].step))
-    for q in prange((n + PIECE - 1) // PIECE):
-        part, first = y[q * PIECE : (q + 1) * PIECE], draw[1] + np.uint64(q * PIECE)
-        for i in range(part.shape[0]):
-            part[i] += size * random_normal(key, first + np.uint64(i), size)
+    for i in prange(y.shape[0]):
+        y[i] += size * random_normal(key, first + np.uint64(i), size)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +37,7 @@ class GaussianNoise(Layer):
     Parameters
     ----------
     deviation : float
+        Standard deviation of the noise, in the units of the inputs; 0 for none.
     """
 
     deviation: float

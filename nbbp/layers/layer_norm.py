@@ -8,6 +8,7 @@ from numba import prange
 from nbbp import checks
 from nbbp.engine.layer import Layer, Parameter, Spec
 from nbbp.initializers import ones, zeros
+from nbbp.kernels.arguments import positive
 from nbbp.kernels.gemm import column_sums
 from nbbp.kernels.jit import kernel
 from nbbp.kernels.sums import total
@@ -20,16 +21,18 @@ def layer_norm_reference(y, mean, inverse, x, gamma, beta, epsilon):
     y[:] = (x - mean[:, None]) * inverse[:, None] * gamma + beta
 
 
-@kernel(layer_norm_reference, "(b,n) (b) (b) (b,n) (n) (n) (1)", cycles=1.0)
+@kernel(layer_norm_reference, "(b,n) (b) (b) (b,n) (n) (n) (1)", cycles=1.0, values={"epsilon": positive})
 def layer_norm(y, mean, inverse, x, gamma, beta, epsilon):
     """y = gamma (x - mean) inverse + beta, where inverse = 1 / sqrt(variance + epsilon), over each row."""
     share = ONE(epsilon[0]) / type(epsilon[0])(x.shape[1])
     for i in prange(x.shape[0]):
         x_row, y_row = x[i], y[i]
+        # 1. The row's mean and variance; y holds the squares for now.
         m = total(x_row) * share
         for j in range(x_row.shape[0]):
             y_row[j] = (x_row[j] - m) * (x_row[j] - m)
         v = ONE(m) / np.sqrt(total(y_row) * share + epsilon[0])
+        # 2. The output.
         for j in range(x_row.shape[0]):
             y_row[j] = (x_row[j] - m) * v * gamma[j] + beta[j]
         mean[i], inverse[i] = m, v
@@ -49,12 +52,15 @@ def layer_norm_backward(dx, slope, dy, x, gamma, mean, inverse):
     share = ONE(gamma[0]) / type(gamma[0])(x.shape[1])
     for i in prange(x.shape[0]):
         x_row, d_row, slope_row, dx_row, m, v = x[i], dy[i], slope[i], dx[i], mean[i], inverse[i]
+        # 1. mean(d); dx holds d for now.
         for j in range(x_row.shape[0]):
             dx_row[j] = d_row[j] * gamma[j]
         mean_d = total(dx_row) * share
+        # 2. mean(d h); slope holds d h for now.
         for j in range(x_row.shape[0]):
             slope_row[j] = dx_row[j] * ((x_row[j] - m) * v)
         mean_dh = total(slope_row) * share
+        # 3. The results.
         for j in range(x_row.shape[0]):
             h = (x_row[j] - m) * v
             dx_row[j] = v * (dx_row[j] - mean_d - h * mean_dh)
@@ -70,6 +76,7 @@ class LayerNorm(Layer):
     Parameters
     ----------
     epsilon : float
+        Added to the variance, so that a row of equal features is divided by more than 0.
     """
 
     epsilon: float = 1e-5

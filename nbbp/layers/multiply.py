@@ -3,11 +3,9 @@
 import dataclasses
 
 import numpy as np
-from numba import prange
 
 from nbbp.engine.layer import Layer, Spec
 from nbbp.kernels.jit import kernel
-from nbbp.kernels.threads import PIECE
 from nbbp.layers.add import same_shape
 
 
@@ -15,15 +13,11 @@ def product_reference(y, a, b):
     np.multiply(a, b, out=y)
 
 
-@kernel(product_reference, "(n) (n) (n)", cycles=0.3)
+@kernel(product_reference, "(n) (n) (n)", cycles=0.3, elementwise=True)
 def product(y, a, b):
     """y = a b."""
-    n = y.shape[0]
-    for q in prange((n + PIECE - 1) // PIECE):
-        begin, end = q * PIECE, (q + 1) * PIECE
-        y_part, a_part, b_part = y[begin:end], a[begin:end], b[begin:end]
-        for i in range(y_part.shape[0]):
-            y_part[i] = a_part[i] * b_part[i]
+    for i in range(y.shape[0]):
+        y[i] = a[i] * b[i]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -21,6 +21,7 @@ class Residual(Layer):
     Parameters
     ----------
     layers : sequence of Layer
+        Those that f consists of, from its input on.
     """
 
     layers: Sequence[Layer]

@@ -6,25 +6,21 @@ After each update: average += weight (parameters - average), with a weight for e
 import dataclasses
 
 import numpy as np
-from numba import prange
 
 from nbbp import checks
 from nbbp.kernels.jit import kernel
-from nbbp.kernels.threads import PIECE
 
 
 def average_reference(mean, p, weight):
     mean += weight * (p - mean)
 
 
-@kernel(average_reference, "(n) (n) (1)", cycles=0.3)
+@kernel(average_reference, "(n) (n) (1)", cycles=0.3, elementwise=True)
 def average(mean, p, weight):
     """mean += weight (p - mean)."""
-    n, share = p.shape[0], weight[0]
-    for q in prange((n + PIECE - 1) // PIECE):
-        mean_part, p_part = mean[q * PIECE : (q + 1) * PIECE], p[q * PIECE : (q + 1) * PIECE]
-        for i in range(p_part.shape[0]):
-            mean_part[i] += share * (p_part[i] - mean_part[i])
+    share = weight[0]
+    for i in range(p.shape[0]):
+        mean[i] += share * (p[i] - mean[i])
 
 
 class Averaging:
@@ -46,6 +42,7 @@ class EMA(Averaging):
     Parameters
     ----------
     decay : float in [0, 1)
+        What is kept of the average at each step: it reaches back about 1 / (1 - decay) steps.
     """
 
     decay: float = 0.999

@@ -1,0 +1,74 @@
+"""What a loss function is, and the table of all of them."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from nbbp import checks
+from nbbp.engine.program import Program
+from nbbp.kernels.jit import Kernel
+
+
+@dataclasses.dataclass(frozen=True)
+class Loss:
+    """A loss function.
+
+    Attributes
+    ----------
+    description : str
+        The equation, which mean is taken, and how PyTorch's and Keras's differ.
+    dense : Kernel
+        ``(row_loss, dz, z, target, scale)`` for targets of the outputs' shape.
+    labels : Kernel or None
+        The same for integer class labels (b, 1); None where labels make no sense.
+    link : str
+        The activation that turns outputs into predictions.
+    valid_targets : tuple of float
+        Smallest and largest target that has a meaning.
+    from_probabilities : bool
+        Whether the outputs have to be probabilities already.
+    target_columns : callable
+        How many columns targets have, given the number of outputs.
+    numbers : tuple of float
+        Settings that the kernel takes as one more array.
+    """
+
+    name: str
+    description: str
+    dense: Kernel
+    labels: Kernel | None = None
+    link: str = "linear"
+    valid_targets: tuple[float, float] = (-np.inf, np.inf)
+    from_probabilities: bool = False
+    target_columns: Callable[[int], int] = int
+    numbers: tuple[float, ...] = ()
+
+    @property
+    def of_classes(self) -> bool:
+        """Whether targets are classes or answers to yes/no questions, or how probable these are."""
+        return self.labels is not None or self.link in ("softmax", "sigmoid")
+
+    def __reduce__(self):
+        return restored, (self.name, self.numbers)
+
+    def bind(self, program: Program, row_loss, dz, z, target, scale) -> None:
+        """Bind the kernel for targets of this kind; dz (rows, outputs) is overwritten, as is row_loss (rows,)."""
+        chosen = self.labels if self.labels and target.dtype.kind == "i" else self.dense
+        numbers = [np.array(self.numbers, z.dtype)] if self.numbers else []
+        program.call(chosen, row_loss, dz, z, target, scale, *numbers)
+
+
+LOSSES: dict[str, Loss] = {}
+
+
+def restored(name: str, numbers: Sequence[float]) -> Loss:
+    """The loss of this name with these settings; ValueError where there is none."""
+    loss = checks.choose("loss", name, LOSSES)
+    if len(numbers) != len(loss.numbers):
+        raise ValueError(f"{name} has {len(loss.numbers)} numbers, got {len(numbers)}")
+    return dataclasses.replace(loss, numbers=tuple(float(number) for number in numbers))
+
+
+DENSE, LABELS = "(b) (b,c) (b,c) (b,c) (b)", "(b) (b,c) (b,c) (b,1) (b)"
+"""Shapes of the kernels' arguments."""

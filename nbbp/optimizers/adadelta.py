@@ -1,0 +1,69 @@
+"""Adadelta: RMSprop with a step size that follows from the steps before."""
+
+import dataclasses
+
+import numpy as np
+
+from nbbp.kernels.arguments import positive
+from nbbp.kernels.jit import Kernel, kernel
+from nbbp.kernels.vector_math import flushed, squarable
+from nbbp.optimizers.base import BELOW_1, POSITIVE, RATE, Optimizer, at, columns
+from nbbp.schedules import Schedule
+
+
+def adadelta_reference(p, g, s, u, numbers):
+    rate, rho, rest, epsilon = numbers
+    s[:] = rho * s + rest * g * g
+    d = np.sqrt(u + epsilon) / np.sqrt(s + epsilon) * g
+    u[:] = rho * u + rest * d * d
+    p -= rate * d
+
+
+@kernel(
+    adadelta_reference,
+    "(n) (n) (n) (n) (4)",
+    cycles=1.0,
+    elementwise=True,
+    values={"s": positive, "u": positive, "numbers": positive},
+)
+def adadelta(p, g, s, u, numbers):
+    """s = rho s + (1 - rho) g^2; d = sqrt(u + eps) / sqrt(s + eps) g; u = rho u + (1 - rho) d^2; p -= rate d."""
+    rate, rho, rest, epsilon = numbers[0], numbers[1], numbers[2], numbers[3]
+    for i in range(p.shape[0]):
+        h = squarable(g[i])
+        s[i] = flushed(rho * s[i] + rest * h * h)
+        d = np.sqrt(u[i] + epsilon) / np.sqrt(s[i] + epsilon) * g[i]
+        p[i] = flushed(p[i] - rate * d)
+        d = squarable(d)
+        u[i] = flushed(rho * u[i] + rest * d * d)
+
+
+@dataclasses.dataclass(frozen=True)
+class Adadelta(Optimizer):
+    """s = rho s + (1 - rho) g^2;  d = sqrt(u + eps) / sqrt(s + eps) g;  u = rho u + (1 - rho) d^2;  p -= rate d.
+
+    Zeiler, "Adadelta: an adaptive learning rate method", 2012. As PyTorch's; Keras's differs in its defaults
+    (learning_rate 0.001, rho 0.95, epsilon 1e-7).
+
+    Parameters
+    ----------
+    learning_rate : float or Schedule
+        Factor of the step d, which has the units of the parameters already: 1 in the paper.
+    rho : float in [0, 1)
+        What is kept of s and u at each step: the averages reach back about 1 / (1 - rho) steps.
+    epsilon : float
+        Added under both roots: it sets the size of the first steps, when u is 0.
+    """
+
+    learning_rate: float | Schedule = dataclasses.field(default=1.0, metadata=RATE)
+    rho: float = dataclasses.field(default=0.9, metadata=BELOW_1)
+    epsilon: float = dataclasses.field(default=1e-6, metadata=POSITIVE)
+
+    moments = 2
+
+    @property
+    def kernel(self) -> Kernel:
+        return adadelta
+
+    def numbers(self, steps):
+        return columns(steps, at(self.learning_rate, steps), self.rho, 1 - self.rho, self.epsilon)
