@@ -333,7 +333,7 @@ class Trainer:
         if self.part_losses is None:
             return [[] for _ in range(epochs)]
         steps = self.steps_per_epoch
-        losses = self.part_losses[:, : epochs * steps].reshape(-1, epochs, steps)
+        losses = self.part_losses[:, : epochs * steps].reshape(len(self.part_losses), epochs, steps)
         return np.sum(losses * (self._step_rows / self.rows), axis=2).T.tolist()
 
     def start_anew(self) -> None:
