@@ -101,24 +101,28 @@ class Model:
                 check_ending(own, edge.node.layer)
         self._build(Graph(self.inputs.things, self.outputs.things))
 
+    is_fitting = False  # a fit is under way
+
     def _begin(self, inputs: Form, outputs: Form, settings: Settings) -> None:
         self.inputs, self.outputs, self._settings = inputs, outputs, settings
         self.seed, self.dtype, self.backend = settings.seed, settings.dtype, settings.backend
         self.label_smoothing, self.averaging = settings.label_smoothing, settings.averaging
         self._built: Built | None = None
-        self.is_fitting = False  # a fit is under way
         self.epochs = 0  # begun
         self.history: History | None = None  # of the last fit, also of one that was broken off
         self.feature_names: tuple[str, ...] | None = None  # columns of the table it learned from
 
     def _build(self, graph: Graph, numbers: Numbers | None = None, params=None, state=None) -> None:
         """Lay out the parameters, and draw them or take those that are given."""
+        self._check_idle()
+        self._built = Built(graph, self._settings, self.inputs, self.outputs, numbers, params, state)
+
+    def _check_idle(self) -> None:
         if self.is_fitting:
             raise RuntimeError(
                 "build gives the model other parameters than those that the fit under way trains: build it before or "
                 "after the fit, and from a callback change model.params in place"
             )
-        self._built = Built(graph, self._settings, self.inputs, self.outputs, numbers, params, state)
 
     @property
     def built(self) -> Built:
@@ -389,6 +393,7 @@ class Model:
 
     def restore(self, state: State) -> None:
         """Become the model of which `state` was taken."""
+        self._check_idle()
         self.__init__(**state.settings)  # type: ignore[misc]
         if state.numbers is not None:
             self._build(self._graph(state.numbers.input_shape), state.numbers)

@@ -47,6 +47,19 @@ def content(data, tmp_path_factory):
     return path.read_bytes()
 
 
+@pytest.fixture(scope="module")
+def graph_content(tmp_path_factory):
+    """That of a graph with a layer that is called twice, two inputs and two outputs."""
+    x, other, shared = nbbp.Input((2, 4), name="x"), nbbp.Input((2, 4), "int32"), nbbp.Dense(3, "relu")
+    h = nbbp.Add()(shared(x), shared(nbbp.BatchNorm()(other)))
+    outputs = {"sum": nbbp.Residual([nbbp.Dense(5), nbbp.Dense(2)])(h), "same": nbbp.Multiply()(h, h)}
+    losses = {"sum": "softmax_cross_entropy", "same": "mse"}
+    model = nbbp.Model([x, other], outputs, losses, "adam", metrics={"sum": ["accuracy"]}, averaging=nbbp.SWA(2))
+    path = tmp_path_factory.mktemp("graph") / "model.safetensors"
+    model.save(path)
+    return path.read_bytes()
+
+
 @pytest.mark.parametrize("optimizer", nbbp.OPTIMIZERS)
 def test_a_loaded_model_goes_on_where_the_saved_one_stopped(optimizer, data, tmp_path):
     model = build(optimizer, averaging=nbbp.SWA(begin=2), label_smoothing=0.1)
@@ -307,7 +320,9 @@ def sealed(content: bytes, rng: np.random.Generator, path) -> bytes:
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("count", [600, pytest.param(20_000, marks=pytest.mark.soak)])
-def test_mutated_files_load_or_are_refused(count, content, tmp_path):
+@pytest.mark.parametrize("kind", ["content", "graph_content"])
+def test_mutated_files_load_or_are_refused(kind, count, request, tmp_path):
+    content = request.getfixturevalue(kind)
     rng = np.random.default_rng(count)
     loaded = 0
     tracemalloc.start()

@@ -24,11 +24,14 @@ class Form:
 
     def __init__(self, what: str, given: Any) -> None:
         self.what, self.given = what, given
-        self._keys: list | None = None
+        self._keys: list[str] | None = None
         self._single = False
         if isinstance(given, Mapping):
+            for key in given:
+                if not isinstance(key, str) or not key:
+                    raise TypeError(f"an {what} has a string for its name, got {key!r}")
             self._keys = list(given)
-            self.things, self.names = list(given.values()), [str(key) for key in given]
+            self.things, self.names = list(given.values()), list(given)
         elif isinstance(given, list | tuple):
             self.things = list(given)
             self.names = [f"{what}_{k}" for k in range(len(given))]

@@ -1,6 +1,8 @@
 """Graphs: the nodes between some inputs and outputs."""
 
+import collections
 import heapq
+import itertools
 from collections.abc import Iterator, Sequence
 
 from nbbp.engine.layer import Layer
@@ -59,24 +61,31 @@ class Graph:
                 self.consumers.setdefault(edge, []).append(node)
 
     def _named(self) -> Iterator[tuple[Node, str]]:
-        counts: dict[tuple[str, str], int] = {}
+        given = {node.scopes[0] for node in self.nodes if node.scopes and isinstance(node.scopes[0], str)}
+        taken = {name.partition(".")[0] for name in given}
+        counts: collections.Counter[str] = collections.Counter()
         scopes: dict[int, str] = {}
+        used: set[str] = set()
 
         def numbered(path: str, layer: Layer) -> str:
-            number = counts[path, kind(layer)] = counts.get((path, kind(layer)), -1) + 1
-            return f"{path}{kind(layer)}_{number}"
+            row = f"{path}{kind(layer)}_"
+            number = next(n for n in itertools.count(counts[row]) if f"{row}{n}" not in taken)
+            counts[row] = number + 1
+            return f"{row}{number}"
 
         for node in self.nodes:
-            path = ""
+            path, name = "", None
             for scope in node.scopes:
                 if isinstance(scope, str):
-                    yield node, f"{path}{scope}"
+                    name = f"{path}{scope}"
                     break
                 if id(scope) not in scopes:
                     scopes[id(scope)] = numbered(path, scope.layer) + "."
                 path = scopes[id(scope)]
-            else:
-                yield node, numbered(path, node.layer)
+            if name is None or name in used:  # the nodes of two files may have one name
+                name = numbered(path, node.layer)
+            used.add(name)
+            yield node, name
 
     def top(self, node: Node) -> str:
         """First part of a node's path: the layer that stands for it and others, or itself."""

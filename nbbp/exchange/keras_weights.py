@@ -6,9 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from nbbp.exchange.parts import Part, check, fill
-from nbbp.layers import BatchNorm, Dense, Embedding, LayerNorm, Residual
-from nbbp.sequential import Sequential
+from nbbp.engine.layer import Layer
+from nbbp.engine.layout import Layout
+from nbbp.exchange.walk import check
+from nbbp.exchange.weights import AnyModel, fill
+from nbbp.layers import BatchNorm, Dense, Embedding, LayerNorm
 
 CLASSES: dict[type, str] = {
     Dense: "Dense",
@@ -18,28 +20,28 @@ CLASSES: dict[type, str] = {
 }
 
 
-def from_keras(model: Sequential, source) -> Sequential:
+def from_keras(model: AnyModel, source) -> AnyModel:
     """Give a model the weights of a Keras network of the same architecture.
 
     Arrays are taken in the order of Keras's `get_weights()`: of a Dense kernel and bias, of a BatchNormalization gamma,
     beta, moving mean and moving variance, of a LayerNormalization gamma and beta. An nbbp Embedding takes one array for
-    each of its columns, a Residual those of its layers and then the projection's kernel. Optimizer, averages
-    and pruning begin anew.
+    each of its columns, a Residual those of its layers and then the projection's kernel; of a `Model`, layers come in
+    the order in which they were called. Optimizer, averages and pruning begin anew.
 
     Keras's normalizations have epsilon 1e-3 unless told otherwise, nbbp's 1e-5. A Keras model or file is checked for
-    it; a list of arrays does not have it. A model with branches may list its layers in another order: give a list
-    in that of nbbp. Where a Keras model ends in a softmax or sigmoid and the loss's link is the
-    same, the nbbp model has to do without that last activation.
+    it; a list of arrays does not have it. A Keras model with branches may list its layers in another order: give a list
+    in that of nbbp. Where a Keras model ends in a softmax or sigmoid and the loss applies the same to its outputs, the
+    nbbp model has to do without that last activation.
 
     Parameters
     ----------
-    model : Sequential
+    model : Model or Sequential
         Where it is not built, the first array says how many features there are.
     source : Keras model, sequence of array_like, or path of a .keras file
 
     Returns
     -------
-    Sequential
+    Model or Sequential
         The model that was given.
 
     Raises
@@ -52,7 +54,7 @@ def from_keras(model: Sequential, source) -> Sequential:
     check(model)
     given = list(_read(source))
     features = given[0][1].shape[0] if given and given[0][1].ndim else None
-    return fill(model, features, lambda found: _assign(found, given))
+    return fill(model, features, lambda *flat: _assign(list(_wanted(*flat)), given))
 
 
 Given = tuple[str, np.ndarray, Any]
@@ -92,23 +94,25 @@ def _leaves(layer) -> Iterator:
         yield layer
 
 
-def _wanted(found: list[Part]) -> Iterator[tuple[str, Any, np.ndarray]]:
-    """Name, layer and view of every array, in Keras's order."""
-    for part in found:
-        if isinstance(part.layer, Residual):
-            within, projection = part.inside()
-            yield from _wanted(within)
-            if projection is not None:
-                yield f"{part.name}.projection.w", Dense(projection.shape[1], use_bias=False), projection
-            continue
-        if part.arrays and type(part.layer) not in CLASSES:
-            raise ValueError(f"{part.name}: Keras's counterpart of {type(part.layer).__name__} is not known")
-        for key, array in part.arrays.items():
-            yield f"{part.name}.{key}", part.layer, array
+Wanted = tuple[str, Layer, np.ndarray]
+"""Name, layer and view of an array of a model."""
 
 
-def _assign(found: list[Part], given: list[Given]) -> None:
-    wanted = list(_wanted(found))
+def _wanted(layout: Layout, params: np.ndarray, state: np.ndarray) -> Iterator[Wanted]:
+    """Every array, in Keras's order."""
+    for place in layout.places:
+        views = vars(place.views(params, state))
+        if views and type(place.layer) not in CLASSES:
+            name = type(place.layer).__name__
+            raise ValueError(
+                f"{place.name}: Keras's counterpart of {name} is not known; enter it in "
+                f"nbbp.exchange.keras_weights.CLASSES[{name}]"
+            )
+        for key, view in views.items():
+            yield f"{place.name}.{key}", place.layer, view
+
+
+def _assign(wanted: list[Wanted], given: list[Given]) -> None:
     for (label, array, theirs), (name, layer, view) in zip(given, wanted, strict=False):
         if theirs is not None:
             _compare(theirs, layer, label, name)
@@ -120,7 +124,7 @@ def _assign(found: list[Part], given: list[Given]) -> None:
         raise ValueError("; ".join(extra + [f"nothing is given for {name}" for name, _, _ in wanted[len(given) :]]))
 
 
-def _compare(theirs, layer, label: str, name: str) -> None:
+def _compare(theirs, layer: Layer, label: str, name: str) -> None:
     kind = CLASSES[type(layer)]
     if kind not in (base.__name__ for base in type(theirs).__mro__):
         raise ValueError(f"{label} belongs to a {type(theirs).__name__}; {name} takes that of a {kind}")

@@ -4,17 +4,34 @@ A layer of one's own enters a function in `LAYERS`, an activation its lines in `
 """
 
 import base64
-import math
+import collections
+import itertools
+import json
 import os
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
 from nbbp._version import __version__
-from nbbp.exchange.parts import Part, parts_of, writer
-from nbbp.layers import Activation, BatchNorm, Dense, Dropout, Embedding, GaussianNoise, Layer, LayerNorm, Residual
-from nbbp.sequential import Sequential
+from nbbp.engine.forms import Form
+from nbbp.engine.graph import Graph
+from nbbp.engine.node import Edge, Node
+from nbbp.exchange import walk
+from nbbp.layers import (
+    Activation,
+    Add,
+    BatchNorm,
+    Concatenate,
+    Dense,
+    Dropout,
+    Embedding,
+    GaussianNoise,
+    Layer,
+    LayerNorm,
+    Multiply,
+)
+from nbbp.model import Model
 from nbbp.storage.files import replace
 
 FILE = '''"""A network written by nbbp {version}; predict(X) is all that it takes, and NumPy all that it needs.
@@ -28,10 +45,8 @@ import numpy as np
 
 
 def predict(X):
-    """Predictions (rows, {outputs}) for X (rows, {features})."""
-    x = np.asarray(X, np.{dtype})
+    """Predictions {outputs} for X {inputs}."""
 {lines}
-    return x
 
 
 def _array(shape, text):
@@ -45,124 +60,201 @@ weights = {{
 '''
 
 
-def to_numpy_file(model: Sequential, path: str | os.PathLike) -> None:
+def to_numpy_file(model: Model, path: str | os.PathLike) -> None:
     """Write a model as a Python file with a function ``predict(X)``, made to be read.
 
-    The function has a line or two of NumPy for each layer, gives what `predict` gives, in the model's dtype, and
-    leaves out dropout and noise. The arrays stand below it as base64 text, a third longer than their bytes; for
-    networks beyond a few million parameters `to_onnx` is better. An Embedding takes the nearest category for a number
-    outside of its range.
+    The function has a line or two of NumPy for each layer, takes and gives what `Model.predict` does without a mask, in
+    the model's dtype, and leaves out dropout and noise. The arrays stand below it as base64 text, a third longer than
+    their bytes; for networks beyond a few million parameters `to_onnx` is better. An Embedding takes the nearest
+    category for a number outside of its range.
 
     Raises
     ------
     ValueError
-        For a layer or an activation of one's own.
+        For a layer or an activation that is not in `LAYERS` or `ACTIVATIONS`, such as one of one's own.
     """
-    found = parts_of(model)
-    layout, lines = model.network.layout, list(_through(found))
-    if len(layout.graph.outputs[0].shape) > 1:
-        lines.append("x = x.reshape(len(x), -1)")
-    if model.loss.link != "linear":
-        lines += _activation(model.loss.link)
+    walk.check(model)
+    network, graph = model.network, model.network.graph
+    lines = list(_forward(model))
+    summary = "\n".join(line.rstrip() for line in model.summary().splitlines())
     text = FILE.format(
         version=__version__,
-        summary="\n".join(line.rstrip() for line in model.summary().splitlines()),
+        summary=_within_quotes(summary),
         math="import math\n" if any("math." in line for line in lines) else "",
-        outputs=math.prod(layout.graph.outputs[0].shape),
-        features=", ".join(map(str, layout.graph.inputs[0].shape)),
+        outputs=_within_quotes(_shapes(model.outputs, graph.outputs)),
+        inputs=_within_quotes(_shapes(model.inputs, graph.inputs)),
         dtype=model.dtype.name,
         bytes=model.dtype.itemsize,
         lines=textwrap.indent("\n".join(lines), " " * 4),
-        weights="\n".join(
-            _literal(f"{part.name}.{key}", array) for part in found for key, array in part.arrays.items()
-        ),
+        weights="\n".join(itertools.starmap(_literal, network.layout.named(network.params, network.state).items())),
     )
     replace(path, text.encode())
+
+
+def _quoted(name: str) -> str:
+    """A string for Python's source, whatever is in it."""
+    return json.dumps(name, ensure_ascii=False)
+
+
+def _within_quotes(text: str) -> str:
+    """Text for a docstring, whatever is in it."""
+    return text.replace("\\", "\\\\").replace('"""', '\\"\\"\\"')
+
+
+def _shapes(form: Form, edges: Sequence[Edge]) -> str:
+    """Shapes in the form in which arrays are given: ``(rows, 3)``, or ``{policy: (rows, 3), value: (rows, 1)}``."""
+    shapes = [f"(rows, {', '.join(map(str, edge.shape))})" for edge in edges]
+    packed = form.packed(shapes)
+    if isinstance(packed, dict):
+        return "{" + ", ".join(f"{name}: {shape}" for name, shape in packed.items()) + "}"
+    return f"[{', '.join(packed)}]" if isinstance(packed, list) else packed
 
 
 def _literal(name: str, array: np.ndarray) -> str:
     text = base64.b64encode(array.astype(array.dtype.newbyteorder("<")).tobytes()).decode()
     rows = "\n".join(text[i : i + 116] for i in range(0, len(text), 116))
-    return f'    "{name}": _array({array.shape}, """\n{rows}"""),'
+    return f'    {_quoted(name)}: _array({array.shape}, """\n{rows}"""),'
 
 
-def _through(found: list[Part]) -> Iterator[str]:
-    for part in found:
-        yield from writer(LAYERS, part, "NumPy", "nbbp.exchange.numpy_file.LAYERS")(part)
+def _forward(model: Model) -> Iterator[str]:
+    """Lines from X to what is returned."""
+    graph = model.network.graph
+    variables = _Variables(graph)
+    yield from _inputs(model, variables)
+    for node in graph.nodes:
+        write = walk.of_layer(LAYERS, model, node, "NumPy", "nbbp.exchange.numpy_file.LAYERS")
+        p = {key: f"weights[{_quoted(name)}]" for key, name in walk.parameters(model, node).items()}
+        given = [variables.read(edge) for edge in node.inputs]
+        made = variables.free(given, len(node.outputs))
+        lines = write(node, p, ", ".join(made), *given)
+        yield from lines
+        for edge, name in zip(node.outputs, made if lines else given, strict=False):
+            variables.hold(edge, name)
+    results = []
+    for edge, activation in zip(graph.outputs, walk.output_activations(model), strict=True):
+        given = [variables.read(edge)]
+        (name,) = variables.free(given, 1)
+        lines = _activation(activation, name, *given)
+        yield from lines
+        results.append(name if lines else given[0])
+        variables.keep(results[-1])
+    packed = model.outputs.packed(results)
+    if isinstance(packed, dict):
+        yield "return {" + ", ".join(f"{_quoted(key)}: {name}" for key, name in packed.items()) + "}"
+    else:
+        yield f"return [{', '.join(packed)}]" if isinstance(packed, list) else f"return {packed}"
 
 
-def _activation(name: str) -> list[str]:
-    if name not in ACTIVATIONS:
-        place = f"nbbp.exchange.numpy_file.ACTIVATIONS[{name!r}]"
-        raise ValueError(f"how the activation {name} is written as NumPy is not known; enter its lines in {place}")
-    return [f"{line}  # {name}" for line in ACTIVATIONS[name]]
+def _inputs(model: Model, variables: "_Variables") -> Iterator[str]:
+    edges = model.network.graph.inputs
+    if model.inputs.packed(list(edges)) is edges[0]:
+        sources, names = ["X"], ["x"]
+    else:
+        keys = model.inputs.packed(model.inputs.names)
+        sources = [f"X[{_quoted(key) if isinstance(keys, dict) else k}]" for k, key in enumerate(keys)]
+        names = [f"x{k}" for k in range(1, len(edges) + 1)]
+    for edge, name, source in zip(edges, names, sources, strict=True):
+        variables.hold(edge, name)
+        yield f"{name} = np.asarray({source}, np.{model.dtype})"
+
+
+class _Variables:
+    """Which variable holds which edge; one whose edges nobody reads any more is taken again."""
+
+    def __init__(self, graph: Graph) -> None:
+        self._graph = graph
+        self._held: dict[Edge, str] = {}
+        self._reads: collections.Counter[str] = collections.Counter()  # that are still to come
+
+    def hold(self, edge: Edge, name: str) -> None:
+        """A variable holds an edge from now on."""
+        self._held[edge] = name
+        self._reads[name] += len(self._graph.consumers.get(edge, ())) + self._graph.outputs.count(edge)
+
+    def read(self, edge: Edge) -> str:
+        """The variable that holds an edge, which is read once more."""
+        name = self._held[edge]
+        self._reads[name] -= 1
+        return name
+
+    def keep(self, name: str) -> None:
+        """A variable is read at the end."""
+        self._reads[name] += 1
+
+    def free(self, given: Sequence[str], count: int) -> list[str]:
+        """So many that may be overwritten: of those that are given, and then of h, h2, ..."""
+        others = (name for k in itertools.count(1) if (name := f"h{k}" if k > 1 else "h") not in given)
+        names = itertools.chain(dict.fromkeys(given), others)
+        return list(itertools.islice((name for name in names if not self._reads[name]), count))
+
+
+def _activation(name: str, y: str, x: str) -> list[str]:
+    lines = walk.of_activation(ACTIVATIONS, name, "NumPy", "nbbp.exchange.numpy_file.ACTIVATIONS")
+    return [f"{line.format(x=x, y=y)}  # {name}" for line in lines]
 
 
 ACTIVATIONS: dict[str, list[str]] = {
     "linear": [],
-    "sigmoid": ["x = 0.5 * (1 + np.tanh(0.5 * x))"],
-    "tanh": ["x = np.tanh(x)"],
-    "relu": ["x = np.maximum(x, 0)"],
-    "leaky_relu": ["x = np.where(x < 0, 0.01 * x, x)"],
-    "elu": ["x = np.where(x < 0, np.expm1(np.minimum(x, 0)), x)"],
-    "selu": ["x = 1.0507009873554805 * np.where(x < 0, 1.6732632423543772 * np.expm1(np.minimum(x, 0)), x)"],
-    "softplus": ["x = np.logaddexp(x, 0)"],
-    "gelu": ["x = 0.5 * x * np.vectorize(math.erfc, otypes=[x.dtype])(-x.astype(float) / math.sqrt(2))"],
-    "silu": ["x = x * 0.5 * (1 + np.tanh(0.5 * x))"],
-    "exponential": ["x = np.exp(x)"],
-    "softmax": ["x = np.exp(x - x.max(axis=-1, keepdims=True))", "x = x / x.sum(axis=-1, keepdims=True)"],
+    "sigmoid": ["{y} = 0.5 * (1 + np.tanh(0.5 * {x}))"],
+    "tanh": ["{y} = np.tanh({x})"],
+    "relu": ["{y} = np.maximum({x}, 0)"],
+    "leaky_relu": ["{y} = np.where({x} < 0, 0.01 * {x}, {x})"],
+    "elu": ["{y} = np.where({x} < 0, np.expm1(np.minimum({x}, 0)), {x})"],
+    "selu": ["{y} = 1.0507009873554805 * np.where({x} < 0, 1.6732632423543772 * np.expm1(np.minimum({x}, 0)), {x})"],
+    "softplus": ["{y} = np.logaddexp({x}, 0)"],
+    "gelu": ["{y} = 0.5 * {x} * np.vectorize(math.erfc, otypes=[{x}.dtype])(-{x}.astype(float) / math.sqrt(2))"],
+    "silu": ["{y} = {x} * 0.5 * (1 + np.tanh(0.5 * {x}))"],
+    "exponential": ["{y} = np.exp({x})"],
+    "softmax": ["{y} = np.exp({x} - {x}.max(axis=-1, keepdims=True))", "{y} = {y} / {y}.sum(axis=-1, keepdims=True)"],
 }
+"""Lines that make y of x; after the first, x may be overwritten."""
+
+Parameters = dict[str, str]
+"""What a layer's parameters and state are in the file, such as ``weights["dense_0.w"]``, by their short names."""
 
 
-def _weight(part: Part, key: str) -> str:
-    return f'weights["{part.name}.{key}"]'
+def _dense(node: Node, p: Parameters, y: str, x: str) -> list[str]:
+    bias = f" + {p['b']}" if "b" in p else ""
+    return [f"{y} = {x} @ {p['w']}{bias}"]
 
 
-def _dense(part: Part) -> list[str]:
-    bias = f" + {_weight(part, 'b')}" if "b" in part.arrays else ""
-    return [f"x = x @ {_weight(part, 'w')}{bias}"]
-
-
-def _scaled(part: Part) -> str:
-    return f"x = x * {_weight(part, 'gamma')} + {_weight(part, 'beta')}"
-
-
-def _batch_norm(part: Part) -> list[str]:
-    mean, variance = _weight(part, "mean"), _weight(part, "variance")
-    return [f"x = (x - {mean}) / np.sqrt({variance} + {part.layer.epsilon})", _scaled(part)]
-
-
-def _layer_norm(part: Part) -> list[str]:
-    variance = "np.square(x).mean(axis=-1, keepdims=True)"
+def _batch_norm(node: Node, p: Parameters, y: str, x: str) -> list[str]:
+    epsilon = node.layer.epsilon  # type: ignore[attr-defined]
     return [
-        f"x = x - x.mean(axis=-1, keepdims=True)  # {part.name}",
-        f"x = x / np.sqrt({variance} + {part.layer.epsilon})",
-        _scaled(part),
+        f"{y} = ({x} - {p['mean']}) / np.sqrt({p['variance']} + {epsilon})",
+        f"{y} = {y} * {p['gamma']} + {p['beta']}",
     ]
 
 
-def _embedding(part: Part) -> list[str]:
-    others = [column for column in range(part.input_shape[0]) if column not in part.layer.categories]
-    pieces = [f"x[:, {others}]"] if others else []
-    for column, count in part.layer.categories.items():
-        pieces.append(f"{_weight(part, f'table_{column}')}[x[:, {column}].astype(int).clip(0, {count - 1})]")
-    return ["pieces = [", *(f"    {piece}," for piece in pieces), "]", "x = np.hstack(pieces)"]
+def _layer_norm(node: Node, p: Parameters, y: str, x: str) -> list[str]:
+    epsilon = node.layer.epsilon  # type: ignore[attr-defined]
+    return [
+        f"{y} = {x} - {x}.mean(axis=-1, keepdims=True)  # layer norm",
+        f"{y} = {y} / np.sqrt(np.square({y}).mean(axis=-1, keepdims=True) + {epsilon})",
+        f"{y} = {y} * {p['gamma']} + {p['beta']}",
+    ]
 
 
-def _residual(part: Part) -> list[str]:
-    within, projection = part.inside()
-    name = part.name.replace(".", "_")
-    carried = name if projection is None else f"{name} @ {_weight(part, 'projection.w')}"
-    return [f"{name} = x", *_through(within), f"x = {carried} + x"]
+def _embedding(node: Node, p: Parameters, y: str, x: str) -> list[str]:
+    categories: dict[int, int] = node.layer.categories  # type: ignore[attr-defined]
+    others = [column for column in range(node.inputs[0].shape[-1]) if column not in categories]
+    pieces = [f"{x}[..., {others}]"] if others else []
+    for column, count in categories.items():
+        pieces.append(f"{p[f'table_{column}']}[{x}[..., {column}].astype(int).clip(0, {count - 1})]")
+    return ["pieces = [", *(f"    {piece}," for piece in pieces), "]", f"{y} = np.concatenate(pieces, axis=-1)"]
 
 
-LAYERS: dict[type[Layer], Callable[[Part], list[str]]] = {
-    Activation: lambda part: _activation(part.layer.name),
+LAYERS: dict[type[Layer], Callable[..., list[str]]] = {
+    Activation: lambda node, p, y, x: _activation(node.layer.name, y, x),
+    Add: lambda node, p, y, *xs: [f"{y} = {' + '.join(xs)}"],
     BatchNorm: _batch_norm,
+    Concatenate: lambda node, p, y, *xs: [f"{y} = np.concatenate([{', '.join(xs)}], axis=-1)"],
     Dense: _dense,
-    Dropout: lambda part: [],
+    Dropout: lambda node, p, y, x: [],
     Embedding: _embedding,
-    GaussianNoise: lambda part: [],
+    GaussianNoise: lambda node, p, y, x: [],
     LayerNorm: _layer_norm,
-    Residual: _residual,
+    Multiply: lambda node, p, y, x, other: [f"{y} = {x} * {other}"],
 }
+"""Functions of the node, what its parameters are in the file, the variable of the output and those of the inputs, that
+return lines; after the first of them the inputs may be overwritten; none where the output is the first input."""

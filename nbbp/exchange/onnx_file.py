@@ -3,18 +3,32 @@
 A layer of one's own enters a function in `LAYERS`, an activation one in `ACTIVATIONS`.
 """
 
+import functools
+import itertools
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from nbbp._version import __version__
-from nbbp.exchange import onnx_estimators
-from nbbp.exchange.parts import Part, parts_of, writer
-from nbbp.layers import Activation, BatchNorm, Dense, Dropout, Embedding, GaussianNoise, Layer, LayerNorm, Residual
-from nbbp.sequential import Sequential
+from nbbp.engine.node import Edge, Node
+from nbbp.exchange import onnx_estimators, walk
+from nbbp.layers import (
+    Activation,
+    Add,
+    BatchNorm,
+    Concatenate,
+    Dense,
+    Dropout,
+    Embedding,
+    GaussianNoise,
+    Layer,
+    LayerNorm,
+    Multiply,
+)
+from nbbp.model import Model
 from nbbp.storage import files
 
 if TYPE_CHECKING:
@@ -23,25 +37,27 @@ if TYPE_CHECKING:
 OPSET, IR_VERSION = 17, 8  # the first with LayerNormalization, of ONNX 1.12: older runtimes read it too
 LIMIT = 2**31 - 2**20  # bytes of arrays; protobuf writes no more than 2 GiB
 
-Output = tuple[str, np.dtype | type, list[int]]
+Output = tuple[str, np.dtype | type, Sequence[int]]
 """The name of an array, its dtype, and its axes after the rows."""
 
 
-def to_onnx(model: "Sequential | MLPClassifier | MLPRegressor", path: str | os.PathLike) -> None:
-    """Write a model as ONNX: ``X`` (rows, *input_shape) to ``predictions`` (rows, outputs), for any number of rows.
+def to_onnx(model: "Model | MLPClassifier | MLPRegressor", path: str | os.PathLike) -> None:
+    """Write a model as ONNX: inputs (rows, *input_shape) to predictions (rows, *positions, outputs), for any rows.
+
+    One input is ``X`` and one output ``predictions``; several have the names by which `Model.fit` takes them, and an
+    `Input` that has a name keeps it. Predictions are those of `Model.predict` without a mask. Dropout and noise are
+    left out, batch normalization has its running statistics. Arrays have the model's dtype, and inputs that are
+    integers stay integers; within a float64 model, gelu has float32's precision, for onnxruntime has no other, and so
+    has epsilon, which ONNX keeps as float32. An Embedding takes the nearest category for a number outside of its range.
 
     A fitted estimator of `nbbp.sklearn` has what its methods return: a classifier ``label`` and ``probabilities``, a
     regressor of one value ``predictions`` (rows,).
 
-    The outputs are those of `predict`, after the link of the loss. Dropout and noise are left out, batch normalization
-    has its running statistics. Both have the model's dtype; within a float64 model, gelu has float32's precision, for
-    onnxruntime has no other, and so has epsilon, which ONNX keeps as float32. An Embedding takes the nearest category
-    for a number outside of its range.
-
     Raises
     ------
     ValueError
-        For a layer or an activation of one's own, and for more than 2 GiB.
+        For a layer or an activation that is not in `LAYERS` or `ACTIVATIONS`, such as one of one's own; for a name
+        that two inputs or outputs have; for more than 2 GiB.
     ImportError
         Without ONNX.
     """
@@ -50,30 +66,34 @@ def to_onnx(model: "Sequential | MLPClassifier | MLPRegressor", path: str | os.P
         from onnx import helper
     except ImportError:
         raise ImportError('to_onnx needs ONNX: pip install "nbbp[onnx]"') from None
-    trained: Sequential = getattr(model, "model_", model)
+    trained: Model = getattr(model, "model_", model)
     if trained is model and hasattr(model, "get_params"):
         raise TypeError(f"{model!r} is not fitted, or no estimator of nbbp.sklearn: of a pipeline, give the last step")
-    found = parts_of(trained)
-    graph, network = Graph(trained.dtype), trained.network
+    walk.check(trained)
+    network, graph = trained.network, trained.network.graph
     if (size := trained.params.nbytes + network.state.nbytes) > LIMIT:
         raise ValueError(f"the model has {size:,} bytes of arrays; an ONNX file holds at most {LIMIT:,}")
-    y = _through(graph, found, "X")
-    outputs = math.prod(network.graph.outputs[0].shape)
-    if len(network.graph.outputs[0].shape) > 1:
-        y = graph.node("Flatten", y)
-    y = _activate(graph, trained.loss.link, y)
-    answers: dict[str, Output] = {"predictions": (y, trained.dtype, [outputs])}
-    if model is not trained:
-        answers = onnx_estimators.answers(graph, model, y)
-    for name, (array, *_) in answers.items():
-        graph.nodes.append(helper.make_node("Identity", [array], [name]))
+    inputs: dict[str, Output] = {
+        name: (name, edge.dtype or trained.dtype, edge.shape)
+        for name, edge in zip(walk.input_names(trained), graph.inputs, strict=True)
+    }
+    names = [*walk.input_names(trained), *walk.output_names(trained)]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ValueError(f"two inputs or outputs have the name {twice[0]!r}; in an ONNX file each has one of its own")
+    writer = Writer(trained.dtype, names)
+    outputs = _write_nodes(writer, trained)
+    if trained is not model:
+        [(y, *_)] = outputs.values()
+        outputs = onnx_estimators.answers(writer, model, y)
+    for name, (array, *_) in outputs.items():
+        writer.result(name, array)
     written = helper.make_model(
         helper.make_graph(
-            graph.nodes,
+            writer.operators,
             "nbbp",
-            [_described("X", trained.dtype, network.graph.inputs[0].shape)],
-            [_described(name, dtype, axes) for name, (_, dtype, axes) in answers.items()],
-            list(graph.constants.values()),
+            _described(inputs),
+            _described(outputs),
+            list(writer.constants.values()),
         ),
         opset_imports=[helper.make_opsetid("", OPSET)],
         ir_version=IR_VERSION,
@@ -84,165 +104,218 @@ def to_onnx(model: "Sequential | MLPClassifier | MLPRegressor", path: str | os.P
         onnx.save_model(written, os.fspath(path))
 
 
-def _described(name: str, dtype, axes):
-    """An input or output of the whole graph, (rows, *axes)."""
+def _described(ends: dict[str, Output]) -> list:
+    """Inputs or outputs for ONNX."""
     from onnx import helper
 
-    return helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(np.dtype(dtype)), ["rows", *axes])
+    return [
+        helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(np.dtype(dtype)), ["rows", *axes])
+        for name, (_, dtype, axes) in ends.items()
+    ]
 
 
-class Graph:
-    """Nodes and constants as they are added.
+def _write_nodes(writer: "Writer", model: Model) -> dict[str, Output]:
+    """Add what each node does, then what turns each output into predictions: these, by the names of the outputs."""
+    network, graph = model.network, model.network.graph
+    named = network.layout.named(network.params, network.state)
+    arrays = {name: writer.array(name, array) for name, array in named.items()}
+    known: dict[Edge, str] = dict(zip(graph.inputs, walk.input_names(model), strict=True))
+    integers = {edge for edge in graph.inputs if edge.dtype is not None and edge.dtype.kind in "iu"}
+
+    @functools.cache
+    def number(edge: Edge) -> str:
+        """Name of an array of the model's dtype."""
+        return writer.cast(known[edge], model.dtype) if edge in integers else known[edge]
+
+    for node in graph.nodes:
+        write = walk.of_layer(LAYERS, model, node, "ONNX", "nbbp.exchange.onnx_file.LAYERS")
+        writer.scope = f"{graph.names[node]}/"
+        p = {key: arrays[name] for key, name in walk.parameters(model, node).items()}
+        given = [known[edge] if type(node.layer) in OF_INTEGERS else number(edge) for edge in node.inputs]
+        made = write(writer, node, p, *given)
+        known |= zip(node.outputs, [made] if isinstance(made, str) else made, strict=True)
+    predictions: dict[str, Output] = {}
+    activations = walk.output_activations(model)
+    for name, edge, activation in zip(walk.output_names(model), graph.outputs, activations, strict=True):
+        writer.scope = f"{name}/"
+        predictions[name] = (_activate(writer, activation, number(edge)), model.dtype, edge.shape)
+    writer.scope = ""
+    return predictions
+
+
+class Writer:
+    """Operators and constants as they are added.
+
+    Parameters
+    ----------
+    dtype : numpy.dtype
+        Of the model.
+    taken : sequence of str
+        Names of inputs and outputs.
 
     Attributes
     ----------
-    nodes : list of onnx.NodeProto
+    operators : list of onnx.NodeProto
     constants : dict of str to onnx.TensorProto
-    dtype : numpy.dtype
-        Of the model.
+    scope : str
+        With which names begin, such as ``dense_0/``.
     """
 
-    def __init__(self, dtype: np.dtype) -> None:
-        self.nodes: list = []
+    def __init__(self, dtype: np.dtype, taken: Sequence[str]) -> None:
+        self.operators: list = []
         self.constants: dict = {}
-        self.dtype = dtype
+        self.dtype, self.scope = dtype, ""
+        self._taken, self._numbers = set(taken), {}  # type: set[str], dict[float, str]
 
-    def node(self, operator: str, *inputs: str, **attributes) -> str:
-        """Add a node; returns the name of its output."""
+    def operator(self, kind: str, *inputs: str, **attributes) -> str:
+        """Add an operator; returns the name of its output."""
         from onnx import helper
 
-        output = f"{operator}_{len(self.nodes)}"
-        self.nodes.append(helper.make_node(operator, inputs, [output], output, **attributes))
+        output = self._name(kind)
+        self.operators.append(helper.make_node(kind, inputs, [output], output, **attributes))
         return output
+
+    def result(self, name: str, x: str) -> None:
+        """Let x be an output of the network."""
+        from onnx import helper
+
+        self.operators.append(helper.make_node("Identity", [x], [name], self._name("Identity")))
 
     def array(self, name: str, values) -> str:
         """Add a constant; returns its name."""
         from onnx import numpy_helper
 
+        name = self._name(name)
         self.constants[name] = numpy_helper.from_array(np.asarray(values, order="C"), name)
         return name
 
     def number(self, value: float) -> str:
-        """Add a number of the model's dtype; returns its name."""
-        return self.array(f"{value!r}", np.array(value, self.dtype))
+        """Add a number of the model's dtype, once; returns its name."""
+        if value not in self._numbers:
+            self._numbers[value] = self.array(f"{value!r}", np.array(value, self.dtype))
+        return self._numbers[value]
 
     def cast(self, x: str, dtype) -> str:
         """Add a change of dtype; returns the name of its output."""
         from onnx import helper
 
-        return self.node("Cast", x, to=helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
+        return self.operator("Cast", x, to=helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
+
+    def _name(self, name: str) -> str:
+        """The name within the scope, with a number where it is taken."""
+        names = (f"{self.scope}{name}{f'_{k}' if k else ''}" for k in itertools.count())
+        name = next(name for name in names if name not in self._taken)
+        self._taken.add(name)
+        return name
 
 
-def _through(graph: Graph, found: list[Part], x: str) -> str:
-    for part in found:
-        x = writer(LAYERS, part, "ONNX", "nbbp.exchange.onnx_file.LAYERS")(graph, part, x)
-    return x
+def _activate(writer: Writer, name: str, x: str) -> str:
+    return walk.of_activation(ACTIVATIONS, name, "ONNX", "nbbp.exchange.onnx_file.ACTIVATIONS")(writer, x)
 
 
-def _activate(graph: Graph, name: str, x: str) -> str:
-    if name not in ACTIVATIONS:
-        place = f"nbbp.exchange.onnx_file.ACTIVATIONS[{name!r}]"
-        raise ValueError(f"how the activation {name} is written as ONNX is not known; enter it in {place}")
-    return ACTIVATIONS[name](graph, x)
-
-
-def _leaky_relu(graph: Graph, x: str) -> str:
-    return graph.node("Max", x, graph.node("Mul", x, graph.number(0.01)))
+def _leaky_relu(writer: Writer, x: str) -> str:
+    return writer.operator("Max", x, writer.operator("Mul", x, writer.number(0.01)))
 
 
 # onnxruntime has Elu, Selu and Softplus for float32 alone.
-def _elu(graph: Graph, x: str, scale: float = 1.0, alpha: float = 1.0) -> str:
+def _elu(writer: Writer, x: str, scale: float = 1.0, alpha: float = 1.0) -> str:
     """scale max(x, 0) + scale alpha (exp(min(x, 0)) - 1)."""
-    above, below = graph.node("Relu", x), graph.node("Exp", graph.node("Min", x, graph.number(0.0)))
-    below = graph.node("Sub", below, graph.number(1.0))
+    above, below = writer.operator("Relu", x), writer.operator("Exp", writer.operator("Min", x, writer.number(0.0)))
+    below = writer.operator("Sub", below, writer.number(1.0))
     if (scale, alpha) != (1.0, 1.0):
-        above = graph.node("Mul", above, graph.number(scale))
-        below = graph.node("Mul", below, graph.number(scale * alpha))
-    return graph.node("Add", above, below)
+        above = writer.operator("Mul", above, writer.number(scale))
+        below = writer.operator("Mul", below, writer.number(scale * alpha))
+    return writer.operator("Add", above, below)
 
 
-def _selu(graph: Graph, x: str) -> str:
-    return _elu(graph, x, 1.0507009873554805, 1.6732632423543772)
+def _selu(writer: Writer, x: str) -> str:
+    return _elu(writer, x, 1.0507009873554805, 1.6732632423543772)
 
 
-def _softplus(graph: Graph, x: str) -> str:
+def _softplus(writer: Writer, x: str) -> str:
     """max(x, 0) + log(1 + exp(-|x|))."""
-    small = graph.node("Exp", graph.node("Neg", graph.node("Abs", x)))
-    return graph.node("Add", graph.node("Relu", x), graph.node("Log", graph.node("Add", small, graph.number(1.0))))
+    small = writer.operator("Exp", writer.operator("Neg", writer.operator("Abs", x)))
+    rest = writer.operator("Log", writer.operator("Add", small, writer.number(1.0)))
+    return writer.operator("Add", writer.operator("Relu", x), rest)
 
 
-def _gelu(graph: Graph, x: str) -> str:
+def _gelu(writer: Writer, x: str) -> str:
     """x (1 + erf(x / sqrt(2))) / 2."""
-    erf = graph.node("Erf", graph.cast(graph.node("Mul", x, graph.number(math.sqrt(0.5))), np.float32))
-    share = graph.node("Add", graph.cast(erf, graph.dtype), graph.number(1.0))
-    return graph.node("Mul", graph.node("Mul", x, graph.number(0.5)), share)
+    erf = writer.operator("Erf", writer.cast(writer.operator("Mul", x, writer.number(math.sqrt(0.5))), np.float32))
+    share = writer.operator("Add", writer.cast(erf, writer.dtype), writer.number(1.0))
+    return writer.operator("Mul", writer.operator("Mul", x, writer.number(0.5)), share)
 
 
-ACTIVATIONS: dict[str, Callable[[Graph, str], str]] = {
-    "linear": lambda graph, x: x,
-    "sigmoid": lambda graph, x: graph.node("Sigmoid", x),
-    "tanh": lambda graph, x: graph.node("Tanh", x),
-    "relu": lambda graph, x: graph.node("Relu", x),
+ACTIVATIONS: dict[str, Callable[[Writer, str], str]] = {
+    "linear": lambda writer, x: x,
+    "sigmoid": lambda writer, x: writer.operator("Sigmoid", x),
+    "tanh": lambda writer, x: writer.operator("Tanh", x),
+    "relu": lambda writer, x: writer.operator("Relu", x),
     "leaky_relu": _leaky_relu,
     "elu": _elu,
     "selu": _selu,
     "softplus": _softplus,
     "gelu": _gelu,
-    "silu": lambda graph, x: graph.node("Mul", x, graph.node("Sigmoid", x)),
-    "exponential": lambda graph, x: graph.node("Exp", x),
-    "softmax": lambda graph, x: graph.node("Softmax", x, axis=-1),
+    "silu": lambda writer, x: writer.operator("Mul", x, writer.operator("Sigmoid", x)),
+    "exponential": lambda writer, x: writer.operator("Exp", x),
+    "softmax": lambda writer, x: writer.operator("Softmax", x, axis=-1),
 }
 
 
-def _arrays(graph: Graph, part: Part) -> dict[str, str]:
-    """Names of the layer's arrays by their short names."""
-    return {key: graph.array(f"{part.name}.{key}", array) for key, array in part.arrays.items()}
+Parameters = dict[str, str]
+"""Names of the constants that are a layer's parameters and state, by their short names."""
 
 
-def _dense(graph: Graph, part: Part, x: str) -> str:
-    return graph.node("Gemm", x, *_arrays(graph, part).values())
+def _dense(writer: Writer, node: Node, p: Parameters, x: str) -> str:
+    if len(node.inputs[0].shape) == 1:
+        return writer.operator("Gemm", x, *p.values())
+    y = writer.operator("MatMul", x, p["w"])
+    return writer.operator("Add", y, p["b"]) if "b" in p else y
 
 
-def _batch_norm(graph: Graph, part: Part, x: str) -> str:
+def _batch_norm(writer: Writer, node: Node, p: Parameters, x: str) -> str:
     """ONNX has the features in the second axis, nbbp in the last."""
-    names, shape = _arrays(graph, part), part.input_shape
+    shape, epsilon = node.inputs[0].shape, node.layer.epsilon  # type: ignore[attr-defined]
     if len(shape) > 1:
-        x = graph.node("Reshape", x, graph.array(f"{part.name}.rows", np.array([-1, shape[-1]])))
-    y = graph.node("BatchNormalization", x, *names.values(), epsilon=part.layer.epsilon)
-    return y if len(shape) == 1 else graph.node("Reshape", y, graph.array(f"{part.name}.shape", np.array([-1, *shape])))
+        x = writer.operator("Reshape", x, writer.array("rows", np.array([-1, shape[-1]])))
+    y = writer.operator("BatchNormalization", x, *p.values(), epsilon=epsilon)
+    return y if len(shape) == 1 else writer.operator("Reshape", y, writer.array("shape", np.array([-1, *shape])))
 
 
-def _layer_norm(graph: Graph, part: Part, x: str) -> str:
-    return graph.node("LayerNormalization", x, *_arrays(graph, part).values(), epsilon=part.layer.epsilon)
+def _layer_norm(writer: Writer, node: Node, p: Parameters, x: str) -> str:
+    epsilon = node.layer.epsilon  # type: ignore[attr-defined]
+    return writer.operator("LayerNormalization", x, *p.values(), epsilon=epsilon)
 
 
-def _embedding(graph: Graph, part: Part, x: str) -> str:
-    names, categories = _arrays(graph, part), part.layer.categories
-    others = [column for column in range(part.input_shape[0]) if column not in categories]
-    pieces = [graph.node("Gather", x, graph.array(f"{part.name}.others", np.array(others)), axis=1)] if others else []
-    for (column, count), table in zip(categories.items(), names.values(), strict=True):
-        codes = graph.node("Gather", x, graph.array(f"{part.name}.column_{column}", np.array(column)), axis=1)
-        limits = (graph.array(f"{table}.{value}", np.array(value)) for value in (0, count - 1))
-        codes = graph.node("Clip", graph.cast(codes, np.int64), *limits)
-        pieces.append(graph.node("Gather", table, codes, axis=0))
-    return graph.node("Concat", *pieces, axis=1)
+def _embedding(writer: Writer, node: Node, p: Parameters, x: str) -> str:
+    categories: dict[int, int] = node.layer.categories  # type: ignore[attr-defined]
+    others = [column for column in range(node.inputs[0].shape[-1]) if column not in categories]
+    pieces = []
+    if others:
+        kept = writer.operator("Gather", x, writer.array("others", np.array(others)), axis=-1)
+        pieces.append(writer.cast(kept, writer.dtype))
+    for column, count in categories.items():
+        codes = writer.operator("Gather", x, writer.array(f"column_{column}", np.array(column)), axis=-1)
+        limits = (writer.array(name, np.array(value)) for name, value in (("first", 0), ("last", count - 1)))
+        codes = writer.operator("Clip", writer.cast(codes, np.int64), *limits)
+        pieces.append(writer.operator("Gather", p[f"table_{column}"], codes, axis=0))
+    return writer.operator("Concat", *pieces, axis=-1)
 
 
-def _residual(graph: Graph, part: Part, x: str) -> str:
-    within, projection = part.inside()
-    y = _through(graph, within, x)
-    if projection is not None:
-        x = graph.node("MatMul", x, graph.array(f"{part.name}.projection.w", projection))
-    return graph.node("Add", x, y)
-
-
-LAYERS: dict[type[Layer], Callable[[Graph, Part, str], str]] = {
-    Activation: lambda graph, part, x: _activate(graph, part.layer.name, x),
+LAYERS: dict[type[Layer], Callable[..., str | Sequence[str]]] = {
+    Activation: lambda writer, node, p, x: _activate(writer, node.layer.name, x),
+    Add: lambda writer, node, p, *xs: functools.reduce(functools.partial(writer.operator, "Add"), xs),
     BatchNorm: _batch_norm,
+    Concatenate: lambda writer, node, p, *xs: writer.operator("Concat", *xs, axis=-1),
     Dense: _dense,
-    Dropout: lambda graph, part, x: x,
+    Dropout: lambda writer, node, p, x: x,
     Embedding: _embedding,
-    GaussianNoise: lambda graph, part, x: x,
+    GaussianNoise: lambda writer, node, p, x: x,
     LayerNorm: _layer_norm,
-    Residual: _residual,
+    Multiply: lambda writer, node, p, x, other: writer.operator("Mul", x, other),
 }
+"""Functions of the writer, the node, the names of its parameters and of its inputs, that add operators and return the
+name of the output, or names of several."""
+
+OF_INTEGERS = {Embedding}
+"""Layers that take inputs of integers as they are; others take them in the model's dtype."""

@@ -3,16 +3,22 @@
 A PyTorch Linear keeps its weight as (out, in), nbbp's Dense as (in, out); the names of the other arrays differ only.
 """
 
+import collections
 import contextlib
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import safetensors.numpy
 
-from nbbp.exchange.parts import Part, check, fill, parts_of
-from nbbp.layers import BatchNorm, Dense, Embedding, LayerNorm, Residual
+from nbbp.engine.graph import Graph
+from nbbp.engine.layout import Layout, Place
+from nbbp.engine.node import Node, Scope
+from nbbp.exchange.walk import check
+from nbbp.exchange.weights import AnyModel, fill
+from nbbp.layers import BatchNorm, Dense, Embedding, LayerNorm
+from nbbp.model import Model
 from nbbp.sequential import Sequential
 from nbbp.storage.files import replace
 
@@ -20,20 +26,21 @@ Arrays = dict[str, np.ndarray]
 COUNTER = "num_batches_tracked"  # of a BatchNorm; nbbp needs none
 
 
-def from_torch(model: Sequential, source) -> Sequential:
+def from_torch(model: AnyModel, source) -> AnyModel:
     """Give a model the weights of a PyTorch network of the same architecture.
 
     Arrays go by name where the names are those of `to_torch_state_dict`. Else modules are matched in order with the
-    layers that have parameters: by number where they are numbered alike (``0``, ``2``; ``fc1``, ``fc2``), if not in
-    the order of the state_dict, in which they were defined. Optimizer, averages and pruning begin anew.
+    layers that have parameters, in the order in which these were called: by number where they are numbered alike
+    (``0``, ``2``; ``fc1``, ``fc2``), if not in the order of the state_dict, in which they were defined. Optimizer,
+    averages and pruning begin anew.
 
     A state_dict has no activations and no epsilon: PyTorch's BatchNorm and LayerNorm have 1e-5 unless told otherwise,
     as nbbp's have; their momentum is 1 minus nbbp's. A PyTorch network that is trained with CrossEntropyLoss or
-    BCEWithLogitsLoss gives logits, to which `predict` applies the link of the loss.
+    BCEWithLogitsLoss gives logits, to which `predict` applies the loss's output activation.
 
     Parameters
     ----------
-    model : Sequential
+    model : Model or Sequential
         Where it is not built, the first weight says how many features there are.
     source : mapping of str to tensor or array_like, or path
         A state_dict, or a safetensors file. A file keeps no order: one whose modules have other names and no numbers
@@ -41,7 +48,7 @@ def from_torch(model: Sequential, source) -> Sequential:
 
     Returns
     -------
-    Sequential
+    Model or Sequential
         The model that was given.
 
     Raises
@@ -61,28 +68,30 @@ def from_torch(model: Sequential, source) -> Sequential:
     given = _read(source)
     first = next((array for name, array in given.items() if name.rpartition(".")[2] == "weight"), None)
     features = first.shape[-1] if first is not None and first.ndim in (1, 2) else None
-    return fill(model, features, lambda found: _assign(found, given, ordered=isinstance(source, Mapping)))
+    ordered = isinstance(source, Mapping)
+    return fill(model, features, lambda *flat: _assign(_arrays(model, *flat), given, ordered))
 
 
-def to_torch_state_dict(model: Sequential) -> dict:
-    """Weights under the names that ``torch.nn.Sequential`` gives them, as tensors that share no memory.
+def to_torch_state_dict(model: Model) -> dict:
+    """Weights under PyTorch's names, as tensors that share no memory.
 
-    The number in a name is the layer's place among the rows of `Sequential.summary`, where an activation stands by
-    itself: ``[Dense(8, "relu"), Dropout(), Dense(2)]`` has ``0.weight, 0.bias, 3.weight, 3.bias``, as
-    ``nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Dropout(), nn.Linear(8, 2))``. GaussianNoise and a linear Activation
-    stand for nn.Identity, which has no arrays either.
+    Of a `Sequential`, the names are those that ``torch.nn.Sequential`` gives: a number is the layer's place in the row,
+    where an activation stands by itself. ``[Dense(8, "relu"), Dropout(), Dense(2)]`` has ``0.weight, 0.bias, 3.weight,
+    3.bias``, as ``nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Dropout(), nn.Linear(8, 2))``. GaussianNoise and a
+    linear Activation stand for nn.Identity, which has no arrays either. Of another `Model`, modules have the names of
+    `Model.named_params`: ``dense_0.weight``, ``residual_0.dense_0.weight``; a layer that is called twice is one module.
 
-    For two layers PyTorch has no module; yours needs these attributes: for Residual ``layers``, an nn.Sequential, and
-    ``projection``, an nn.Linear without bias, where the shape changes; for Embedding an nn.Embedding ``table_3`` for
-    the categories in column 3.
+    For two layers PyTorch has no module; yours needs these attributes: for Residual in a row ``layers``, an
+    nn.Sequential, and ``projection``, an nn.Linear without bias, where the shape changes; for Embedding an nn.Embedding
+    ``table_3`` for the categories in column 3.
 
-    The network gives nbbp's outputs before the link of the loss: softmax or sigmoid turns them into what `predict`
+    The network gives nbbp's outputs before the output activation: softmax or sigmoid turns them into what `predict`
     gives.
 
     Raises
     ------
     ValueError
-        For a layer of one's own that has parameters.
+        For a layer that is not in `NAMES`, such as one of one's own, and has parameters.
     ImportError
         Without PyTorch.
     """
@@ -93,23 +102,25 @@ def to_torch_state_dict(model: Sequential) -> dict:
     return {name: torch.from_numpy(array) for name, array in _state_dict(model).items()}
 
 
-def to_safetensors(model: Sequential, path: str | os.PathLike) -> None:
+def to_safetensors(model: Model, path: str | os.PathLike) -> None:
     """Write what `to_torch_state_dict` gives to a safetensors file; PyTorch is not needed.
 
     Raises
     ------
     ValueError
-        For a layer of one's own that has parameters.
+        For a layer that is not in `NAMES`, such as one of one's own, and has parameters.
     """
     replace(path, safetensors.numpy.save(_state_dict(model)))
 
 
-def _state_dict(model: Sequential) -> Arrays:
+def _state_dict(model: Model) -> Arrays:
     """Copies, in PyTorch's shapes."""
-    state = {name: array.copy() for name, (_, array) in _arrays(parts_of(model)).items()}
-    for name in [name for name in state if name.endswith("running_var")]:
-        state[name.replace("running_var", COUNTER)] = np.array(model.steps)
-    return state
+    check(model)
+    network = model.network
+    named = _arrays(model, network.layout, network.params, network.state)
+    state = {name: array.copy() for name, (_, array) in named.items()}
+    counted = [name.removesuffix("running_var") for name in state if name.endswith(".running_var")]
+    return state | {f"{module}{COUNTER}": np.array(model.steps) for module in counted}
 
 
 NAMES: dict[type, dict[str, str]] = {
@@ -117,29 +128,56 @@ NAMES: dict[type, dict[str, str]] = {
     BatchNorm: {"gamma": "weight", "beta": "bias", "mean": "running_mean", "variance": "running_var"},
     LayerNorm: {"gamma": "weight", "beta": "bias"},
 }
+"""Of a layer's arrays in PyTorch's module; an Embedding's table is a module of its own."""
+
+Wanted = dict[str, tuple[str, np.ndarray]]
+"""By PyTorch's name: nbbp's, and a view in PyTorch's shape."""
 
 
-def _arrays(found: Sequence[Part], prefix: str = "") -> dict[str, tuple[str, np.ndarray]]:
-    """By PyTorch's name: nbbp's, and a view in PyTorch's shape."""
-    return {name: (ours, view) for name, ours, view in _named(found, prefix)}
+def _arrays(model: Model, layout: Layout, params: np.ndarray, state: np.ndarray) -> Wanted:
+    modules = dict(_in_rows(layout.graph)) if isinstance(model, Sequential) else layout.graph.names
+    wanted = {}
+    for place in layout.places:
+        for key, view in vars(place.views(params, state)).items():
+            name = f"{modules[place.node]}.{_name(place, key)}"
+            wanted[name] = f"{place.name}.{key}", view.T if type(place.layer) is Dense else view
+    return wanted
 
 
-def _named(found: Sequence[Part], prefix: str) -> Iterator[tuple[str, str, np.ndarray]]:
-    for i, part in enumerate(found):
-        if isinstance(part.layer, Residual):
-            within, projection = part.inside()
-            yield from _named(within, f"{prefix}{i}.layers.")
-            if projection is not None:
-                yield f"{prefix}{i}.projection.weight", f"{part.name}.projection.w", projection.T
-            continue
-        for key, array in part.arrays.items():
-            if type(part.layer) is Embedding:
-                name = f"{key}.weight"
-            elif type(part.layer) in NAMES:
-                name = NAMES[type(part.layer)][key]
-            else:
-                raise ValueError(f"{part.name}: PyTorch's names for {type(part.layer).__name__} are not known")
-            yield f"{prefix}{i}.{name}", f"{part.name}.{key}", array.T if isinstance(part.layer, Dense) else array
+def _name(place: Place, key: str) -> str:
+    kind = type(place.layer)
+    if kind is Embedding:
+        return f"{key}.weight"
+    if kind not in NAMES:
+        raise ValueError(
+            f"{place.name}: PyTorch's names for {kind.__name__} are not known; enter them in "
+            f"nbbp.exchange.torch_weights.NAMES[{kind.__name__}]"
+        )
+    return NAMES[kind][key]
+
+
+def _in_rows(graph: Graph) -> Iterator[tuple[Node, str]]:
+    """Nodes with the names of modules in nn.Sequential: their places in the row.
+
+    A layer that stands for others has a place too; it has a row ``layers`` of those without a name of their own.
+    """
+    lengths: collections.Counter[str] = collections.Counter()
+    places: dict[Scope, str] = {}
+
+    def next_place(row: str) -> str:
+        lengths[row] += 1
+        return f"{row}{lengths[row] - 1}"
+
+    for node in graph.nodes:
+        row, name = "", ""
+        for scope in node.scopes:
+            if isinstance(scope, str):
+                name = f"{row.removesuffix('layers.')}{scope}"
+                break
+            if scope not in places:
+                places[scope] = next_place(row)
+            row = f"{places[scope]}.layers."
+        yield node, name or next_place(row)
 
 
 def _read(source) -> Arrays:
@@ -179,8 +217,7 @@ def _numbered_alike(names) -> bool:
     return len({re.sub(r"\d+", "#", name.rpartition(".")[0]) for name in names}) == 1
 
 
-def _assign(found: list[Part], given: Arrays, ordered: bool) -> None:
-    wanted = _arrays(found)
+def _assign(wanted: Wanted, given: Arrays, ordered: bool) -> None:
     names = {name: name for name in wanted} if wanted.keys() == given.keys() else _matched(given, wanted, ordered)
     for name, (ours, view) in wanted.items():
         array = given[names[name]]
@@ -191,7 +228,7 @@ def _assign(found: list[Part], given: Arrays, ordered: bool) -> None:
         view[...] = array
 
 
-def _matched(given: Arrays, wanted: dict[str, tuple[str, np.ndarray]], ordered: bool) -> dict[str, str]:
+def _matched(given: Arrays, wanted: Wanted, ordered: bool) -> dict[str, str]:
     """Names that are given by those that are wanted: the modules of both in their order."""
     theirs, ours = _modules(given), _modules(wanted)
     if not (ordered or _numbered_alike(given)):

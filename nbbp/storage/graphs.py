@@ -1,9 +1,7 @@
 """Graphs as plain values for JSON, and back: layers, and for each node whose outputs it takes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
-
-import numpy as np
 
 from nbbp.engine.forms import Form
 from nbbp.engine.graph import Graph
@@ -17,31 +15,29 @@ def describe_input(entry: Input) -> dict:
     return {"input": list(entry.shape), "dtype": None if entry.dtype is None else entry.dtype.name, "name": entry.name}
 
 
-def restore_input(description: Any) -> Input | None:
-    """The input; None where something else is described."""
-    if not isinstance(description, dict) or "input" not in description:
-        return None
+def restore_input(description: Any) -> Input:
+    """The input that was described."""
     shape, dtype, name = (description[key] for key in ("input", "dtype", "name"))
-    if not (name is None or isinstance(name, str)) or not (dtype is None or isinstance(dtype, str)):
+    if not isinstance(shape, list) or not all(value is None or isinstance(value, str) for value in (dtype, name)):
         raise ValueError(f"{description!r} is no input")
-    return Input(tuple(shape), None if dtype is None else np.dtype(dtype).name, name)
+    return Input(tuple(shape), dtype, name)
 
 
 def describe_graph(inputs: Any, outputs: Any) -> dict:
     """What `restore_graph` takes."""
     entries, ends = Form("input", inputs), Form("output", outputs)
     graph = Graph(entries.things, ends.things)
-    numbers: dict[Edge, list[int]] = {edge: [k] for k, edge in enumerate(graph.inputs)}
+    numbers: dict[Edge, list[int]] = {edge: [k, 0] for k, edge in enumerate(graph.inputs)}
     layers: dict[int, int] = {}
     described: list[dict] = []
-    nodes: list[dict] = []
-    for k, node in enumerate(graph.nodes):
+    nodes = []
+    for k, node in enumerate(graph.nodes, len(graph.inputs)):
         if id(node.layer) not in layers:
             layers[id(node.layer)] = len(described)
             described.append(describe(node.layer))
         sources = [numbers[edge] for edge in node.inputs]
         nodes.append({"layer": layers[id(node.layer)], "inputs": sources, "name": graph.names[node]})
-        numbers |= {edge: [len(graph.inputs) + k, edge.index] for edge in node.outputs}
+        numbers |= {edge: [k, edge.index] for edge in node.outputs}
     return {
         "inputs": _formed(inputs, entries, describe_input), "layers": described, "nodes": nodes,
         "outputs": _formed(outputs, ends, lambda edge: numbers[edge]),
@@ -49,30 +45,39 @@ def describe_graph(inputs: Any, outputs: Any) -> dict:
 
 
 def restore_graph(description: dict) -> tuple[Any, Any]:
-    """Inputs and outputs, in the form in which they were given."""
+    """Inputs and outputs, in the form in which they were given.
+
+    A node takes what inputs and nodes before it put out: there are no circles.
+    """
     inputs = _unformed(description["inputs"], restore_input)
     layers = [restore(layer, Layer) for layer in description["layers"]]
     found: list[tuple[Edge, ...]] = [(edge,) for edge in Form("input", inputs).things]
 
     def edge(reference: list[int]) -> Edge:
-        if not all(type(number) is int and number >= 0 for number in reference):
-            raise ValueError(f"{reference!r} names no edge")
-        return found[reference[0]][reference[1] if len(reference) > 1 else 0]
+        number, index = reference
+        return _entry(_entry(found, number), index)
 
     for node in description["nodes"]:
-        if not isinstance(node["name"], str):
-            raise ValueError(f"{node['name']!r} is no name")
-        with within(node["name"]):
-            outputs = connect(layers[node["layer"]], [edge(source) for source in node["inputs"]])
+        name = node["name"]
+        if not isinstance(name, str) or not all(part.isidentifier() for part in name.split(".")):
+            raise ValueError(f"{name!r} is no name of a node, such as dense_0")
+        with within(name):
+            outputs = connect(_entry(layers, node["layer"]), [edge(source) for source in node["inputs"]])
         found.append(outputs if isinstance(outputs, tuple) else (outputs,))
     return inputs, _unformed(description["outputs"], edge)
+
+
+def _entry(things: Sequence[Any], number: Any) -> Any:
+    if type(number) is not int or not 0 <= number < len(things):
+        raise ValueError(f"{number!r} is none of {len(things)} inputs, layers, nodes or outputs that come before")
+    return things[number]
 
 
 def _formed(given: Any, form: Form, function: Callable[[Any], Any]) -> dict:
     """One thing, a list or a dict, described."""
     things = [function(thing) for thing in form.things]
-    if isinstance(given, dict):
-        return {"names": [str(name) for name in given], "things": things}
+    if isinstance(given, Mapping):
+        return {"names": list(given), "things": things}
     return {"list": things} if isinstance(given, list | tuple) else {"one": things[0]}
 
 

@@ -96,7 +96,9 @@ def unpack(arrays: Arrays, description: dict) -> State:
     if "graph" in settings:
         settings["inputs"], settings["outputs"] = restore_graph(settings.pop("graph"))
     else:
-        settings["layers"] = [restore_input(layer) or restore(layer, Layer) for layer in description["layers"]]
+        settings["layers"] = [
+            restore_input(layer) if "input" in layer else restore(layer, Layer) for layer in description["layers"]
+        ]
     if input_shape is None:
         return state
     shape = tuple(_count(length) for length in input_shape)

@@ -1,6 +1,7 @@
 """Progress bars for terminals and notebooks, and lines for pipes and log files."""
 
 import sys
+from typing import Any
 
 from tqdm import tqdm
 
@@ -50,7 +51,7 @@ class _Hidden:
     set_postfix_str = set_description
 
 
-def bar(*args, **settings) -> "tqdm | _Hidden":
+def bar(*args, **settings) -> Any:
     """A tqdm for where standard error goes; the arguments are tqdm's."""
     if settings.get("disable"):
         return _Hidden(settings.get("initial", 0))

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from nbbp import optimizers
 from nbbp.engine import planner
 from nbbp.engine.data import Data, Source
 from nbbp.engine.network import Network
@@ -121,7 +122,8 @@ class Trainer:
         self._step_rows = np.minimum(self.batch_size, self.rows - np.arange(self.steps_per_epoch) * self.batch_size)
         self._mean_weight, self._penalty_rows = mean_weight, parts * batch_size
         self._first_epoch = self._ready = self._begin = self._end = 0
-        self._ahead, self._numbered = 1, None
+        self._ahead = 1
+        self._numbered: optimizers.Optimizer | None = None
         self.carried: dict[str, np.ndarray] = {}  # what layers hand from step to step
         self._backend, self._alone = backend, clock is not None
         self._bind_programs(progress)
@@ -349,7 +351,7 @@ class Trainer:
         if self.part_losses is None:
             return [[] for _ in range(epochs)]
         steps = self.steps_per_epoch
-        losses = self.part_losses[:, : epochs * steps].reshape(-1, epochs, steps)
+        losses = self.part_losses[:, : epochs * steps].reshape(len(self.part_losses), epochs, steps)
         return np.sum(losses * (self._step_rows / self.rows), axis=2).T.tolist()
 
     def start_anew(self) -> None:

@@ -1,0 +1,55 @@
+"""What those ask of a model who write its nodes into a file, one after another."""
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from nbbp.engine.layer import Layer
+from nbbp.engine.node import Node
+from nbbp.model import Model
+
+Entry = TypeVar("Entry")
+
+
+def check(model: Any) -> None:
+    """TypeError for what is no model."""
+    if not isinstance(model, Model):
+        raise TypeError(f"model must be an nbbp.Model or nbbp.Sequential, got {model!r}")
+
+
+def input_names(model: Model) -> list[str]:
+    """The names by which inputs are given, or which they have themselves; ``X`` for one without."""
+    form = model.inputs
+    if isinstance(form.given, Mapping):
+        return form.names
+    return [edge.name or name or "X" for edge, name in zip(model.network.graph.inputs, form.names, strict=True)]
+
+
+def output_names(model: Model) -> list[str]:
+    """The names of the outputs; ``predictions`` for one without."""
+    return [name or "predictions" for name in model.outputs.names]
+
+
+def output_activations(model: Model) -> list[str]:
+    """What turns each output into predictions."""
+    return [loss.link for loss in model.outputs.unpacked("loss", model.loss)]
+
+
+def parameters(model: Model, node: Node) -> dict[str, str]:
+    """Full names of a node's parameters and state, by their short ones: ``{"w": "dense_0.w"}``."""
+    place = model.network.layout.of(node)
+    return {key: f"{place.name}.{key}" for key in (*place.parameters, *place.state)}
+
+
+def of_layer(table: dict[type[Layer], Entry], model: Model, node: Node, kind: str, path: str) -> Entry:
+    """The table's entry for a node's layer; the class itself counts, for a subclass may compute something else."""
+    if type(node.layer) not in table:
+        name, node_name = type(node.layer).__name__, model.network.graph.names[node]
+        raise ValueError(f"{node_name}: how {name} is written as {kind} is not known; enter it in {path}[{name}]")
+    return table[type(node.layer)]
+
+
+def of_activation(table: dict[str, Entry], name: str, kind: str, path: str) -> Entry:
+    """The table's entry for an activation."""
+    if name not in table:
+        raise ValueError(f"how the activation {name} is written as {kind} is not known; enter it in {path}[{name!r}]")
+    return table[name]
