@@ -1,15 +1,15 @@
-"""The loop of `dqn.py`, beside it in this folder, with a learner in PyTorch: equal network, replay memory, mini-batches.
+"""The loop of `dqn.py`, which lies beside it, with a learner in PyTorch: equal network, replay memory and mini-batches.
 
-PyTorch runs on as many threads as are fastest here, which is tried first. The figure has both learners' returns over the
-seconds that they take.
+PyTorch runs on as many threads as are fastest here, which is tried first. The figure has the returns of both learners
+over the seconds that they take.
 """
 
 import copy
-import os
 import pathlib
 import sys
 
 import dqn
+import numba
 import numpy as np
 import torch
 from matplotlib.figure import Figure
@@ -27,9 +27,8 @@ class Learner:
             torch.nn.init.xavier_uniform_(layer.weight)
             torch.nn.init.zeros_(layer.bias)
         self.target = copy.deepcopy(self.model)
-        self._optimizer = torch.optim.Adam(self.model.parameters(), dqn.RATE)
-        self._schedule = torch.optim.lr_scheduler.LinearLR(self._optimizer, 1.0, 0.0, steps)
-        self._loss = torch.nn.HuberLoss()
+        self._optimizer = torch.optim.Adam(self.model.parameters(), dqn.RATE, fused=True)
+        self._done, self._steps = 0, steps
 
     def act(self, state: tuple) -> int:
         with torch.inference_mode():
@@ -40,25 +39,15 @@ class Learner:
         with torch.no_grad():
             goal = 1 + torch.from_numpy(discounts) * self.target(torch.from_numpy(after)).amax(1)
         values = self.model(torch.from_numpy(states)).gather(1, torch.from_numpy(actions)[:, None])[:, 0]
-        loss = self._loss(values, goal)
+        loss = torch.nn.functional.mse_loss(values, goal) / 2
         self._optimizer.zero_grad()
         loss.backward()
+        self._optimizer.param_groups[0]["lr"] = dqn.RATE * (1 - self._done / self._steps)
         self._optimizer.step()
-        self._schedule.step()
+        self._done += 1
 
     def copy(self) -> None:
         self.target.load_state_dict(self.model.state_dict())
-
-
-def fastest(steps: int) -> int:
-    """The number of threads with which a short run takes the least time."""
-    speeds = {}
-    for threads in range(1, (os.cpu_count() or 1) + 1):
-        torch.set_num_threads(threads)
-        speeds[threads] = dqn.train(Learner(0, steps), 0, steps).speed
-    best = max(speeds, key=speeds.get)
-    torch.set_num_threads(best)
-    return best
 
 
 def draw(runs: dict[str, dqn.Run], path) -> None:
@@ -77,11 +66,13 @@ def draw(runs: dict[str, dqn.Run], path) -> None:
 if __name__ == "__main__":
     picture = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else "plots/dqn_torch.png")
     picture.parent.mkdir(parents=True, exist_ok=True)
-    threads = fastest(5000)
-    dqn.train(dqn.Learner(0, 2000), 0, 2000)  # compiles
     runs = {}
-    for name, learner in (("PyTorch", Learner), ("nbbp", dqn.Learner)):
+    for name, learner, set_threads in (
+        ("PyTorch", Learner, torch.set_num_threads),
+        ("nbbp", dqn.Learner, numba.set_num_threads),
+    ):
+        threads = dqn.use_fastest(set_threads, learner)
         runs[name] = run = dqn.train(learner(0, dqn.STEPS), 0)
-        print(f"{name}: {run.speed:,.0f} steps a second, mean return {run.last():.1f} in the last 100 episodes")
-    print(f"PyTorch ran on {threads} thread{'s' * (threads > 1)}")
+        print(f"{name} on {threads} thread{'s' * (threads > 1)}: {run.speed:,.0f} steps a second, ", end="")
+        print(f"mean return {run.last():.1f} in the last 100 episodes", flush=True)
     draw(runs, picture)

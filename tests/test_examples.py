@@ -10,6 +10,8 @@ import sys
 import numpy as np
 import pytest
 
+import nbbp
+
 EXAMPLES = pathlib.Path(__file__).parent.parent / "examples"
 
 
@@ -176,6 +178,34 @@ def test_a_search_prunes_what_goes_badly(tmp_path):
     assert all(2 < n <= 5 for n in epochs[module.PRUNED])
     assert module.judge(study.best_params, epochs=5) > 0.9
     assert is_drawn(module, study, tmp_path / "picture.png")
+
+
+def test_a_q_network_learns_to_balance(tmp_path):
+    module = example("dqn")
+    run = module.train(module.Learner(0, steps=12_000), 0, steps=12_000)
+    assert run.returns[:20].mean() < 40
+    assert run.last(10) > 100
+    assert run.returns.sum() <= run.ends[-1] + 1
+    assert is_drawn(module, [run], tmp_path / "picture.png")
+
+
+def test_the_same_loop_trains_the_same_q_network_in_pytorch(tmp_path, monkeypatch, rng):
+    torch = pytest.importorskip("torch")
+    monkeypatch.syspath_prepend(EXAMPLES)
+    module = example("dqn_torch")
+    ours, theirs = module.dqn.Learner(0, steps=100), module.Learner(0, steps=100)
+    theirs.model.load_state_dict(nbbp.exchange.to_torch_state_dict(ours.model))
+    theirs.copy()
+    states = rng.standard_normal((2, module.dqn.BATCH, 4)).astype(np.float32)
+    actions, discounts = rng.integers(0, 2, module.dqn.BATCH), np.full(module.dqn.BATCH, 0.9, np.float32)
+    for learner in (ours, theirs):
+        for _ in range(20):
+            learner.learn(states[0], actions, states[1], discounts)
+    with torch.no_grad():
+        values = theirs.model(torch.from_numpy(states[0])).numpy()
+    np.testing.assert_allclose(ours.model.predict(states[0]), values, rtol=1e-3, atol=1e-4)
+    runs = {name: module.dqn.train(learner, 0, steps=1100) for name, learner in (("nbbp", ours), ("PyTorch", theirs))}
+    assert is_drawn(module, runs, tmp_path / "picture.png")
 
 
 def test_the_tutorial_shows_what_it_says():
