@@ -113,8 +113,9 @@ def in_pieces({", ".join(names)}):
         begin, end = q * PIECE, min(n, (q + 1) * PIECE)
         function({", ".join(parts)})
 """
-    visible: dict[str, Any] = {"prange": prange, "PIECE": PIECE, "function": function}
-    exec(compile(source, function.py_func.__code__.co_filename, "exec"), visible)
+    own = function.py_func  # whose module and file the cache goes by
+    visible: dict[str, Any] = {"prange": prange, "PIECE": PIECE, "function": function, "__name__": own.__module__}
+    exec(compile(source, own.__code__.co_filename, "exec"), visible)
     return visible["in_pieces"]
 
 
