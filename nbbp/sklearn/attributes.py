@@ -3,7 +3,7 @@
 import numpy as np
 
 from nbbp.metrics import METRICS, higher_is_better
-from nbbp.model import Sequential
+from nbbp.sequential import Sequential
 from nbbp.sklearn.network import Head
 from nbbp.sklearn.stopping import Plateau
 from nbbp.training.history import History
