@@ -104,7 +104,6 @@ class Trainer:
         self.epochs_together = max(1, ROWS_TOGETHER // self.rows)
         steps, rows = self.epochs_together * self.steps_per_epoch, self.epochs_together * self.rows
         self.clock = Clock() if clock is None else clock
-        self.tables = Tables(steps, network.dtype)
         self._shuffle, self._pace = shuffle, threads.Pace(RUN_SECONDS)
         self._stream = random.stream(network.seed, random.SHUFFLING)
         orders = arrays.copied(np.tile(np.arange(self.rows), (self.epochs_together, 1)))
@@ -127,6 +126,7 @@ class Trainer:
         self._bind_programs(progress)
 
     def _bind_programs(self, progress: Callable = iter) -> None:
+        self.tables = Tables(self.epochs_together * self.steps_per_epoch, self.network.dtype)
         whole, rest = self._bind(self.batch_size), self.rows % self.batch_size
         last = self._bind(rest) if rest else None
         self.runner = Runner(whole, last, progress, alone=self._alone)
@@ -229,11 +229,6 @@ class Trainer:
 
         def run(most: int) -> int:
             done = clock.step
-            if self.update.optimizer is not self._numbered:
-                self._ahead = 1
-                self._number()
-            if (self.network.mask is not None) != self._masked:
-                self._bind_programs()
             self.allow(int(min(most, pause_in(self.update.steps))))
             try:
                 self.runner.run()
@@ -291,7 +286,13 @@ class Trainer:
         self.tables.fill(self.clock.before, self._ready * self.steps_per_epoch)
 
     def allow(self, steps: int) -> None:
-        """Let the runner take so many more steps."""
+        """Let the runner take so many more steps, with the optimizer and the network as they are now."""
+        if (self.network.mask is not None) != self._masked:
+            self._bind_programs()
+            self._number()
+        if self.update.optimizer is not self._numbered:
+            self._ahead = 1
+            self._number()
         self.clock.end = min(self._end, self.clock.step + steps)
 
     def count(self) -> None:
