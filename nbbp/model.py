@@ -1,7 +1,8 @@
 """Model: what the user holds."""
 
+import contextlib
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -299,9 +300,14 @@ class Model:
             self, X, y, epochs, batch_size, validation_data, shuffle, verbose, callbacks, sample_weight, class_weight,
             accumulate, resume, allow_changes, mask,
         )  # fmt: skip
+        return fit.run()
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Within it, as a fit is, `build` is refused."""
         self._fitting = True
         try:
-            return fit.run()
+            yield
         finally:
             self._fitting = False
 

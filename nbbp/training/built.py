@@ -16,6 +16,7 @@ from nbbp.engine.runner import Runner
 from nbbp.engine.state import Numbers
 from nbbp.engine.step import Step
 from nbbp.kernels import arrays
+from nbbp.kernels.clock import Clock
 from nbbp.training.intake import Intake
 from nbbp.training.measure import Measure
 from nbbp.training.settings import Settings
@@ -81,17 +82,23 @@ class Built:
 
     def trainer(
         self, data: Data, batch_size: int, parts: int = 1, shuffle: bool = True, record_outputs: bool = False,
-        mean_weight: float | None = None, progress: Callable = iter,
+        mean_weight: float | None = None, progress: Callable = iter, clock: Clock | None = None,
     ) -> Trainer:  # fmt: skip
-        """A trainer on these data; one that is bound to others of the same form takes them instead."""
-        key = data.rows, data.form, batch_size, parts, shuffle, record_outputs, mean_weight, self.update.kind()
-        trainer = self._trainers.get(
-            key,
-            lambda: Trainer(
+        """A trainer on these data; one that is bound to others of the same form takes them instead.
+
+        With a clock, which it shares with trainers side by side, it is always new.
+        """
+
+        def make() -> Trainer:
+            return Trainer(
                 self.network, self.objective, self.update, data, batch_size, self.backend, parts=parts,
-                shuffle=shuffle, record_outputs=record_outputs, mean_weight=mean_weight, progress=progress,
-            ),
-        )  # fmt: skip
+                shuffle=shuffle, record_outputs=record_outputs, mean_weight=mean_weight, clock=clock, progress=progress,
+            )  # fmt: skip
+
+        if clock is not None:
+            return make()
+        key = data.rows, data.form, batch_size, parts, shuffle, record_outputs, mean_weight, self.update.kind()
+        trainer = self._trainers.get(key, make)
         trainer.source.exchange(data)
         return trainer
 
