@@ -67,9 +67,10 @@ class Intake:
         return tuple(masks) if any(m is not None for m in masks) else ()
 
     def data(
-        self, x_name: str, X, y_name: str, y, sample_weight=None, class_weight=None, whole: bool = True, mask=None
-    ) -> Data:
-        """Rows of inputs with their targets; of a whole, some row has to count at every output."""
+        self, x_name: str, X, y_name: str, y, sample_weight=None, class_weight=None, whole: bool = True, mask=None,
+        chosen: np.ndarray | None = None,
+    ) -> Data:  # fmt: skip
+        """Rows of inputs with their targets, all or those chosen; of a whole, some row has to count at every output."""
         data = self.inputs(x_name, X, mask)
         ys = self._outputs.unpacked(y_name, y)
         sample_weights = self._outputs.each("sample_weight", sample_weight)
@@ -77,12 +78,16 @@ class Intake:
         parts = []
         for k, head in enumerate(self._heads):
             name = f"{y_name}[{head.name!r}]" if head.name else y_name
-            parts.append(self._target(head, name, ys[k], data.rows, sample_weights[k], class_weights[k], whole))
+            given = ys[k], data.rows, sample_weights[k], class_weights[k]
+            parts.append(self._target(head, name, *given, whole, chosen))
             self._check_metrics(k, parts[-1][1])
         targets, truths, weights = zip(*parts, strict=True)
+        data = data if chosen is None else data.part(chosen)
         return Data(data.inputs, targets, truths, weights, data.masks)
 
-    def _target(self, head: Head, name: str, y, rows: int, sample_weight, class_weight, whole: bool) -> tuple:
+    def _target(
+        self, head: Head, name: str, y, rows: int, sample_weight, class_weight, whole: bool, chosen: np.ndarray | None
+    ) -> tuple:
         """What the loss compares with, what metrics compare with, and weights."""
         loss: Any = head.loss
         if tables.is_table(y):
@@ -90,6 +95,13 @@ class Intake:
         truth = target = checks.targets(name, y, loss, self._dtype, rows, head.outputs, head.positions)
         if class_weight is not None and not loss.of_classes:
             raise ValueError(f"class_weight is for classes; {loss.name} has none")
+        if chosen is not None:  # weights are those that these rows would have by themselves
+            if sample_weight is not None:
+                elements = truth.reshape(rows * head.positions, -1)
+                checks.weights(elements, sample_weight, None, self._dtype, whole=False, rows=rows)
+                sample_weight = np.asarray(sample_weight)[chosen]
+            truth, rows = truth[chosen], len(chosen)
+            target = truth
         elements = truth.reshape(rows * head.positions, -1)
         weights = checks.weights(elements, sample_weight, class_weight, self._dtype, whole, rows)
         if self._smoothing:

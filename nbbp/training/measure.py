@@ -16,6 +16,19 @@ from nbbp.metrics import higher_is_better
 REMEMBERED = 4  # forms of data that programs stay bound for
 
 
+def _log(p: np.ndarray) -> np.ndarray:
+    return np.log(np.maximum(p, np.finfo(p.dtype).tiny))
+
+
+INVERSES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "linear": lambda p: p,
+    "softmax": _log,
+    "exponential": _log,
+    "sigmoid": lambda p: _log(p) - _log(1 - p),
+}
+"""Outputs whose predictions these are, by output activation."""
+
+
 class Measure:
     """What `evaluate`, validation and training metrics take from a model.
 
@@ -49,17 +62,38 @@ class Measure:
 
     def __call__(self, data: Data, prefix: str = "") -> dict[str, float]:
         """Loss, penalties included, and every metric, by name."""
+        meter = self._meter(data)
+        self.outputs(data, out=meter.outputs)
+        values = self._losses_of(meter, data)
+        values["loss"] += self.penalty()
+        values |= self._measured(meter.outputs, data)
+        return {prefix + name: value for name, value in values.items()} if prefix else values
+
+    def of_predictions(self, predictions: Sequence[np.ndarray], data: Data) -> dict[str, float]:
+        """Loss, without penalties, and every metric of predictions (rows, *shape) that others have made.
+
+        Raises
+        ------
+        ValueError
+            Where outputs do not follow from predictions.
+        """
+        meter = self._meter(data)
+        for z, given, name in zip(meter.outputs, predictions, self._activations, strict=True):
+            if name not in INVERSES:
+                raise ValueError(f"the loss of predictions is not known after the output activation {name}")
+            z[:] = INVERSES[name](given)
+        return self._losses_of(meter, data) | self._measured(predictions, data)
+
+    def _meter(self, data: Data) -> Meter:
         key = data.rows, data.form[1]
         if key not in self._meters:
             self._meters = dict(list(self._meters.items())[1 - REMEMBERED :])
             self._meters[key] = Meter(self._objective, self._backend, self._network.dtype, self._activations, data)
-        meter = self._meters[key]
-        self.outputs(data, out=meter.outputs)
+        return self._meters[key]
+
+    def _losses_of(self, meter: Meter, data: Data) -> dict[str, float]:
         losses = meter.run(data)
-        values = self.losses(sum(h.weight * x for h, x in zip(self._objective.heads, losses, strict=True)), losses)
-        values["loss"] += self.penalty()
-        values |= self._measured(meter.outputs, data)
-        return {prefix + name: value for name, value in values.items()} if prefix else values
+        return self.losses(sum(h.weight * x for h, x in zip(self._objective.heads, losses, strict=True)), losses)
 
     def of_outputs(self, outputs: Sequence[np.ndarray], data: Data, order: np.ndarray) -> dict[str, float]:
         """Every metric of outputs (rows, positions x outputs) before the output activations, which stay as they are.
