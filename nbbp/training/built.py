@@ -15,12 +15,12 @@ from nbbp.engine.program import Program
 from nbbp.engine.runner import Runner
 from nbbp.engine.state import Numbers
 from nbbp.engine.step import Step
-from nbbp.kernels import arrays
+from nbbp.kernels import arrays, threads
 from nbbp.kernels.clock import Clock
 from nbbp.training.intake import Intake
 from nbbp.training.measure import Measure
 from nbbp.training.settings import Settings
-from nbbp.training.trainer import ROWS_TOGETHER, Trainer
+from nbbp.training.trainer import ROWS_TOGETHER, RUN_SECONDS, Trainer
 from nbbp.training.update import Update
 
 REMEMBERED = 4  # things of a kind that stay bound
@@ -157,6 +157,10 @@ class Gradient:
     ----------
     inputs : list of ndarray (rows, *shape) or None
         The gradients of the inputs, where they are asked for.
+    outputs : list of ndarray (rows, *shape)
+        Before the output activations.
+    losses : list of float
+        At each output, without its weight.
     """
 
     def __init__(self, built: Built, data: Data, backend: str, to_inputs: bool) -> None:
@@ -171,7 +175,9 @@ class Gradient:
         self.inputs = list(network.backward(program, bound, slopes, network.grads, to_inputs))
         self._penalty = program.buffer(1)
         network.penalize(program, self._penalty, network.grads)
-        self._runner = Runner(program)
+        self.outputs = [output.array for output in bound.outputs]
+        self.losses: list[float] = []
+        self._runner, self._pace = Runner(program), threads.Pace(RUN_SECONDS)
 
     def take(self, data: Data) -> None:
         """Compute on other data of the same form and as many rows."""
@@ -189,8 +195,13 @@ class Gradient:
 
     def __call__(self) -> float:
         self._penalty[0], state = 0, self._network.state.copy()
-        self._runner.once()
+        self._pace.run(self._once)
         self._network.state[:] = state
         pairs = zip(self._scales.losses, self._scales.scales, strict=True)
-        loss = sum(float(np.sum(np.multiply(losses, scale, dtype=np.float64))) for losses, scale in pairs)
-        return loss + float(self._penalty[0])
+        sums = [float(np.sum(np.multiply(losses, scale, dtype=np.float64))) for losses, scale in pairs]
+        self.losses = [loss / head.weight for loss, head in zip(sums, self._heads, strict=True)]
+        return sum(sums) + float(self._penalty[0])
+
+    def _once(self, most: int) -> int:
+        self._runner.once()
+        return 1
