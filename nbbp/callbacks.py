@@ -22,7 +22,7 @@ from nbbp.storage import files
 from nbbp.training import monitors
 
 if TYPE_CHECKING:
-    from nbbp.training.fit import Fit
+    from nbbp.training.observed import ObservedFit
 
 SMALLEST_RATE = float(np.finfo(np.float32).tiny)  # that ReduceOnPlateau goes down to: half of the smallest would be 0
 
@@ -53,26 +53,26 @@ class Callback:
         """Steps after which the run that goes on from `step` has to come back for this callback, infinity if never."""
         return self.every - step % self.every if self.every else math.inf
 
-    def on_fit_begin(self, fit: "Fit") -> None:
+    def on_fit_begin(self, fit: "ObservedFit") -> None:
         """Before the first step; the history of a fit that is resumed is there."""
 
     def state(self) -> "dict[str, np.ndarray | float]":
         """What it has to remember for a fit that is resumed, written into checkpoints; empty for nothing."""
         return {}
 
-    def restore(self, fit: "Fit", state: dict[str, np.ndarray]) -> None:
+    def restore(self, fit: "ObservedFit", state: dict[str, np.ndarray]) -> None:
         """Take up what `state` gave, after `on_fit_begin`; numbers come as arrays of no axes."""
 
-    def on_step(self, fit: "Fit") -> None:
+    def on_step(self, fit: "ObservedFit") -> None:
         """After every `every`-th step of the model."""
 
-    def on_pause(self, fit: "Fit") -> None:
+    def on_pause(self, fit: "ObservedFit") -> None:
         """Whenever a run of steps comes back, a few hundredths of a second apart."""
 
-    def on_epoch_end(self, fit: "Fit") -> None:
+    def on_epoch_end(self, fit: "ObservedFit") -> None:
         """After an epoch, when its values are in the history."""
 
-    def on_fit_end(self, fit: "Fit") -> None:
+    def on_fit_end(self, fit: "ObservedFit") -> None:
         """After the last epoch, also when an exception ends the fit; the callback that began last comes first."""
 
 
@@ -95,10 +95,10 @@ class _Monitor(Callback):
         self._best, self._waited = float(state["best"]), int(state["waited"])
         self._pruned = int(state.get("pruned", self._pruned))
 
-    def _begin_anew(self, fit: "Fit") -> None:
+    def _begin_anew(self, fit: "ObservedFit") -> None:
         self._best, self._waited, self._pruned = -math.inf, 0, _pruned(fit)
 
-    def _improved(self, fit: "Fit") -> bool:
+    def _improved(self, fit: "ObservedFit") -> bool:
         """Whether the epoch's value is the best so far; counts the epochs since."""
         if self._pruned != _pruned(fit):  # values until now are those of another network
             self._begin_anew(fit)
@@ -111,7 +111,7 @@ class _Monitor(Callback):
         return False
 
 
-def _pruned(fit: "Fit") -> int:
+def _pruned(fit: "ObservedFit") -> int:
     """How many parameters."""
     mask = fit.model.network.mask
     return 0 if mask is None else mask.size - int(np.count_nonzero(mask))
@@ -172,7 +172,7 @@ class EarlyStopping(_Monitor):
             self._kept = [array.copy() for array in _trained(fit)] if self.restore_best else []
         self._stop_when_due(fit)
 
-    def _stop_when_due(self, fit: "Fit") -> None:
+    def _stop_when_due(self, fit: "ObservedFit") -> None:
         if self._waited >= self.patience:
             since = f"since epoch {self.best_epoch}" if self.best_epoch else "in any epoch"
             fit.stop(f"{monitors.standstill(self.monitor, fit)} {since}")
@@ -183,7 +183,7 @@ class EarlyStopping(_Monitor):
                 array[:] = best
 
 
-def _trained(fit: "Fit") -> list[np.ndarray]:
+def _trained(fit: "ObservedFit") -> list[np.ndarray]:
     """Parameters, the layers' state and the averaged parameters, as far as there are any."""
     network, mean = fit.model.network, fit.model.update.mean
     return [network.params, network.state] if mean is None else [network.params, network.state, mean]
@@ -293,7 +293,7 @@ class CSVLog(Callback):
     def on_epoch_end(self, fit):
         self._write(fit, len(fit.history) - 1)
 
-    def _write(self, fit: "Fit", epoch: int) -> None:
+    def _write(self, fit: "ObservedFit", epoch: int) -> None:
         values = {name: repr(v[epoch]) for name, v in fit.history.epochs.items() if len(v) > epoch}
         with files.writing(self.path, files.LINES_BEFORE):
             if self._writer is None:
@@ -356,7 +356,7 @@ class Call(Callback):
         Steps from one call to the next; after every epoch where it is left out.
     """
 
-    def __init__(self, function: Callable[["Fit"], None], every: int | None = None) -> None:
+    def __init__(self, function: Callable[["ObservedFit"], None], every: int | None = None) -> None:
         self.function = function
         self.every = None if every is None else checks.positive_integer("every", every)
 

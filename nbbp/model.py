@@ -216,16 +216,19 @@ class Model:
     fit = fit
 
     def prepare(
-        self, X, y=None, sample_weight=None, class_weight=None, mask=None, name: str = "", whole: bool = True
-    ) -> Data:
+        self, X, y=None, sample_weight=None, class_weight=None, mask=None, name: str = "", whole: bool = True,
+        chosen: np.ndarray | None = None,
+    ) -> Data:  # fmt: skip
         """What the user gave, checked and in the form that kernels take; builds a model that is new.
 
-        Without y, the inputs alone. `name` comes before X and y in messages; of a `whole`, some row has to count.
+        Without y, the inputs alone. `name` comes before X and y in messages; of a `whole`, some row has to count. With
+        `chosen`, the rows of these numbers, as if they alone had been given.
         """
         X = self._arrays(f"{name}X", X)
         if y is None:
             return self.built.intake.inputs(f"{name}X", X, mask, least_rows=0)
-        return self.built.intake.data(f"{name}X", X, f"{name}y", y, sample_weight, class_weight, whole, mask)
+        intake = self.built.intake
+        return intake.data(f"{name}X", X, f"{name}y", y, sample_weight, class_weight, whole, mask, chosen)
 
     def _arrays(self, name: str, X) -> Any:
         """A table as an array; a model that has not learned anything yet remembers the names of its columns."""

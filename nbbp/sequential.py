@@ -101,11 +101,14 @@ class Sequential(Model):
     def _graph(self, input_shape: Shape) -> Graph:
         return chain(Input(input_shape) if self._entry is None else self._entry, self.layers)
 
-    def prepare(self, X, y=None, sample_weight=None, class_weight=None, mask=None, name: str = "", whole: bool = True):
+    def prepare(
+        self, X, y=None, sample_weight=None, class_weight=None, mask=None, name: str = "", whole: bool = True,
+        chosen=None,
+    ):  # fmt: skip
         X = self._arrays(f"{name}X", X)
         if not self.is_built:
             self.build(features(f"{name}X", X, self.dtype).shape[1:])
-        return super().prepare(X, y, sample_weight, class_weight, mask, name, whole)
+        return super().prepare(X, y, sample_weight, class_weight, mask, name, whole, chosen)
 
     def _arguments(self) -> dict[str, Any]:
         layers = self.layers if self._entry is None else [self._entry, *self.layers]

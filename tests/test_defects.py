@@ -72,7 +72,7 @@ def test_a_learning_rate_falls_on_a_plateau_no_further_than_it_can():
         (lambda: schedules.Cosine(0.1, 5, restarts="no"), "Cosine: restarts must be True or False"),
         (lambda: nbbp.Embedding({0.5: 3}), "Embedding: a column must be an integer, got 0.5"),
         (lambda: nbbp.Embedding({0: 3.0}), "Embedding: categories of column 0 must be an integer, got 3.0"),
-        (lambda: nbbp.Ensemble([network(), None]), "must be nbbp.Sequential, got None"),
+        (lambda: nbbp.Ensemble([network(), None]), "must be nbbp.Sequential or nbbp.Model, got None"),
         (lambda: nbbp.Ensemble([network()]).fit(X, LABELS, validation_data=X), "must be a pair (X, y)"),
         (lambda: ensemble_of([0.5, 1.0]), "rows of member 0 must be integers"),
     ],

@@ -13,7 +13,7 @@ from nbbp.engine.layer import Layer
 from nbbp.engine.layout import Layout
 
 if TYPE_CHECKING:
-    from nbbp.training.fit import Fit
+    from nbbp.training.observed import ObservedFit
 
 
 def brief(thing) -> str:
@@ -42,7 +42,7 @@ def named_settings(thing) -> dict[str, Any]:
     return {"name": type(thing).__name__} | fields
 
 
-def settings(fit: "Fit") -> dict[str, Any]:
+def settings(fit: "ObservedFit") -> dict[str, Any]:
     """What a fit's losses depend on besides the data: numbers, strings, None, and lists and dicts of them."""
     model = fit.model
     return {

@@ -1,87 +1,25 @@
 """Ensemble: networks trained side by side, each on a thread of its own."""
 
-import dataclasses
+import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
 from nbbp import checks
+from nbbp.callbacks import Callback
 from nbbp.engine.data import Data
 from nbbp.engine.runner import SideBySide
 from nbbp.kernels import clock
-from nbbp.sequential import Sequential
+from nbbp.model import Model
+from nbbp.recipes.folds import Fold, checked, dealt
+from nbbp.streams import Stream
 from nbbp.training import progress
+from nbbp.training.fit import Fit, checked_callbacks, validation
 from nbbp.training.history import History
 from nbbp.training.interrupts import Interrupts
-from nbbp.training.trainer import RUN_SECONDS, Trainer
-
-
-def _log(p: np.ndarray) -> np.ndarray:
-    return np.log(np.maximum(p, np.finfo(p.dtype).tiny))
-
-
-UNLINKED: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    "linear": lambda p: p,
-    "softmax": _log,
-    "exponential": _log,
-    "sigmoid": lambda p: _log(p) - _log(1 - p),
-}
-"""Outputs whose predictions these are, for the links of losses."""
-
-
-@dataclasses.dataclass
-class _Run:
-    """A member in a fit."""
-
-    member: Sequential
-    trainer: Trainer
-    held_out: Data | None
-    history: History
-
-    @property
-    def epochs_done(self) -> int:
-        """Of those that the trainer has begun."""
-        return self.trainer.steps_done // self.trainer.steps_per_epoch
-
-    def note(self) -> None:
-        """Add to the history what the trainer has done; an epoch that has to be validated is left for `measure`."""
-        trainer, history = self.trainer, self.history
-        trainer.count()
-        history.add_steps(trainer.step_loss[: trainer.steps_done + trainer.diverged])
-        if trainer.diverged:
-            history.stopped = "the loss is no longer finite"
-        if self.held_out is None:
-            for loss in trainer.epoch_losses(self.epochs_done):
-                history.add_epoch(loss=loss)
-
-    def measure(self) -> dict[str, float]:
-        """Values of the epoch that is complete; none where the loss is no longer finite."""
-        if self.held_out is None or self.trainer.diverged:
-            return {}
-        (loss,) = self.trainer.epoch_losses(1)
-        return {"loss": loss} | self.member.built.measure(self.held_out, prefix="val_")
-
-
-def _train(epochs: int, runs: list[_Run], side_by_side: SideBySide, after: Callable[[int], None]) -> None:
-    """Train for some epochs; `after` is called now and then, with the steps done since it was last, and may raise."""
-    for run in runs:
-        run.trainer.begin(epochs, run.member.epochs)
-        run.member.epochs += epochs
-    steps, most = 0, 1
-    try:
-        while not all(run.trainer.finished for run in runs):
-            begin = time.perf_counter()
-            for run in runs:
-                run.trainer.allow(most)
-            side_by_side.run()
-            taken = max(time.perf_counter() - begin, 1e-9)
-            most = max(1, min(int(most * RUN_SECONDS / taken), 4 * most))
-            before, steps = steps, sum(run.trainer.steps_done for run in runs)
-            after(steps - before)
-    finally:
-        for run in runs:
-            run.note()
+from nbbp.training.trainer import RUN_SECONDS, DivergenceError
 
 
 class Ensemble:
@@ -92,10 +30,16 @@ class Ensemble:
 
     Parameters
     ----------
-    members : int or sequence of Sequential
+    members : int or sequence of Model
         Networks with the same outputs; or how many to make.
     make : callable, optional
-        ``make(seed)`` gives a Sequential, for seeds 0, 1, ..., where `members` is a number.
+        ``make(seed)`` gives a model, for seeds 0, 1, ..., where `members` is a number.
+
+    Attributes
+    ----------
+    members : list of Model
+    folds : list of (ndarray, ndarray)
+        Of the last fit with `folds`: for each member the rows that it trained on, and those that were held out.
 
     Examples
     --------
@@ -106,9 +50,16 @@ class Ensemble:
     >>> histories = ensemble.fit(X, y, epochs=3, verbose=0)
     >>> ensemble.predict(X).shape, ensemble.spread(X).shape, ensemble.vote(X).shape
     ((1797, 10), (1797, 10), (1797,))
+
+    Cross-validation, in which each member stops when the rows that it does not train on say so:
+
+    >>> histories = ensemble.fit(X, y, epochs=20, folds=True, verbose=0,
+    ...                          callbacks=lambda member: [nbbp.callbacks.EarlyStopping(patience=2)])
+    >>> ensemble.out_of_fold(X).shape
+    (1797, 10)
     """
 
-    def __init__(self, members: int | Sequence[Sequential], make: Callable[[int], Sequential] | None = None) -> None:
+    def __init__(self, members: int | Sequence[Model], make: Callable[[int], Model] | None = None) -> None:
         if make is not None:
             members = [make(seed) for seed in range(checks.positive_integer("members", members))]
         if not isinstance(members, Sequence) or not members:
@@ -117,11 +68,12 @@ class Ensemble:
         if len({id(member) for member in self.members}) < len(self.members):
             raise ValueError("the members of an ensemble must be different models")
         for member in self.members:
-            if not isinstance(member, Sequential):
-                raise TypeError(f"the members of an ensemble must be nbbp.Sequential, got {member!r}")
+            if not isinstance(member, Model):
+                raise TypeError(f"the members of an ensemble must be nbbp.Sequential or nbbp.Model, got {member!r}")
         backends = {member.backend for member in self.members}
         if len(backends) > 1:
             raise ValueError(f"the members of an ensemble must have one backend, got {', '.join(sorted(backends))}")
+        self.folds: list[Fold] = []
 
     def __len__(self) -> int:
         return len(self.members)
@@ -135,120 +87,247 @@ class Ensemble:
         y,
         epochs: int = 1,
         batch_size: int = 32,
-        rows: Sequence | None = None,
         validation_data: tuple | None = None,
+        shuffle: bool = True,
         verbose: int = 1,
+        callbacks: Callable[[int], Sequence[Callback]] | None = None,
+        sample_weight=None,
+        class_weight: dict | str | None = None,
+        accumulate: int = 1,
+        resume: Callable[[int], Any] | None = None,
+        allow_changes: bool = False,
+        mask=None,
+        rows: Sequence | None = None,
+        folds: bool | Iterable[tuple] = False,
     ) -> list[History]:
         """Train all members; called again, each goes on where it stopped.
 
         Parameters
         ----------
-        X, y : array_like
-            As for `Sequential.fit`.
-        epochs, batch_size : int
-        rows : sequence of integer arrays, optional
-            For each member the rows that it trains on, by number or as a bool for each: folds, or bootstrap samples.
-            All rows when it is left out.
-        validation_data : (X, y), optional
-            Measured after every epoch.
+        X, y, epochs, batch_size, validation_data, shuffle, sample_weight, class_weight, accumulate, allow_changes, mask
+            As for `Model.fit`; X is no stream.
         verbose : {0, 1}
+            Nothing, or a progress bar for all.
+        callbacks : callable, optional
+            ``callbacks(member)`` gives a list for each member, by its number: a callback remembers what one fit does.
+        resume : callable, optional
+            ``resume(member)`` gives the folder of each member's checkpoints, as in ``lambda member: f"run/{member}"``.
+        rows : sequence of integer arrays, optional
+            For each member the rows that it trains on, by number or as a bool for each: bootstrap samples, for
+            instance. All rows where neither this nor `folds` is given.
+        folds : bool, or iterable of (rows to train on, rows to hold out), optional
+            For each member; its held-out rows are its validation data, with their weights in `sample_weight`. Splitters
+            of scikit-learn give such pairs: ``KFold(5).split(X)``. With True the rows are dealt evenly, those of each
+            class too, in an order that the first member's seed decides.
 
-        Ctrl-C (and SIGTERM) end it between two mini-batches: the members stay as they are then, and the `history` of
-        each has what was measured.
+        Ctrl-C (and SIGTERM) end it between two mini-batches: the members stay as they are then, the `history` of each
+        has what was measured, and each `Checkpoint` is written.
 
         Returns
         -------
         list of History
-            One for each member. A member whose loss is no longer finite stops: ``history.stopped`` says so.
+            One for each member. A member that a callback stops, or whose loss is no longer finite, leaves the others
+            running: its ``history.stopped`` says why.
         """
+        if isinstance(X, Stream):
+            raise TypeError("X is a stream, which one network reads at a time: give an ensemble arrays")
         epochs = checks.positive_integer("epochs", epochs)
         batch_size = checks.positive_integer("batch_size", batch_size)
-        if rows is not None:
+        accumulate = checks.positive_integer("accumulate", accumulate)
+        if verbose not in (0, 1):
+            raise ValueError(f"verbose must be 0 or 1, got {verbose!r}")
+        given = [_of_member("callbacks", callbacks, k) for k in range(len(self))]
+        chosen = [checked_callbacks(callbacks or ()) for callbacks in given]
+        resumed = [_of_member("resume", resume, k) for k in range(len(self))]
+        weights = {"sample_weight": sample_weight, "mask": mask}
+        trained, held_out = self._rows(X, y, rows, folds, validation_data is not None, mask)
+        records, clocks = clock.side_by_side(len(self))
+        interrupts, fits = Interrupts(), []
+        for k, member in enumerate(self.members):
+            data = member.prepare(X, y, class_weight=class_weight, chosen=trained[k], **weights)
+            measured: Data | None = None
+            if held_out is not None:
+                measured = member.prepare(X, y, name="validation ", chosen=held_out[k], **weights)
+            elif validation_data is not None:
+                measured = validation(member, validation_data)
+            fits.append(
+                Fit(
+                    member, data, measured, epochs, batch_size, accumulate, shuffle, chosen[k], verbose,
+                    resumed[k], allow_changes, clock=clocks[k], interrupts=interrupts,
+                )
+            )  # fmt: skip
+            fits[k].history.label = f"member {k}"
+        _train(fits, records, interrupts, verbose)
+        return [fit.history for fit in fits]
+
+    def _rows(
+        self, X, y, rows: Sequence | None, folds: bool | Iterable[tuple], validated: bool, mask
+    ) -> tuple[Sequence[np.ndarray | None], list[np.ndarray] | None]:
+        """For each member the rows that it trains on, and those that are held out, None for no others."""
+        if folds is False:
+            if rows is None:
+                return [None] * len(self), None
             rows = list(rows)
             if len(rows) != len(self):
                 raise ValueError(f"rows must have an entry for each of {len(self)} members, got {len(rows)}")
-        held_out: list[Data | None] = [None] * len(self)
-        if validation_data is not None:
-            if not isinstance(validation_data, tuple | list) or len(validation_data) != 2:
-                raise TypeError("validation_data must be a pair (X, y)")
-            X_held, y_held = validation_data
-            held_out = [m.prepare(X_held, y_held, name="validation ") for m in self.members]
-        records, clocks = clock.side_by_side(len(self))
-        runs = []
-        for k, member in enumerate(self.members):
-            data = member.prepare(X, y)
-            if rows is not None:
-                chosen = checks.row_numbers(f"rows of member {k}", rows[k], data.rows)
-                data = data.part(chosen)
-            built = member.built
-            trainer = Trainer(
-                built.network, built.objective, built.update, data, batch_size, member.backend, clock=clocks[k],
-                progress=progress.compiling if verbose else iter,
-            )  # fmt: skip
-            history = History(trainer.steps_per_epoch, label=f"member {k}", steps_before=member.steps)
-            runs.append(_Run(member, trainer, held_out[k], history))
-        for run in runs:
-            run.member.history = run.history
-        side_by_side = SideBySide([run.trainer.runner for run in runs], records)
-        total, done = epochs * sum(run.trainer.steps_per_epoch for run in runs), 0
-        bar = progress.bar(desc=f"epoch 1/{epochs}", total=total, disable=verbose != 1, unit="step")
-        interrupts = Interrupts()
+            number = self.members[0].prepare(X, mask=mask).rows
+            return [checks.row_numbers(f"rows of member {k}", own, number) for k, own in enumerate(rows)], None
+        if rows is not None or validated:
+            raise ValueError("folds say what each member trains on and is measured on: leave out rows, validation_data")
+        data = self.members[0].prepare(X, y, mask=mask)
+        if isinstance(folds, bool):
+            self.folds = dealt(data, len(self), self.members[0].seed)
+        elif isinstance(folds, Iterable):
+            self.folds = checked(folds, len(self), data.rows)
+        else:
+            raise TypeError(f"folds must be True, or a pair of row numbers for each member; got {folds!r}")
+        return [train for train, _ in self.folds], [held_out for _, held_out in self.folds]
 
-        def after(steps: int) -> None:
-            slowest = min((run.epochs_done for run in runs if not run.trainer.diverged), default=0)
-            bar.set_description(f"epoch {min(done + slowest + 1, epochs)}/{epochs}", refresh=False)
-            bar.update(steps)
-            interrupts.check()
+    def _predictions(self, X, mask) -> list[np.ndarray]:
+        """Of all members (members, rows, *shape), for each output."""
+        each = [member.outputs.unpacked("predictions", member.predict(X, mask)) for member in self.members]
+        return [np.stack(of_output) for of_output in zip(*each, strict=True)]
 
-        with interrupts, bar:
-            while done < epochs:
-                together = 1
-                if validation_data is None:
-                    together = min(epochs - done, *(run.trainer.epochs_together for run in runs))
-                at_work = [run for run in runs if not run.history.stopped]
-                _train(together, at_work, side_by_side, after)
-                done += together
-                if validation_data is not None:
-                    with interrupts.allowed():
-                        measured = [run.measure() for run in at_work]
-                    for run, values in zip(at_work, measured, strict=True):
-                        run.history.note(**values)
-        return [run.history for run in runs]
+    def _packed(self, of_outputs: list[np.ndarray]) -> Any:
+        return self.members[0].outputs.packed(of_outputs)
 
-    def _outputs(self, X) -> np.ndarray:
-        """Predictions of all members, (members, rows, outputs)."""
-        return np.stack([member.predict(X) for member in self.members])
-
-    def predict(self, X) -> np.ndarray:
-        """Mean of the members' predictions, (rows, outputs).
+    def predict(self, X, mask=None) -> Any:
+        """Mean of the members' predictions, (rows, *positions, outputs); a list or a dict for several outputs.
 
         For probabilities as in Lakshminarayanan et al., "Simple and scalable predictive uncertainty estimation using
         deep ensembles", 2017.
         """
         with np.errstate(all="ignore"):  # a member may have diverged
-            return self._outputs(X).mean(axis=0)
+            return self._packed([p.mean(axis=0) for p in self._predictions(X, mask)])
 
-    def evaluate(self, X, y, sample_weight=None) -> dict[str, float]:
+    def spread(self, X, mask=None) -> Any:
+        """Standard deviation of the members' predictions, in the form of `predict`."""
+        with np.errstate(all="ignore"):
+            return self._packed([p.std(axis=0) for p in self._predictions(X, mask)])
+
+    def vote(self, X, mask=None) -> Any:
+        """The class that most members choose (rows, *positions); the first among equals."""
+        return self._packed([_voted(p) for p in self._predictions(X, mask)])
+
+    def evaluate(self, X, y, sample_weight=None, mask=None) -> dict[str, float]:
         """The loss of `predict`'s predictions, without penalties, and the first member's metrics of them."""
         first = self.members[0]
-        data, predictions = first.prepare(X, y, sample_weight), self.predict(X)
-        link = first.loss.link
-        if link not in UNLINKED:
-            raise ValueError(f"evaluate does not know the loss of a mean after the output activation {link}")
-        values = {"loss": first.built.measure.loss_of([UNLINKED[link](predictions)], data)}
-        weights = None if data.weights[0] is None else data.weights[0][:, 0]
-        return values | {name: metric(data.truths[0], predictions, weights) for name, metric in first.metrics.items()}
+        data, predictions = first.prepare(X, y, sample_weight, mask=mask), self.predict(X, mask)
+        return first.built.measure.of_predictions(first.outputs.unpacked("predictions", predictions), data)
 
-    def spread(self, X) -> np.ndarray:
-        """Standard deviation of the members' predictions, (rows, outputs)."""
-        with np.errstate(all="ignore"):
-            return self._outputs(X).std(axis=0)
+    def out_of_fold(self, X, mask=None) -> Any:
+        """Predictions of the rows that the last fit with `folds` had, by members that did not train on them.
 
-    def vote(self, X) -> np.ndarray:
-        """The class that most members choose (rows,); the first among equals."""
-        outputs = self._outputs(X)
-        classes = outputs.argmax(axis=2) if outputs.shape[2] > 1 else (outputs[:, :, 0] >= 0.5).astype(np.int64)
-        counts = np.zeros((outputs.shape[1], max(2, outputs.shape[2])), np.int64)
-        for chosen in classes:
-            counts[np.arange(len(chosen)), chosen] += 1
-        return counts.argmax(axis=1)
+        In the form of `predict`: of a row that several members held out the mean, of one that none did nan.
+
+        Raises
+        ------
+        RuntimeError
+            Where there was no such fit.
+        """
+        if not self.folds:
+            raise RuntimeError("there are no folds: call fit with folds=True, or with pairs of row numbers")
+        rows = self.members[0].prepare(X, mask=mask).rows
+        most = max(int(part.max()) for fold in self.folds for part in fold)
+        if most >= rows:
+            raise ValueError(f"out_of_fold takes the X that fit had, which has a row {most}; got {rows} rows")
+        counts = np.bincount(np.concatenate([held_out for _, held_out in self.folds]), minlength=rows)
+        sums: list[np.ndarray] = []
+        for member, (_, held_out) in zip(self.members, self.folds, strict=True):
+            data = member.prepare(X, mask=mask).part(held_out)
+            predictions = member.built.measure.predictions(data)
+            sums = sums or [np.zeros((rows, *p.shape[1:]), p.dtype) for p in predictions]
+            for total, p in zip(sums, predictions, strict=True):
+                np.add.at(total, held_out, p)
+        with np.errstate(invalid="ignore"):
+            means = [total / counts.astype(total.dtype).reshape(-1, *[1] * (total.ndim - 1)) for total in sums]
+        return self._packed(means)
+
+
+def _of_member(name: str, given: Callable[[int], Any] | None, member: int) -> Any:
+    """What a function of the member's number gives."""
+    if given is None:
+        return None
+    if not callable(given):
+        raise TypeError(f"{name} must be a function of the member's number, such as lambda member: ...; got {given!r}")
+    return given(member)
+
+
+def _voted(p: np.ndarray) -> np.ndarray:
+    """The class that most members choose, from their predictions (members, rows, ..., outputs)."""
+    classes = p.argmax(axis=-1) if p.shape[-1] > 1 else (p[..., 0] >= 0.5).astype(np.int64)
+    counts = np.zeros((*classes.shape[1:], max(2, p.shape[-1])), np.int64)
+    for chosen in classes:
+        counts += chosen[..., np.newaxis] == np.arange(counts.shape[-1])
+    return counts.argmax(axis=-1)
+
+
+def _train(fits: list[Fit], records: np.ndarray, interrupts: Interrupts, verbose: int) -> None:
+    """Run fits to their ends side by side; the records are those of their clocks."""
+    total = sum(fit.epochs * fit.trainer.steps_per_epoch for fit in fits)
+    done = sum(fit.history.steps for fit in fits)
+    bar = progress.bar(desc=_epoch(fits), total=total, initial=done, disable=verbose != 1, unit="step")
+    with interrupts, contextlib.ExitStack() as ends, bar:
+        for fit in fits:
+            ends.enter_context(fit)
+        at_work = [fit for fit in fits if _begin_run(fit)]
+        runners = [fit.trainer.runner for fit in fits]
+        side_by_side, most = SideBySide(runners, records), 1
+        while at_work:
+            interrupts.check()
+            begin, before = time.perf_counter(), [fit.trainer.steps_done for fit in at_work]
+            allowed = int(min(most, *(fit.pause_in(fit.model.steps) for fit in at_work)))
+            for fit in at_work:
+                fit.trainer.allow(allowed)
+            if runners != [fit.trainer.runner for fit in fits]:  # some are bound anew, to a mask
+                runners = [fit.trainer.runner for fit in fits]
+                side_by_side = SideBySide(runners, records)
+            try:
+                side_by_side.run()
+            finally:
+                for fit in at_work:
+                    fit.trainer.count()
+            taken = max(time.perf_counter() - begin, 1e-9)
+            steps = [fit.trainer.steps_done - earlier for fit, earlier in zip(at_work, before, strict=True)]
+            most = max(1, min(int(max(steps) * RUN_SECONDS / taken), 4 * max(steps)))
+            bar.set_description(_epoch(at_work), refresh=False)
+            bar.update(sum(steps))
+            for fit, own in zip(at_work, steps, strict=True):
+                fit.pause(own)
+            interrupts.check()
+            at_work = [fit for fit in at_work if not _run_is_over(fit) or _next_run(fit)]
+    for fit in fits:
+        if verbose and fit.history.stopped:
+            print(f"{fit.history.label} stopped after epoch {len(fit.history)}: {fit.history.stopped}")
+
+
+def _epoch(fits: list[Fit]) -> str:
+    """For the progress bar: the epoch that the slowest is in, and of how many."""
+    done = min((fit.model.steps - fit.history.steps_before) // fit.history.steps_per_epoch for fit in fits)
+    return f"epoch {min(done + 1, fits[0].epochs)}/{fits[0].epochs}"
+
+
+def _run_is_over(fit: Fit) -> bool:
+    return fit.trainer.finished or bool(fit.history.stopped)
+
+
+def _next_run(fit: Fit) -> bool:
+    """End a run; whether another has begun."""
+    try:
+        fit.end_run()
+    except DivergenceError:
+        fit.stop("the loss is no longer finite")
+        fit.close()  # within the exception: callbacks may ask for it
+        return False
+    return _begin_run(fit)
+
+
+def _begin_run(fit: Fit) -> bool:
+    """Begin a run, or else end the fit; returns whether it goes on."""
+    if fit.going:
+        fit.begin_run()
+        if not fit.history.stopped:
+            return True
+        fit.end_run()  # where it was resumed, in an epoch, a callback may stop it at once
+    fit.close()
+    return False

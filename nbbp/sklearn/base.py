@@ -212,7 +212,8 @@ class MLP(Attributes, Parameters):
     def _train_on_all(self, rows: Rows, iterations: int) -> History:
         return fit_lbfgs(
             self.model_, rows.dense, rows.target, iterations, sample_weight=rows.shares(self._head().scale),
-            tolerance=self.tol, evaluations=self.max_fun,
+            tolerance=self.tol, evaluations=self.max_fun, verbose=int(self.verbose == 1),
+            callbacks=[Lines()] if self.verbose > 1 else [],
         )  # fmt: skip
 
     def _train_in_batches(self, rows: Rows, held_out: Rows | None, epochs: int) -> History:

@@ -16,12 +16,13 @@ from nbbp.engine.recent import Recent
 from nbbp.engine.runner import Runner
 from nbbp.engine.state import Numbers
 from nbbp.engine.step import Step
-from nbbp.kernels import arrays
+from nbbp.kernels import arrays, threads
+from nbbp.kernels.clock import Clock
 from nbbp.training.history import History
 from nbbp.training.intake import Intake
 from nbbp.training.measure import Measure
 from nbbp.training.settings import Settings
-from nbbp.training.trainer import DivergenceError, Trainer
+from nbbp.training.trainer import RUN_SECONDS, DivergenceError, Trainer
 from nbbp.training.update import Update
 
 
@@ -81,17 +82,23 @@ class Built:
 
     def trainer(
         self, data: Data, batch_size: int, parts: int = 1, shuffle: bool = True, record_outputs: bool = False,
-        mean_weight: float | None = None, progress: Callable = iter,
+        mean_weight: float | None = None, progress: Callable = iter, clock: Clock | None = None,
     ) -> Trainer:  # fmt: skip
-        """A trainer on these data; one that is bound to others of the same form takes them instead."""
-        key = data.rows, data.form, batch_size, parts, shuffle, record_outputs, mean_weight, self.update.kind()
-        trainer = self._trainers.get(
-            key,
-            lambda: Trainer(
+        """A trainer on these data; one that is bound to others of the same form takes them instead.
+
+        With a clock, which it shares with trainers side by side, it is always new.
+        """
+
+        def make() -> Trainer:
+            return Trainer(
                 self.network, self.objective, self.update, data, batch_size, self.backend, parts=parts,
-                shuffle=shuffle, record_outputs=record_outputs, mean_weight=mean_weight, progress=progress,
-            ),
-        )  # fmt: skip
+                shuffle=shuffle, record_outputs=record_outputs, mean_weight=mean_weight, clock=clock, progress=progress,
+            )  # fmt: skip
+
+        if clock is not None:
+            return make()
+        key = data.rows, data.form, batch_size, parts, shuffle, record_outputs, mean_weight, self.update.kind()
+        trainer = self._trainers.get(key, make)
         trainer.source.exchange(data)
         return trainer
 
@@ -133,6 +140,10 @@ class Gradient:
     ----------
     inputs : list of ndarray (rows, *shape) or None
         The gradients of the inputs, where they are asked for.
+    outputs : list of ndarray (rows, *shape)
+        Before the output activations.
+    losses : list of float
+        At each output, without its weight.
     """
 
     def __init__(self, built: Built, data: Data, backend: str, to_inputs: bool) -> None:
@@ -148,7 +159,9 @@ class Gradient:
         self.inputs = list(network.backward(program, bound, slopes, network.grads, to_inputs))
         self._penalty = program.buffer(1)
         network.penalize(program, self._penalty, network.grads)
-        self._runner = Runner(program)
+        self.outputs = [output.array for output in bound.outputs]
+        self.losses: list[float] = []
+        self._runner, self._pace = Runner(program), threads.Pace(RUN_SECONDS)
 
     def take(self, data: Data) -> None:
         """Compute on other data of the same form and as many rows."""
@@ -167,8 +180,13 @@ class Gradient:
     def __call__(self) -> float:
         self._tables.fill(self._update.steps, 1)
         self._penalty[0], state = 0, self._network.state.copy()
-        self._runner.once()
+        self._pace.run(self._once)
         self._network.state[:] = state
         pairs = zip(self._scales.losses, self._scales.scales, strict=True)
-        loss = sum(float(np.sum(np.multiply(losses, scale, dtype=np.float64))) for losses, scale in pairs)
-        return loss + float(self._penalty[0])
+        sums = [float(np.sum(np.multiply(losses, scale, dtype=np.float64))) for losses, scale in pairs]
+        self.losses = [loss / head.weight for loss, head in zip(sums, self._heads, strict=True)]
+        return sum(sums) + float(self._penalty[0])
+
+    def _once(self, most: int) -> int:
+        self._runner.once()
+        return 1

@@ -103,7 +103,7 @@ class Checkpoint(Callback):
         warnings.warn(
             f"{self.folder} had checkpoints of more steps than the {self._began} that this fit begins with: they "
             f"are in {aside} now, and resume={str(aside)!r} goes on from the newest, {others[0].name}",
-            stacklevel=7,
+            stacklevel=8,
         )
 
 

@@ -1,10 +1,8 @@
 """The loop of a fit: epochs, validation, history, progress and callbacks around a `Trainer`."""
 
-import contextlib
-import functools
 import time
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -12,13 +10,15 @@ from nbbp import checks
 from nbbp.callbacks import Callback
 from nbbp.engine.data import Data
 from nbbp.insight.summary import plain
+from nbbp.kernels.clock import Clock
 from nbbp.streams import Stream
 from nbbp.training import progress
 from nbbp.training.checkpoint import Checkpoint, Resumed, has_checkpoints
 from nbbp.training.history import History
 from nbbp.training.interrupts import Interrupts
+from nbbp.training.observed import ObservedFit
 from nbbp.training.stream_trainer import StreamTrainer
-from nbbp.training.trainer import DivergenceError, Trainer
+from nbbp.training.trainer import DivergenceError
 
 if TYPE_CHECKING:
     from nbbp.model import Model
@@ -102,12 +102,7 @@ def fit(
     accumulate = checks.positive_integer("accumulate", accumulate)
     if verbose not in (0, 1, 2):
         raise ValueError(f"verbose must be 0, 1 or 2, got {verbose!r}")
-    if isinstance(callbacks, Callback):
-        raise TypeError(f"callbacks must be a list, such as [{type(callbacks).__name__}(...)]")
-    callbacks = list(callbacks)
-    for callback in callbacks:
-        if not isinstance(callback, Callback):
-            raise TypeError(f"callbacks must be nbbp.callbacks, such as EarlyStopping(); got {callback!r}")
+    callbacks = checked_callbacks(callbacks)
     data: Data | Stream
     if isinstance(X, Stream):
         if y is not None or sample_weight is not None or class_weight is not None or mask is not None:
@@ -122,11 +117,18 @@ def fit(
     checked = Fit(
         model, data, held_out, epochs, batch_size, accumulate, shuffle, callbacks, verbose, resume, allow_changes
     )
-    model.is_fitting = True
-    try:
-        return checked.run()
-    finally:
-        model.is_fitting = False
+    return checked.run()
+
+
+def checked_callbacks(callbacks: Sequence[Callback]) -> list[Callback]:
+    """What the user gave as callbacks, as a list."""
+    if isinstance(callbacks, Callback):
+        raise TypeError(f"callbacks must be a list, such as [{type(callbacks).__name__}(...)]")
+    callbacks = list(callbacks)
+    for callback in callbacks:
+        if not isinstance(callback, Callback):
+            raise TypeError(f"callbacks must be nbbp.callbacks, such as EarlyStopping(); got {callback!r}")
+    return callbacks
 
 
 def validation(model: "Model", given) -> Data:
@@ -137,25 +139,15 @@ def validation(model: "Model", given) -> Data:
     return model.prepare(X, y, weights, mask=mask, name="validation ")
 
 
-class Fit:
-    """A fit as its callbacks see it.
+class Fit(ObservedFit):
+    """A fit in mini-batches: `run` trains to its end, and the parts of `run` do where several go side by side.
+
+    Between `__enter__` and `close`, as long as the fit is `going`: `begin_run`, then the trainer's steps, after some of
+    which comes `pause`, then `end_run`.
 
     Attributes
     ----------
-    model : Model
-    history : History
-        Everything until now.
-    data : Data
-        That it trains on; of a stream the rows in the buffer.
-    validation : Data or None
-        That are measured after every epoch.
-    epochs, batch_size, accumulate : int
-        That were asked for.
-    callbacks : list of Callback
-        In their order; those that write checkpoints are the last to be told that an epoch has ended, when all others
-        have taken note, and the first to be told that the fit has, before any changes the model.
-    settings : dict
-        What has to be the same where the fit is resumed.
+    trainer : Trainer or StreamTrainer
     given : dict
         Of a fit that writes checkpoints or is resumed: its learning rate before callbacks changed it, and what tells
         its data from others. Where the fit is resumed, the user may allow that they are different.
@@ -163,7 +155,9 @@ class Fit:
     Parameters
     ----------
     mean_weight : float, optional
-        As for `Trainer`; the others as for `Sequential.fit`.
+        As for `Trainer`.
+    clock, interrupts : Clock, Interrupts, optional
+        Given where several fits go side by side; the others are as for `Sequential.fit`.
     """
 
     def __init__(
@@ -180,14 +174,13 @@ class Fit:
         resume=None,
         allow_changes: bool = False,
         mean_weight: float | None = None,
+        clock: Clock | None = None,
+        interrupts: Interrupts | None = None,
     ) -> None:
-        self.model, self.epochs, self.batch_size, self.accumulate = model, epochs, batch_size, parts
-        self.callbacks = sorted(callbacks, key=lambda callback: isinstance(callback, Checkpoint))
-        self.validation, self._verbose, self._streams = validation, verbose, isinstance(data, Stream)
-        self.settings = {
-            "rows": data.rows, "batch_size": batch_size, "accumulate": parts, "shuffle": bool(shuffle),
-            "recorded": list(self.recorded),
-        }  # fmt: skip
+        super().__init__(
+            model, validation, data.rows, epochs, batch_size, parts, shuffle, callbacks, verbose,
+            not isinstance(data, Stream), interrupts,
+        )  # fmt: skip
         self._resumed = Resumed(resume) if resume is not None and has_checkpoints(resume) else None
         self.given: dict[str, Any] = {}
         if self._resumed or any(isinstance(callback, Checkpoint) for callback in callbacks):
@@ -198,34 +191,21 @@ class Fit:
         self._watched = validation is not None or bool(callbacks) or self._resumed is not None or verbose == 2
         compiling = progress.compiling if verbose else iter
         built = model.built
-        self._trainer: Trainer | StreamTrainer
+        self.trainer: Any  # a Trainer or a StreamTrainer
         if isinstance(data, Stream):
-            self._trainer = StreamTrainer(
+            self.trainer = StreamTrainer(
                 built, data, model.prepare_piece, batch_size, parts, shuffle, mean_weight, compiling
             )
         else:
             recorded = bool(any(built.measure.metrics))
-            self._trainer = built.trainer(data, batch_size, parts, shuffle, recorded, mean_weight, compiling)
-        self._trainer.start_anew()
-        self.data = self._trainer.source.data
-        self.history = model.history = History(self._trainer.steps_per_epoch, label=model.backend)
+            self.trainer = built.trainer(data, batch_size, parts, shuffle, recorded, mean_weight, compiling, clock)
+        self.trainer.start_anew()
+        self.data = self.trainer.source.data
+        self.history = model.history = History(self.trainer.steps_per_epoch, label=model.backend)
         if self._resumed:
             self._resumed.put_back_history(self)
         self.history.steps_before = model.steps - self.history.steps
-        self._interrupts, self._ending_epoch = Interrupts(), False
-
-    @functools.cached_property
-    def recorded(self) -> dict[str, bool | None]:
-        """Names of the values that the history will have for each epoch: whether higher is better, None if unknown."""
-        measured = self.model.built.measure.directions()
-        recorded = {name: higher for name, higher in measured.items() if not self._streams or name.endswith("loss")}
-        if self.validation is not None:
-            recorded |= {f"val_{name}": higher for name, higher in measured.items()}
-        for callback in self.callbacks:
-            recorded |= dict.fromkeys(callback.records)
-            if isinstance(callback.records, Mapping):
-                recorded |= callback.records
-        return recorded
+        self._noted: int | None = None  # steps of the run, of the epoch it began within, that the history has
 
     @property
     def steps_done(self) -> int:
@@ -234,122 +214,127 @@ class Fit:
 
     def unfinished(self) -> dict[str, np.ndarray]:
         """What the trainer has of the epoch that is not in the history yet, for a fit that is resumed."""
-        return self._trainer.unfinished(self.steps_done)
+        return self.trainer.unfinished(self.steps_done)
 
     @property
     def resumable(self) -> bool:
         """Whether another fit could go on from here: nothing is half done, and the loss is finite."""
-        return not (self._ending_epoch or self._trainer.diverged or self._interrupts.forced)
-
-    def stop(self, reason: str) -> None:
-        """End the fit at the next point where callbacks are called; `history.stopped` tells why."""
-        self.history.stopped = reason
+        return not (self._ending_epoch or self.trainer.diverged or self._interrupts.forced)
 
     def run(self) -> History:
         """Train; returns the history."""
         history, verbose = self.history, self._verbose
-        total = self.epochs * self._trainer.steps_per_epoch
+        total = self.epochs * self.trainer.steps_per_epoch
         bar = progress.bar(
             desc=self._epoch_after(history.steps), total=total, initial=history.steps, disable=verbose != 1, unit="step"
         )
-        with self._interrupts, contextlib.ExitStack() as ends, bar:
-            for callback in self.callbacks:
-                callback.on_fit_begin(self)
-                ends.callback(callback.on_fit_end, self)
-            if self._resumed:
-                self._resumed.put_back_callbacks(self)
-            while len(history) < self.epochs and not history.stopped:
+
+        def after(steps: int) -> None:
+            bar.set_description(self._epoch_after(bar.n + steps), refresh=False)
+            bar.update(steps)
+            self.pause(steps)
+            if history.stopped:
+                raise _Stopped
+            self._interrupts.check()
+
+        with self._interrupts, self, bar:
+            while self.going:
                 begin = time.perf_counter()
-                if self._train(bar):
-                    self._end_epoch(bar, begin)
+                self.begin_run()
+                try:
+                    if not history.stopped:
+                        self.trainer.run(after, self.pause_in)
+                except _Stopped:
+                    pass
+                if self.end_run() and verbose:
+                    self._show(bar, begin)
                 self._interrupts.check()
         if verbose and history.stopped:
             print(f"stopped after epoch {len(history)}: {history.stopped}")
         return history
 
-    def _end_epoch(self, bar, begin: float) -> None:
-        history = self.history
-        if self._watched:
-            with self._interrupts.allowed():
-                (values,) = self._values_of(1)
-                if self.validation is not None:
-                    values |= self.model.built.measure(self.validation, prefix="val_")
-            self._ending_epoch = True
-            history.note(**values)
-            for callback in self.callbacks:
-                callback.on_epoch_end(self)
-            self._ending_epoch = False
-        if self._verbose:
-            self._show(bar, begin)
+    def __enter__(self) -> Self:
+        super().__enter__()
+        if self._resumed:
+            try:
+                self._resumed.put_back_callbacks(self)
+            except BaseException:
+                self.close()
+                raise
+        return self
 
-    def _show(self, bar, begin: float) -> None:
-        history = self.history
-        measured = {name: values[-1] for name, values in history.epochs.items()}
-        if self._verbose == 1:
-            bar.set_postfix_str(", ".join(f"{name}={value:.4g}" for name, value in measured.items()), refresh=False)
-        else:
-            text = " - ".join(f"{name}: {value:.4g}" for name, value in measured.items())
-            seconds = time.perf_counter() - begin
-            print(f"Epoch {len(history)}/{self.epochs} - {seconds:.1f}s - {text}", flush=True)
-
-    def _train(self, bar) -> int:
-        """Train for some epochs in one run, or for the rest of one; returns how many were completed."""
-        trainer, model = self._trainer, self.model
+    def begin_run(self) -> None:
+        """Begin to train for some epochs, or for the rest of one."""
+        trainer, model, noted = self.trainer, self.model, self.steps_done
         remaining = self.epochs - len(self.history)
         epochs = 1 if self._watched else min(trainer.epochs_together, remaining)
-        noted = self.steps_done
         epochs_done = model.epochs - bool(noted)
         model.epochs = epochs_done + epochs
         trainer.begin(epochs, epochs_done, noted)
+        self._noted = noted
         if noted:
             trainer.step_loss[:noted] = self.history.step_loss[-noted:]
         if self._resumed and self._resumed.begins(model.steps):
             trainer.put_back(self._resumed.unfinished())
+        if noted:
+            self.pause(0)
 
-        def after(steps: int) -> None:
-            nonlocal noted
-            bar.set_description(self._epoch_after(bar.n + steps), refresh=False)
-            bar.update(steps)
-            if self.callbacks:
-                done = trainer.steps_done
-                self.history.add_steps(trainer.step_loss[noted:done])
-                noted = done
-                for callback in self.callbacks:
-                    callback.on_pause(self)
-                    if steps and callback.every and model.steps % callback.every == 0:
-                        callback.on_step(self)
-                if self.history.stopped and done < trainer.steps_per_epoch:
-                    raise _Stopped
-            self._interrupts.check()
+    def pause(self, steps: int) -> None:
+        """Tell the callbacks of so many steps; they may stop the fit."""
+        if self.callbacks:
+            done = self.trainer.steps_done
+            self.history.add_steps(self.trainer.step_loss[self._noted : done])
+            self._noted = done
+            self._pause(steps)
 
-        try:
-            if noted:
-                after(0)
-            trainer.run(after, self._pause_in)
-        except _Stopped:
-            pass
-        finally:
-            done = trainer.steps_done
-            self.history.add_steps(trainer.step_loss[noted : done + trainer.diverged])
-            completed = done // trainer.steps_per_epoch
-            if not self._watched:
-                for values in self._values_of(completed):
-                    self.history.add_epoch(**values)
-        if trainer.diverged:
-            raise DivergenceError(len(self.history) + 1, done % trainer.steps_per_epoch + 1, self.history)
+    def end_run(self) -> bool:
+        """Note what the run has done, and end the epoch that it completed; returns whether it did.
+
+        Raises
+        ------
+        DivergenceError
+            When the loss is no longer finite.
+        """
+        completed = self._note_run()
+        if self.trainer.diverged:
+            step = self.trainer.steps_done % self.trainer.steps_per_epoch + 1
+            raise DivergenceError(len(self.history) + 1, step, self.history)
+        if completed and self._watched:
+            self._end_epoch()
+        return bool(completed)
+
+    def close(self) -> None:
+        """End the fit, also within a run: note what it has done, and tell the callbacks."""
+        self._note_run()
+        super().close()
+
+    def _note_run(self) -> int:
+        """Put what the run has done into the history; returns how many epochs were completed."""
+        if self._noted is None:
+            return 0
+        trainer, noted, done = self.trainer, self._noted, self.trainer.steps_done
+        self._noted = None
+        self.history.add_steps(trainer.step_loss[noted : done + trainer.diverged])
+        completed = done // trainer.steps_per_epoch
+        if not self._watched:
+            for values in self._values_of(completed):
+                self.history.add_epoch(**values)
         return completed
+
+    def _trained(self) -> dict[str, float]:
+        return self._values_of(1)[0]
 
     def _epoch_after(self, steps: int) -> str:
         """For the progress bar: the epoch that goes on after so many steps, and of how many."""
-        return f"epoch {min(steps // self._trainer.steps_per_epoch + 1, self.epochs)}/{self.epochs}"
+        return f"epoch {min(steps // self.trainer.steps_per_epoch + 1, self.epochs)}/{self.epochs}"
 
-    def _pause_in(self, step: int) -> float:
+    def pause_in(self, step: int) -> float:
         """Steps after which a callback has something to do."""
         return min((callback.pause_in(step) for callback in self.callbacks), default=np.inf)
 
     def _values_of(self, epochs: int) -> list[dict[str, float]]:
         """Loss and metrics of the run's first epochs, which are complete."""
-        trainer, measure = self._trainer, self.model.built.measure
+        trainer, measure = self.trainer, self.model.built.measure
         losses, parts = trainer.epoch_losses(epochs), trainer.epoch_part_losses(epochs)
         measured: list[dict[str, Any]] = []
         for epoch in range(epochs):

@@ -65,25 +65,28 @@ class Intake:
         return tuple(arrays), () if mask is None else tuple(there)
 
     def data(
-        self, x_name: str, X, y_name: str, y, sample_weight=None, class_weight=None, whole: bool = True, mask=None
-    ) -> Data:
-        """Rows of inputs with their targets; of a whole, some row has to count at every output."""
+        self, x_name: str, X, y_name: str, y, sample_weight=None, class_weight=None, whole: bool = True, mask=None,
+        chosen: np.ndarray | None = None,
+    ) -> Data:  # fmt: skip
+        """Rows of inputs with their targets, all or those chosen; of a whole, some row has to count at every output."""
         data = self.inputs(x_name, X, mask)
+        kept = data if chosen is None else data.part(chosen)
         ys = self._outputs.unpacked(y_name, y)
         sample_weights = self._outputs.each("sample_weight", sample_weight)
         class_weights = [class_weight] if len(self._heads) == 1 else self._outputs.each("class_weight", class_weight)
         parts = []
         for k, head in enumerate(self._heads):
             name = f"{y_name}[{head.name!r}]" if head.name else y_name
-            there = elements_there(head.mask, data)
-            parts.append(self._target(head, name, ys[k], data.rows, sample_weights[k], class_weights[k], whole, there))
-            truth = parts[-1][1].reshape(data.rows * head.positions, -1)
+            there, given = elements_there(head.mask, data), (ys[k], data.rows, sample_weights[k], class_weights[k])
+            parts.append(self._target(head, name, *given, whole, there, chosen))
+            truth, there = parts[-1][1].reshape(kept.rows * head.positions, -1), elements_there(head.mask, kept)
             self._check_metrics(k, truth if there is None else truth[there])
         targets, truths, weights = zip(*parts, strict=True)
-        return Data(data.inputs, targets, truths, weights, data.masks)
+        return Data(kept.inputs, targets, truths, weights, kept.masks)
 
     def _target(
-        self, head: Head, name: str, y, rows: int, sample_weight, class_weight, whole: bool, there: np.ndarray | None
+        self, head: Head, name: str, y, rows: int, sample_weight, class_weight, whole: bool, there: np.ndarray | None,
+        chosen: np.ndarray | None,
     ) -> tuple:  # fmt: skip
         """What the loss compares with, what metrics compare with, and weights; `there` (elements,) is a mask."""
         loss: Any = head.loss
@@ -92,6 +95,14 @@ class Intake:
         truth = target = checks.targets(name, y, loss, self._dtype, rows, head.outputs, head.positions, there)
         if class_weight is not None and not loss.of_classes:
             raise ValueError(f"class_weight is for classes; {loss.name} has none")
+        if chosen is not None:  # weights are those that these rows would have by themselves
+            if sample_weight is not None:
+                elements = truth.reshape(rows * head.positions, -1)
+                checks.weights(elements, sample_weight, None, self._dtype, whole=False, rows=rows)
+                sample_weight = np.asarray(sample_weight)[chosen]
+            there = None if there is None else there.reshape(rows, -1)[chosen].ravel()
+            truth, rows = truth[chosen], len(chosen)
+            target = truth
         elements = truth.reshape(rows * head.positions, -1)
         weights = checks.weights(elements, sample_weight, class_weight, self._dtype, whole, rows, there)
         if self._smoothing:

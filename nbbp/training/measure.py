@@ -17,6 +17,19 @@ from nbbp.kernels.scores import count_hits
 from nbbp.metrics import METRICS, higher_is_better
 
 
+def _log(p: np.ndarray) -> np.ndarray:
+    return np.log(np.maximum(p, np.finfo(p.dtype).tiny))
+
+
+INVERSES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "linear": lambda p: p,
+    "softmax": _log,
+    "exponential": _log,
+    "sigmoid": lambda p: _log(p) - _log(1 - p),
+}
+"""Outputs whose predictions these are, by output activation."""
+
+
 class Measure:
     """What `evaluate`, validation and training metrics take from a model.
 
@@ -56,6 +69,23 @@ class Measure:
         values |= meter.scorer.scores(data)
         return {prefix + name: value for name, value in values.items()} if prefix else values
 
+    def of_predictions(self, predictions: Sequence[np.ndarray], data: Data) -> dict[str, float]:
+        """Loss, without penalties, and every metric of predictions (rows, *shape) that others have made.
+
+        Raises
+        ------
+        ValueError
+            If outputs do not follow from predictions.
+        """
+        outputs = []
+        for name, given in zip(self.activations, predictions, strict=True):
+            if name not in INVERSES:
+                raise ValueError(f"the loss of predictions is not known after the output activation {name}")
+            outputs.append(INVERSES[name](given))
+        meter = Meter(self, data, outputs)
+        losses = meter.run(data)
+        return self.losses(meter.total(losses), losses) | meter.scorer.scores(data)
+
     def of_outputs(self, outputs: Sequence[np.ndarray], data: Data, order: np.ndarray) -> dict[str, float]:
         """Every metric of outputs (rows, positions x outputs) before the output activations, which stay as they are.
 
@@ -75,11 +105,6 @@ class Measure:
         program = Program(self.backend, self.network.dtype, rows, training=False)
         predictions = tuple(program.buffer(rows, *head.shape) for head in self.objective.heads)
         return Scorer(self, program, predictions, data, rows)
-
-    def loss_of(self, outputs: Sequence[np.ndarray], data: Data) -> float:
-        """The loss of outputs (rows, *shape) before the output activations, without penalties."""
-        meter = Meter(self, data, outputs)
-        return meter.total(meter.run(data))
 
     def losses(self, loss: float, of_outputs: Sequence[float]) -> dict[str, float]:
         """The loss, and that of each output where there are several, by name."""

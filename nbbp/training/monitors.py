@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING
 from nbbp import checks
 
 if TYPE_CHECKING:
-    from nbbp.training.fit import Fit
+    from nbbp.training.observed import ObservedFit
 
 
-def check(name: str, fit: "Fit") -> None:
+def check(name: str, fit: "ObservedFit") -> None:
     """ValueError unless the history of the fit will have the value."""
     if name.startswith("val_") and fit.validation is None:
         raise ValueError(f"monitor {name!r} needs validation_data; without, there is {', '.join(fit.recorded)}")
     checks.choose("monitor", name, fit.recorded)
 
 
-def check_direction(name: str, fit: "Fit") -> None:
+def check_direction(name: str, fit: "ObservedFit") -> None:
     """Also that it is known which way is better; a warning where one row alone decides."""
     check(name, fit)
     if fit.recorded[name] is None:
@@ -25,22 +25,22 @@ def check_direction(name: str, fit: "Fit") -> None:
         where = f"{metric}.higher_is_better =" if metric in fit.model.metrics else f"its callback's records[{name!r}] ="
         raise ValueError(f"monitor {name!r}: nothing says whether higher or lower is better; set {where} True or False")
     if name.startswith("val_") and fit.validation is not None and fit.validation.rows == 1:
-        warnings.warn(f"{name} is measured on one row, which says little of others: hold out more", stacklevel=5)
+        warnings.warn(f"{name} is measured on one row, which says little of others: hold out more", stacklevel=7)
 
 
-def latest(name: str, fit: "Fit") -> float:
+def latest(name: str, fit: "ObservedFit") -> float:
     """The epoch's value where higher is better, else its negative; a warning when it becomes nan."""
     values = fit.history[name]
     if math.isnan(values[-1]) and not (len(values) > 1 and math.isnan(values[-2])):
         warnings.warn(
             f"{name} is nan in epoch {len(values)}, which counts as no improvement: watch another value, or measure it "
             f"on rows for which it is defined, as roc_auc is where there are both yes and no",
-            stacklevel=7,
+            stacklevel=8,
         )
     return values[-1] if fit.recorded[name] else -values[-1]
 
 
-def standstill(name: str, fit: "Fit") -> str:
+def standstill(name: str, fit: "ObservedFit") -> str:
     """Begins the reason for which a fit is stopped."""
     value = fit.history[name][-1]
     return f"{name} has not improved" if math.isfinite(value) else f"{name} is {value} and has not improved"

@@ -232,12 +232,6 @@ class Trainer:
 
         def run(most: int) -> int:
             done = clock.step
-            if self.update.optimizer is not self._numbered:
-                self._ahead = 1
-                self._number()
-            if (self.network.mask is not None) != self._masked:
-                self._bind_programs()
-                self._number()
             self.allow(int(min(most, pause_in(self.update.steps))))
             try:
                 self.runner.run()
@@ -290,7 +284,13 @@ class Trainer:
         self.tables.fill(self.clock.before, self._ready * self.steps_per_epoch)
 
     def allow(self, steps: int) -> None:
-        """Let the runner take so many more steps."""
+        """Let the runner take so many more steps, with the optimizer and the network as they are now."""
+        if (self.network.mask is not None) != self._masked:
+            self._bind_programs()
+            self._number()
+        if self.update.optimizer is not self._numbered:
+            self._ahead = 1
+            self._number()
         self.clock.end = min(self._end, self.clock.step + steps)
 
     def count(self) -> None:
