@@ -23,8 +23,8 @@ from matplotlib.figure import Figure
 
 import nbbp
 
-STEPS, WARM_UP, MEMORY, BATCH = 60_000, 1_000, 60_000, 64
-DISCOUNT, RATE, COPY_EVERY = 0.99, 1e-3, 250
+STEPS, WARM_UP, MEMORY, BATCH = 100_000, 1_000, 100_000, 64
+DISCOUNT, RATE, COPY_EVERY = 0.99, 1e-3, 50
 EXPLORE, LEAST_EPSILON = 10_000, 0.02  # steps in which the share of random actions falls from 1
 MOST_STEPS = 500  # in an episode
 SEEDS = range(5)
@@ -37,20 +37,22 @@ class CartPole:
         self._random = random.Random(seed)
 
     def reset(self) -> tuple[float, ...]:
-        """Position and velocity of the cart, angle and angular velocity of the pole."""
-        self.state = tuple(self._random.uniform(-0.05, 0.05) for _ in range(4))
-        return self.state
+        """What is seen: position and velocity of the cart, 5 times the angle, and the angular velocity of the pole.
+
+        So all four are of similar size.
+        """
+        self._state = x, v, angle, w = tuple(self._random.uniform(-0.05, 0.05) for _ in range(4))
+        return x, v, 5 * angle, w
 
     def step(self, action: int) -> tuple[tuple[float, ...], bool]:
-        """The next state, and whether the pole has fallen or the cart has left the track."""
-        x, v, angle, w = self.state
+        """What is seen next, and whether the pole has fallen or the cart has left the track."""
+        x, v, angle, w = self._state
         cos, sin = math.cos(angle), math.sin(angle)
         push = ((10.0 if action else -10.0) + 0.05 * w * w * sin) / 1.1  # pole of 0.1 kg, half a metre to its centre
         turn = (9.8 * sin - cos * push) / (0.5 * (4 / 3 - 0.1 * cos * cos / 1.1))
         speed_up = push - 0.05 * turn * cos / 1.1
-        self.state = x + 0.02 * v, v + 0.02 * speed_up, angle + 0.02 * w, w + 0.02 * turn
-        x, _, angle, _ = self.state
-        return self.state, abs(x) > 2.4 or abs(angle) > math.pi / 15
+        self._state = x, v, angle, w = x + 0.02 * v, v + 0.02 * speed_up, angle + 0.02 * w, w + 0.02 * turn
+        return (x, v, 5 * angle, w), abs(x) > 2.4 or abs(angle) > math.pi / 15
 
 
 class Replay:

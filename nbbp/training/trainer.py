@@ -19,6 +19,7 @@ from nbbp.kernels import arrays, random, threads
 from nbbp.kernels.batches import accumulate, record_rows
 from nbbp.kernels.clock import Clock
 from nbbp.kernels.gemm import column_sums
+from nbbp.optimizers import Optimizer
 from nbbp.training.history import History
 from nbbp.training.update import Update
 
@@ -116,7 +117,8 @@ class Trainer:
             self._outputs = [arrays.zeros((rows, h.positions * h.outputs), network.dtype) for h in heads]
         self._step_rows = np.minimum(self.batch_size, self.rows - np.arange(self.steps_per_epoch) * self.batch_size)
         self._first_epoch = self._ready = self._begin = self._end = 0
-        self._ahead, self._numbered = 1, None
+        self._ahead = 1
+        self._numbered: Optimizer | None = None  # for which the tables are filled
         self.carried: dict[str, np.ndarray] = {}  # what layers hand from step to step
         self._backend, self._alone = backend, clock is not None
         self._bind_programs(progress)
