@@ -23,9 +23,9 @@ from matplotlib.figure import Figure
 
 import nbbp
 
-STEPS, WARM_UP, MEMORY, BATCH = 60_000, 1_000, 60_000, 64
-DISCOUNT, RATE, COPY_EVERY = 0.99, 1e-3, 250
-EXPLORE, LEAST_EPSILON = 10_000, 0.02  # steps in which the share of random actions falls from 1
+STEPS, WARM_UP, MEMORY, BATCH = 100_000, 1_000, 100_000, 64
+DISCOUNT, RATE, COPY_EVERY = 0.99, 1e-3, 50
+EXPLORE, LEAST_EPSILON = 10_000, 0.01  # steps in which the share of random actions falls from 1
 MOST_STEPS = 500  # in an episode
 SEEDS = range(5)
 
@@ -37,20 +37,22 @@ class CartPole:
         self._random = random.Random(seed)
 
     def reset(self) -> tuple[float, ...]:
-        """Position and velocity of the cart, angle and angular velocity of the pole."""
-        self.state = tuple(self._random.uniform(-0.05, 0.05) for _ in range(4))
-        return self.state
+        """What is seen: position and velocity of the cart, 5 times the angle, and the angular velocity of the pole.
+
+        So all four are of similar size.
+        """
+        self._state = x, v, angle, w = tuple(self._random.uniform(-0.05, 0.05) for _ in range(4))
+        return x, v, 5 * angle, w
 
     def step(self, action: int) -> tuple[tuple[float, ...], bool]:
-        """The next state, and whether the pole has fallen or the cart has left the track."""
-        x, v, angle, w = self.state
+        """What is seen next, and whether the pole has fallen or the cart has left the track."""
+        x, v, angle, w = self._state
         cos, sin = math.cos(angle), math.sin(angle)
         push = ((10.0 if action else -10.0) + 0.05 * w * w * sin) / 1.1  # pole of 0.1 kg, half a metre to its centre
         turn = (9.8 * sin - cos * push) / (0.5 * (4 / 3 - 0.1 * cos * cos / 1.1))
         speed_up = push - 0.05 * turn * cos / 1.1
-        self.state = x + 0.02 * v, v + 0.02 * speed_up, angle + 0.02 * w, w + 0.02 * turn
-        x, _, angle, _ = self.state
-        return self.state, abs(x) > 2.4 or abs(angle) > math.pi / 15
+        self._state = x, v, angle, w = x + 0.02 * v, v + 0.02 * speed_up, angle + 0.02 * w, w + 0.02 * turn
+        return (x, v, 5 * angle, w), abs(x) > 2.4 or abs(angle) > math.pi / 15
 
 
 class Replay:
@@ -86,7 +88,7 @@ class Learner:
     """A network of action values, its target network, and their steps."""
 
     def __init__(self, seed: int, steps: int) -> None:
-        rate = nbbp.schedules.Polynomial(RATE, steps)
+        rate = nbbp.schedules.Polynomial(RATE, steps, power=2)
         self.model = nbbp.Sequential(
             [nbbp.Dense(64, "relu"), nbbp.Dense(64, "relu"), nbbp.Dense(2)], optimizer=nbbp.Adam(rate), seed=seed
         )
@@ -170,15 +172,17 @@ def use_fastest(set_threads: Callable[[int], None], learner: type, steps: int = 
 def draw(runs: list[Run], path) -> None:
     figure = Figure(figsize=(8.4, 4.2), dpi=120, layout="constrained")
     axis = figure.subplots()
-    for run, color in zip(runs, nbbp.plots.COLORS, strict=False):
-        axis.plot(run.ends, run.returns, ".", color=color, alpha=0.15, markersize=3, markeredgewidth=0)
+    for seed, (run, color) in enumerate(zip(runs, nbbp.plots.COLORS, strict=False)):
+        axis.plot(run.ends, run.returns, ".", color=color, alpha=0.3, markersize=4, markeredgewidth=0)
         total = np.cumsum(run.returns)
         smooth = (total[20:] - total[:-20]) / 20
-        axis.plot(run.ends[20:], smooth, color=color, linewidth=1.6)
+        label = f"seed {seed}: {run.last():.0f} in the last 100"
+        axis.plot(run.ends[20:], smooth, color=color, linewidth=1.6, label=label)
     axis.axhline(475, color="0.4", linewidth=0.8, linestyle="--")
     axis.set(xlabel="steps, each with an update", ylabel="return of an episode, mean of 20", ylim=(0, 515))
     axis.grid(alpha=0.25, linewidth=0.6)
     axis.spines[["top", "right"]].set_visible(False)
+    axis.legend(frameon=False, loc="lower right")
     figure.savefig(path)
 
 

@@ -42,7 +42,7 @@ class Learner:
         loss = torch.nn.functional.mse_loss(values, goal) / 2
         self._optimizer.zero_grad()
         loss.backward()
-        self._optimizer.param_groups[0]["lr"] = dqn.RATE * (1 - self._done / self._steps)
+        self._optimizer.param_groups[0]["lr"] = dqn.RATE * (1 - self._done / self._steps) ** 2
         self._optimizer.step()
         self._done += 1
 

@@ -20,6 +20,7 @@ from nbbp.kernels import arrays, random, threads
 from nbbp.kernels.batches import accumulate, record_rows
 from nbbp.kernels.clock import Clock
 from nbbp.kernels.gemm import column_sums
+from nbbp.optimizers import Optimizer
 from nbbp.training.history import History
 from nbbp.training.update import Update
 
@@ -123,7 +124,7 @@ class Trainer:
         self._mean_weight, self._penalty_rows = mean_weight, parts * batch_size
         self._first_epoch = self._ready = self._begin = self._end = 0
         self._ahead = 1
-        self._numbered: optimizers.Optimizer | None = None
+        self._numbered: optimizers.Optimizer | None = None  # for which the tables are filled
         self.carried: dict[str, np.ndarray] = {}  # what layers hand from step to step
         self._backend, self._alone = backend, clock is not None
         self._bind_programs(progress)
