@@ -18,6 +18,7 @@ import pytest
 import nbbp
 from nbbp import callbacks as cb
 from nbbp.storage import files
+from nbbp.training.measure import Measure
 
 EPOCHS, ROWS, BATCH = 6, 50, 8
 STEPS = EPOCHS * 7
@@ -463,15 +464,15 @@ def test_a_signal_at_the_end_of_an_epoch_waits_for_the_callbacks(whole, tmp_path
 
 
 def test_a_signal_in_the_validation_ends_it(whole, tmp_path, monkeypatch):
-    measure, counts = nbbp.Sequential.measure, itertools.count()
+    measure, counts = Measure.__call__, itertools.count()
 
-    def interrupted(model, *arguments, **named):
+    def interrupted(self, *arguments, **named):
         if next(counts) == 3:
             interrupt()
-        return measure(model, *arguments, **named)
+        return measure(self, *arguments, **named)
 
     with monkeypatch.context() as patch:
-        patch.setattr(nbbp.Sequential, "measure", interrupted)
+        patch.setattr(Measure, "__call__", interrupted)
         with pytest.raises(KeyboardInterrupt):
             fit(tmp_path, every=100)
     assert [path.name for path in tmp_path.iterdir()] == ["step_000000028.safetensors"]

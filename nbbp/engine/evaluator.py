@@ -69,6 +69,8 @@ class Evaluator:
         shapes = [edge.shape for edge in self.network.graph.outputs]
         if out is None:
             out = tuple(np.empty((data.rows, *shape), self.network.dtype) for shape in shapes)
+        if not data.rows:
+            return out
         given = [x.reshape(data.rows, -1) for x in (*data.inputs, *(m for m in data.masks if m is not None))]
         masked = tuple(m is not None for m in data.masks)
         flat = [z.reshape(data.rows, -1) for z in out]

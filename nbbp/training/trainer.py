@@ -19,6 +19,7 @@ from nbbp.kernels import arrays, random, threads
 from nbbp.kernels.batches import accumulate, record_rows
 from nbbp.kernels.clock import Clock
 from nbbp.kernels.gemm import column_sums
+from nbbp.optimizers import Optimizer
 from nbbp.training.history import History
 from nbbp.training.update import Update
 
@@ -100,7 +101,6 @@ class Trainer:
         self.epochs_together = max(1, ROWS_TOGETHER // self.rows)
         steps, rows = self.epochs_together * self.steps_per_epoch, self.epochs_together * self.rows
         self.clock = Clock() if clock is None else clock
-        self.tables = Tables(steps, network.dtype)
         self._shuffle, self._pace = shuffle, threads.Pace(RUN_SECONDS)
         self._stream = random.stream(network.seed, random.SHUFFLING)
         orders = arrays.copied(np.tile(np.arange(self.rows), (self.epochs_together, 1)))
@@ -122,6 +122,9 @@ class Trainer:
         self._bind_programs(progress)
 
     def _bind_programs(self, progress: Callable = iter) -> None:
+        """Bind the steps of an epoch; what changes from step to step has to be numbered again."""
+        self.tables = Tables(len(self._step_loss), self.network.dtype)
+        self._numbered: Optimizer | None = None
         whole, rest = self._bind(self.batch_size), self.rows % self.batch_size
         last = self._bind(rest) if rest else None
         self.runner = Runner(whole, last, progress, alone=self._alone)
@@ -210,11 +213,11 @@ class Trainer:
 
         def run(most: int) -> int:
             done = clock.step
+            if (self.network.mask is not None) != self._masked:
+                self._bind_programs()
             if self.update.optimizer is not self._numbered:
                 self._ahead = 1
                 self._number()
-            if (self.network.mask is not None) != self._masked:
-                self._bind_programs()
             self.allow(int(min(most, pause_in(self.update.steps))))
             try:
                 self.runner.run()
