@@ -124,13 +124,14 @@ class Trainer:
         self._mean_weight, self._penalty_rows = mean_weight, parts * batch_size
         self._first_epoch = self._ready = self._begin = self._end = 0
         self._ahead = 1
-        self._numbered: optimizers.Optimizer | None = None  # for which the tables are filled
         self.carried: dict[str, np.ndarray] = {}  # what layers hand from step to step
         self._backend, self._alone = backend, clock is not None
         self._bind_programs(progress)
 
     def _bind_programs(self, progress: Callable = iter) -> None:
+        """Bind the steps of an epoch; what changes from step to step has to be numbered again."""
         self.tables, self.source = Tables(self._steps_together, self.network.dtype), Source(self.source.data)
+        self._numbered: optimizers.Optimizer | None = None  # for which the tables are filled
         whole, rest = self._bind(self.batch_size), self.rows % self.batch_size
         last = self._bind(rest) if rest else None
         self.runner = Runner(whole, last, progress, alone=self._alone)
