@@ -289,7 +289,6 @@ class Trainer:
         """Let the runner take so many more steps, with the optimizer and the network as they are now."""
         if (self.network.mask is not None) != self._masked:
             self._bind_programs()
-            self._number()
         if self.update.optimizer is not self._numbered:
             self._ahead = 1
             self._number()
