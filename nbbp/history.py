@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from nbbp.inspection import Inspection
 
 
@@ -124,7 +126,7 @@ class History:
                 raise ValueError(f"{path}, line {line}: must have a number in each column") from None
         return history
 
-    def plot(self, path=None, log: bool = False):
+    def plot(self, path=None, log: bool = False) -> "Figure":
         """Draw the curves, see `nbbp.plots.loss_curves`.
 
         Returns

@@ -5,7 +5,7 @@ import pytest
 
 import nbbp
 
-collect_ignore = ["fuzz_files.py"]  # needs atheris
+collect_ignore = ["fuzz_files.py", "user_program.py"]  # programs of their own
 
 
 @pytest.fixture(scope="session")

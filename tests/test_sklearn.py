@@ -410,6 +410,7 @@ def test_a_fit_that_has_not_converged_warns(wine):
         ({"activation": "rleu"}, ValueError, "Did you mean 'relu'"),
         ({"solver": "adem"}, ValueError, "Did you mean 'adam'"),
         ({"learning_rate": "invscaling"}, ValueError, "constant, adaptive"),
+        ({"learning_rate": "adaptive", "solver": nbbp.SGD(nbbp.schedules.Constant(0.1))}, ValueError, "has a schedule"),
         ({"monitor": "acuracy"}, ValueError, "Did you mean 'accuracy'"),
         ({"loss": "softmax_cross_entropy"}, ValueError, "not a loss of sigmoid outputs"),
         ({"loss": "cross_entropy"}, ValueError, "not a loss of sigmoid outputs"),

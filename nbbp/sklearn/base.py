@@ -4,7 +4,7 @@ import dataclasses
 import math
 import warnings
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator, is_classifier, is_regressor
@@ -21,6 +21,7 @@ from nbbp.losses import Loss
 from nbbp.metrics import METRICS
 from nbbp.model import Sequential
 from nbbp.optimizers import OPTIMIZERS, SGD, Adam, Optimizer
+from nbbp.schedules import Schedule
 from nbbp.sklearn.stopping import Plateau
 
 ACTIVATION_NAMES = {"identity": "linear", "logistic": "sigmoid"}  # scikit-learn's
@@ -157,7 +158,7 @@ class MLP(BaseEstimator):
         tags.target_tags.multi_output = True
         return tags
 
-    def fit(self, X, y, sample_weight=None, eval_set=None):
+    def fit(self, X, y, sample_weight=None, eval_set: tuple | None = None) -> Self:
         """Train for `max_iter` epochs, or until there is no more improvement.
 
         Parameters
@@ -197,7 +198,7 @@ class MLP(BaseEstimator):
             warnings.warn(f"no convergence within max_iter={self.max_iter}", ConvergenceWarning, stacklevel=2)
         return self
 
-    def _fit_once_more(self, X, y, sample_weight, eval_set, go_on: bool):
+    def _fit_once_more(self, X, y, sample_weight, eval_set: tuple | None, go_on: bool) -> Self:
         """Train for one epoch; whether the plateau is reached depends on the calls before, too."""
         if self.early_stopping and eval_set is None:
             raise ValueError("partial_fit with early_stopping needs an eval_set: rows held out would come again")
@@ -220,6 +221,8 @@ class MLP(BaseEstimator):
         checks.number("validation_fraction", self.validation_fraction, high=1.0, open_low=True)
         checks.positive_integer("max_iter", self.max_iter)
         checks.choose("learning_rate", self.learning_rate, {"constant": None, "adaptive": None})
+        if self.learning_rate == "adaptive" and isinstance(self._optimizer().learning_rate, Schedule):
+            raise ValueError("learning_rate='adaptive' divides a rate that is a number, and the solver has a schedule")
         checks.choose("monitor", self.monitor, {"loss": None} | METRICS)
         if self.batch_size != "auto":
             checks.positive_integer("batch_size", self.batch_size)

@@ -1,12 +1,16 @@
 """When scikit-learn's networks stop: its rule as a callback that goes on from one fit to the next."""
 
 import math
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from nbbp.callbacks import Callback
 from nbbp.metrics import HIGHER_IS_BETTER
 from nbbp.model import Sequential
+
+if TYPE_CHECKING:
+    from nbbp.fitting import Fit
 
 FACTOR, LEAST_RATE = 0.2, 1e-6  # scikit-learn's, for learning_rate="adaptive"
 
@@ -36,7 +40,7 @@ class Plateau(Callback):
         self._kept: np.ndarray | None = None
         self._sign = 1.0 if monitor.removeprefix("val_") in HIGHER_IS_BETTER else -1.0
 
-    def on_epoch_end(self, fit):
+    def on_epoch_end(self, fit: "Fit") -> None:
         value = self._sign * fit.history[self.monitor][-1]
         self._waited = 0 if value > self.best + self.tol else self._waited + 1
         if value > self.best:
@@ -46,8 +50,9 @@ class Plateau(Callback):
         if self._waited <= self.patience:
             return
         self._waited = 0
-        if self.adaptive and fit.model.learning_rate > LEAST_RATE:
-            fit.model.learning_rate *= FACTOR
+        rate: Any = fit.model.learning_rate  # a number: the estimators refuse a schedule
+        if self.adaptive and rate > LEAST_RATE:
+            fit.model.learning_rate = rate * FACTOR
         else:
             fit.stop(f"{self.monitor} has not improved by {self.tol:g} for {self.patience:g} epochs")
 
