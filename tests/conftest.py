@@ -15,7 +15,7 @@ collect_ignore = ["fuzz_files.py", "user_program.py"]  # programs of their own
 def pytest_configure(config):
     """A soak test runs where it is asked for by `-m`."""
     config.addinivalue_line("markers", "soak: the long form of a test, run by hand with -m soak")
-    config.addinivalue_line("markers", "slow: takes more than a second with compiled kernels")
+    config.addinivalue_line("markers", "slow: takes seconds with compiled kernels, most in processes of its own")
     if "soak" not in config.option.markexpr:
         config.option.markexpr = " and ".join(filter(None, [config.option.markexpr, "not soak"]))
 

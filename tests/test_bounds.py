@@ -14,6 +14,8 @@ from test_kernels import arguments, lengths_of
 
 from nbbp.kernels.jit import KERNELS, compiled
 
+pytestmark = pytest.mark.slow
+
 UNCHECKED = {"affine", "product_of_transposed"}
 
 

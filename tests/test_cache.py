@@ -13,6 +13,8 @@ import runs
 
 import nbbp
 
+pytestmark = pytest.mark.slow
+
 PREDICT = """
 import sys
 import numpy as np, nbbp

@@ -268,6 +268,7 @@ def killed(folder, kind: str, number: int) -> int:
     return int(run.stdout)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("runs", [1, pytest.param(12, marks=pytest.mark.soak)])
 @pytest.mark.parametrize("kind", ["time", "fsync", "replace", "unlink"])
 def test_killed_fits_go_on(kind, runs, whole, tmp_path):

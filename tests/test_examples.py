@@ -8,7 +8,7 @@ import pytest
 import runs
 
 EXAMPLES = runs.REPOSITORY / "examples"
-pytestmark = runs.in_repository
+pytestmark = [pytest.mark.slow, runs.in_repository]
 
 
 def example(name: str):

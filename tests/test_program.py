@@ -5,9 +5,12 @@ import subprocess
 import sys
 
 import numpy as np
+import pytest
 from matplotlib.figure import Figure
 
 import nbbp
+
+pytestmark = pytest.mark.slow
 
 
 def run(*arguments: str, cwd) -> subprocess.CompletedProcess:

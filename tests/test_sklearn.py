@@ -342,6 +342,7 @@ def test_labels_are_predicted_each():
 # Within scikit-learn's tools.
 
 
+@pytest.mark.slow
 def test_grid_search_in_two_processes(wine):
     X, y = wine
     pipeline = make_pipeline(StandardScaler(), MLPClassifier((8,), max_iter=20, random_state=0))

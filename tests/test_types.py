@@ -9,6 +9,8 @@ import runs
 
 import nbbp
 
+pytestmark = pytest.mark.slow
+
 PACKAGE = pathlib.Path(nbbp.__file__).parent
 PROGRAM = runs.TESTS / "user_program.py"
 SETTINGS = """
