@@ -1,6 +1,7 @@
 """nbbp: neural networks trained on a CPU by compiled backpropagation, with a NumPy twin beside every kernel."""
 
 import importlib
+from typing import TYPE_CHECKING, Any
 
 from nbbp import activations, callbacks, losses, schedules, streams, tables
 from nbbp._version import __version__
@@ -38,6 +39,11 @@ from nbbp.pruning import PruningReport, prune, pruning_report
 from nbbp.training import DivergenceError
 from nbbp.tuning import find_learning_rate
 
+if TYPE_CHECKING:
+    from nbbp import bench as bench
+    from nbbp import datasets, exchange, initializers, plots, trackers
+    from nbbp import sklearn as sklearn
+
 __all__ = [
     "ACTIVATIONS", "EMA", "INITIALIZERS", "LAYERS", "LOSSES", "METRICS", "OPTIMIZERS", "SGD", "SWA", "Activation",
     "Adadelta", "Adagrad", "Adam", "AdamW", "BatchNorm", "Checkpoint", "Comparison", "Dense", "Diagnosis",
@@ -53,7 +59,7 @@ load = Sequential.load
 _ON_DEMAND = {"bench", "datasets", "exchange", "initializers", "plots", "sklearn", "trackers"}
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> Any:
     """Modules that are imported when they are first used: matplotlib alone takes longer than the rest."""
     if name in _ON_DEMAND:
         return importlib.import_module(f"nbbp.{name}")

@@ -59,20 +59,20 @@ class Checkpoint(Callback):
         self.folder, self.keep = pathlib.Path(folder), checks.positive_integer("keep", keep)
         self.every = None if every is None else checks.positive_integer("every", every)
 
-    def on_fit_begin(self, fit):
+    def on_fit_begin(self, fit: "Fit") -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         for leftover in self.folder.glob(f".*{files.PARTIAL}"):
             leftover.unlink(missing_ok=True)
         self._began = self._written = fit.model.steps
 
-    def on_step(self, fit):
+    def on_step(self, fit: "Fit") -> None:
         self._write(fit)
 
-    def on_epoch_end(self, fit):
+    def on_epoch_end(self, fit: "Fit") -> None:
         if self.every is None:
             self._write(fit)
 
-    def on_fit_end(self, fit):
+    def on_fit_end(self, fit: "Fit") -> None:
         if fit.resumable and fit.model.steps > self._written:
             self._write(fit)
 

@@ -2,12 +2,16 @@
 
 import dataclasses
 import time
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from nbbp import checks
 from nbbp.model import Sequential
 from nbbp.training import Trainer
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +60,7 @@ class Comparison:
         ]
         return "\n".join(lines)
 
-    def plot(self, path=None):
+    def plot(self, path=None) -> "Figure":
         """Draw both loss curves and their difference, see `nbbp.plots.comparison`."""
         from nbbp import plots
 

@@ -1,6 +1,7 @@
 """What goes on inside a network while it trains: sizes of gradients, weights and updates, and units that are stuck."""
 
 from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numba import prange
@@ -14,6 +15,9 @@ from nbbp.layers import Activation, Dense, Residual
 from nbbp.layout import Place
 from nbbp.network import Pass
 from nbbp.program import Program, Runner
+
+if TYPE_CHECKING:
+    from nbbp.fitting import Fit
 
 SAMPLE_ROWS = 256  # a share of rows is then known to half a percent
 TINY = float(np.finfo(np.float64).tiny)  # in place of a norm that is 0
@@ -135,10 +139,10 @@ class Inspect(Callback):
     def __init__(self, every: int = 100) -> None:
         self.every: int = checks.positive_integer("every", every)
 
-    def pause_in(self, step):
+    def pause_in(self, step: int) -> float:
         return max(1, super().pause_in(step) - 1)
 
-    def on_fit_begin(self, fit):
+    def on_fit_begin(self, fit: "Fit") -> None:
         if fit.history.inspected is not None:
             raise ValueError("a fit has one record: give it one nbbp.Inspect")
         model, x = fit.model, fit.data.x
@@ -164,17 +168,17 @@ class Inspect(Callback):
             self._inspection.means = entry.mean(axis=0, dtype=np.float64)
             self._inspection.deviations = entry.std(axis=0, dtype=np.float64)
 
-    def state(self):
+    def state(self) -> Mapping[str, np.ndarray | float]:
         return self._inspection.state()
 
-    def restore(self, fit, state):
+    def restore(self, fit: "Fit", state: dict[str, np.ndarray]) -> None:
         self._inspection.restore(state)
 
-    def on_pause(self, fit):
+    def on_pause(self, fit: "Fit") -> None:
         model = fit.model
         if model.steps % self.every == 0 and model.steps > self._recorded:
             self._recorded = model.steps
-            self._record(model, fit.history.inspected)
+            self._record(model, self._inspection)
         if (model.steps + 1) % self.every == 0:
             self._before[:] = model.params
 

@@ -53,7 +53,7 @@ class Constant(Schedule):
 
     initial: float
 
-    def value(self, step):
+    def value(self, step: int) -> float:
         return self.initial
 
 
@@ -65,7 +65,7 @@ class Step(Schedule):
     every: int
     factor: float = 0.1
 
-    def value(self, step):
+    def value(self, step: int) -> float:
         return self.initial * self.factor ** (step // self.every)
 
 
@@ -77,7 +77,7 @@ class Exponential(Schedule):
     steps: int
     factor: float = 0.1
 
-    def value(self, step):
+    def value(self, step: int) -> float:
         return self.initial * self.factor ** (step / self.steps)
 
 
@@ -89,7 +89,7 @@ class InverseTime(Schedule):
     steps: int
     rate: float = 1.0
 
-    def value(self, step):
+    def value(self, step: int) -> float:
         return self.initial / (1 + self.rate * step / self.steps)
 
 
@@ -102,7 +102,7 @@ class Polynomial(Schedule):
     final: float = 0.0
     power: float = 1.0
 
-    def value(self, step):
+    def value(self, step: int) -> float:
         rest = 1 - min(step, self.steps) / self.steps
         return self.final + (self.initial - self.final) * rest**self.power
 
@@ -127,7 +127,7 @@ class Cosine(Schedule):
     restarts: bool = False
     growth: int = 1
 
-    def value(self, step):
+    def value(self, step: int) -> float:
         length = self.steps
         if self.restarts and self.growth == 1:
             step %= length
@@ -148,7 +148,7 @@ class WarmUp(Schedule):
     schedule: Schedule
     steps: int
 
-    def value(self, step):
+    def value(self, step: int) -> float:
         if step < self.steps:
             return self.schedule.value(0) * (step + 1) / self.steps
         return self.schedule.value(step - self.steps)
@@ -170,7 +170,7 @@ class OneCycle(Schedule):
         super().__post_init__()
         checks.number("OneCycle: rise", self.rise, high=1.0)
 
-    def value(self, step):
+    def value(self, step: int) -> float:
         top = max(1.0, self.rise * self.steps - 1)
         last = max(top + 1, self.steps - 1.0)
         if step <= top:
@@ -191,5 +191,5 @@ class SutskeverMomentum(Schedule):
 
     maximum: float = 0.99
 
-    def value(self, step):
+    def value(self, step: int) -> float:
         return min(1 - 0.5 / (step // 250 + 1), self.maximum)

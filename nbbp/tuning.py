@@ -1,6 +1,7 @@
 """A learning rate for a model and its data, found by trying many in one short run."""
 
 import dataclasses
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -8,6 +9,9 @@ from nbbp import checks
 from nbbp.model import Sequential
 from nbbp.schedules import Exponential
 from nbbp.training import Trainer
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +30,7 @@ class LearningRates:
     losses: np.ndarray
     suggestion: float
 
-    def plot(self, path=None):
+    def plot(self, path=None) -> "Figure":
         """Draw the losses against the rates, see `nbbp.plots.learning_rate`."""
         from nbbp import plots
 

@@ -21,6 +21,8 @@ from nbbp.kernels.cache import is_ours
 from nbbp.kernels.jit import KERNELS
 from nbbp.program import Program
 
+pytestmark = pytest.mark.slow
+
 PREDICT = """
 import sys
 import numpy as np, nbbp

@@ -63,6 +63,7 @@ def test_every_layer_is_among_them():
     assert BETWEEN.keys() == {layer.__name__.lower() for layer in nbbp.LAYERS.values()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layer", BETWEEN)
 def test_every_layer_with_every_activation_and_loss(layer, rng):
     for activation, loss in itertools.product(ACTIVATIONS, LOSSES):

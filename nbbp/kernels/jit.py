@@ -190,7 +190,9 @@ class Kernel:
 KERNELS: dict[str, Kernel] = {}
 
 
-def kernel(reference: Callable, shapes: str, *, cycles: float = 1.0, name: str | None = None, **replaced):
+def kernel(
+    reference: Callable, shapes: str, *, cycles: float = 1.0, name: str | None = None, **replaced: Any
+) -> Callable[[Callable], Kernel]:
     """Declare a compiled function as the fast twin of `reference`.
 
     Parameters
