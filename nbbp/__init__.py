@@ -1,6 +1,7 @@
 """nbbp: neural networks trained on a CPU by compiled backpropagation, with a NumPy twin beside every kernel."""
 
 import importlib
+from typing import TYPE_CHECKING, Any
 
 from nbbp import activations, callbacks, losses, schedules, streams, tables
 from nbbp._version import __version__
@@ -44,6 +45,11 @@ from nbbp.training.checkpoint import Checkpoint
 from nbbp.training.history import History
 from nbbp.training.trainer import DivergenceError
 
+if TYPE_CHECKING:
+    from nbbp import bench as bench
+    from nbbp import datasets, exchange, initializers, plots, trackers
+    from nbbp import sklearn as sklearn
+
 __all__ = [
     "ACTIVATIONS", "EMA", "INITIALIZERS", "LAYERS", "LOSSES", "METRICS", "OPTIMIZERS", "SGD", "SWA", "Activation",
     "Adadelta", "Adagrad", "Adam", "AdamW", "Add", "BatchNorm", "Checkpoint", "Comparison", "Concatenate", "Dense",
@@ -58,7 +64,7 @@ __all__ = [
 _ON_DEMAND = {"bench", "datasets", "exchange", "initializers", "plots", "sklearn", "trackers"}
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> Any:
     """Modules that are imported when they are first used: matplotlib alone takes longer than the rest."""
     if name in _ON_DEMAND:
         return importlib.import_module(f"nbbp.{name}")

@@ -34,7 +34,7 @@ class Callback:
     --------
     >>> import nbbp
     >>> class HalvedRate(nbbp.callbacks.Callback):
-    ...     def on_epoch_end(self, fit):
+    ...     def on_epoch_end(self, fit: "ObservedFit") -> None:
     ...         fit.model.learning_rate /= 2
     >>> X, y = nbbp.datasets.load_digits()
     >>> model = nbbp.Sequential([nbbp.Dense(10)], loss="softmax_cross_entropy", optimizer=nbbp.SGD(0.4))
@@ -56,7 +56,7 @@ class Callback:
     def on_fit_begin(self, fit: "ObservedFit") -> None:
         """Before the first step; the history of a fit that is resumed is there."""
 
-    def state(self) -> "dict[str, np.ndarray | float]":
+    def state(self) -> Mapping[str, np.ndarray | float]:
         """What it has to remember for a fit that is resumed, written into checkpoints; empty for nothing."""
         return {}
 
@@ -83,20 +83,23 @@ class _Monitor(Callback):
         self.monitor, self.patience = monitor, checks.positive_integer("patience", patience)
         checks.number("min_delta", min_delta)
         self.min_delta = min_delta
+        self._pruned = 0
 
-    def on_fit_begin(self, fit):
+    def on_fit_begin(self, fit: "ObservedFit") -> None:
         monitors.check_direction(self.monitor, fit)
         self._begin_anew(fit)
 
-    def state(self):
+    def state(self) -> dict[str, np.ndarray | float]:
         return {"best": self._best, "waited": self._waited, "pruned": self._pruned}
 
-    def restore(self, fit, state):
+    def restore(self, fit: "ObservedFit", state: dict[str, np.ndarray]) -> None:
         self._best, self._waited = float(state["best"]), int(state["waited"])
-        self._pruned = int(state.get("pruned", self._pruned))
+        if "pruned" in state:
+            self._pruned = int(state["pruned"])
 
     def _begin_anew(self, fit: "ObservedFit") -> None:
-        self._best, self._waited, self._pruned = -math.inf, 0, _pruned(fit)
+        self._best, self._waited = -math.inf, 0
+        self._pruned = _pruned(fit)
 
     def _improved(self, fit: "ObservedFit") -> bool:
         """Whether the epoch's value is the best so far; counts the epochs since."""
@@ -152,21 +155,22 @@ class EarlyStopping(_Monitor):
         super().__init__(monitor, patience, min_delta)
         self.restore_best = restore_best
 
-    def _begin_anew(self, fit):
+    def _begin_anew(self, fit: "ObservedFit") -> None:
         super()._begin_anew(fit)
-        self.best_epoch, self._kept = 0, []
+        self.best_epoch = 0
+        self._kept: list[np.ndarray] = []
 
-    def state(self):
+    def state(self) -> dict[str, np.ndarray | float]:
         kept = {f"kept_{k}": array for k, array in enumerate(self._kept)}
         return super().state() | {"best_epoch": self.best_epoch} | kept
 
-    def restore(self, fit, state):
+    def restore(self, fit: "ObservedFit", state: dict[str, np.ndarray]) -> None:
         super().restore(fit, state)
         self.best_epoch = int(state["best_epoch"])
         self._kept = [state[f"kept_{k}"] for k in range(len(state)) if f"kept_{k}" in state]
         self._stop_when_due(fit)
 
-    def on_epoch_end(self, fit):
+    def on_epoch_end(self, fit: "ObservedFit") -> None:
         if self._improved(fit):
             self.best_epoch = len(fit.history)
             self._kept = [array.copy() for array in _trained(fit)] if self.restore_best else []
@@ -177,7 +181,7 @@ class EarlyStopping(_Monitor):
             since = f"since epoch {self.best_epoch}" if self.best_epoch else "in any epoch"
             fit.stop(f"{monitors.standstill(self.monitor, fit)} {since}")
 
-    def on_fit_end(self, fit):
+    def on_fit_end(self, fit: "ObservedFit") -> None:
         if self._kept and self._pruned == _pruned(fit):
             for array, best in zip(_trained(fit), self._kept, strict=True):
                 array[:] = best
@@ -215,15 +219,15 @@ class ReduceOnPlateau(_Monitor):
         checks.number("least", least)
         self.factor, self.least = factor, max(least, SMALLEST_RATE)
 
-    def on_fit_begin(self, fit):
+    def on_fit_begin(self, fit: "ObservedFit") -> None:
         super().on_fit_begin(fit)
         if isinstance(fit.model.learning_rate, Schedule):
             raise TypeError("ReduceOnPlateau changes a learning rate that is a number; this one is a schedule")
 
-    def on_epoch_end(self, fit):
+    def on_epoch_end(self, fit: "ObservedFit") -> None:
         if not self._improved(fit) and self._waited >= self.patience:
             self._waited = 0
-            rate = fit.model.learning_rate
+            rate: Any = fit.model.learning_rate  # a number: `on_fit_begin` has seen to that
             fit.model.learning_rate = max(rate * self.factor, min(rate, self.least))
 
 
@@ -241,12 +245,12 @@ class StopBelow(Callback):
     def __init__(self, threshold: float, monitor: str = "loss") -> None:
         self.threshold, self.monitor = threshold, monitor
 
-    def on_fit_begin(self, fit):
+    def on_fit_begin(self, fit: "ObservedFit") -> None:
         monitors.check(self.monitor, fit)
         if len(fit.history):
             self.on_epoch_end(fit)
 
-    def on_epoch_end(self, fit):
+    def on_epoch_end(self, fit: "ObservedFit") -> None:
         if fit.history[self.monitor][-1] < self.threshold:
             fit.stop(f"{self.monitor} is below {self.threshold:g}")
 
@@ -264,10 +268,10 @@ class TimeLimit(Callback):
         checks.number("seconds", seconds, open_low=True)
         self.seconds = seconds
 
-    def on_fit_begin(self, fit):
+    def on_fit_begin(self, fit: "ObservedFit") -> None:
         self._end = time.monotonic() + self.seconds
 
-    def on_pause(self, fit):
+    def on_pause(self, fit: "ObservedFit") -> None:
         if time.monotonic() > self._end:
             fit.stop(f"{self.seconds:g} s are over")
 
@@ -284,13 +288,13 @@ class CSVLog(Callback):
     def __init__(self, path) -> None:
         self.path = pathlib.Path(path)
 
-    def on_fit_begin(self, fit):
+    def on_fit_begin(self, fit: "ObservedFit") -> None:
         self._file = self.path.open("w", newline="", encoding="utf-8")
         self._writer: Any = None
         for epoch in range(len(fit.history)):
             self._write(fit, epoch)
 
-    def on_epoch_end(self, fit):
+    def on_epoch_end(self, fit: "ObservedFit") -> None:
         self._write(fit, len(fit.history) - 1)
 
     def _write(self, fit: "ObservedFit", epoch: int) -> None:
@@ -302,7 +306,7 @@ class CSVLog(Callback):
             self._writer.writerow({"epoch": epoch + 1} | values)
             self._file.flush()
 
-    def on_fit_end(self, fit):
+    def on_fit_end(self, fit: "ObservedFit") -> None:
         with files.writing(self.path, files.LINES_BEFORE):
             self._file.close()
 
@@ -312,11 +316,11 @@ class LearningRateLog(Callback):
 
     records = ("learning_rate",)
 
-    def on_pause(self, fit):  # before another callback changes the rate at the end of the epoch
+    def on_pause(self, fit: "ObservedFit") -> None:  # before another callback changes the rate at the end of the epoch
         rate = fit.model.learning_rate
-        self._rate = rate(fit.model.steps - 1) if isinstance(rate, Schedule) else rate
+        self._rate = float(rate(fit.model.steps - 1)) if isinstance(rate, Schedule) else rate
 
-    def on_epoch_end(self, fit):
+    def on_epoch_end(self, fit: "ObservedFit") -> None:
         fit.history.note(learning_rate=self._rate)
 
 
@@ -332,15 +336,15 @@ class PlotCurve(Callback):
     def __init__(self, path) -> None:
         self.path = pathlib.Path(path)
 
-    def on_fit_begin(self, fit):
+    def on_fit_begin(self, fit: "ObservedFit") -> None:
         self._drawn = time.monotonic()
 
-    def on_epoch_end(self, fit):
+    def on_epoch_end(self, fit: "ObservedFit") -> None:
         if time.monotonic() > self._drawn + 2:
             fit.history.plot(self.path)
             self._drawn = time.monotonic()
 
-    def on_fit_end(self, fit):
+    def on_fit_end(self, fit: "ObservedFit") -> None:
         if len(fit.history):
             fit.history.plot(self.path)
 
@@ -360,9 +364,9 @@ class Call(Callback):
         self.function = function
         self.every = None if every is None else checks.positive_integer("every", every)
 
-    def on_step(self, fit):
+    def on_step(self, fit: "ObservedFit") -> None:
         self.function(fit)
 
-    def on_epoch_end(self, fit):
+    def on_epoch_end(self, fit: "ObservedFit") -> None:
         if self.every is None:
             self.function(fit)

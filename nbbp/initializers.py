@@ -22,12 +22,12 @@ def _fans(shape: tuple[int, ...]) -> tuple[int, int]:
     return shape[1] * size, shape[0] * size
 
 
-def zeros(shape, rng):
+def zeros(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
     """All 0."""
     return np.zeros(shape)
 
 
-def ones(shape, rng):
+def ones(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
     """All 1."""
     return np.ones(shape)
 
@@ -58,7 +58,7 @@ def _scaled(draw: str, variance: Callable[[int, int], float]) -> Initializer:
     return initialize
 
 
-def orthogonal(shape, rng):
+def orthogonal(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
     """Rows or columns of unit length at right angles to each other: Saxe et al., 2014.
 
     The Q of a normal matrix's QR decomposition, with the signs that make it uniform over all such matrices.

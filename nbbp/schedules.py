@@ -62,7 +62,7 @@ class Constant(Schedule):
 
     initial: float = dataclasses.field(metadata=NUMBER)
 
-    def value(self, step):
+    def value(self, step: int) -> float:
         return self.initial
 
 
@@ -103,7 +103,7 @@ class Step(Schedule):
     every: int = dataclasses.field(metadata=COUNT)
     factor: float = dataclasses.field(default=0.1, metadata=NUMBER)
 
-    def value(self, step):
+    def value(self, step: int) -> float:
         return self.initial * self.factor ** (step // self.every)
 
 
@@ -125,7 +125,7 @@ class Exponential(Schedule):
     steps: int = dataclasses.field(metadata=COUNT)
     factor: float = dataclasses.field(default=0.1, metadata=NUMBER)
 
-    def value(self, step):
+    def value(self, step: int) -> float:
         return self.initial * self.factor ** (step / self.steps)
 
 
@@ -147,7 +147,7 @@ class InverseTime(Schedule):
     steps: int = dataclasses.field(metadata=COUNT)
     rate: float = dataclasses.field(default=1.0, metadata=NUMBER)
 
-    def value(self, step):
+    def value(self, step: int) -> float:
         return self.initial / (1 + self.rate * step / self.steps)
 
 
@@ -172,7 +172,7 @@ class Polynomial(Schedule):
     final: float = dataclasses.field(default=0.0, metadata=NUMBER)
     power: float = dataclasses.field(default=1.0, metadata=NUMBER)
 
-    def value(self, step):
+    def value(self, step: int) -> float:
         rest = 1 - min(step, self.steps) / self.steps
         return self.final + (self.initial - self.final) * rest**self.power
 
@@ -209,7 +209,7 @@ class Cosine(Schedule):
     restarts: bool = dataclasses.field(default=False, metadata=FLAG)
     growth: int = dataclasses.field(default=1, metadata=COUNT)
 
-    def value(self, step):
+    def value(self, step: int) -> float:
         length = self.steps
         if self.restarts and self.growth == 1:
             step %= length
@@ -237,7 +237,7 @@ class WarmUp(Schedule):
     schedule: Schedule = dataclasses.field(metadata=SCHEDULE)
     steps: int = dataclasses.field(metadata=COUNT)
 
-    def value(self, step):
+    def value(self, step: int) -> float:
         if step < self.steps:
             return self.schedule.value(0) * (step + 1) / self.steps
         return self.schedule.value(step - self.steps)
@@ -264,7 +264,7 @@ class OneCycle(Schedule):
     steps: int = dataclasses.field(metadata=COUNT)
     rise: float = dataclasses.field(default=0.3, metadata=BELOW_1)
 
-    def value(self, step):
+    def value(self, step: int) -> float:
         top = max(1.0, self.rise * self.steps - 1)
         last = max(top + 1, self.steps - 1.0)
         if step <= top:
@@ -290,5 +290,5 @@ class SutskeverMomentum(Schedule):
 
     maximum: float = dataclasses.field(default=0.99, metadata=NUMBER)
 
-    def value(self, step):
+    def value(self, step: int) -> float:
         return min(1 - 0.5 / (step // 250 + 1), self.maximum)

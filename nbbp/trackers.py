@@ -15,12 +15,15 @@ import sys
 import time
 import uuid
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nbbp.callbacks import Callback
 from nbbp.insight import summary
 from nbbp.storage import files
 from nbbp.training import monitors
+
+if TYPE_CHECKING:
+    from nbbp.training.observed import ObservedFit
 
 
 class Tracker(Callback):
@@ -35,15 +38,15 @@ class Tracker(Callback):
     def end(self, error: BaseException | None) -> None:
         """Close the run; `error` is what ended the fit before its time, KeyboardInterrupt for Ctrl-C."""
 
-    def on_fit_begin(self, fit):
+    def on_fit_begin(self, fit: "ObservedFit") -> None:
         self._handled = sys.exception()  # by the caller, who may fit in an except clause
         self.begin(summary.settings(fit))
 
-    def on_epoch_end(self, fit):
+    def on_epoch_end(self, fit: "ObservedFit") -> None:
         epoch = len(fit.history)
         self.log(epoch, {name: values[-1] for name, values in fit.history.epochs.items() if len(values) == epoch})
 
-    def on_fit_end(self, fit):
+    def on_fit_end(self, fit: "ObservedFit") -> None:
         error = sys.exception()
         self.end(None if error is self._handled else error)
 
@@ -81,11 +84,11 @@ class JSONL(Tracker):
     def __init__(self, path) -> None:
         self.path = pathlib.Path(path)
 
-    def begin(self, settings):
+    def begin(self, settings: dict[str, Any]) -> None:
         self._file = self.path.open("w", encoding="utf-8")
         self._write({"settings": settings})
 
-    def log(self, epoch, values):
+    def log(self, epoch: int, values: dict[str, float]) -> None:
         self._write({"epoch": epoch} | {name: x if math.isfinite(x) else None for name, x in values.items()})
 
     def _write(self, line: dict[str, Any]) -> None:
@@ -93,7 +96,7 @@ class JSONL(Tracker):
             self._file.write(json.dumps(line, allow_nan=False) + "\n")
             self._file.flush()
 
-    def end(self, error):
+    def end(self, error: BaseException | None) -> None:
         with files.writing(self.path, files.LINES_BEFORE):
             self._file.close()
 
@@ -111,19 +114,19 @@ class TensorBoard(Tracker):
         self.folder = pathlib.Path(folder)
         self._library = _library("tensorboardX")
 
-    def begin(self, settings):
+    def begin(self, settings: dict[str, Any]) -> None:
         self._writer = self._library.SummaryWriter(str(self.folder), filename_suffix=f".{uuid.uuid4().hex[:8]}")
         metrics = {"loss": None, "val_loss": None}
         experiment, start, self._success = self._library.summary.hparams(summary.flat(settings), metrics)
         for described in (experiment, start):
             self._writer.file_writer.add_summary(described)
 
-    def log(self, epoch, values):
+    def log(self, epoch: int, values: dict[str, float]) -> None:
         for name, value in values.items():
             self._writer.add_scalar(name, value, epoch)
         self._writer.flush()
 
-    def end(self, error):
+    def end(self, error: BaseException | None) -> None:
         if error is None:
             self._writer.file_writer.add_summary(self._success)
         self._writer.close()
@@ -146,7 +149,7 @@ class MLflow(Tracker):
         self.experiment, self.name = experiment, name
         self._library = _library("mlflow")
 
-    def begin(self, settings):
+    def begin(self, settings: dict[str, Any]) -> None:
         self._client = self._library.MlflowClient()
         found = self._client.get_experiment_by_name(self.experiment)
         number = found.experiment_id if found else self._client.create_experiment(self.experiment)
@@ -156,11 +159,11 @@ class MLflow(Tracker):
         for first in range(0, len(params), 100):  # what a call may take
             self._client.log_batch(self.run_id, params=params[first : first + 100])
 
-    def log(self, epoch, values):
+    def log(self, epoch: int, values: dict[str, float]) -> None:
         now, metric = int(1000 * time.time()), self._library.entities.Metric
         self._client.log_batch(self.run_id, [metric(name, value, now, epoch) for name, value in values.items()])
 
-    def end(self, error):
+    def end(self, error: BaseException | None) -> None:
         status = "FINISHED" if error is None else "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED"
         self._client.set_terminated(self.run_id, status)
 
@@ -183,15 +186,15 @@ class WandB(Tracker):
         self._own = run is None
         self._library = _library("wandb")
 
-    def begin(self, settings):
+    def begin(self, settings: dict[str, Any]) -> None:
         if self._own:
             self.run = self._library.init(project=self.project, name=self.name, reinit="create_new")
         self.run.config.update(settings, allow_val_change=True)
 
-    def log(self, epoch, values):
+    def log(self, epoch: int, values: dict[str, float]) -> None:
         self.run.log({"epoch": epoch} | values)
 
-    def end(self, error):
+    def end(self, error: BaseException | None) -> None:
         if self._own:
             self.run.finish(exit_code=0 if error is None else 1)
 
@@ -214,7 +217,7 @@ class OptunaPruning(Callback):
     def __init__(self, trial, monitor: str = "val_loss") -> None:
         self.trial, self.monitor = trial, monitor
 
-    def on_fit_begin(self, fit):
+    def on_fit_begin(self, fit: "ObservedFit") -> None:
         monitors.check_direction(self.monitor, fit)
         better, way = ("higher", "maximize") if fit.recorded[self.monitor] else ("lower", "minimize")
         study = getattr(self.trial, "study", None)  # a FixedTrial has none
@@ -224,7 +227,7 @@ class OptunaPruning(Callback):
                 f"optuna.create_study(direction={way!r})"
             )
 
-    def on_epoch_end(self, fit):
+    def on_epoch_end(self, fit: "ObservedFit") -> None:
         import optuna
 
         epoch = len(fit.history)

@@ -1,11 +1,23 @@
-"""Shared by all tests: real data, and one model trained once."""
+"""Shared by all tests: real data, and which tests there are."""
+
+import os
 
 import numpy as np
 import pytest
+import runs
 
 import nbbp
 
-collect_ignore = ["fuzz_files.py"]  # needs atheris
+os.environ["PYTHONPATH"] = runs.path()  # processes that tests start import the nbbp that is tested
+collect_ignore = ["fuzz_files.py", "user_program.py"]  # programs of their own
+
+
+def pytest_configure(config):
+    """A soak test runs where it is asked for by `-m`."""
+    config.addinivalue_line("markers", "soak: the long form of a test, run by hand with -m soak")
+    config.addinivalue_line("markers", "slow: takes seconds with compiled kernels, most in processes of its own")
+    if "soak" not in config.option.markexpr:
+        config.option.markexpr = " and ".join(filter(None, [config.option.markexpr, "not soak"]))
 
 
 @pytest.fixture(scope="session")

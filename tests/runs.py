@@ -13,6 +13,8 @@ import pytest
 import nbbp
 
 TESTS = pathlib.Path(__file__).parent
+REPOSITORY = TESTS.parent
+in_repository = pytest.mark.skipif(not (REPOSITORY / "examples").exists(), reason="needs the repository around tests/")
 LAYERS = ("omp", "tbb", "workqueue")
 # TBB's wheel puts the library where the loader does not look in a virtual environment
 LIBRARIES = os.pathsep.join(filter(None, [str(pathlib.Path(sys.prefix) / "lib"), os.environ.get("LD_LIBRARY_PATH")]))
@@ -27,7 +29,7 @@ def run(script: str, timeout: float = 300, **environment: str) -> str:
     """What a script prints; it may import this module. Fails with what the script wrote to stderr."""
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, timeout=timeout,
-        env={**os.environ, "LD_LIBRARY_PATH": LIBRARIES, "PYTHONPATH": path(), **environment},
+        env={**os.environ, "LD_LIBRARY_PATH": LIBRARIES, **environment},
     )  # fmt: skip
     assert done.returncode == 0, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done.stdout
@@ -35,8 +37,7 @@ def run(script: str, timeout: float = 300, **environment: str) -> str:
 
 def path(package: pathlib.Path | None = None) -> str:
     """PYTHONPATH for this module and the package, or a copy of it."""
-    folders = [package or pathlib.Path(nbbp.__file__).parent.parent, TESTS, os.environ.get("PYTHONPATH", "")]
-    return os.pathsep.join(map(str, filter(None, folders)))
+    return os.pathsep.join(map(str, [package or pathlib.Path(nbbp.__file__).parent.parent, TESTS]))
 
 
 @functools.cache

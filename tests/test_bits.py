@@ -11,6 +11,8 @@ import nbbp
 from nbbp.activations import ACTIVATIONS
 from nbbp.engine.planner import cut
 
+pytestmark = pytest.mark.slow
+
 IN_LANES = "import runs; print(runs.fitted(runs.narrow(), 2))"
 TRAIN = IN_LANES + "; print(runs.fitted(runs.wide()))"
 

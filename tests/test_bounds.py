@@ -5,7 +5,6 @@ their source, such as the activations, one is run.
 """
 
 import os
-import pathlib
 import subprocess
 import sys
 
@@ -14,6 +13,8 @@ import pytest
 from test_kernels import lengths_of
 
 from nbbp.kernels.jit import KERNELS, compiled
+
+pytestmark = pytest.mark.slow
 
 UNCHECKED = {"affine", "product_of_transposed"}
 
@@ -38,8 +39,7 @@ def run_beyond() -> None:
 @pytest.mark.parametrize(("function", "last_line"), [("run", ""), ("run_beyond", "IndexError: index is out of bounds")])
 def test_no_kernel_leaves_its_arrays(function, last_line, tmp_path):
     environment = os.environ | {"NUMBA_BOUNDSCHECK": "1", "NUMBA_CACHE_DIR": str(tmp_path)}
-    folder = pathlib.Path(__file__).parent
-    script = f"import sys; sys.path.insert(0, {str(folder)!r}); import test_bounds; test_bounds.{function}()"
+    script = f"import test_bounds; test_bounds.{function}()"
     done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True)
     assert done.stderr.strip().rpartition("\n")[2] == last_line
     assert done.returncode == (1 if last_line else 0)

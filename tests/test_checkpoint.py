@@ -3,7 +3,6 @@
 import contextlib
 import itertools
 import os
-import pathlib
 import resource
 import signal
 import subprocess
@@ -372,7 +371,6 @@ def test_a_folder_that_cannot_be_written_is_an_error_before_training(tmp_path):
 
 KILLED = """
 import os, pathlib, random, signal, sys, time
-sys.path.insert(0, {tests!r})
 import test_checkpoint as t
 folder, kind, number = pathlib.Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 
@@ -404,12 +402,12 @@ for attempt in range(1000):
 
 def killed(folder, kind: str, number: int) -> int:
     """Fits in processes of their own, killed and begun again until one is through; how many were killed."""
-    code = KILLED.format(tests=str(pathlib.Path(__file__).parent))
-    run = subprocess.run([sys.executable, "-c", code, str(folder), kind, str(number)], capture_output=True, text=True)
+    run = subprocess.run([sys.executable, "-c", KILLED, str(folder), kind, str(number)], capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     return int(run.stdout)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("runs", [1, pytest.param(12, marks=pytest.mark.soak)])
 @pytest.mark.parametrize("kind", ["time", "fsync", "replace", "unlink"])
 def test_killed_fits_go_on(kind, runs, whole, tmp_path):

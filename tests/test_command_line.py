@@ -25,7 +25,6 @@ pd = pytest.importorskip("pandas")
 datasets = pytest.importorskip("sklearn.datasets")
 
 FILES = {"model.safetensors", "preprocessing.json", "history.csv", "curve.png", "report.md"}
-ROOT = pathlib.Path(__file__).parent.parent
 
 
 @pytest.fixture(autouse=True)
@@ -360,8 +359,7 @@ def test_predictions_that_do_not_fit(run, nbbp_says):
 def test_a_reader_that_has_seen_enough(run):
     pathlib.Path("new.csv").write_text("size,age\n" + "1,2\n" * 50_000)
     arguments = [sys.executable, "-m", "nbbp", "predict", "run", "new.csv"]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment) as process:
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout.readline().startswith(b"size,age,predicted_kind")
         process.stdout.close()
         assert process.stderr.read() == b""
@@ -423,7 +421,7 @@ def test_a_signal_ends_a_run(sent, name, code):
     pathlib.Path("data.csv").write_text("\n".join(NUMBERS))
     command = [sys.executable, "-m", "nbbp", "train", "data.csv", "--target", "kind", "--output", "run"]
     command += ["--epochs", "10000000", "--patience", "10000000"]
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+    environment = os.environ | {"PYTHONUNBUFFERED": "1"}
     for seconds in (1, 5, 30, 120):  # a busy machine may have no epoch after one second
         with subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment

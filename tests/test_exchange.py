@@ -99,6 +99,7 @@ def everything(**more):
     return filled(nbbp.Sequential(EVERYTHING, "softmax_cross_entropy", backend="numpy", **more), 4)
 
 
+@pytest.mark.slow
 @given(models())
 @settings(max_examples=40, deadline=None)
 def test_numpy_file_predicts_the_same(tmp_path_factory, model):

@@ -145,7 +145,8 @@ def test_names_and_dtypes_in_an_onnx_file(tmp_path):
     onnx = pytest.importorskip("onnx")
     pixels, tokens = nbbp.Input((2, 4), "uint8", name="pixels"), nbbp.Input((2, 3), "int32", name="dense_0/MatMul")
     words = nbbp.Embedding({0: 2**24 + 2}, dimension=1)(tokens)  # of which float32 has no last
-    h = nbbp.Concatenate()(nbbp.BatchNorm()(pixels), words)
+    shades = nbbp.Embedding({0: 256}, dimension=1)(pixels)
+    h = nbbp.Concatenate()(nbbp.BatchNorm()(shades), words)
     model = nbbp.Model([pixels, tokens], [nbbp.Dense(2)(h), words], backend="numpy")
     X = [np.full((1, 2, 4), 200, np.uint8), np.full((1, 2, 3), 2**24 + 1, np.int32)]
     predictions = onnx_predictions(model, X, tmp_path / "network.onnx")

@@ -47,6 +47,7 @@ def test_backward_agrees_with_central_differences(activation, loss, rng):
         assert max(errors.values()) < 1e-6, (kind, hidden, errors)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", nbbp.LAYERS)
 def test_every_layer_with_every_activation_and_loss(name, rng):
     for activation, loss in itertools.product(ACTIVATIONS, LOSSES):

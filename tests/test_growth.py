@@ -10,6 +10,8 @@ import pytest
 import nbbp
 from nbbp.engine import memory
 
+pytestmark = pytest.mark.slow
+
 X, Y = np.random.default_rng(0).standard_normal((8, 4)), np.arange(8) % 3
 STATUS = pathlib.Path("/proc/self/statm")
 PAGE = 4096

@@ -208,6 +208,7 @@ def check(case, model_name) -> None:
         assert outcome(DOORS[door], model, *(arguments | {argument: plain}).values()) == (True, result)
 
 
+@pytest.mark.slow
 @settings(max_examples=250, deadline=None, suppress_health_check=list(HealthCheck))
 @given(cases(), st.sampled_from(sorted(MODELS)))
 def test_every_form_of_array_is_refused_clearly_or_understood(case, model_name):

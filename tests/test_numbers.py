@@ -78,6 +78,7 @@ def test_products_of_many_rows_have_every_element(rng):
         np.testing.assert_allclose(sums, b.sum(axis=0), rtol=0, atol=bound)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["numba", "numpy"])
 def test_batch_normalization_of_many_rows(column, backend):
     model = nbbp.Sequential([nbbp.BatchNorm(momentum=0.0)], backend=backend)
@@ -94,6 +95,7 @@ def test_batch_normalization_of_many_rows(column, backend):
     assert gradients["batchnorm_0.gamma"][0] == pytest.approx(expected[1], rel=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["numba", "numpy"])
 def test_measured_over_many_rows(column, backend):
     model = nbbp.Sequential([nbbp.Activation("linear")], "mse", metrics=["mse", "mae"], backend=backend)

@@ -123,6 +123,7 @@ print(nbbp.Sequential([nbbp.Activation("scaled")]).predict(np.ones((1, 2)))[0].t
 """
 
 
+@pytest.mark.slow
 def test_a_changed_function_never_runs_old_machine_code(tmp_path):
     for factor in (2.0, 3.0):
         script = SCRIPT.format(factor=factor)

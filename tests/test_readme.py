@@ -1,16 +1,19 @@
 """The README: its links lead somewhere, its index has every public name, and its code runs."""
 
-import pathlib
 import re
 import shlex
+import tomllib
 
 import pytest
+import runs
 
 import nbbp
 from nbbp.cli import main
 
-ROOT = pathlib.Path(__file__).parent.parent
-TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
+pytestmark = runs.in_repository
+
+README = runs.REPOSITORY / "README.md"
+TEXT = README.read_text(encoding="utf-8") if README.exists() else ""
 
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 COMMAND = "$ nbbp "
@@ -57,10 +60,25 @@ def test_every_block_of_python_and_every_command_runs():
     assert set(NEEDS) < set(SECTIONS)
 
 
+def links(text: str) -> list[str]:
+    """Those into the repository."""
+    return [link for link in re.findall(r"\]\(([^)]+)\)", text) if not link.startswith("http")]
+
+
 def test_links_lead_somewhere():
-    links = [link for link in re.findall(r"\]\(([^)]+)\)", TEXT) if not link.startswith("http")]
-    assert len(links) > 50
-    assert [link for link in links if not (ROOT / link).exists()] == []
+    assert len(links(TEXT)) > 50
+    assert [link for link in links(TEXT) if not (runs.REPOSITORY / link).exists()] == []
+
+
+def test_a_package_index_shows_no_link_into_the_repository():
+    text = TEXT
+    settings = tomllib.loads((runs.REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))
+    for entry in settings["tool"]["hatch"]["metadata"]["hooks"]["fancy-pypi-readme"]["substitutions"]:
+        text = re.sub(entry["pattern"], entry["replacement"], text)
+    assert links(text) == []
+    assert "](https://doi.org/" in text
+    assert "*Picture: Loss and accuracy of the demo*" in text
+    assert "| models | `Sequential`, `load`" in text
 
 
 def test_the_index_has_every_public_name():
@@ -69,6 +87,6 @@ def test_the_index_has_every_public_name():
 
 
 def test_every_example_and_its_picture_are_named():
-    for path in (ROOT / "examples").iterdir():
+    for path in (runs.REPOSITORY / "examples").iterdir():
         if path.suffix in (".py", ".ipynb"):
             assert path.name in TEXT, path.name

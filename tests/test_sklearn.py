@@ -500,6 +500,7 @@ def test_rows_to_validate_on_that_were_not_transformed_are_noticed():
         pipeline.fit(X[::2], y[::2], mlpclassifier__eval_set=(X[1::2], y[1::2]))
 
 
+@pytest.mark.slow
 def test_grid_search_in_two_processes(wine):
     X, y = wine
     pipeline = make_pipeline(StandardScaler(), MLPClassifier((8,), max_iter=20, random_state=0))

@@ -8,6 +8,8 @@ import runs
 
 from nbbp.kernels import threads
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.skipif(threads.most() < 2, reason="one thread")
 def test_a_slow_neighbour_is_avoided_and_forgotten(monkeypatch):

@@ -34,6 +34,7 @@ def looped(name: str):
     return loop
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_float32_is_within_4_units_in_the_last_place(name):
     step = 100_003 if name in ("normal_distribution", "gelu") else 4_099

@@ -9,10 +9,24 @@ import numpy as np
 from nbbp import optimizers
 from nbbp.activations import ACTIVATIONS
 from nbbp.cli.commands import Command, kernel_folders
+from nbbp.engine.node import Input
 from nbbp.insight.inspection import Inspect
 from nbbp.kernels import cache, threads
-from nbbp.layers import Activation, BatchNorm, Dense, Dropout, Embedding, GaussianNoise, LayerNorm, Residual
+from nbbp.layers import (
+    Activation,
+    Add,
+    BatchNorm,
+    Concatenate,
+    Dense,
+    Dropout,
+    Embedding,
+    GaussianNoise,
+    LayerNorm,
+    Multiply,
+    Residual,
+)
 from nbbp.losses import LOSSES
+from nbbp.model import Model
 from nbbp.recipes.distillation import distill
 from nbbp.recipes.ensemble import Ensemble
 from nbbp.recipes.pruning import prune
@@ -54,7 +68,7 @@ def warmup(arguments) -> int:
     return 0
 
 
-def usual_runs(model: Callable[..., Sequential]) -> Iterator[Callable]:
+def usual_runs(model: functools.partial[Sequential]) -> Iterator[Callable]:
     """Functions that together run every kernel with the arrays of usual fits; `model` makes a network of its layers."""
     for optimizer in (
         *optimizers.OPTIMIZERS,
@@ -78,13 +92,14 @@ def usual_runs(model: Callable[..., Sequential]) -> Iterator[Callable]:
     columns_within = [Dense(4), Embedding({0: 5}), BatchNorm(), Dense(3)]
     yield functools.partial(_fit, model(columns_within), VALUES, batch_size=ROWS - 1)  # and a single row
     yield functools.partial(_fit, model([Dense(ROWS), Dense(ROWS), Dense(3)]), VALUES, batch_size=ROWS)
-    network = model([Dense(4), Dense(3)], "softmax_cross_entropy", averaging=EMA())
+    network = model([Dense(4), Dense(3)], "softmax_cross_entropy", averaging=EMA(), metrics=["accuracy"])
     yield functools.partial(
         _fit, network, LABELS, sample_weight=np.ones(ROWS), accumulate=2, callbacks=[Inspect(every=1)]
     )
     yield functools.partial(prune, network, 0.5)
     yield functools.partial(_fit, network, LABELS)
     yield functools.partial(distill, network, network, X, LABELS, verbose=0)
+    yield functools.partial(_fit_graph, model.keywords)
     yield functools.partial(Ensemble(2, lambda seed: model([Dense(3)], seed=seed)).fit, X, VALUES, verbose=0)
 
 
@@ -92,6 +107,19 @@ def _fit(model: Sequential, y: np.ndarray, batch_size: int = 256, **settings) ->
     """Train, measure and predict: rows one by one, side by side, and in blocks."""
     model.fit(X, y, batch_size=batch_size, validation_data=(X, y), verbose=0, **settings)
     model.predict(X)
+
+
+def _fit_graph(settings: dict) -> None:
+    """Train a network with several inputs and outputs, of which one has a mask."""
+    x, codes = Input((2, 2)), Input((2, 2), "int32")
+    h = Concatenate()(Dense(4)(x), Embedding({0: 5}, 3)(codes))
+    h = Add()(h, Multiply()(h, Dense(8)(h)))
+    outputs = [Dense(3)(h), Dense(3)(Dense(3, "relu")(h))]
+    model = Model([x, codes], outputs, ["softmax_cross_entropy", "mse"], metrics=["accuracy"], **settings)
+    data = [X.reshape(-1, 2, 2), X.reshape(-1, 2, 2).astype(np.int32)]
+    y, mask = [np.stack([LABELS, LABELS], 1), np.stack([VALUES, VALUES], 1)], np.ones((ROWS, 2), bool)
+    model.fit(data, y, batch_size=256, validation_data=(data, y), verbose=0, mask=[mask, None])
+    model.predict(data)
 
 
 def _metric(y, prediction) -> float:

@@ -2,11 +2,15 @@
 
 import dataclasses
 import time
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from nbbp import checks
 from nbbp.sequential import Sequential
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +59,7 @@ class Comparison:
         ]
         return "\n".join(lines)
 
-    def plot(self, path=None):
+    def plot(self, path=None) -> "Figure":
         """Draw both loss curves and their difference, see `nbbp.plots.comparison`."""
         from nbbp import plots
 

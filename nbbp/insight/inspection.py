@@ -1,5 +1,8 @@
 """What goes on inside a network while it trains: sizes of gradients, weights and updates, and units that are stuck."""
 
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
 import numpy as np
 from numba import prange
 
@@ -11,6 +14,9 @@ from nbbp.kernels.jit import kernel
 from nbbp.kernels.sums import wide_sum_of_squares
 from nbbp.kernels.threads import PIECE, pieces
 from nbbp.layers import Activation, Dense
+
+if TYPE_CHECKING:
+    from nbbp.training.observed import ObservedFit
 
 SAMPLE_ROWS = 256  # a share of rows is then known to half a percent
 TINY = float(np.finfo(np.float64).tiny)  # in place of a norm that is 0
@@ -132,10 +138,10 @@ class Inspect(Callback):
     def __init__(self, every: int = 100) -> None:
         self.every: int = checks.positive_integer("every", every)
 
-    def pause_in(self, step):
+    def pause_in(self, step: int) -> float:
         return max(1, super().pause_in(step) - 1)
 
-    def on_fit_begin(self, fit):
+    def on_fit_begin(self, fit: "ObservedFit") -> None:
         if fit.history.inspected is not None:
             raise ValueError("a fit has one record: give it one nbbp.Inspect")
         model, network, data = fit.model, fit.model.network, fit.data
@@ -168,17 +174,17 @@ class Inspect(Callback):
             self._inspection.means = entry.mean(axis=0, dtype=np.float64)
             self._inspection.deviations = entry.std(axis=0, dtype=np.float64)
 
-    def state(self):
+    def state(self) -> Mapping[str, np.ndarray | float]:
         return self._inspection.state()
 
-    def restore(self, fit, state):
+    def restore(self, fit: "ObservedFit", state: dict[str, np.ndarray]) -> None:
         self._inspection.restore(state)
 
-    def on_pause(self, fit):
+    def on_pause(self, fit: "ObservedFit") -> None:
         model = fit.model
         if model.steps % self.every == 0 and model.steps > self._recorded:
             self._recorded = model.steps
-            self._record(model, fit.history.inspected)
+            self._record(model, self._inspection)
         if (model.steps + 1) % self.every == 0:
             self._before[:] = model.params
 

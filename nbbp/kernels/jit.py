@@ -210,8 +210,8 @@ KERNELS: dict[str, Kernel] = {}
 def kernel(
     reference: Callable, shapes: str, *, cycles: float = 1.0, elementwise: bool = False,
     values: Mapping[str, Values] | None = None, lengths: Mapping[str, Derived] | None = None,
-    name: str | None = None, **replaced,
-):  # fmt: skip
+    name: str | None = None, **replaced: Any,
+) -> Callable[[Callable], Kernel]:  # fmt: skip
     """Declare a compiled function as the fast twin of `reference`.
 
     Parameters

@@ -8,13 +8,12 @@ from nbbp import checks
 from nbbp.activations import ACTIVATIONS
 from nbbp.losses import LOSSES
 from nbbp.metrics import OwnMetric
+from nbbp.model import Model
 from nbbp.sequential import Sequential
 from nbbp.training.history import History
 
 
-def distill(
-    student: Sequential, teacher: Sequential, X, y, temperature: float = 4.0, share: float = 0.9, **fit
-) -> History:
+def distill(student: Sequential, teacher: Model, X, y, temperature: float = 4.0, share: float = 0.9, **fit) -> History:
     """Train a student on a teacher's probabilities at a temperature, and on the true classes.
 
     The loss is share T^2 H(softmax(teacher / T), softmax(student / T)) + (1 - share) H(y, softmax(student)), H being

@@ -1,12 +1,16 @@
 """A learning rate for a model and its data, found by trying many in one short run."""
 
 import dataclasses
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from nbbp import checks
 from nbbp.schedules import Exponential
 from nbbp.sequential import Sequential
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +29,7 @@ class LearningRates:
     losses: np.ndarray
     suggestion: float
 
-    def plot(self, path=None):
+    def plot(self, path=None) -> "Figure":
         """Draw the losses against the rates, see `nbbp.plots.learning_rate`."""
         from nbbp import plots
 

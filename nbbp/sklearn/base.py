@@ -2,7 +2,7 @@
 
 import dataclasses
 import warnings
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from scipy.sparse import issparse
@@ -48,7 +48,10 @@ class MLP(Attributes, Parameters):
         tags.input_tags.sparse = True
         return tags
 
-    def fit(self, X, y, sample_weight=None, eval_set=None, *, X_val=None, y_val=None, sample_weight_val=None):
+    def fit(
+        self, X, y, sample_weight=None, eval_set: tuple | None = None, *, X_val=None, y_val=None,
+        sample_weight_val=None,
+    ) -> Self:  # fmt: skip
         """Train for `max_iter` epochs, or until there is no more improvement.
 
         Parameters
@@ -105,7 +108,7 @@ class MLP(Attributes, Parameters):
             warnings.warn(f"no convergence within {limits}", ConvergenceWarning, stacklevel=2)
         return self
 
-    def _fit_once_more(self, X, y, sample_weight, eval_set, go_on: bool):
+    def _fit_once_more(self, X, y, sample_weight, eval_set: tuple | None, go_on: bool) -> Self:
         """Train for one epoch; whether the plateau is reached depends on the calls before, too."""
         if self.early_stopping and eval_set is None:
             raise ValueError(

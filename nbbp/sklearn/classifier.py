@@ -1,6 +1,7 @@
 """MLPClassifier."""
 
 import dataclasses
+from typing import Self
 
 import numpy as np
 from scipy.sparse import issparse
@@ -59,7 +60,7 @@ class MLPClassifier(ClassifierMixin, MLP):
         return tags
 
     @available_if(stochastic)
-    def partial_fit(self, X, y, sample_weight=None, classes=None, eval_set=None):
+    def partial_fit(self, X, y, sample_weight=None, classes=None, eval_set: tuple | None = None) -> Self:
         """Train for one epoch, going on with the network that is there.
 
         With `early_stopping` and `eval_set`, the best parameters are put back and `history_.stopped` says so once

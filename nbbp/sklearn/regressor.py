@@ -1,6 +1,7 @@
 """MLPRegressor."""
 
 import dataclasses
+from typing import Self
 
 import numpy as np
 from sklearn.base import RegressorMixin
@@ -43,7 +44,7 @@ class MLPRegressor(RegressorMixin, MLP):
     monitor: str = "r2"
 
     @available_if(stochastic)
-    def partial_fit(self, X, y, sample_weight=None, eval_set=None):
+    def partial_fit(self, X, y, sample_weight=None, eval_set: tuple | None = None) -> Self:
         """Train for one epoch, going on with the network that is there.
 
         With `early_stopping` and `eval_set`, the best parameters are put back and `history_.stopped` says so once

@@ -1,12 +1,16 @@
 """When scikit-learn's networks stop: its rule as a callback that goes on from one fit to the next."""
 
 import math
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from nbbp.callbacks import Callback
 from nbbp.sequential import Sequential
 from nbbp.training import monitors
+
+if TYPE_CHECKING:
+    from nbbp.training.observed import ObservedFit
 
 FACTOR, LEAST_RATE = 0.2, 1e-6  # scikit-learn's, for learning_rate="adaptive"
 
@@ -35,10 +39,10 @@ class Plateau(Callback):
         self.best, self._waited = -math.inf, 0
         self._kept: np.ndarray | None = None
 
-    def on_fit_begin(self, fit):
+    def on_fit_begin(self, fit: "ObservedFit") -> None:
         monitors.check_direction(self.monitor, fit)
 
-    def on_epoch_end(self, fit):
+    def on_epoch_end(self, fit: "ObservedFit") -> None:
         value = monitors.latest(self.monitor, fit)
         self._waited = 0 if value > self.best + self.tol else self._waited + 1
         if value > self.best:
@@ -48,8 +52,9 @@ class Plateau(Callback):
         if self._waited <= self.patience:
             return
         self._waited = 0
-        if self.adaptive and fit.model.learning_rate > LEAST_RATE:
-            fit.model.learning_rate *= FACTOR
+        rate: Any = fit.model.learning_rate  # a number: the estimators refuse a schedule
+        if self.adaptive and rate > LEAST_RATE:
+            fit.model.learning_rate = rate * FACTOR
         else:
             fit.stop(f"{monitors.standstill(self.monitor, fit)} by {self.tol:g} for {self.patience:g} epochs")
 

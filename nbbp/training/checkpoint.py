@@ -66,24 +66,24 @@ class Checkpoint(Callback):
         self.folder, self.keep = pathlib.Path(folder), checks.positive_integer("keep", keep)
         self.every = None if every is None else checks.positive_integer("every", every)
 
-    def on_fit_begin(self, fit):
+    def on_fit_begin(self, fit: Any) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         for leftover in self.folder.glob(f".*{files.PARTIAL}"):
             leftover.unlink(missing_ok=True)
         self._began = self._written = fit.model.steps
 
-    def on_step(self, fit):
+    def on_step(self, fit: Any) -> None:
         self._write(fit)
 
-    def on_epoch_end(self, fit):
+    def on_epoch_end(self, fit: Any) -> None:
         if self.every is None:
             self._write(fit)
 
-    def on_fit_end(self, fit):
+    def on_fit_end(self, fit: Any) -> None:
         if fit.resumable and fit.model.steps > self._written:
             self._write(fit)
 
-    def _write(self, fit: "Fit") -> None:
+    def _write(self, fit: Any) -> None:
         if self._written == self._began:
             self._set_aside()
         files.write(self.folder / f"step_{fit.model.steps:09}{ENDING}", *_capture(fit))
@@ -118,7 +118,7 @@ def _steps(path: pathlib.Path) -> int:
     return int(digits) if digits.isdecimal() else -1
 
 
-def _capture(fit: "Fit") -> tuple[Arrays, dict]:
+def _capture(fit: Any) -> tuple[Arrays, dict]:
     arrays, description = saving.pack(fit.model.state)
     states = [(type(callback).__name__, callback.state()) for callback in _remembering(fit)]
     beside: dict[str, Any] = {"step_loss": fit.history.step_loss}
@@ -129,7 +129,7 @@ def _capture(fit: "Fit") -> tuple[Arrays, dict]:
     return arrays, description | {"fit": fit.settings | {"callbacks": [name for name, _ in states], "given": fit.given}}
 
 
-def _remembering(fit: "Fit") -> list[Callback]:
+def _remembering(fit: Any) -> list[Callback]:
     """The callbacks that have something to remember, even where it is nothing yet."""
     return [callback for callback in fit.callbacks if type(callback).state is not Callback.state]
 

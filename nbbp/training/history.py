@@ -9,6 +9,8 @@ import numpy as np
 from nbbp.storage import files
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from nbbp.insight.inspection import Inspection
 
 
@@ -155,7 +157,7 @@ class History:
                 raise ValueError(f"{path}, line {line}: must have a number in each column") from None
         return history
 
-    def plot(self, path=None, log: bool = False):
+    def plot(self, path=None, log: bool = False) -> "Figure":
         """Draw the curves, see `nbbp.plots.loss_curves`.
 
         Returns

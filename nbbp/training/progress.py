@@ -42,7 +42,7 @@ class _Hidden:
     def __exit__(self, *error) -> None:
         pass
 
-    def update(self, n: int) -> None:
+    def update(self, n: int = 1) -> None:
         self.n += n
 
     def set_description(self, *args, **settings) -> None:

@@ -20,7 +20,6 @@ from nbbp.kernels import arrays, random, threads
 from nbbp.kernels.batches import accumulate, record_rows
 from nbbp.kernels.clock import Clock
 from nbbp.kernels.gemm import column_sums
-from nbbp.optimizers import Optimizer
 from nbbp.training.history import History
 from nbbp.training.update import Update
 
