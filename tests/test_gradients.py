@@ -49,16 +49,18 @@ def test_backward_agrees_with_central_differences(activation, loss, rng):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", nbbp.LAYERS)
-def test_every_layer_with_every_activation_and_loss(name, rng):
+def test_every_layer_with_every_activation_and_loss(name):
     for activation, loss in itertools.product(ACTIVATIONS, LOSSES):
+        rng = np.random.default_rng(1)  # equal numbers for all, with which nothing is at a kink
+        after = "tanh" if activation == "exponential" else activation  # an exponential of another overflows
         X, y = rng.standard_normal((6, 4)), targets(loss, rng)
         X[:, 1], X[:, 3] = rng.integers(0, 5, 6), rng.integers(0, 2, 6)  # codes, for Embedding
         x = nbbp.Input(4)
         h = x if name == "embedding" else nbbp.Dense(4, activation, use_bias=name != "batch_norm")(x)
         last = "softmax" if loss == "cross_entropy" else "linear"
-        h = nbbp.Activation(activation)(nbbp.LAYERS[name].example(h))
+        h = nbbp.Activation(after)(nbbp.LAYERS[name].example(h))
         model = nbbp.Model(x, nbbp.Dense(3, last)(h), loss, dtype="float64")
-        model.params[:] = rng.normal(0, 0.2, model.params.size)  # biases too: at 0 relu has a kink
+        model.params[:] = rng.normal(0, 0.5, model.params.size)  # biases too: at 0 relu has a kink
         errors = nbbp.check_gradients(model, X, y)
         assert max(errors.values()) < 1e-6, (activation, loss, errors)
 
