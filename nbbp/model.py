@@ -303,10 +303,10 @@ class Model:
         --------
         >>> import nbbp
         >>> X, y = nbbp.datasets.load_digits()
-        >>> model = nbbp.Sequential([nbbp.Dense(1)], optimizer=nbbp.SGD(0.01))
+        >>> model = nbbp.Sequential([nbbp.Dense(1)], optimizer=nbbp.SGD(0.03))
         >>> model.build(64)
         >>> step = model.step(32)
-        >>> for _ in range(100):
+        >>> for _ in range(300):
         ...     z = step.forward(X[:32])
         ...     dX = step.backward(2 * (z - y[:32, None]) / 32)  # of the mean squared error
         ...     step.update()
