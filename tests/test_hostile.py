@@ -1,7 +1,7 @@
 """Arrays of every form at every public door: a clear ValueError or TypeError, or what a plain copy gives."""
 
 import gc
-import importlib
+import importlib.util
 import sys
 import warnings
 from collections.abc import Callable
@@ -60,8 +60,8 @@ LAYOUTS: dict[str, Callable] = {
     "masked": lambda a: np.ma.array(a, mask=np.arange(a.size).reshape(a.shape) == a.size - 1),
     "masked rows": lambda a: [np.ma.array(row, mask=True) for row in a] if a.ndim > 1 else np.ma.array(a, mask=True),
     "sparse": lambda a: _made("scipy.sparse", "csr_array", a),
-    "pandas": lambda a: _made("pandas", "DataFrame" if a.ndim == 2 else "Series", a),
-    "polars": lambda a: _made("polars", "DataFrame" if a.ndim == 2 else "Series", a),
+    "pandas": lambda a: _table("pandas", a),
+    "polars": lambda a: _table("polars", a),
 }
 REFUSED = {"masked", "masked rows", "sparse"}
 NEVER_NUMBERS = "cMmUSV"
@@ -73,8 +73,13 @@ def _unaligned(a: np.ndarray) -> np.ndarray:
     return np.frombuffer(b"x" + a.tobytes(), np.uint8)[1:].view(a.dtype).reshape(a.shape)
 
 
+def _table(library: str, a: np.ndarray):
+    """A table or a column; the array where narwhals, with which tables are read, is missing."""
+    return _made(library, "DataFrame" if a.ndim == 2 else "Series", a) if importlib.util.find_spec("narwhals") else a
+
+
 def _made(library: str, kind: str, a: np.ndarray):
-    """A library's own table of such numbers; the array where it has none."""
+    """A library's own array of such numbers; the array where it has none."""
     if a.dtype == "O":
         return a
     try:
