@@ -172,6 +172,7 @@ def test_a_shared_layer_is_written_once(tmp_path):
 
 
 def test_names_that_are_there_twice(tmp_path):
+    pytest.importorskip("onnx")
     x = nbbp.Input(3)
     model = nbbp.Model({"x": x}, {"x": nbbp.Dense(2)(x)}, backend="numpy")
     X = {"x": np.ones((2, 3))}
