@@ -8,13 +8,16 @@ import subprocess
 import sys
 import textwrap
 
+import pytest
 import runs
 
 import nbbp
 from nbbp.kernels import cache
 
+pytestmark = [pytest.mark.slow, runs.in_repository]
+
 PACKAGE = pathlib.Path(nbbp.__file__).parent
-GUIDE = PACKAGE.parent / "CONTRIBUTING.md"
+GUIDE = runs.REPOSITORY / "CONTRIBUTING.md"
 
 
 def block(first: str) -> str:
@@ -28,7 +31,7 @@ def block(first: str) -> str:
 def test_a_layer_is_one_file_and_one_line(tmp_path):
     """In a copy of the package, the tests that walk the layers and the kernels find it, and pass."""
     shutil.copytree(PACKAGE, tmp_path / "nbbp", ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(PACKAGE.parent / "pyproject.toml", tmp_path)
+    shutil.copy(runs.REPOSITORY / "pyproject.toml", tmp_path)
     layers = tmp_path / "nbbp" / "layers"
     (layers / "stretch.py").write_text(block('"""Stretch: every feature times a factor of its own."""'))
     (line,) = re.findall(r"`(from nbbp\.layers\.stretch import [^`]*)`", GUIDE.read_text(encoding="utf-8"))
