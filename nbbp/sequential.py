@@ -107,7 +107,9 @@ class Sequential(Model):
     ):  # fmt: skip
         X = self._arrays(f"{name}X", X)
         if not self.is_built:
-            self.build(features(f"{name}X", X, self.dtype).shape[1:])
+            if mask is None:  # what is masked may be anything
+                X = features(f"{name}X", X, self.dtype)
+            self.build(np.shape(X)[1:])
         return super().prepare(X, y, sample_weight, class_weight, mask, name, whole, chosen)
 
     def _arguments(self) -> dict[str, Any]:

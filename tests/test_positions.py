@@ -118,6 +118,17 @@ def test_masked_targets_do_no_harm(loss, rng):
     np.testing.assert_allclose(runs[2], runs[1], rtol=1e-10)
 
 
+@pytest.mark.parametrize("built", [True, False])
+def test_a_model_that_is_new_takes_masked_inputs_that_are_nan(built, rng):
+    X, y, mask = rng.standard_normal((6, 4, 3)), rng.standard_normal((6, 4, 2)), rng.random((6, 4)) < 0.7
+    X[~mask] = np.nan
+    model = nbbp.Sequential([nbbp.Dense(2)], dtype="float64", backend="numpy")
+    if built:
+        model.build((4, 3))
+    history = model.fit(X, y, mask=mask, verbose=0)
+    assert np.isfinite([*history["loss"], *model.params]).all()
+
+
 @pytest.mark.parametrize("weights", [False, True], ids=["counted", "weighed"])
 def test_denominators_are_those_of_the_whole_batch(weights, rng, monkeypatch):
     """In one piece, in shards, and in micro-batches of which some have far fewer elements than others."""
