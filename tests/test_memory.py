@@ -1,12 +1,15 @@
 """What training allocates: nothing in a step, and beside the data what the README says."""
 
+import gc
 import tracemalloc
+import weakref
 
 import numpy as np
 import pytest
 from numba.core.runtime import _nrt_python, rtsys
 
 import nbbp
+from nbbp.engine.recent import FEW_ROWS
 from nbbp.kernels import arrays
 
 SIZES = {"lanes": (4, 32, 16, 4), "by operation": (600, 512, 10)}
@@ -82,3 +85,24 @@ def test_a_program_binds_no_array_of_its_own_off_a_line():
 def flat_arrays(model):
     """Within which parameters lie one after another."""
     return model.params, model.grads
+
+
+def test_a_model_does_not_hold_many_rows():
+    """What was bound to few stays; of many, neither the data nor the activations do."""
+    X, y = np.zeros((FEW_ROWS + 1, 4), np.float32), np.zeros((FEW_ROWS + 1, 1), np.float32)
+    model = nbbp.Sequential([nbbp.Dense(64), nbbp.Dense(1)])
+    model.fit(X[:8], y[:8], verbose=0)
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        model.fit(X, y, verbose=0)
+        model.gradients(X, y)
+        model.input_gradients(X, y)
+        held = weakref.ref(X)
+        del X
+        gc.collect()
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held() is None
+    assert after - before < 4 * 64 * FEW_ROWS  # of the hidden layer

@@ -76,6 +76,9 @@ class Data:
         return self.inputs, self.targets, self.truths, self.weights, self.masks
 
 
+NO_DATA = Data(())
+
+
 def _digest(array: np.ndarray) -> str:
     digest = hashlib.sha256(f"{array.dtype.str} {array.shape}".encode())
     digest.update(np.ascontiguousarray(array).data)
@@ -110,6 +113,12 @@ class Source:
             for call, arrays_of in self._calls:
                 call.rebind(*arrays_of(data))
             self.data = data
+
+    def release(self) -> None:
+        """Keep no data alive until others take their place."""
+        for call, _ in self._calls:
+            call.release()
+        self.data = NO_DATA
 
     def gather(
         self, program: Program, inputs: Sequence[np.ndarray], order: np.ndarray

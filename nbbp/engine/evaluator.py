@@ -69,16 +69,16 @@ class Evaluator:
         if out is None:
             out = tuple(np.empty((rows, *edge.shape), self.network.dtype) for edge in self.network.graph.outputs)
         masked = tuple(m is not None for m in data.masks)
-        given = [_flat(x) for x in (*data.inputs, *(m for m in data.masks if m is not None))]
-        flat = [_flat(z) for z in out]
+        given = [flat(x) for x in (*data.inputs, *(m for m in data.masks if m is not None))]
+        flat_out = [flat(z) for z in out]
         with self._lock:
             if rows <= BLOCK_ROWS:
-                self._few(given, masked, flat)
+                self._few(given, masked, flat_out)
                 return out
             whole = rows - rows % BLOCK_ROWS
-            self._many(given, masked, flat, whole // BLOCK_ROWS)
+            self._many(given, masked, flat_out, whole // BLOCK_ROWS)
             if rows > whole:
-                self._few([x[whole:] for x in given], masked, [z[whole:] for z in flat])
+                self._few([x[whole:] for x in given], masked, [z[whole:] for z in flat_out])
         return out
 
     def _few(self, given: Sequence[np.ndarray], masked: tuple[bool, ...], out: Sequence[np.ndarray]) -> None:
@@ -110,7 +110,7 @@ class Evaluator:
         runner.run()
         for shard in shards:
             for call, _ in (*shard.reads, *shard.records):
-                call.arrays = ()  # the caller's arrays are not kept alive
+                call.release()
 
     def _bind_blocks(self, masked: tuple[bool, ...]) -> tuple[Runner, list[_Shard]]:
         """A runner from block to block, and its shards."""
@@ -126,10 +126,7 @@ class Evaluator:
             records = [(part.call(record_rows, np.zeros((1, z.shape[1]), z.dtype), z, clock), z) for z in outputs]
             shards.append(_Shard(begin, reads, records))
             parts.append(part)
-        if len(parts) > 1:
-            program.call_shards(parts)
-        else:
-            program.calls += parts[0].calls
+        program.call_shards(parts)
         return Runner(program), shards
 
     def _bind(self, rows: int, masked: tuple[bool, ...]) -> _Block:
@@ -154,7 +151,7 @@ class Evaluator:
         return tuple(z.reshape(program.rows, -1) for z in outputs)
 
 
-def _flat(array: np.ndarray) -> np.ndarray:
+def flat(array: np.ndarray) -> np.ndarray:
     """(rows, elements), of no rows too."""
     return array.reshape(len(array), math.prod(array.shape[1:]))
 

@@ -13,7 +13,6 @@ from typing import Protocol
 import numpy as np
 
 from nbbp.engine.data import Data, Source
-from nbbp.engine.graph import Graph
 from nbbp.engine.layer import Array
 from nbbp.engine.node import Shape
 from nbbp.engine.program import Program
@@ -170,13 +169,3 @@ class Objective:
     @staticmethod
     def _masked(head: Head, data: Data) -> bool:
         return head.mask is not None and bool(data.masks) and data.masks[head.mask] is not None
-
-
-def heads_of(graph: Graph, names: Sequence[str], losses: Sequence[Loss], weights: Sequence[float]) -> Objective:
-    """The objective of a graph's outputs."""
-    return Objective(
-        [
-            Head(name, loss, weight, edge.shape, graph.mask_of(edge))
-            for edge, name, loss, weight in zip(graph.outputs, names, losses, weights, strict=True)
-        ]
-    )

@@ -5,6 +5,7 @@ import math
 import numpy as np
 
 from nbbp.engine import planner
+from nbbp.engine.evaluator import flat
 from nbbp.engine.network import Network, Pass
 from nbbp.engine.program import Program, Tables
 from nbbp.engine.runner import Runner
@@ -64,14 +65,14 @@ class Passes:
         self._shards = planner.shards(network, rows) if training else [slice(0, rows)]
         parts = [program.part(shard) for shard in self._shards]
         self._passes = [self._bind_forward(part, shard) for part, shard in zip(parts, self._shards, strict=True)]
-        _join(program, parts)
+        program.call_shards(parts)
         self.forward = Runner(program)
         self._backward: dict[bool, Runner] = {}
 
     def _bind_forward(self, part: Program, shard: slice) -> Pass:
         inputs, masks = self._network.inputs(part), [None if m is None else m[shard] for m in self.masks]
         for x, given in zip(inputs, self.inputs, strict=True):
-            part.call(read_rows, _flat(x), _flat(given[shard]), part.clock.record)
+            part.call(read_rows, flat(x), flat(given[shard]), part.clock.record)
         for x, mask in zip(inputs, masks, strict=False):
             if mask is not None:
                 part.call(clear_masked, x.reshape(mask.size, -1), mask.reshape(-1))
@@ -101,21 +102,9 @@ class Passes:
             for input_slope, dx in zip(self.input_slopes, found, strict=True):
                 if input_slope is not None and dx is not None:
                     part.call(copy, input_slope[shard].reshape(-1), dx.reshape(-1))
-        _join(program, parts)
+        program.call_shards(parts)
         if len(parts) > 1:
             program.call(column_sums, grads, shard_grads)
         if add:
             program.call(accumulate, self._grads, grads)
         return program
-
-
-def _join(program: Program, parts: list[Program]) -> None:
-    """Append the calls of one part, or several side by side."""
-    if len(parts) > 1:
-        program.call_shards(parts)
-    else:
-        program.calls += parts[0].calls
-
-
-def _flat(x: np.ndarray) -> np.ndarray:
-    return x.reshape(len(x), -1)

@@ -25,6 +25,7 @@ class Call:
     kernel: Kernel
     arrays: tuple[np.ndarray, ...]
     _block: np.ndarray | None = None
+    _shapes: list[tuple[int, ...]] | None = None
 
     def cycles(self) -> float:
         return self.kernel.cycles(self.arrays)
@@ -45,24 +46,22 @@ class Call:
 
     def rebind(self, *arrays: np.ndarray) -> None:
         """Run on other arrays of the same dtypes and numbers of axes, compiled or not."""
-        before, self.arrays = self.arrays, arrays
-        if len(before) == len(arrays) and all(map(_alike, before, arrays)):
+        shapes, self.arrays = [a.shape for a in arrays], arrays
+        if shapes == self._shapes and all(a.flags.c_contiguous for a in arrays):
             if self._block is not None:
-                for place, old, new in zip(address_places(arrays), before, arrays, strict=True):
-                    if new is not old:
-                        self._block[place] = new.ctypes.data
+                self._block[address_places(arrays)] = [a.ctypes.data for a in arrays]
             return
         self.kernel.lengths(arrays)
+        self._shapes = shapes
         if self._block is not None:
             self._block[:] = padded_block(arrays)
 
+    def release(self) -> None:
+        """Keep no array alive until it is bound to others."""
+        self._shapes, self.arrays = [a.shape for a in self.arrays], ()
+
     def run_reference(self, clock: Clock) -> None:
         self.kernel.reference(*self.arrays)
-
-
-def _alike(old: np.ndarray, new: np.ndarray) -> bool:
-    """Whether a block differs in the address alone."""
-    return new is old or (new.shape == old.shape and new.flags.c_contiguous)
 
 
 @dataclasses.dataclass
@@ -247,9 +246,12 @@ class Program:
     def call_shards(self, programs: "list[Program]") -> None:
         """Append programs that run side by side, each by itself from its first call to its last.
 
-        They have the same kernels, on arrays of their own.
+        They have the same kernels, on arrays of their own. The calls of one alone may have several threads each.
         """
-        self.calls.append(Shards(tuple(programs)))
+        if len(programs) > 1:
+            self.calls.append(Shards(tuple(programs)))
+        else:
+            self.calls += programs[0].calls
 
     def cycles(self) -> float:
         """Roughly the processor cycles of one run on one thread."""

@@ -1,25 +1,36 @@
 """What was bound last stays bound."""
 
+import math
 from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
 
 REMEMBERED = 4
+FEW_ROWS = 8192  # whose buffers may stay; of more, running takes far longer than binding
 
 Kept = TypeVar("Kept")
 
 
 class Recent(Generic[Kept]):
-    """The few things that were asked for last, by what they depend on."""
+    """The few things that were asked for last, by what they depend on.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    most_rows : float
+        A thing that is bound to more rows is not kept: it would hold their memory as long as the model lives.
+    """
+
+    def __init__(self, most_rows: float = math.inf) -> None:
+        self._most_rows = most_rows
         self._things: dict[Hashable, Kept] = {}
 
-    def get(self, key: Hashable, make: Callable[[], Kept]) -> Kept:
-        """The thing of this key, made where it is not there."""
-        thing = self._things.pop(key, None)
+    def get(self, rows: int, key: Hashable, make: Callable[[], Kept]) -> Kept:
+        """The thing of so many rows and this key, made if it is not there."""
+        if rows > self._most_rows:
+            return make()
+        thing = self._things.pop((rows, key), None)
         if thing is None:
             thing = make()
             if len(self._things) >= REMEMBERED:
                 del self._things[next(iter(self._things))]
-        self._things[key] = thing
+        self._things[rows, key] = thing
         return thing

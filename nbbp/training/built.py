@@ -12,7 +12,7 @@ from nbbp.engine.jacobian import Jacobian
 from nbbp.engine.layout import Layout
 from nbbp.engine.network import Network
 from nbbp.engine.program import Program, Tables
-from nbbp.engine.recent import Recent
+from nbbp.engine.recent import FEW_ROWS, Recent
 from nbbp.engine.runner import Runner
 from nbbp.engine.state import Numbers
 from nbbp.engine.step import Step
@@ -56,9 +56,9 @@ class Built:
         )
         self.measure = Measure(self.network, self.objective, settings.backend, settings.metrics)
         self._inputs, self._outputs = inputs, outputs
-        self._trainers: Recent[Trainer] = Recent()
-        self._gradients: Recent[Gradient] = Recent()
-        self._jacobians: Recent[Jacobian] = Recent()
+        self._trainers: Recent[Trainer] = Recent(FEW_ROWS)
+        self._gradients: Recent[Gradient] = Recent(FEW_ROWS)
+        self._jacobians: Recent[Jacobian] = Recent(FEW_ROWS)
         if numbers is not None:
             self._take(numbers)
 
@@ -97,8 +97,8 @@ class Built:
 
         if clock is not None:
             return make()
-        key = data.rows, data.form, batch_size, parts, shuffle, record_outputs, mean_weight, self.update.kind()
-        trainer = self._trainers.get(key, make)
+        key = data.form, batch_size, parts, shuffle, record_outputs, mean_weight, self.update.kind()
+        trainer = self._trainers.get(data.rows, key, make)
         trainer.source.exchange(data)
         return trainer
 
@@ -106,6 +106,7 @@ class Built:
         """One update from all rows; returns their loss before it."""
         trainer = self.trainer(data, data.rows, shuffle=False)
         trainer.train(1, trainer.next_epoch)
+        trainer.source.release()
         if trainer.diverged:
             history = History(trainer.steps_per_epoch)
             history.add_steps(trainer.step_loss[:1])
@@ -114,8 +115,8 @@ class Built:
 
     def gradient(self, data: Data, to_inputs: bool = False) -> "Gradient":
         """The gradient of the mean loss over all rows of some data, layers as in training."""
-        key = data.rows, data.form, to_inputs
-        gradient = self._gradients.get(key, lambda: Gradient(self, data, self.backend, to_inputs))
+        make = lambda: Gradient(self, data, self.backend, to_inputs)  # noqa: E731
+        gradient = self._gradients.get(data.rows, (data.form, to_inputs), make)
         gradient.take(data)
         return gradient
 
@@ -128,9 +129,8 @@ class Built:
 
     def jacobian(self, data: Data) -> np.ndarray:
         """Derivatives of the predictions by the inputs (rows, outputs, inputs)."""
-        activations = [head.loss.link for head in self.objective.heads]  # type: ignore[attr-defined]
-        make = lambda: Jacobian(self.network, self.backend, data.rows, activations)  # noqa: E731
-        return self._jacobians.get((data.rows,), make)(data.inputs)
+        make = lambda: Jacobian(self.network, self.backend, data.rows, self.measure.activations)  # noqa: E731
+        return self._jacobians.get(data.rows, (), make)(data.inputs)
 
 
 class Gradient:

@@ -307,6 +307,7 @@ class Fit(ObservedFit):
         """End the fit, also within a run: note what it has done, and tell the callbacks."""
         self._note_run()
         super().close()
+        self.trainer.source.release()
 
     def _note_run(self) -> int:
         """Put what the run has done into the history; returns how many epochs were completed."""

@@ -63,7 +63,7 @@ class Measure:
 
     def __call__(self, data: Data, prefix: str = "") -> dict[str, float]:
         """Loss, penalties included, and every metric, by name."""
-        meter = self._meters.get((data.rows, data.form), lambda: Meter(self, data))
+        meter = self._meters.get(data.rows, data.form, lambda: Meter(self, data))
         losses = meter.run(data)
         values = self.losses(meter.total(losses) + self.penalty(), losses)
         values |= meter.scorer.scores(data)
@@ -93,7 +93,7 @@ class Measure:
         """
         if not any(self.metrics):
             return {}
-        scorer = self._scorers.get((len(order), data.form), lambda: self._bind_scorer(data, len(order)))
+        scorer = self._scorers.get(len(order), data.form, lambda: self._bind_scorer(data, len(order)))
         for mine, z in zip(scorer.predictions, outputs, strict=True):
             mine.reshape(len(z), -1)[:] = z
         scorer.source_order[:] = order
