@@ -72,6 +72,8 @@ class Model:
     (1797, 10)
     """
 
+    is_fitting = False  # whether a fit is under way
+
     def __init__(
         self,
         inputs: Any,
@@ -100,8 +102,6 @@ class Model:
             if edge.node is not None:
                 check_ending(own, edge.node.layer)
         self._build(Graph(self.inputs.things, self.outputs.things))
-
-    is_fitting = False  # a fit is under way
 
     def _begin(self, inputs: Form, outputs: Form, settings: Settings) -> None:
         self.inputs, self.outputs, self._settings = inputs, outputs, settings
@@ -150,11 +150,6 @@ class Model:
     def layers(self) -> list[Layer]:
         """The layers of the graph, in the order in which they were called."""
         return [node.layer for node in self.network.graph.nodes]
-
-    def prepare_piece(self, piece: Piece) -> Data:
-        """Rows of a stream, checked and in the form that kernels take."""
-        X, y, weights = piece
-        return self.prepare(X, y, weights, whole=False)
 
     @property
     def optimizer(self) -> Optimizer:
@@ -229,6 +224,11 @@ class Model:
             return self.built.intake.inputs(f"{name}X", X, mask, least_rows=0)
         intake = self.built.intake
         return intake.data(f"{name}X", X, f"{name}y", y, sample_weight, class_weight, whole, mask, chosen)
+
+    def prepare_piece(self, piece: Piece) -> Data:
+        """Rows of a stream, checked and in the form that kernels take."""
+        X, y, weights = piece
+        return self.prepare(X, y, weights, whole=False)
 
     def _arrays(self, name: str, X) -> Any:
         """A table as an array; a model that has not learned anything yet remembers the names of its columns."""

@@ -31,7 +31,7 @@ def output_names(model: Model) -> list[str]:
 
 def output_activations(model: Model) -> list[str]:
     """What turns each output into predictions."""
-    return [loss.link for loss in model.outputs.unpacked("loss", model.loss)]
+    return model.built.measure.activations
 
 
 def parameters(model: Model, node: Node) -> dict[str, str]:

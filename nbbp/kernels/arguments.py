@@ -96,7 +96,10 @@ class Arguments:
         if len(self.letters) != len(self.names) or unknown:
             about = f"values of {unknown[0]}" if unknown else f"shapes {shapes}"
             raise ValueError(f"{function.__name__} takes {', '.join(self.names)}; it is declared with {about}")
-        self._values, self._derived = {"clock": a_clock, **values}, derived
+        self._values = {"clock": a_clock, **values}
+        self._derived = {
+            letter: (derive, tuple(inspect.signature(derive).parameters)) for letter, derive in derived.items()
+        }
 
     def free_letters(self) -> list[str]:
         """Those whose lengths follow from no others."""
@@ -124,9 +127,9 @@ class Arguments:
         return ValueError(f"{name} takes C-contiguous arrays {self.shapes}, got {got}")
 
     def _possible(self, letter: str, lengths: Lengths, itemsize: int) -> tuple[int, ...]:
-        derive = self._derived[letter]
+        derive, names = self._derived[letter]
         known = {**lengths, "itemsize": itemsize}
-        found = derive(*(known[name] for name in inspect.signature(derive).parameters))
+        found = derive(*(known[name] for name in names))
         return found if isinstance(found, tuple) else (found,)
 
     def random(self, rng: np.random.Generator, lengths: Lengths, dtype) -> list[np.ndarray]:
