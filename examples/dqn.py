@@ -178,7 +178,7 @@ def draw(runs: list[Run], path) -> None:
         smooth = (total[20:] - total[:-20]) / 20
         label = f"seed {seed}: {run.last():.0f} in the last 100"
         axis.plot(run.ends[20:], smooth, color=color, linewidth=1.6, label=label)
-    axis.axhline(475, color="0.4", linewidth=0.8, linestyle="--")
+    axis.axhline(475, color="0.4", linewidth=0.8, linestyle="--", label="475: the pole counts as balanced")
     axis.set(xlabel="steps, each with an update", ylabel="return of an episode, mean of 20", ylim=(0, 515))
     axis.grid(alpha=0.25, linewidth=0.6)
     axis.spines[["top", "right"]].set_visible(False)

@@ -1,6 +1,7 @@
 """Shared by all tests: real data, and which tests there are."""
 
 import os
+import signal
 
 import numpy as np
 import pytest
@@ -9,6 +10,8 @@ import runs
 import nbbp
 
 os.environ["PYTHONPATH"] = runs.path()  # processes that tests start import the nbbp that is tested
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as a shell leaves it to what it starts in the background
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 collect_ignore = ["fuzz_files.py", "user_program.py"]  # programs of their own
 
 
