@@ -219,18 +219,19 @@ class Model:
         Without y, the inputs alone. `name` comes before X and y in messages; of a `whole`, some row has to count. With
         `chosen`, the rows of these numbers, as if they alone had been given.
         """
-        X = self._arrays(f"{name}X", X)
-        if y is None:
-            return self.built.intake.inputs(f"{name}X", X, mask, least_rows=0)
+        x_name = f"{name}X"
+        X = self._arrays(x_name, X, mask)
         intake = self.built.intake
-        return intake.data(f"{name}X", X, f"{name}y", y, sample_weight, class_weight, whole, mask, chosen)
+        if y is None:
+            return intake.inputs(x_name, X, mask, least_rows=0)
+        return intake.data(x_name, X, f"{name}y", y, sample_weight, class_weight, whole, mask, chosen)
 
     def prepare_piece(self, piece: Piece) -> Data:
         """Rows of a stream, checked and in the form that kernels take."""
         X, y, weights = piece
         return self.prepare(X, y, weights, whole=False)
 
-    def _arrays(self, name: str, X) -> Any:
+    def _arrays(self, name: str, X, mask) -> Any:
         """A table as an array; a model that has not learned anything yet remembers the names of its columns."""
         refuse_stream(name, X)
         if not tables.is_table(X):

@@ -101,16 +101,13 @@ class Sequential(Model):
     def _graph(self, input_shape: Shape) -> Graph:
         return chain(Input(input_shape) if self._entry is None else self._entry, self.layers)
 
-    def prepare(
-        self, X, y=None, sample_weight=None, class_weight=None, mask=None, name: str = "", whole: bool = True,
-        chosen=None,
-    ):  # fmt: skip
-        X = self._arrays(f"{name}X", X)
+    def _arrays(self, name: str, X, mask) -> Any:
+        X = super()._arrays(name, X, mask)
         if not self.is_built:
             if mask is None:  # what is masked may be anything
-                X = features(f"{name}X", X, self.dtype)
+                X = features(name, X, self.dtype)
             self.build(np.shape(X)[1:])
-        return super().prepare(X, y, sample_weight, class_weight, mask, name, whole, chosen)
+        return X
 
     def _arguments(self) -> dict[str, Any]:
         layers = self.layers if self._entry is None else [self._entry, *self.layers]

@@ -14,9 +14,9 @@ from nbbp.kernels.batches import gather, gather_rows
 from nbbp.kernels.jit import Kernel
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(eq=False)
 class Data:
-    """An array for each input, and for each output what its loss compares with.
+    """An array for each input, and for each output what its loss compares with; nobody assigns to its fields.
 
     Attributes
     ----------

@@ -29,7 +29,7 @@ Arrays = tuple[np.ndarray, ...]
 
 @dataclasses.dataclass(frozen=True)
 class _Block:
-    """A bound forward pass: where the inputs and their masks go, and where the outputs come from, (rows, elements)."""
+    """A bound forward pass: where the inputs (rows, *shape) and masks go, and where the outputs come from."""
 
     given: Arrays
     outputs: Arrays
@@ -65,23 +65,30 @@ class Evaluator:
 
     def __call__(self, data: Data, out: Arrays | None = None) -> Arrays:
         """Outputs (rows, *shape) for the inputs of some data; into `out` where that is given."""
-        rows = data.rows
-        if out is None:
-            out = tuple(np.empty((rows, *edge.shape), self.network.dtype) for edge in self.network.graph.outputs)
-        masked = tuple(m is not None for m in data.masks)
-        given = [flat(x) for x in (*data.inputs, *(m for m in data.masks if m is not None))]
-        flat_out = [flat(z) for z in out]
+        rows, given = len(data.inputs[0]), data.inputs
+        masked: tuple[bool, ...] = ()
+        if data.masks:
+            masked = tuple(m is not None for m in data.masks)
+            given = (*given, *(m for m in data.masks if m is not None))
         with self._lock:
             if rows <= BLOCK_ROWS:
-                self._few(given, masked, flat_out)
-                return out
-            whole = rows - rows % BLOCK_ROWS
-            self._many(given, masked, flat_out, whole // BLOCK_ROWS)
-            if rows > whole:
-                self._few([x[whole:] for x in given], masked, [z[whole:] for z in flat_out])
+                few = self._few(given, masked)
+                if out is None:
+                    return tuple([z.copy() for z in few])
+            else:
+                whole = rows - rows % BLOCK_ROWS
+                if out is None:
+                    out = tuple(
+                        np.empty((rows, *edge.shape), self.network.dtype) for edge in self.network.graph.outputs
+                    )
+                self._many([flat(x) for x in given], masked, [flat(z) for z in out], whole // BLOCK_ROWS)
+                few = self._few([x[whole:] for x in given], masked) if rows > whole else []
+            for z, rest in zip(out, few, strict=False):
+                z[len(z) - len(rest) :] = rest
         return out
 
-    def _few(self, given: Sequence[np.ndarray], masked: tuple[bool, ...], out: Sequence[np.ndarray]) -> None:
+    def _few(self, given: Sequence[np.ndarray], masked: tuple[bool, ...]) -> list[np.ndarray]:
+        """Outputs of a block's buffers, which the next call overwrites."""
         rows = len(given[0])
         key = 1 << max(0, rows - 1).bit_length(), masked
         block = self._bound.get(key)
@@ -90,8 +97,7 @@ class Evaluator:
         for buffer, x in zip(block.given, given, strict=True):
             buffer[:rows] = x
         block.runner.once()
-        for z, output in zip(out, block.outputs, strict=True):
-            z[:] = output[:rows]
+        return [z[:rows] for z in block.outputs]
 
     def _many(
         self, given: Sequence[np.ndarray], masked: tuple[bool, ...], out: Sequence[np.ndarray], blocks: int
@@ -132,7 +138,11 @@ class Evaluator:
     def _bind(self, rows: int, masked: tuple[bool, ...]) -> _Block:
         program = Program(self.backend, self.network.dtype, rows, training=False)
         given = self._inputs(program, masked)
-        return _Block(given, self._forward(program, given, masked), Runner(program))
+        outputs = self._forward(program, given, masked)
+        shapes = (edge.shape for edge in self.network.graph.inputs)
+        shaped = [x.reshape(rows, *shape) for x, shape in zip(given, shapes, strict=False)]
+        ends = (z.reshape(rows, *edge.shape) for z, edge in zip(outputs, self.network.graph.outputs, strict=True))
+        return _Block((*shaped, *given[len(shaped) :]), tuple(ends), Runner(program))
 
     def _inputs(self, program: Program, masked: tuple[bool, ...]) -> Arrays:
         """Buffers for the inputs (rows, elements), then for the masks that there are."""

@@ -48,6 +48,3 @@ class Residual(Layer):
             with within("projection"):
                 carried = Dense(y.shape[-1], use_bias=False)(x)
             return Add()(carried, y)
-
-    def check_input(self, name, x):
-        self.layers[0].check_input(name, x)

@@ -9,7 +9,8 @@ from nbbp import checks, tables
 from nbbp.engine.data import Data, elements_there
 from nbbp.engine.forms import Form
 from nbbp.engine.graph import Graph
-from nbbp.engine.node import Shape
+from nbbp.engine.layer import Layer
+from nbbp.engine.node import Edge, Shape
 from nbbp.engine.objective import Head, Objective
 from nbbp.metrics import OF_CLASSES, check_classes
 from nbbp.streams import Stream
@@ -36,7 +37,7 @@ class Intake:
         self._graph, self._heads, self._metrics = graph, objective.heads, metrics
         self._inputs, self._outputs, self._dtype, self._smoothing = inputs, outputs, dtype, label_smoothing
         self._entries = [
-            (own, edge, [node.layer for node in graph.consumers.get(edge, ())])
+            (own, edge, edge.dtype or dtype, [layer for layer in _readers(graph, edge) if _looks(layer)])
             for own, edge in zip(inputs.names, graph.inputs, strict=True)
         ]
 
@@ -49,10 +50,12 @@ class Intake:
         """An array for each input, and for each its mask or None; no masks if none is given."""
         masks = [None] * len(self._entries) if mask is None else self._inputs.unpacked("mask", mask)
         arrays, there = [], []
-        for x, given, (own, edge, layers) in zip(self._inputs.unpacked(name, X), masks, self._entries, strict=True):
-            named, mask_name = (f"{what}[{own!r}]" if own else what for what in (name, "mask"))
-            kept = None if given is None else _mask(mask_name, given, edge.positions)
-            x = checks.features(named, x, edge.dtype or self._dtype, edge.shape, least_rows, kept)
+        for x, given, (own, edge, dtype, layers) in zip(
+            self._inputs.unpacked(name, X), masks, self._entries, strict=True
+        ):
+            named = f"{name}[{own!r}]" if own else name
+            kept = None if given is None else _mask(f"mask[{own!r}]" if own else "mask", given, edge.positions)
+            x = checks.features(named, x, dtype, edge.shape, least_rows, kept)
             for layer in layers:
                 layer.check_input(named, x if kept is None else _cleared(x, kept))
             arrays.append(x)
@@ -123,6 +126,15 @@ class Intake:
                     f"{names[0]} is for classes, and with {loss.name} y is taken for values, such as "  # type: ignore
                     f"{truth[fraction][0]:g}: take mse, mae or r2, or a loss for classes"
                 )
+
+
+def _readers(graph: Graph, edge: Edge) -> list[Layer]:
+    return [node.layer for node in graph.consumers.get(edge, ())]
+
+
+def _looks(layer: Layer) -> bool:
+    """Whether a layer has something to check in its input."""
+    return type(layer).check_input is not Layer.check_input
 
 
 def _mask(name: str, given, positions: Shape) -> np.ndarray:
