@@ -1,30 +1,34 @@
 """Model: what the user holds."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, Self
 
 import numpy as np
 
-from nbbp import checks, tables
+from nbbp import tables
 from nbbp.engine.data import Data
 from nbbp.engine.forms import Form
 from nbbp.engine.graph import Graph
 from nbbp.engine.layer import Layer
 from nbbp.engine.network import Network
-from nbbp.engine.node import Edge, Shape
+from nbbp.engine.node import Shape
 from nbbp.engine.state import Numbers, State
-from nbbp.engine.step import Step
-from nbbp.insight import notebook, summary
+from nbbp.insight import summary
+from nbbp.insight.notebook import model_html
+from nbbp.kernels import arrays
 from nbbp.optimizers import Optimizer
 from nbbp.schedules import Schedule
-from nbbp.storage import files, saving
-from nbbp.streams import Piece
+from nbbp.storage.saving import save
 from nbbp.training.averaging import Averaging
-from nbbp.training.built import Built
+from nbbp.training.built import Built, check_idle
+from nbbp.training.by_hand import step, train_on_batch
+from nbbp.training.copies import averaged, blend, copy, take, with_backend
+from nbbp.training.evaluation import evaluate, gradients, input_gradients, jacobian, predict
 from nbbp.training.fit import fit
 from nbbp.training.history import History
 from nbbp.training.intake import refuse_stream
-from nbbp.training.settings import Settings, check_ending
+from nbbp.training.settings import Settings
 from nbbp.training.update import Update
 
 
@@ -51,8 +55,8 @@ class Model:
     backend : {"numba", "numpy"}
         Compiled kernels, or the plain NumPy function that stands beside each.
     label_smoothing : float in [0, 1)
-        Share of each target that is spread evenly over the classes, or over yes and no: Szegedy et al., "Rethinking
-        the Inception architecture", 2016. For softmax_cross_entropy and binary_cross_entropy.
+        Share of each target that is spread evenly over the classes, or over yes and no (Szegedy et al., "Rethinking the
+        Inception architecture", 2016), for softmax_cross_entropy and binary_cross_entropy.
     averaging : nbbp.EMA or nbbp.SWA, optional
         An average of the parameters that is kept in training; `averaged` gives the model that has it.
 
@@ -68,40 +72,21 @@ class Model:
     >>> history = model.fit(X, {"digit": y, "odd": y % 2}, epochs=3, verbose=0)
     >>> list(history.epochs)
     ['loss', 'digit_loss', 'odd_loss']
-    >>> model.predict(X)["digit"].shape
-    (1797, 10)
     """
 
     is_fitting = False  # whether a fit is under way
 
     def __init__(
-        self,
-        inputs: Any,
-        outputs: Any,
-        loss: Any = "mse",
-        optimizer: Optimizer | str = "sgd",
-        metrics: Any = (),
-        loss_weights: Any = None,
-        seed: int = 0,
-        dtype: Any = "float32",
-        backend: str = "numba",
-        label_smoothing: float = 0.0,
-        averaging: Averaging | None = None,
-    ) -> None:
+        self, inputs: Any, outputs: Any, loss: Any = "mse", optimizer: Optimizer | str = "sgd", metrics: Any = (),
+        loss_weights: Any = None, seed: int = 0, dtype: Any = "float32", backend: str = "numba",
+        label_smoothing: float = 0.0, averaging: Averaging | None = None,
+    ) -> None:  # fmt: skip
         forms = Form("input", inputs), Form("output", outputs)
-        for edge in forms[1].things:
-            if not isinstance(edge, Edge):
-                raise TypeError(f"outputs must be what layers gave, such as nbbp.Dense(10)(x); got {edge!r}")
-        self._begin(
-            *forms,
-            Settings(
-                forms[1], loss, optimizer, metrics, loss_weights, seed, dtype, backend, label_smoothing, averaging
-            ),
-        )
-        for own, edge in zip(self._settings.losses, self.outputs.things, strict=True):
-            if edge.node is not None:
-                check_ending(own, edge.node.layer)
-        self._build(Graph(self.inputs.things, self.outputs.things))
+        graph = Graph(forms[0].things, forms[1].things)
+        given = loss, optimizer, metrics, loss_weights, seed, dtype, backend, label_smoothing, averaging
+        self._begin(*forms, Settings(forms[1], *given))
+        self._settings.check_endings([edge.node.layer if edge.node else None for edge in graph.outputs])
+        self._build(graph)
 
     def _begin(self, inputs: Form, outputs: Form, settings: Settings) -> None:
         self.inputs, self.outputs, self._settings = inputs, outputs, settings
@@ -114,15 +99,8 @@ class Model:
 
     def _build(self, graph: Graph, numbers: Numbers | None = None, params=None, state=None) -> None:
         """Lay out the parameters, and draw them or take those that are given."""
-        self._check_idle()
+        check_idle(self)
         self._built = Built(graph, self._settings, self.inputs, self.outputs, numbers, params, state)
-
-    def _check_idle(self) -> None:
-        if self.is_fitting:
-            raise RuntimeError(
-                "build gives the model other parameters than those that the fit under way trains: build it before or "
-                "after the fit, and from a callback change model.params in place"
-            )
 
     @property
     def built(self) -> Built:
@@ -164,8 +142,6 @@ class Model:
     @learning_rate.setter
     def learning_rate(self, value: float | Schedule) -> None:
         self._settings.optimizer = dataclasses.replace(self.optimizer, learning_rate=value)
-        if self._built is not None:
-            self._built.update.optimizer = self.optimizer
 
     @property
     def network(self) -> Network:
@@ -189,9 +165,7 @@ class Model:
 
     @params.setter
     def params(self, values) -> None:
-        if np.shape(values) != self.params.shape:
-            raise ValueError(f"params must have the shape {self.params.shape}, got {np.shape(values)}")
-        self.params[:] = values
+        arrays.assign("params", self.params, values)
 
     @property
     def grads(self) -> np.ndarray:
@@ -200,15 +174,16 @@ class Model:
 
     @grads.setter
     def grads(self, values) -> None:
-        if np.shape(values) != self.grads.shape:
-            raise ValueError(f"grads must have the shape {self.grads.shape}, got {np.shape(values)}")
-        self.grads[:] = values
+        arrays.assign("grads", self.grads, values)
 
     def named_params(self) -> dict[str, np.ndarray]:
         """Views into `params` by name, such as ``dense_0.w``."""
         return self.network.layout.named(self.params)
 
-    fit = fit
+    fit, predict, evaluate, save = fit, predict, evaluate, save
+    gradients, input_gradients, jacobian = gradients, input_gradients, jacobian
+    step, train_on_batch = step, train_on_batch
+    copy, with_backend, averaged, blend, take = copy, with_backend, averaged, blend, take
 
     def prepare(
         self, X, y=None, sample_weight=None, class_weight=None, mask=None, name: str = "", whole: bool = True,
@@ -219,159 +194,20 @@ class Model:
         Without y, the inputs alone. `name` comes before X and y in messages; of a `whole`, some row has to count. With
         `chosen`, the rows of these numbers, as if they alone had been given.
         """
-        x_name = f"{name}X"
-        X = self._arrays(x_name, X, mask)
+        X = self._arrays(x_name := f"{name}X", X, mask)
         intake = self.built.intake
         if y is None:
             return intake.inputs(x_name, X, mask, least_rows=0)
         return intake.data(x_name, X, f"{name}y", y, sample_weight, class_weight, whole, mask, chosen)
 
-    def prepare_piece(self, piece: Piece) -> Data:
-        """Rows of a stream, checked and in the form that kernels take."""
-        X, y, weights = piece
-        return self.prepare(X, y, weights, whole=False)
-
     def _arrays(self, name: str, X, mask) -> Any:
         """A table as an array; a model that has not learned anything yet remembers the names of its columns."""
         refuse_stream(name, X)
-        if not tables.is_table(X):
-            return X
-        given = tables.names(name, X)
-        if self.feature_names is not None:
-            tables.check_names(name, given, self.feature_names)
-        columns = tables.array(name, X, self.dtype)
-        if not self.steps:
-            self.feature_names = given
-        return columns
-
-    def predict(self, X, mask=None) -> Any:
-        """Predictions (rows, *positions, outputs): probabilities, or values for regression.
-
-        Parameters
-        ----------
-        X : array_like (rows, *input_shape), or a table; a list or a dict of arrays where there are several inputs
-        mask : ndarray (rows, *positions), bool, optional
-            Which elements of the input are there.
-        """
-        data = self.prepare(X, mask=mask)
-        return self.outputs.packed(self.built.measure.predictions(data))
-
-    def evaluate(self, X, y, sample_weight=None, mask=None) -> dict[str, float]:
-        """The loss, penalties included, and every metric on these data: ``{"loss": ..., "accuracy": ...}``."""
-        data = self.prepare(X, y, sample_weight, mask=mask)
-        return self.built.measure(data)
-
-    def gradients(self, X, y, mask=None) -> dict[str, np.ndarray]:
-        """Gradient of the mean loss over all rows: views into `grads` by name, such as ``dense_0.w``.
-
-        Of parameters that are frozen it is 0.
-
-        Examples
-        --------
-        >>> import nbbp
-        >>> X, y = nbbp.datasets.load_digits()
-        >>> model = nbbp.Sequential([nbbp.Dense(10)], loss="softmax_cross_entropy")
-        >>> {name: gradient.shape for name, gradient in model.gradients(X, y).items()}
-        {'dense_0.w': (64, 10), 'dense_0.b': (10,)}
-        """
-        data = self.prepare(X, y, mask=mask)
-        self.built.gradient(data)()
-        return dict(self.network.named_grads)
-
-    def input_gradients(self, X, y, mask=None) -> Any:
-        """Gradient of the mean loss over all rows with respect to the inputs, (rows, *input_shape)."""
-        data = self.prepare(X, y, mask=mask)
-        gradient = self.built.gradient(data, to_inputs=True)
-        gradient()
-        return self.inputs.packed([None if dx is None else dx.copy() for dx in gradient.inputs])
-
-    def jacobian(self, X, mask=None) -> np.ndarray:
-        """Derivatives of the predictions by the inputs, (rows, outputs, inputs); shapes are flattened."""
-        data = self.prepare(X, mask=mask)
-        return self.built.jacobian(data)
-
-    def step(self, batch_size: int, training: bool = True) -> Step:
-        """Forward, backward and update of mini-batches in your own hands, see `nbbp.engine.step.Step`.
-
-        Parameters
-        ----------
-        batch_size : int
-            Rows of a mini-batch; it may have fewer.
-        training : bool
-            Whether layers such as dropout behave as in training.
-
-        Examples
-        --------
-        >>> import nbbp
-        >>> X, y = nbbp.datasets.load_digits()
-        >>> model = nbbp.Sequential([nbbp.Dense(1)], optimizer=nbbp.SGD(0.03))
-        >>> model.build(64)
-        >>> step = model.step(32)
-        >>> for _ in range(300):
-        ...     z = step.forward(X[:32])
-        ...     dX = step.backward(2 * (z - y[:32, None]) / 32)  # of the mean squared error
-        ...     step.update()
-        >>> bool(((z[:, 0] - y[:32]) ** 2).mean() < 1)
-        True
-        """
-        return self.built.step(checks.positive_integer("batch_size", batch_size), training)
-
-    def train_on_batch(self, X, y, sample_weight=None, mask=None) -> float:
-        """One update from all rows given; returns their loss before it.
-
-        Raises
-        ------
-        DivergenceError
-            If the loss is not finite; nothing is updated then.
-        """
-        data = self.prepare(X, y, sample_weight, mask=mask)
-        return self.built.train_on(data)
-
-    def blend(self, other: "Model", share: float) -> None:
-        """Move parameters and running statistics to another model's by a share of the way; moments stay.
-
-        Parameters
-        ----------
-        other : Model
-            With the same layers.
-        share : float in [0, 1]
-            1 copies.
-        """
-        checks.number("share", share)
-        if share > 1:
-            raise ValueError(f"share must be 1 or less, got {share!r}")
-        mine, theirs = self.network, other.network
-        if mine.layout.shapes() != theirs.layout.shapes():
-            apart = [f"{k} {s}" for k, s in theirs.layout.shapes().items() if mine.layout.shapes().get(k) != s]
-            raise ValueError(
-                f"blend takes a model with the same layers; the other has {apart[0] if apart else 'fewer parameters'}"
-            )
-        for own, others in ((mine.params, theirs.params), (mine.state, theirs.state)):
-            if share == 1:
-                own[:] = others
-            else:
-                own += own.dtype.type(share) * (others - own)
-
-    def take(self, other: "Model") -> None:
-        """Become another model of the same layers in all but the settings: its arrays, copied, and what it counted."""
-        self.restore(dataclasses.replace(other.state, settings=self.state.settings))
-
-    def averaged(self) -> Self:
-        """A copy with the averaged parameters that `averaging` asked for."""
-        if self.update.mean is None:
-            raise RuntimeError("there is no average: give the model averaging=nbbp.EMA() or nbbp.SWA(...)")
-        copy = self.copy()
-        copy.params[:] = self.update.mean
-        return copy
-
-    def with_backend(self, backend: str) -> Self:
-        """A copy with the same parameters and optimizer state, computed by the other backend."""
-        return self.copy(backend=backend)
-
-    def copy(self, **changed) -> Self:
-        """A copy, with some of the arguments that made the model changed."""
-        state = self.state
-        return self.from_state(dataclasses.replace(state, settings=state.settings | changed))
+        if tables.is_table(X):
+            X, names = tables.columns(name, X, self.dtype, self.feature_names)
+            if not self.steps:
+                self.feature_names = names
+        return X
 
     @property
     def state(self) -> State:
@@ -389,15 +225,12 @@ class Model:
         model.restore(state)
         return model
 
-    def __getstate__(self) -> State:
-        return self.state
-
-    def __setstate__(self, state: State) -> None:
-        self.restore(state)
+    def __reduce__(self) -> tuple[Callable, tuple[State]]:
+        return self.from_state, (self.state,)
 
     def restore(self, state: State) -> None:
         """Become the model of which `state` was taken."""
-        self._check_idle()
+        check_idle(self)
         self.__init__(**state.settings)  # type: ignore[misc]
         if state.numbers is not None:
             self._build(self._graph(state.numbers.input_shape), state.numbers)
@@ -406,29 +239,6 @@ class Model:
     def _graph(self, input_shape: Shape) -> Graph:
         return self.network.graph
 
-    def save(self, path) -> None:
-        """Write everything that training or predicting goes on from into a safetensors file.
-
-        Layers, loss, optimizer with its arrays, averages and parameters; metrics and initializers that are functions of
-        your own are left out. The file is written beside an older one and then takes its place.
-
-        Parameters
-        ----------
-        path
-            Of the file, such as ``model.safetensors``.
-
-        Examples
-        --------
-        >>> import nbbp, os, tempfile
-        >>> model = nbbp.Sequential([nbbp.Dense(3)])
-        >>> model.build(2)
-        >>> path = os.path.join(tempfile.mkdtemp(), "model.safetensors")
-        >>> model.save(path)
-        >>> bool((nbbp.load(path).params == model.params).all())
-        True
-        """
-        files.write(path, *saving.pack(self.state))
-
     def summary(self) -> str:
         """The layers with their outputs and numbers of parameters, as text."""
         return summary.text(self.network.layout)
@@ -436,5 +246,4 @@ class Model:
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {len(self.network.graph.nodes)} layers, {len(self.params):,} parameters>"
 
-    def _repr_html_(self) -> str:
-        return notebook.model_html(self)
+    _repr_html_ = model_html

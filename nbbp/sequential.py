@@ -17,7 +17,7 @@ from nbbp.optimizers import Optimizer
 from nbbp.storage import files, saving
 from nbbp.training.averaging import Averaging
 from nbbp.training.intake import features
-from nbbp.training.settings import Settings, check_ending
+from nbbp.training.settings import Settings
 
 
 class Sequential(Model):
@@ -68,7 +68,7 @@ class Sequential(Model):
             Form("input", self._entry), one,
             Settings(one, loss, optimizer, metrics, None, seed, dtype, backend, label_smoothing, averaging),
         )  # fmt: skip
-        check_ending(self._settings.losses[0], self.layers[-1])
+        self._settings.check_endings([self.layers[-1]])
         if self._entry is not None:
             self._build(chain(self._entry, self.layers))
 

@@ -37,6 +37,9 @@ class Graph:
 
     def __init__(self, inputs: Sequence[Input], outputs: Sequence[Edge], shares: bool = True) -> None:
         self.inputs, self.outputs = tuple(inputs), tuple(outputs)
+        for edge in outputs:
+            if not isinstance(edge, Edge):
+                raise TypeError(f"outputs must be what layers gave, such as nbbp.Dense(10)(x); got {edge!r}")
         self.nodes = ordered(outputs)
         used = dict.fromkeys([edge for node in self.nodes for edge in node.inputs] + list(outputs))
         for edge in used:

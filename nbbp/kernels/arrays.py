@@ -42,3 +42,10 @@ def copied(array, dtype=None) -> np.ndarray:
     copy = zeros(array.shape, dtype or array.dtype)
     copy[...] = array
     return copy
+
+
+def assign(name: str, array: np.ndarray, values) -> None:
+    """Write all of an array, of the user's values."""
+    if np.shape(values) != array.shape:
+        raise ValueError(f"{name} must have the shape {array.shape}, got {np.shape(values)}")
+    array[:] = values

@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,13 +14,41 @@ from nbbp.engine.node import Input
 from nbbp.engine.state import Numbers, State
 from nbbp.losses import restored
 from nbbp.optimizers import Optimizer
+from nbbp.storage import files
 from nbbp.storage.description import describe, restore
 from nbbp.storage.files import Arrays, ModelFileError
 from nbbp.storage.graphs import describe_graph, describe_input, restore_graph, restore_input
 from nbbp.training.averaging import Averaging
 
+if TYPE_CHECKING:
+    from nbbp.model import Model
+
 BESIDE = "fit/"  # beginning of the names of arrays that are not the model's
 NAMES = "feature_names"
+
+
+def save(model: "Model", path) -> None:
+    """Write everything that training or predicting goes on from into a safetensors file.
+
+    Layers, loss, optimizer with its arrays, averages and parameters; metrics and initializers that are functions of
+    your own are left out. The file is written beside an older one and then takes its place.
+
+    Parameters
+    ----------
+    path
+        Of the file, such as ``model.safetensors``.
+
+    Examples
+    --------
+    >>> import nbbp, os, tempfile
+    >>> model = nbbp.Sequential([nbbp.Dense(3)])
+    >>> model.build(2)
+    >>> path = os.path.join(tempfile.mkdtemp(), "model.safetensors")
+    >>> model.save(path)
+    >>> bool((nbbp.load(path).params == model.params).all())
+    True
+    """
+    files.write(path, *pack(model.state))
 
 
 def pack(state: State) -> tuple[Arrays, dict]:

@@ -56,6 +56,14 @@ def names(name: str, data) -> tuple[str, ...]:
     return tuple(map(str, opened(name, data).columns))
 
 
+def columns(name: str, data, dtype, known: Sequence[str] | None) -> tuple[np.ndarray, tuple[str, ...]]:
+    """A table of numbers as an array, and the names of its columns; a model may know them."""
+    given = names(name, data)
+    if known is not None:
+        check_names(name, given, known)
+    return array(name, data, dtype), given
+
+
 def check_names(name: str, given: Sequence[str], known: Sequence[str]) -> None:
     """ValueError where a table has not the columns that a model knows, in their order."""
     missing, unknown = [c for c in known if c not in given], [c for c in given if c not in known]

@@ -1,6 +1,7 @@
 """A model that knows its inputs: its arrays, and the programs that are bound to them and kept."""
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -24,6 +25,9 @@ from nbbp.training.measure import Measure
 from nbbp.training.settings import Settings
 from nbbp.training.trainer import RUN_SECONDS, DivergenceError, Trainer
 from nbbp.training.update import Update
+
+if TYPE_CHECKING:
+    from nbbp.model import Model
 
 
 class Built:
@@ -50,7 +54,7 @@ class Built:
             params, state = numbers.params, numbers.state
         self.network = Network(layout, settings.dtype, settings.seed, params, state)
         self.objective = settings.objective(graph)
-        self.update = Update(self.network, optimizer, settings.averaging)
+        self.update = Update(self.network, settings)
         self.intake = Intake(
             graph, self.objective, inputs, outputs, settings.metrics, settings.dtype, settings.label_smoothing
         )
@@ -131,6 +135,15 @@ class Built:
         """Derivatives of the predictions by the inputs (rows, outputs, inputs)."""
         make = lambda: Jacobian(self.network, self.backend, data.rows, self.measure.activations)  # noqa: E731
         return self._jacobians.get(data.rows, (), make)(data.inputs)
+
+
+def check_idle(model: "Model") -> None:
+    """RuntimeError while a fit trains the arrays that the model would be built without."""
+    if model.is_fitting:
+        raise RuntimeError(
+            "build gives the model other parameters than those that the fit under way trains: build it before or "
+            "after the fit, and from a callback change model.params in place"
+        )
 
 
 class Gradient:

@@ -1,5 +1,6 @@
 """The loop of a fit: epochs, validation, history, progress and callbacks around a `Trainer`."""
 
+import functools
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Self
@@ -193,9 +194,8 @@ class Fit(ObservedFit):
         built = model.built
         self.trainer: Any  # a Trainer or a StreamTrainer
         if isinstance(data, Stream):
-            self.trainer = StreamTrainer(
-                built, data, model.prepare_piece, batch_size, parts, shuffle, mean_weight, compiling
-            )
+            prepared = functools.partial(model.prepare, whole=False)
+            self.trainer = StreamTrainer(built, data, prepared, batch_size, parts, shuffle, mean_weight, compiling)
         else:
             recorded = bool(any(built.measure.metrics))
             self.trainer = built.trainer(data, batch_size, parts, shuffle, recorded, mean_weight, compiling, clock)
@@ -356,7 +356,7 @@ def _marks(model: "Model", data: Data | Stream, validation: Data | None) -> dict
     marks: dict[str, str | int | None] = {}
     if isinstance(data, Stream):
         marks |= {"chunks": data.chunks, "buffer_rows": data.buffer_rows}
-        first = model.prepare_piece(data.first()).digests() if data.chunks > 1 else {}
+        first = model.prepare(*data.first(), whole=False).digests() if data.chunks > 1 else {}
         marks |= {f"{name} of the first chunk": digest for name, digest in first.items()}
     else:
         marks |= data.digests()

@@ -1,7 +1,7 @@
 """What a model is set to, checked when it is made."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -85,8 +85,14 @@ class Settings:
             "averaging": self.averaging,
         }  # fmt: skip
 
+    def check_endings(self, layers: Sequence[Layer | None]) -> None:
+        """Hold each loss against the layer that its output comes from, if any."""
+        for loss, layer in zip(self.losses, layers, strict=True):
+            if layer is not None:
+                _check_ending(loss, layer, stacklevel=5)
 
-def check_ending(loss: Loss, layer: Layer, stacklevel: int = 4) -> None:
+
+def _check_ending(loss: Loss, layer: Layer, stacklevel: int) -> None:
     """A loss from probabilities needs them; one with an output activation of its own should not get a second."""
     ending = getattr(layer, "activation", layer.name if isinstance(layer, Activation) else "linear")
     if loss.from_probabilities and ending not in ("softmax", "sigmoid"):

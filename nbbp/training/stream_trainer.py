@@ -8,7 +8,7 @@ import numpy as np
 
 from nbbp.engine.data import Data
 from nbbp.kernels import random
-from nbbp.streams import BUFFER_BYTES, Piece, Stream, read_ahead
+from nbbp.streams import BUFFER_BYTES, Stream, read_ahead
 from nbbp.training.built import Built
 from nbbp.training.trainer import Trainer
 
@@ -26,7 +26,7 @@ class StreamTrainer:
     outputs = None
 
     def __init__(
-        self, built: Built, stream: Stream, check: Callable[[Piece], Data], batch_size: int, parts: int, shuffle: bool,
+        self, built: Built, stream: Stream, check: Callable[..., Data], batch_size: int, parts: int, shuffle: bool,
         mean_weight: float | None = None,
         progress: Callable = iter,
     ) -> None:  # fmt: skip
@@ -79,7 +79,7 @@ class StreamTrainer:
     def _joined(self, pieces: list) -> Data:
         columns = zip(*pieces, strict=True)
         X, y, weights = (None if parts[0] is None else np.concatenate(parts) for parts in columns)
-        return self._check((X, y, weights))
+        return self._check(X, y, weights)
 
     def begin(self, epochs: int, epochs_done: int, steps_done: int = 0) -> None:
         """Stand at the beginning of an epoch, or at a step of it; see `Trainer.begin`."""

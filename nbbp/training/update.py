@@ -11,7 +11,8 @@ from nbbp.engine.program import Program
 from nbbp.kernels import arrays
 from nbbp.kernels.regularization import mask
 from nbbp.optimizers import Optimizer
-from nbbp.training.averaging import Averaging, average
+from nbbp.training.averaging import average
+from nbbp.training.settings import Settings
 
 
 class Update:
@@ -27,12 +28,17 @@ class Update:
         Updates that were made.
     """
 
-    def __init__(self, network: Network, optimizer: Optimizer, averaging: Averaging | None) -> None:
-        self.network, self.optimizer, self.averaging = network, optimizer, averaging
-        self.moments = [arrays.zeros(network.params.shape, network.dtype) for _ in range(optimizer.moments)]
-        self.mean = None if averaging is None else arrays.copied(network.params)
+    def __init__(self, network: Network, settings: Settings) -> None:
+        self.network, self._settings, self.averaging = network, settings, settings.averaging
+        self.moments = [arrays.zeros(network.params.shape, network.dtype) for _ in range(self.optimizer.moments)]
+        self.mean = None if self.averaging is None else arrays.copied(network.params)
         self.steps = 0
         self._groups, self._frozen = _groups(network)
+
+    @property
+    def optimizer(self) -> Optimizer:
+        """Of the model, whose learning rate may change."""
+        return self._settings.optimizer
 
     def _numbers(self, rate: float, decay: float) -> Callable[[int, int], np.ndarray]:
         """What the optimizer's kernel takes in each step, with these factors of learning rate and weight decay."""

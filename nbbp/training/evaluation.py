@@ -1,0 +1,59 @@
+"""What a model says of data: predictions, measures and derivatives."""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from nbbp.model import Model
+
+
+def predict(model: "Model", X, mask=None) -> Any:
+    """Predictions (rows, *positions, outputs): probabilities, or values for regression.
+
+    Parameters
+    ----------
+    X : array_like (rows, *input_shape), or a table; a list or a dict of arrays where there are several inputs
+    mask : ndarray (rows, *positions), bool, optional
+        Which elements of the input are there.
+    """
+    data = model.prepare(X, mask=mask)
+    return model.outputs.packed(model.built.measure.predictions(data))
+
+
+def evaluate(model: "Model", X, y, sample_weight=None, mask=None) -> dict[str, float]:
+    """The loss, penalties included, and every metric on these data: ``{"loss": ..., "accuracy": ...}``."""
+    data = model.prepare(X, y, sample_weight, mask=mask)
+    return model.built.measure(data)
+
+
+def gradients(model: "Model", X, y, mask=None) -> dict[str, np.ndarray]:
+    """Gradient of the mean loss over all rows: views into `grads` by name, such as ``dense_0.w``.
+
+    Of parameters that are frozen it is 0.
+
+    Examples
+    --------
+    >>> import nbbp
+    >>> X, y = nbbp.datasets.load_digits()
+    >>> model = nbbp.Sequential([nbbp.Dense(10)], loss="softmax_cross_entropy")
+    >>> {name: gradient.shape for name, gradient in model.gradients(X, y).items()}
+    {'dense_0.w': (64, 10), 'dense_0.b': (10,)}
+    """
+    data = model.prepare(X, y, mask=mask)
+    model.built.gradient(data)()
+    return dict(model.network.named_grads)
+
+
+def input_gradients(model: "Model", X, y, mask=None) -> Any:
+    """Gradient of the mean loss over all rows with respect to the inputs, (rows, *input_shape)."""
+    data = model.prepare(X, y, mask=mask)
+    gradient = model.built.gradient(data, to_inputs=True)
+    gradient()
+    return model.inputs.packed([None if dx is None else dx.copy() for dx in gradient.inputs])
+
+
+def jacobian(model: "Model", X, mask=None) -> np.ndarray:
+    """Derivatives of the predictions by the inputs, (rows, outputs, inputs); shapes are flattened."""
+    data = model.prepare(X, mask=mask)
+    return model.built.jacobian(data)
