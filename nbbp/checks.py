@@ -145,8 +145,8 @@ def is_as_needed(data, dtype, input_shape) -> bool:
         type(data) is np.ndarray
         and data.dtype == dtype
         and data.shape[1:] == input_shape
-        and data.flags.c_contiguous
-        and data.flags.aligned
+        and (flags := data.flags).c_contiguous
+        and flags.aligned
         and len(data) > 0
         and math.isfinite(np.vdot(data, data))
     )

@@ -194,11 +194,11 @@ class Model:
         Without y, the inputs alone. `name` comes before X and y in messages; of a `whole`, some row has to count. With
         `chosen`, the rows of these numbers, as if they alone had been given.
         """
-        X = self._arrays(x_name := f"{name}X", X, mask)
-        intake = self.built.intake
+        if self._built is None or type(X) is not np.ndarray:
+            X = self._arrays(f"{name}X", X, mask)
         if y is None:
-            return intake.inputs(x_name, X, mask, least_rows=0)
-        return intake.data(x_name, X, f"{name}y", y, sample_weight, class_weight, whole, mask, chosen)
+            return self.built.intake.inputs(f"{name}X", X, mask, least_rows=0)
+        return self.built.intake.data(f"{name}X", X, f"{name}y", y, sample_weight, class_weight, whole, mask, chosen)
 
     def _arrays(self, name: str, X, mask) -> Any:
         """A table as an array; a model that has not learned anything yet remembers the names of its columns."""

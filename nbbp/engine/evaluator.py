@@ -35,6 +35,10 @@ class _Block:
     outputs: Arrays
     runner: Runner
 
+    def first(self, rows: int) -> "_Block":
+        """The same with views of the first rows."""
+        return _Block(tuple(x[:rows] for x in self.given), tuple(z[:rows] for z in self.outputs), self.runner)
+
 
 @dataclasses.dataclass(frozen=True)
 class _Shard:
@@ -65,16 +69,17 @@ class Evaluator:
 
     def __call__(self, data: Data, out: Arrays | None = None) -> Arrays:
         """Outputs (rows, *shape) for the inputs of some data; into `out` where that is given."""
-        rows, given = len(data.inputs[0]), data.inputs
+        given: Arrays = data.inputs
         masked: tuple[bool, ...] = ()
         if data.masks:
             masked = tuple(m is not None for m in data.masks)
             given = (*given, *(m for m in data.masks if m is not None))
+        rows = len(given[0])
         with self._lock:
             if rows <= BLOCK_ROWS:
-                few = self._few(given, masked)
+                few = self._few(rows, given, masked)
                 if out is None:
-                    return tuple([z.copy() for z in few])
+                    return tuple(map(np.ndarray.copy, few))
             else:
                 whole = rows - rows % BLOCK_ROWS
                 if out is None:
@@ -82,22 +87,23 @@ class Evaluator:
                         np.empty((rows, *edge.shape), self.network.dtype) for edge in self.network.graph.outputs
                     )
                 self._many([flat(x) for x in given], masked, [flat(z) for z in out], whole // BLOCK_ROWS)
-                few = self._few([x[whole:] for x in given], masked) if rows > whole else []
+                few = self._few(rows - whole, [x[whole:] for x in given], masked) if rows > whole else ()
             for z, rest in zip(out, few, strict=False):
                 z[len(z) - len(rest) :] = rest
         return out
 
-    def _few(self, given: Sequence[np.ndarray], masked: tuple[bool, ...]) -> list[np.ndarray]:
+    def _few(self, rows: int, given: Sequence[np.ndarray], masked: tuple[bool, ...]) -> Arrays:
         """Outputs of a block's buffers, which the next call overwrites."""
-        rows = len(given[0])
-        key = 1 << max(0, rows - 1).bit_length(), masked
-        block = self._bound.get(key)
+        block = self._bound.get((rows, masked))
         if block is None:
-            block = self._bound[key] = self._bind(*key)
-        for buffer, x in zip(block.given, given, strict=True):
-            buffer[:rows] = x
+            key = 1 << max(0, rows - 1).bit_length(), masked
+            if key not in self._bound:
+                self._bound[key] = self._bind(*key)
+            block = self._bound[rows, masked] = self._bound[key].first(rows)
+        for k, x in enumerate(given):
+            block.given[k][...] = x
         block.runner.once()
-        return [z[:rows] for z in block.outputs]
+        return block.outputs
 
     def _many(
         self, given: Sequence[np.ndarray], masked: tuple[bool, ...], out: Sequence[np.ndarray], blocks: int

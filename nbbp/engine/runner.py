@@ -111,7 +111,7 @@ class Runner:
                 self.program.run_references()
             return
         alone = self._alone or threads.alone()
-        code, _, before = self.code(alone)
+        code, _, before = self._codes.get(alone) or self.code(alone)
         with threads.guard(alone):
             if len(before):
                 _run_once_compiled(before)

@@ -17,7 +17,7 @@ def predict(model: "Model", X, mask=None) -> Any:
     mask : ndarray (rows, *positions), bool, optional
         Which elements of the input are there.
     """
-    data = model.prepare(X, mask=mask)
+    data = model.prepare(X, None, None, None, mask)
     return model.outputs.packed(model.built.measure.predictions(data))
 
 

@@ -40,9 +40,13 @@ class Intake:
             (own, edge, edge.dtype or dtype, [layer for layer in _readers(graph, edge) if _looks(layer)])
             for own, edge in zip(inputs.names, graph.inputs, strict=True)
         ]
+        own, edge, own_dtype, layers = self._entries[0]
+        self._only = None if own or layers else (own_dtype, edge.shape)
 
     def inputs(self, name: str, X, mask=None, least_rows: int = 1) -> Data:
         """Rows of inputs alone."""
+        if self._only is not None and mask is None and checks.is_as_needed(X, *self._only):
+            return Data((X,))
         arrays, masks = self.arrays(name, X, mask, least_rows)
         return Data(arrays, masks=masks)
 
