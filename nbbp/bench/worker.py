@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 
+from nbbp.bench.estimators import ESTIMATIONS
 from nbbp.bench.peers import Unsupported
 from nbbp.bench.workloads import PREDICTIONS, WORKLOADS
 
@@ -31,7 +32,10 @@ def peak_mebibytes() -> float:
 
 def prepared(module, name: str) -> tuple[Callable, int]:
     """The function to time, and how many steps a call of it takes."""
-    table, function = (WORKLOADS, "prepare") if name in WORKLOADS else (PREDICTIONS, "prepare_prediction")
+    tables: dict[str, dict] = {
+        "prepare": WORKLOADS, "prepare_prediction": PREDICTIONS, "prepare_estimation": ESTIMATIONS
+    }  # fmt: skip
+    function, table = next((function, table) for function, table in tables.items() if name in table)
     if not hasattr(module, function):
         raise Unsupported("it does not do this")
     return getattr(module, function)(table[name]), table[name].steps

@@ -11,7 +11,7 @@ def register(command: Command) -> None:
         "names",
         nargs="*",
         metavar="NAME",
-        help="a workload, training (the default), prediction, conditions, products or startup",
+        help="a workload, training (the default), prediction, sklearn, conditions, products or startup",
     )
     sub.add_argument("--peers", nargs="+", default=[], metavar="PEER", help="all that are installed when none is named")
     sub.add_argument("--rounds", type=int, default=7, help="interleaved rounds (%(default)s)")
@@ -24,7 +24,7 @@ def bench(arguments) -> None:
     from nbbp.bench.peers import PEERS
     from nbbp.bench.workloads import PREDICTIONS, WORKLOADS
 
-    names = [*WORKLOADS, "training", "prediction", "conditions", "products", "startup"]
+    names = [*WORKLOADS, "training", "prediction", "sklearn", "conditions", "products", "startup"]
     for given, table, kind in ((arguments.names, names, "benchmark"), (arguments.peers, PEERS, "peer")):
         unknown = [name for name in given if name not in table]
         if unknown:
@@ -41,6 +41,8 @@ def bench(arguments) -> None:
     parts: dict = {}
     if workloads:
         parts["peers"] = _bench_side_by_side(workloads, arguments)
+    if "sklearn" in chosen:
+        parts["sklearn"] = _bench_estimators(arguments.rounds)
     if "conditions" in chosen:
         parts["conditions"] = _bench_conditions(arguments.rounds)
     if "products" in chosen:
@@ -69,6 +71,18 @@ def _bench_side_by_side(workloads: list[str], arguments) -> list[dict]:
         from nbbp import plots
 
         plots.benchmark(results, arguments.chart)
+    return [report.as_json(result) for result in results]
+
+
+def _bench_estimators(rounds: int) -> list[dict]:
+    from nbbp.bench import report
+    from nbbp.bench.estimators import ESTIMATIONS
+    from nbbp.bench.measure import measure
+
+    peers = ("nbbp", "sklearn")
+    print(f"microseconds a call, median of {rounds} rounds; in brackets how many times nbbp's")
+    print(report.header(peers), flush=True)
+    results = measure(list(ESTIMATIONS), peers, rounds, lambda result: print(report.line(result, peers), flush=True))
     return [report.as_json(result) for result in results]
 
 

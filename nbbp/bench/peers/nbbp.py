@@ -2,6 +2,7 @@
 
 import itertools
 
+from nbbp.bench.estimators import Estimation
 from nbbp.bench.workloads import Prediction, Workload
 
 
@@ -33,3 +34,9 @@ def prepare_prediction(prediction: Prediction):
         parameter[...] = array
     x = prediction.data()
     return lambda: model.predict(x)
+
+
+def prepare_estimation(estimation: Estimation):
+    from nbbp.sklearn import MLPClassifier, MLPRegressor
+
+    return estimation.bind(MLPClassifier, MLPRegressor)

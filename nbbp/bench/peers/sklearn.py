@@ -1,5 +1,6 @@
 """scikit-learn's MLP, one pass of partial_fit an epoch."""
 
+from nbbp.bench.estimators import Estimation
 from nbbp.bench.peers import Unsupported
 from nbbp.bench.workloads import Workload
 
@@ -27,3 +28,9 @@ def prepare(workload: Workload):
         model.partial_fit(x, y, **more)
 
     return epoch
+
+
+def prepare_estimation(estimation: Estimation):
+    from sklearn.neural_network import MLPClassifier, MLPRegressor
+
+    return estimation.bind(MLPClassifier, MLPRegressor)
