@@ -13,7 +13,7 @@ from collections.abc import Callable
 from nbbp.bench.peers import Unsupported
 from nbbp.bench.workloads import PREDICTIONS, WORKLOADS
 
-SECONDS = 0.2  # of a round, at least
+SECONDS = 0.2  # per round, at least
 
 
 def answer(stream, **content) -> None:
@@ -21,7 +21,7 @@ def answer(stream, **content) -> None:
 
 
 def peak_mebibytes() -> float:
-    """Largest size that this process has had; getrusage would count its parent's before exec. Linux only, else nan."""
+    """The peak size of this process; getrusage would include its parent's before exec. Linux only, else nan."""
     try:
         with open("/proc/self/status") as status:
             return next(int(line.split()[1]) / 1024 for line in status if line.startswith("VmHWM"))
@@ -30,7 +30,7 @@ def peak_mebibytes() -> float:
 
 
 def prepared(module, name: str) -> tuple[Callable, int]:
-    """The function to time, and how many steps a call of it takes."""
+    """The function to time, and the number of steps that one call takes."""
     table, function = (WORKLOADS, "prepare") if name in WORKLOADS else (PREDICTIONS, "prepare_prediction")
     if not hasattr(module, function):
         raise Unsupported("it does not do this")
