@@ -1,4 +1,4 @@
-"""What the library is for: a 64-32-10 network in NumPy, written out by hand, beside the same network in nbbp.
+"""A 64-32-10 network in NumPy, written out by hand, beside the same network in nbbp.
 
 Both train on real digits from equal parameters, in the same order of rows; the losses are equal to rounding.
 """
@@ -40,7 +40,7 @@ def train_by_hand(X, labels, w1, b1, w2, b2, epochs):
 
 
 def compare(epochs: int = 20) -> nbbp.Comparison:
-    """Both, with their times."""
+    """Train both networks, with their times."""
     X, y = nbbp.datasets.load_digits()
     model = nbbp.Sequential(
         [nbbp.Dense(32, activation="relu"), nbbp.Dense(10)],

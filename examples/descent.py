@@ -2,9 +2,9 @@
 
 Each trains until its loss is below 0.01. The gradient of a single row is the worst estimate but gives the most steps an
 epoch: the fewest epochs. The gradient of all rows is exact, and every small step costs a pass over the data.
-Mini-batches take more epochs than single rows and less time: a product of matrices computes 32 rows in much less than
-32 times the time of one. Each has a learning rate of its own, which grows with the batch: the mean over more rows is a
-surer guide.
+Mini-batches take more epochs than single rows but less time: a matrix product computes 32 rows in much less than
+32 times the time of one. Each variant has its own learning rate, which grows with the batch: the mean over more rows is
+a better estimate.
 """
 
 import pathlib

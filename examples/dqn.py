@@ -1,8 +1,8 @@
 """A deep Q-network balances a pole on a cart; the loss is written by hand between `step.forward` and `step.backward`.
 
 Mnih et al., "Human-level control through deep reinforcement learning", 2015: mini-batches from a replay memory, a
-target network that is copied now and then, actions at random with a probability that falls. The gradient of the squared
-temporal-difference error reaches the outputs of the actions that were taken, and no others. (Mnih et al. clip the error
+target network that is copied from time to time, random actions with a decreasing probability. The gradient of the
+squared temporal-difference error reaches only the outputs of the actions that were taken. (Mnih et al. clip the error
 to 1. Here falls are few: their errors then count too little, and the values rise without end.) The cart-pole is that of
 Barto, Sutton and Anderson, "Neuronlike adaptive elements that can solve difficult learning control problems", 1983,
 with the numbers of Gym's CartPole-v1: a reward of 1 a step, for 500 steps at most. `dqn_torch.py` has a learner in
@@ -37,15 +37,15 @@ class CartPole:
         self._random = random.Random(seed)
 
     def reset(self) -> tuple[float, ...]:
-        """What is seen: position and velocity of the cart, 5 times the angle, and the angular velocity of the pole.
+        """The state: position and velocity of the cart, 5 times the angle, and the angular velocity of the pole.
 
-        So all four are of similar size.
+        All four are of similar size.
         """
         self._state = x, v, angle, w = tuple(self._random.uniform(-0.05, 0.05) for _ in range(4))
         return x, v, 5 * angle, w
 
     def step(self, action: int) -> tuple[tuple[float, ...], bool]:
-        """What is seen next, and whether the pole has fallen or the cart has left the track."""
+        """The next state, and whether the pole has fallen or the cart has left the track."""
         x, v, angle, w = self._state
         cos, sin = math.cos(angle), math.sin(angle)
         push = ((10.0 if action else -10.0) + 0.05 * w * w * sin) / 1.1  # pole of 0.1 kg, half a metre to its centre
@@ -56,7 +56,7 @@ class CartPole:
 
 
 class Replay:
-    """The last transitions, of which mini-batches are drawn."""
+    """The replay memory of the last transitions, from which mini-batches are drawn."""
 
     def __init__(self, seed: int) -> None:
         self._rng, self._drawn, self.added = np.random.default_rng(seed), 0, 0
@@ -70,7 +70,7 @@ class Replay:
         self.added += 1
 
     def batch(self) -> tuple[np.ndarray, ...]:
-        """States (rows, 4), actions (rows,), next states (rows, 4), what the value of these counts (rows,)."""
+        """States (rows, 4), actions (rows,), next states (rows, 4), and the discounts of their values (rows,)."""
         k = self._drawn % 256  # numbers for as many mini-batches are drawn together
         if k == 0:
             self._numbers = self._rng.random((256, BATCH))
@@ -103,13 +103,13 @@ class Learner:
         )
 
     def act(self, state: tuple) -> int:
-        """The action of the larger value."""
+        """The action with the larger value."""
         self._state[0] = state
         left, right = self._one.forward(self._state)[0].tolist()
         return int(right > left)
 
     def learn(self, states, actions, after, discounts) -> None:
-        """An update by half the square of value - (reward + discount * largest value afterwards)."""
+        """Make an update on half the square of value - (reward + discount * largest value afterwards)."""
         goal = 1 + discounts * self._target.forward(after).max(axis=1)
         error = self._many.forward(states)[self._rows, actions] - goal
         self._dz[:] = 0
@@ -118,13 +118,13 @@ class Learner:
         self._many.update()
 
     def copy(self) -> None:
-        """The target network becomes the network."""
+        """Copy the network to the target network."""
         self.target.blend(self.model, share=1)
 
 
 @dataclass
 class Run:
-    """Return of every episode and the step of its end; steps a second once learning has begun."""
+    """The return of every episode and the step of its end; steps per second once learning has begun."""
 
     returns: np.ndarray
     ends: np.ndarray
@@ -135,7 +135,7 @@ class Run:
 
 
 def train(learner, seed: int, steps: int = STEPS) -> Run:
-    """An update after every step, once there are some transitions to draw from."""
+    """Make an update after every step, once there are some transitions to draw from."""
     cart, replay, chance = CartPole(seed), Replay(seed), random.Random(seed)
     returns, ends, length, state = [], [], 0, cart.reset()
     begin = time.perf_counter()

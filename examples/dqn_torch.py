@@ -1,4 +1,4 @@
-"""The loop of `dqn.py`, which lies beside it, with a learner in PyTorch: equal network, replay memory and mini-batches.
+"""The loop of `dqn.py`, in the same folder, with a learner in PyTorch: equal network, replay memory and mini-batches.
 
 PyTorch runs on as many threads as are fastest here, which is tried first. The figure has the returns of both learners
 over the seconds that they take.
@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 
 class Learner:
-    """What `dqn.Learner` is, by autograd."""
+    """The counterpart of `dqn.Learner`, with autograd."""
 
     def __init__(self, seed: int, steps: int) -> None:
         torch.manual_seed(seed)

@@ -1,7 +1,7 @@
 """An ensemble's calibration: how often a network is right when it says that it is 90 % sure.
 
-Trained to the end on few digits, a network is too sure of itself; the mean of ten, trained side by side from other
-seeds, is nearer to the truth and more often right. Lakshminarayanan et al., "Simple and scalable predictive uncertainty
+Trained to convergence on few digits, a network is overconfident; the mean of ten, trained side by side from other
+seeds, is better calibrated and more often right. Lakshminarayanan et al., "Simple and scalable predictive uncertainty
 estimation using deep ensembles", 2017; reliability diagrams as in Guo et al., "On calibration of modern neural
 networks", 2017.
 """

@@ -1,6 +1,6 @@
 """Data larger than memory: a file is read ahead by a thread while the kernels run.
 
-The rows are those of a table of 54 columns in 7 classes, made up here and written as .npy files. A 54-256-256-7 network
+The rows are those of a synthetic table of 54 columns in 7 classes, written as .npy files. A 54-256-256-7 network
 is trained on them from memory and from the files, two million numbers at a time; both see every row once an epoch.
 """
 

@@ -1,8 +1,8 @@
-"""Find a learning rate, then ride it up and down in one cycle.
+"""Find a learning rate, then use it in a one-cycle schedule.
 
 Left, the loss while the rate grows in one short run (Smith, "Cyclical learning rates for training neural networks",
-2017). Right, the same network with the suggested rate kept, and with one cycle up to twice that rate and down again
-(Smith and Topin, "Super-convergence", 2018).
+2017). Right, the same network with the suggested rate held constant, and with one cycle up to twice that rate and down
+again (Smith and Topin, "Super-convergence", 2018).
 """
 
 import pathlib
@@ -29,7 +29,7 @@ def data():
 
 
 def train(epochs: int = 20, verbose: int = 1):
-    """What the finder saw, and a history for each way to use it."""
+    """The result of the finder, and a history for each way to use it."""
     X, y, test = data()
     found = nbbp.find_learning_rate(network(0.01), X, y, batch_size=BATCH)
     steps = epochs * -(-len(X) // BATCH)

@@ -1,9 +1,9 @@
 """A deep autoencoder of the digits, 64-128-64-32-16-32-64-128-64 with sigmoids: plain SGD, momentum and Nesterov's.
 
-Steps in one direction add up in the velocity, and steps to and fro cancel. A larger learning rate does not make up for
-it: with ten times this one, plain SGD is at 0.010 after 200 epochs, Nesterov's momentum with this one at 0.0035. Sparse
-first weights and a momentum that grows from 0.5 towards 0.99 are those of Sutskever, Martens, Dahl and Hinton, "On the
-importance of initialization and momentum in deep learning", 2013.
+Steps in one direction add up in the velocity, and oscillating steps cancel. A larger learning rate does not replace
+this: with ten times this rate, plain SGD is at 0.010 after 200 epochs, Nesterov's momentum with this rate at 0.0035.
+Sparse initial weights and a momentum that grows from 0.5 towards 0.99 are those of Sutskever, Martens, Dahl and
+Hinton, "On the importance of initialization and momentum in deep learning", 2013.
 """
 
 import pathlib

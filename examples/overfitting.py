@@ -1,7 +1,7 @@
-"""512 relu units learn 200 digits, a fifth of them with a label drawn by chance, by heart; and what helps against it.
+"""512 relu units memorise 200 digits, a fifth of them with a random label; and what helps against it.
 
 Nothing; dropout (Srivastava et al., 2014); weight decay (AdamW: Loshchilov and Hutter, 2019); and early stopping, which
-puts back the parameters of the epoch with the least validation loss (Prechelt, "Early stopping - but when?", 1998).
+restores the parameters of the epoch with the lowest validation loss (Prechelt, "Early stopping - but when?", 1998).
 Validation and test labels are all right. Training losses of dropout are those of the thinned networks.
 """
 
@@ -30,7 +30,7 @@ def data(rows: int = 200, wrong: float = 0.2, seed: int = 0) -> tuple[tuple, tup
 
 
 def train(remedy: str, epochs: int = 100, verbose: int = 1) -> tuple[float, nbbp.History]:
-    """Test accuracy, and the history."""
+    """The test accuracy, and the history."""
     (X, y), validation, test = data()
     dropout = [nbbp.Dropout(0.7)] if remedy == "dropout" else []
     hidden = [nbbp.Dense(256, activation="relu"), *dropout]

@@ -1,8 +1,8 @@
-"""Layers, units, learning rate and dropout for the digits, searched for by Optuna, which prunes what goes badly.
+"""A search for layers, units, learning rate and dropout for the digits by Optuna, which prunes unpromising trials.
 
 The sampler is a tree of Parzen estimators (Bergstra et al., "Algorithms for hyper-parameter optimization", 2011); a
-network is pruned, from the third epoch on, where its validation loss is above the median of the others' at the same
-epoch (Golovin et al., "Google Vizier", 2017). What is chosen on the validation digits is judged on test digits.
+network is pruned, from the third epoch on, if its validation loss is above the median of the others at the same
+epoch (Golovin et al., "Google Vizier", 2017). The choice by validation digits is evaluated on test digits.
 """
 
 import pathlib

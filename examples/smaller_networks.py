@@ -23,7 +23,7 @@ def network(units: int, seed: int = 0) -> nbbp.Sequential:
 
 
 def data():
-    """(X, y), (X_test, y_test); few to train on, so that a teacher has something to tell."""
+    """(X, y), (X_test, y_test); few training digits, so that a teacher helps."""
     X, y = nbbp.datasets.load_digits()
     order = np.random.default_rng(0).permutation(len(X))
     X, y = X[order], y[order]

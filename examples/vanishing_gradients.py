@@ -1,11 +1,11 @@
 """Twenty layers of 32 units on the digits: why deep networks did not learn, and what changed that.
 
-A gradient passes 19 hidden layers on its way back. A sigmoid's slope is 1/4 at most, so that the first layers see
-almost nothing of it (Hochreiter, diploma thesis, 1991; Bengio, Simard and Frasconi, "Learning long-term dependencies
-with gradient descent is difficult", 1994). First weights of the right size keep it alive (Glorot and Bengio,
+A gradient passes 19 hidden layers on its way back. A sigmoid's slope is 1/4 at most, so that the first layers receive
+almost none of it (Hochreiter, diploma thesis, 1991; Bengio, Simard and Frasconi, "Learning long-term dependencies
+with gradient descent is difficult", 1994). Initial weights of the right size preserve it (Glorot and Bengio,
 "Understanding the difficulty of training deep feedforward neural networks", 2010; for relu He et al., "Delving deep
-into rectifiers", 2015), as does batch normalization (Ioffe and Szegedy, 2015); residual blocks, around which the input
-is carried, give it a way past the layers (He et al., "Deep residual learning for image recognition", 2016).
+into rectifiers", 2015), as does batch normalization (Ioffe and Szegedy, 2015); residual blocks, with
+skip connections, let it bypass the layers (He et al., "Deep residual learning for image recognition", 2016).
 """
 
 import pathlib

@@ -1,7 +1,7 @@
 """Activation functions: value and derivative, compiled and in NumPy.
 
 To add one that works element by element, write its value and its derivative as scalar functions and enter them
-below with their NumPy twins. The derivative is a function of the output, or of the input where it cannot be had from
+below with their NumPy twins. The derivative is a function of the output, or of the input if it cannot be computed from
 the output (`from_output=False`).
 """
 
@@ -22,9 +22,9 @@ ROWS = 64  # rows that one thread takes at a time
 
 @dataclasses.dataclass(frozen=True)
 class Activation:
-    """Kernels that work in place: ``forward(y)``, and ``backward(dy, s)``, which turns dy into dx.
+    """In-place kernels: ``forward(y)``, and ``backward(dy, s)``, which turns dy into dx.
 
-    s is the output where `from_output` is true, else the input. `elementwise` kernels take flat arrays, others rows.
+    s is the output if `from_output` is true, else the input. `elementwise` kernels take flat arrays, the others rows.
     """
 
     name: str
@@ -49,7 +49,7 @@ def derivative(s):
     """The activation's derivative, as a function of its output or of its input."""
 
 
-# In place: two arrays that are one would not vectorise.
+# In place: with two arguments that are one array, the loop would not vectorise.
 def _map_forward(y):
     for i in range(y.shape[0]):
         y[i] = value(y[i])
@@ -85,24 +85,24 @@ def define(name, value, derivative, numpy_value, numpy_derivative, *, from_outpu
     Parameters
     ----------
     name : str
-        By which layers ask for it.
+        The name by which layers refer to it.
     value, derivative : callable
-        Functions of one number that Numba compiles; the derivative is one of the output, or of the input with
-        ``from_output=False``. Constants have the argument's dtype where they are written ``ONE(x)`` or
+        Functions of one number that Numba compiles; the derivative takes the output, or the input with
+        ``from_output=False``. Constants have the argument's dtype if they are written ``ONE(x)`` or
         ``constant(0.5)(x)``, see `nbbp.kernels.vector_math`.
     numpy_value, numpy_derivative : callable
         The same for arrays, in NumPy.
     from_output : bool
         Whether the derivative is a function of the output.
     cycles : float
-        Rough cost of one element, in processor cycles.
+        Approximate cost of one element, in processor cycles.
 
     Raises
     ------
     TwinError
-        Where the two forms differ.
+        If the two forms differ.
     ValueError
-        Where the derivative is not that of the value, and for a name that is taken.
+        If the derivative is not that of the value, or the name is taken.
     """
     checks.unused("activation", name, ACTIVATIONS)
     activation = _elementwise(

@@ -1,6 +1,6 @@
-"""Callbacks: what else happens during a fit.
+"""Callbacks: actions during a fit.
 
-A callback is told when the fit begins and ends, when each epoch ends, and every `every` steps where it asks for that;
+A callback is told when the fit begins and ends, when each epoch ends, and every `every` steps if it asks for that;
 between these points the steps run in compiled code. It is given the `Fit`: the model, the history so far, and
 ``fit.stop(reason)``. An exception from a callback ends the fit and reaches the caller; the model stays usable.
 
@@ -24,7 +24,7 @@ from nbbp.training import monitors
 if TYPE_CHECKING:
     from nbbp.training.observed import ObservedFit
 
-SMALLEST_RATE = float(np.finfo(np.float32).tiny)  # that ReduceOnPlateau goes down to: half of the smallest would be 0
+SMALLEST_RATE = float(np.finfo(np.float32).tiny)  # least rate of ReduceOnPlateau: half of the smallest would be 0
 
 
 class Callback:
@@ -46,34 +46,34 @@ class Callback:
     every: int | None = None
     """Steps between two calls of `on_step`; None for no calls."""
     records: tuple[str, ...] | Mapping[str, bool] = ()
-    """Names of the values that it notes in the history for each epoch. So that callbacks after it can watch one for
-    improvement, ``{name: True}`` says that higher is better, or ``{name: False}`` that lower is."""
+    """Names of the values that it records in the history for each epoch. ``{name: True}`` says that higher is better,
+    ``{name: False}`` that lower is, so that later callbacks can watch the value for improvement."""
 
     def pause_in(self, step: int) -> float:
-        """Steps after which the run that goes on from `step` has to come back for this callback, infinity if never."""
+        """Steps after which the run that goes on from `step` must return to Python for this callback, or infinity."""
         return self.every - step % self.every if self.every else math.inf
 
     def on_fit_begin(self, fit: "ObservedFit") -> None:
-        """Before the first step; the history of a fit that is resumed is there."""
+        """Called before the first step; a resumed fit has its history by then."""
 
     def state(self) -> Mapping[str, np.ndarray | float]:
-        """What it has to remember for a fit that is resumed, written into checkpoints; empty for nothing."""
+        """The state that checkpoints save for a resumed fit; empty if there is none."""
         return {}
 
     def restore(self, fit: "ObservedFit", state: dict[str, np.ndarray]) -> None:
-        """Take up what `state` gave, after `on_fit_begin`; numbers come as arrays of no axes."""
+        """Restore what `state` returned, after `on_fit_begin`; numbers come as arrays without axes."""
 
     def on_step(self, fit: "ObservedFit") -> None:
-        """After every `every`-th step of the model."""
+        """Called after every `every`-th step of the model."""
 
     def on_pause(self, fit: "ObservedFit") -> None:
-        """Whenever a run of steps comes back, a few hundredths of a second apart."""
+        """Called whenever a run of steps returns to Python, a few hundredths of a second apart."""
 
     def on_epoch_end(self, fit: "ObservedFit") -> None:
-        """After an epoch, when its values are in the history."""
+        """Called after an epoch, when its values are in the history."""
 
     def on_fit_end(self, fit: "ObservedFit") -> None:
-        """After the last epoch, also when an exception ends the fit; the callback that began last comes first."""
+        """Called after the last epoch, also when an exception ends the fit, in the reverse order of the callbacks."""
 
 
 class _Monitor(Callback):
@@ -115,27 +115,27 @@ class _Monitor(Callback):
 
 
 def _pruned(fit: "ObservedFit") -> int:
-    """How many parameters."""
+    """The number of pruned parameters."""
     mask = fit.model.network.mask
     return 0 if mask is None else mask.size - int(np.count_nonzero(mask))
 
 
 class EarlyStopping(_Monitor):
-    """Stop when a value has not improved for some epochs, and put the best parameters back.
+    """Stop when a value has not improved for some epochs, and restore the best parameters.
 
-    Prechelt, "Early stopping - but when?", 1998. Where a callback prunes, the epochs after that count alone.
+    Prechelt, "Early stopping - but when?", 1998. If a callback prunes, only the epochs after that count.
 
     Parameters
     ----------
     monitor : str
-        A name in the history. Built-in metrics know whether higher is better; a function of your own says so as its
-        attribute ``higher_is_better``, and a callback that notes a value in its `records`. A nan is no improvement.
+        A name in the history. Built-in metrics know whether higher is better; a function of your own says so in its
+        attribute ``higher_is_better``, a callback that records a value in its `records`. NaN is no improvement.
     patience : int
-        Epochs without improvement that are borne.
+        The number of epochs without improvement after which training stops.
     min_delta : float
-        The least change that is an improvement.
+        The smallest change that counts as an improvement.
     restore_best : bool
-        Whether the parameters of the best epoch are put back when the fit ends, however it ends.
+        Whether the parameters of the best epoch are restored when the fit ends, however it ends.
 
     Examples
     --------
@@ -188,7 +188,7 @@ class EarlyStopping(_Monitor):
 
 
 def _trained(fit: "ObservedFit") -> list[np.ndarray]:
-    """Parameters, the layers' state and the averaged parameters, as far as there are any."""
+    """The parameters, the layers' state if any, and the averaged parameters if any."""
     network, mean = fit.model.network, fit.model.update.mean
     return [network.params, network.state] if mean is None else [network.params, network.state, mean]
 
@@ -201,9 +201,9 @@ class ReduceOnPlateau(_Monitor):
     monitor, patience, min_delta
         As for `EarlyStopping`.
     factor : float in (0, 1)
-        By which the learning rate is multiplied.
+        The factor by which the learning rate is multiplied.
     least : float
-        The learning rate does not fall below, nor below the smallest normal float32.
+        The lower bound of the learning rate; never less than the smallest normal float32.
     """
 
     def __init__(
@@ -256,12 +256,12 @@ class StopBelow(Callback):
 
 
 class TimeLimit(Callback):
-    """Stop after some seconds, in the middle of an epoch where need be.
+    """Stop after some seconds, if need be within an epoch.
 
     Parameters
     ----------
     seconds : float
-        Counted from the beginning of the fit.
+        The time limit, counted from the beginning of the fit.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -277,12 +277,12 @@ class TimeLimit(Callback):
 
 
 class CSVLog(Callback):
-    """Write each epoch's values to a file as soon as they are there; callbacks before it may have noted some.
+    """Write each epoch's values to a file as soon as the epoch ends, with those that earlier callbacks recorded.
 
     Parameters
     ----------
     path
-        Of the CSV file, which is overwritten.
+        The CSV file, which is overwritten.
     """
 
     def __init__(self, path) -> None:
@@ -330,7 +330,7 @@ class PlotCurve(Callback):
     Parameters
     ----------
     path
-        Of the picture; its ending says the format.
+        The image file; its suffix gives the format.
     """
 
     def __init__(self, path) -> None:
@@ -355,9 +355,9 @@ class Call(Callback):
     Parameters
     ----------
     function : callable
-        It takes the `Fit`, whose model and history it may look at.
+        A function of the `Fit`; it may read the model and the history.
     every : int, optional
-        Steps from one call to the next; after every epoch where it is left out.
+        Steps from one call to the next; by default after every epoch.
     """
 
     def __init__(self, function: Callable[["ObservedFit"], None], every: int | None = None) -> None:

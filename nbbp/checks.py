@@ -1,7 +1,7 @@
-"""Checks at the public door: kernels assume what is checked here.
+"""Checks of the user's arguments: kernels rely on what is checked here.
 
-Every function returns what nbbp computes with, or raises a ValueError or TypeError that says what was expected and
-what came. The caller's arrays are never modified.
+Every function returns what nbbp computes with, or raises a ValueError or TypeError that names the expected and the
+given value. The caller's arrays are never modified.
 """
 
 import dataclasses
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from nbbp.losses import Loss
 
 NOT_NUMBERS = (str, bytes, complex, np.complexfloating, np.datetime64, np.timedelta64, np.ndarray)
-"""What may lie in an array of objects and has a float, but does not mean one."""
+"""Types of objects that convert to float but are not numbers."""
 
 
 def choose(kind: str, name, table: dict):
-    """The entry of `table`, or a ValueError with what other programs' name means here, or a near match."""
+    """The entry of `table`, or a ValueError that suggests nbbp's name for another program's, or a near match."""
     if not isinstance(name, str):
         hint = f"; did you mean {name.__name__}()?" if isinstance(name, type) else ""
         raise TypeError(f"{kind} must be one of {', '.join(table)}; got {name!r}{hint}")
@@ -118,9 +118,9 @@ def array(name: str, data, least_rows: int = 1) -> np.ndarray:
 
 
 def finite(name: str, given: np.ndarray, converted: np.ndarray, there: np.ndarray | None = None) -> None:
-    """Check that the converted array is finite, where it is not masked; the message has the value as it was given.
+    """Check that the converted array is finite where it is not masked; the message shows the value as it was given.
 
-    The axes of the mask `there` are the first of the arrays'.
+    The mask `there` has the first axes of the arrays.
     """
     if converted.dtype.kind != "f" or math.isfinite(np.vdot(converted, converted)):  # one fast pass
         return
@@ -140,7 +140,7 @@ def finite(name: str, given: np.ndarray, converted: np.ndarray, there: np.ndarra
 
 
 def is_as_needed(data, dtype, input_shape) -> bool:
-    """Whether data need no conversion; the sum of squares is one fast pass that finds nan and infinity."""
+    """Whether the data need no conversion; the sum of squares finds nan and infinity in one fast pass."""
     return (
         type(data) is np.ndarray
         and data.dtype == dtype
@@ -155,9 +155,9 @@ def is_as_needed(data, dtype, input_shape) -> bool:
 def features(
     name: str, data, dtype, input_shape: tuple[int, ...] | None, least_rows: int = 1, mask: np.ndarray | None = None
 ) -> np.ndarray:
-    """Rows of features, C-contiguous in `dtype`; of `input_shape` where that is known.
+    """Rows of features, C-contiguous in `dtype`, each of `input_shape` if that is known.
 
-    What is masked, mask (rows, positions) being False, may be anything.
+    Masked values, at which mask (rows, positions) is False, may be anything.
     """
     if is_as_needed(data, dtype, input_shape):
         return data
@@ -190,7 +190,7 @@ def features(
 
 
 def _converted(given: np.ndarray, dtype) -> np.ndarray:
-    """C-contiguous and aligned in `dtype`; itself if it is so already."""
+    """The array C-contiguous and aligned in `dtype`; the array itself if it is so already."""
     if given.dtype == dtype and given.flags.c_contiguous and given.flags.aligned:
         return given
     with np.errstate(over="ignore", invalid="ignore"):
@@ -202,7 +202,7 @@ def targets(
 ) -> np.ndarray:
     """Targets of a loss: (rows, positions x columns) in `dtype`, or integer labels (rows, positions).
 
-    Those of masked elements, mask (rows x positions,) being False, may be anything.
+    Targets of masked elements, at which mask (rows x positions,) is False, may be anything.
     """
     given = array(name, data)
     if len(given) != rows:
@@ -237,7 +237,7 @@ def targets(
 
 
 def labels(name: str, column: np.ndarray, classes: int, mask: np.ndarray | None = None) -> np.ndarray:
-    """Integer labels (rows, positions) of so many classes; 0 where they are masked."""
+    """Integer labels (rows, positions) from 0 to classes - 1; 0 where they are masked."""
     if mask is not None:
         column = np.where(mask.reshape(column.shape), column, 0)
     if column.dtype.kind == "f":
@@ -258,7 +258,7 @@ def labels(name: str, column: np.ndarray, classes: int, mask: np.ndarray | None 
 
 
 def row_numbers(name: str, data, rows: int) -> np.ndarray:
-    """Numbers of some of the rows (chosen,): integers from 0, or from -1 backwards, or a bool for each row."""
+    """Indices of the chosen rows (chosen,), from integers, negative ones counting from the end, or a bool per row."""
     given = array(name, data)
     if given.ndim != 1:
         raise ValueError(f"{name} must be row numbers on one axis, got shape {given.shape}")
@@ -278,11 +278,11 @@ def weights(
     target: np.ndarray, sample_weight, class_weight, dtype, whole: bool = True, rows: int | None = None,
     mask: np.ndarray | None = None,
 ) -> np.ndarray | None:  # fmt: skip
-    """How much each element counts, from the weights of rows and of classes; None where all count 1.
+    """The weight of each element, from the weights of rows and of classes; None if all are 1.
 
-    `target` has an element in each row; there may be several for each of `rows`, with weights for all of them, or for
-    the rows. Of rows that are a whole, some has to count. Elements that are masked, mask (elements,) being False, are
-    of no class.
+    `target` has an element in each row; there may be several for each of `rows`, with a weight for each of them or for
+    each row. If the rows are `whole`, at least one weight must be positive. Masked elements, at which mask (elements,)
+    is False, have no class.
     """
     if sample_weight is None and class_weight is None:
         return None

@@ -1,7 +1,7 @@
-"""Initial values of parameters, drawn by NumPy: each takes a shape and a generator and returns float64.
+"""Initial values of parameters, drawn by NumPy: each initializer takes a shape and a generator and returns float64.
 
-Of a weight's shape (n_in, n_out) the fans are its lengths; of a longer shape (n_out, n_in, *kernel) they are those
-lengths times the kernel's size (Glorot and Bengio 2010).
+For a weight of shape (n_in, n_out), the fans are n_in and n_out; for a longer shape (n_out, n_in, *kernel), they are
+n_in and n_out times the kernel's size (Glorot and Bengio 2010).
 To add one, write a function of (shape, rng) and enter it in INITIALIZERS.
 """
 
@@ -70,7 +70,7 @@ def orthogonal(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
 
 
 def sparse(connections: int = 15, scale: float = 1.0) -> Initializer:
-    """Each unit has `connections` incoming weights, normal with deviation `scale`; the others are 0.
+    """Each unit has `connections` incoming weights, normal with standard deviation `scale`; the others are 0.
 
     Martens, "Deep learning via Hessian-free optimization", 2010; used by Sutskever et al., 2013.
     """

@@ -6,7 +6,7 @@ A metric takes ``(y, prediction, weight=None)`` and returns a float, computed in
     prediction (rows, outputs)        what `Sequential.predict` returns
     weight (rows,)                    how much each row counts; None: all the same
 
-Weights act as repeated rows: weight 2 is the row twice, weight 0 no row. At least one is positive.
+Weights act like repeated rows: weight 2 is the row twice, weight 0 no row. At least one is positive.
 
 What accuracy, precision, recall, f1 and roc_auc compare depends on the form of y and prediction:
 
@@ -28,7 +28,7 @@ from nbbp import checks
 
 
 def check_classes(y: np.ndarray) -> None:
-    """ValueError where y (rows, outputs) cannot be classes or answers to yes/no questions."""
+    """ValueError if y (rows, outputs) cannot be classes or answers to yes/no questions."""
     low, high = y.min(), y.max()
     coded = y.shape[1] > 1 and np.all((y == low) | (y == high))
     if (low < 0 or high > 1) and not coded:
@@ -39,7 +39,7 @@ def check_classes(y: np.ndarray) -> None:
 
 
 def _metric(*, higher_is_better: bool) -> Callable[[Callable[..., float]], Callable[..., float]]:
-    """Give a metric its direction, and a look at what it is given; predictions may be infinite or nan."""
+    """Give a metric its direction and a check of its arguments; predictions may be infinite or nan."""
 
     def decorated(function: Callable[..., float]) -> Callable[..., float]:
         checked = _checked(function)
@@ -61,7 +61,7 @@ def _checked(function: Callable[..., float]) -> Callable[..., float]:
         if y.shape[1] not in (1, prediction.shape[1]):
             raise ValueError(f"y has {y.shape[1]} columns, and there are {prediction.shape[1]} outputs")
         checks.finite("y", y, y)
-        with np.errstate(all="ignore"):  # a network that diverges is told by its loss
+        with np.errstate(all="ignore"):  # the loss reports a network that diverges
             return function(y, prediction, checks.weights(y, weight, None, np.float64), **more)
 
     return checked
@@ -79,7 +79,7 @@ def _truth(y: np.ndarray, prediction: np.ndarray) -> np.ndarray:
 
 
 def _truth_and_guess(y: np.ndarray, prediction: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """`_truth`, and what the prediction says instead, of the same shape."""
+    """`_truth`, and the predicted classes or answers, of the same shape."""
     truth = _truth(y, prediction)
     return truth, prediction.argmax(axis=1) if truth.ndim == 1 else prediction >= 0.5
 
@@ -97,8 +97,8 @@ def _mean(values: np.ndarray, weight: np.ndarray | None) -> float:
 def accuracy(y: np.ndarray, prediction: np.ndarray, weight: np.ndarray | None = None) -> float:
     """Share of right answers.
 
-    Of rows whose class is right, or of yes/no answers that are right: with several labels a row, the mean over rows
-    and outputs, 1 minus the Hamming loss (Schapire and Singer, Machine Learning 39, 2000).
+    The share of rows whose class is right, or of yes/no answers that are right: with several labels a row, the mean
+    over rows and outputs, 1 minus the Hamming loss (Schapire and Singer, Machine Learning 39, 2000).
 
     Parameters
     ----------
@@ -126,8 +126,8 @@ def accuracy(y: np.ndarray, prediction: np.ndarray, weight: np.ndarray | None = 
 def top_k_accuracy(y: np.ndarray, prediction: np.ndarray, weight: np.ndarray | None = None, k: int = 5) -> float:
     """Share of rows whose class is among the k largest outputs (Russakovsky et al., IJCV 115, 2015, with k = 5).
 
-    Among equal outputs the first comes first, so that k = 1 is accuracy. With k outputs or fewer it is 1. Another k is
-    an entry of its own: ``METRICS["top_3_accuracy"] = functools.partial(top_k_accuracy, k=3)``.
+    Of equal outputs the first ranks first, so that k = 1 is accuracy. With k outputs or fewer it is 1. For another k,
+    add an entry: ``METRICS["top_3_accuracy"] = functools.partial(top_k_accuracy, k=3)``.
 
     Parameters
     ----------
@@ -152,7 +152,7 @@ def top_k_accuracy(y: np.ndarray, prediction: np.ndarray, weight: np.ndarray | N
 
 
 def _totals(y: np.ndarray, prediction: np.ndarray, weight: np.ndarray | None) -> tuple[np.ndarray, ...]:
-    """True positives TP, guessed positives TP + FP and positives TP + FN of each output, (outputs,) each."""
+    """True positives TP, predicted positives TP + FP and positives TP + FN of each output, (outputs,) each."""
     truth, guess = _truth_and_guess(y, prediction)
     w = _weights(y, weight)
     if truth.ndim == 1:
@@ -170,11 +170,11 @@ def _macro(part: np.ndarray, whole: np.ndarray, occurs: np.ndarray) -> float:
 
 @_metric(higher_is_better=True)
 def precision(y: np.ndarray, prediction: np.ndarray, weight: np.ndarray | None = None) -> float:
-    """Share of what was found that is right, TP / (TP + FP) (van Rijsbergen, Information Retrieval, 1979, ch. 7).
+    """Share of predicted positives that are right, TP / (TP + FP) (van Rijsbergen, Information Retrieval, 1979, ch. 7).
 
     TP, FP and FN are true positives, false positives and false negatives of one output: of yes, or of its class
     against all others. With several outputs it is their mean (macro average), without classes that occur neither in y
-    nor among the guesses. 0 / 0 is 0.
+    nor in the predictions. 0 / 0 is 0.
 
     Parameters
     ----------
@@ -193,7 +193,7 @@ def precision(y: np.ndarray, prediction: np.ndarray, weight: np.ndarray | None =
 
 @_metric(higher_is_better=True)
 def recall(y: np.ndarray, prediction: np.ndarray, weight: np.ndarray | None = None) -> float:
-    """Share of what is there that was found, TP / (TP + FN), averaged as `precision` is.
+    """Share of the positives that are found, TP / (TP + FN), averaged as `precision` is.
 
     Parameters
     ----------
@@ -238,7 +238,7 @@ def roc_auc(y: np.ndarray, prediction: np.ndarray, weight: np.ndarray | None = N
 
     AUC = P(s+ > s-) + P(s+ = s-) / 2, ties by mid-ranks (Hanley and McNeil, Radiology 143, 1982). With several
     outputs, the mean over the classes, each against all others (Fawcett, Pattern Recognition Letters 27, 2006), or
-    over the questions, without those that have yes or no alone in y.
+    over the questions, without those for which y has only yes or only no.
 
     Parameters
     ----------
@@ -249,7 +249,7 @@ def roc_auc(y: np.ndarray, prediction: np.ndarray, weight: np.ndarray | None = N
     Returns
     -------
     float
-        In [0, 1]; NaN where y has one class only.
+        In [0, 1]; NaN if y has one class only.
     """
     truth = _truth(y, prediction)
     w = _weights(y, weight)
@@ -322,8 +322,8 @@ def rmse(y: np.ndarray, prediction: np.ndarray, weight: np.ndarray | None = None
 def r2(y: np.ndarray, prediction: np.ndarray, weight: np.ndarray | None = None) -> float:
     """Coefficient of determination, 1 - sum (p - y)^2 / sum (y - mean y)^2, the mean over outputs.
 
-    Draper and Smith, Applied Regression Analysis, 1998. An output whose target is constant counts 1 where the
-    prediction is perfect and 0 elsewhere, as in scikit-learn.
+    Draper and Smith, Applied Regression Analysis, 1998. An output whose target is constant counts 1 if the
+    prediction is perfect and 0 otherwise, as in scikit-learn.
 
     Parameters
     ----------
@@ -336,7 +336,7 @@ def r2(y: np.ndarray, prediction: np.ndarray, weight: np.ndarray | None = None) 
         At most 1; 0 for a prediction that is always the mean.
     """
     error = np.average(np.square(_difference("r2", y, prediction)), axis=0, weights=weight)
-    anchor = y[np.argmax(_weights(y, weight))]  # of a row that counts, so that a constant has variance 0 exactly
+    anchor = y[np.argmax(_weights(y, weight))]  # a row that counts, so that a constant has variance 0 exactly
     shifted = np.subtract(y, anchor, dtype=np.float64)
     variance = np.average(np.square(shifted - np.average(shifted, axis=0, weights=weight)), axis=0, weights=weight)
     unexplained = np.divide(error, variance, out=(error > 0).astype(np.float64), where=variance > 0)
@@ -360,7 +360,7 @@ OF_CLASSES = frozenset(METRICS) - {"mae", "mse", "rmse", "r2"}
 
 
 def higher_is_better(metric: Callable) -> bool | None:
-    """Whether more of it is better, as its attribute of this name says; None if it says nothing."""
+    """Whether higher is better, according to the attribute of this name; None if it has none."""
     while isinstance(metric, functools.partial) and not hasattr(metric, "higher_is_better"):
         metric = metric.func
     said = getattr(metric, "higher_is_better", None)
@@ -371,7 +371,7 @@ def higher_is_better(metric: Callable) -> bool | None:
 
 @dataclasses.dataclass(frozen=True)
 class OwnMetric:
-    """A function ``f(y, prediction)`` of the user's as a metric, which takes no weights."""
+    """A user's function ``f(y, prediction)``, without weights, as a metric."""
 
     name: str
     function: Callable
@@ -388,7 +388,7 @@ class OwnMetric:
 
 
 def named(given: str | Callable) -> tuple[str, Callable[..., float]]:
-    """Name and function of (y, prediction, weight) of what the user gave."""
+    """The name of a metric that the user gave, and its function of (y, prediction, weight)."""
     if isinstance(given, OwnMetric):
         return given.name, given
     if not callable(given):

@@ -1,4 +1,4 @@
-"""Model: what the user holds."""
+"""Model: a network with its losses and its optimizer."""
 
 import dataclasses
 from collections.abc import Callable
@@ -39,26 +39,26 @@ class Model:
     ----------
     inputs : Input, or list or dict of them
     outputs : Edge, or list or dict of them
-        What layers gave that were called on the inputs.
+        Outputs of layers that were called on the inputs.
     loss : str or Loss, or list or dict of them
-        One of `nbbp.LOSSES`, or its name; for each output, or one for all.
+        One of `nbbp.LOSSES`, or its name; one for each output, or one for all.
     optimizer : Optimizer or str
         One of `nbbp.OPTIMIZERS`, or its name for the default settings.
     metrics : sequence of str or callable, or dict of them by output
-        From `nbbp.METRICS`, or functions ``f(y, prediction)`` that give a number, recorded under their names. One that
-        a callback watches says which way is better: ``f.higher_is_better = True``, or False.
+        Names in `nbbp.METRICS`, or functions ``f(y, prediction)`` that return a number, recorded under their names. A
+        function that a callback watches says whether higher is better: ``f.higher_is_better = True``, or False.
     loss_weights : list or dict of float, optional
-        What each output's loss is multiplied by in the sum that is minimised.
+        The factors of the outputs' losses in the sum that is minimised.
     seed : int
-        Decides the first parameters and the order of rows.
+        Determines the initial parameters and the order of rows.
     dtype : {"float32", "float64"}
     backend : {"numba", "numpy"}
-        Compiled kernels, or the plain NumPy function that stands beside each.
+        Compiled kernels, or their plain NumPy references.
     label_smoothing : float in [0, 1)
         Share of each target that is spread evenly over the classes, or over yes and no (Szegedy et al., "Rethinking the
         Inception architecture", 2016), for softmax_cross_entropy and binary_cross_entropy.
     averaging : nbbp.EMA or nbbp.SWA, optional
-        An average of the parameters that is kept in training; `averaged` gives the model that has it.
+        An average of the parameters, updated in training; `averaged` returns the model with it.
 
     Examples
     --------
@@ -93,18 +93,18 @@ class Model:
         self.seed, self.dtype, self.backend = settings.seed, settings.dtype, settings.backend
         self.label_smoothing, self.averaging = settings.label_smoothing, settings.averaging
         self._built: Built | None = None
-        self.epochs = 0  # begun
-        self.history: History | None = None  # of the last fit, also of one that was broken off
-        self.feature_names: tuple[str, ...] | None = None  # columns of the table it learned from
+        self.epochs = 0  # epochs begun
+        self.history: History | None = None  # of the last fit, even if it was interrupted
+        self.feature_names: tuple[str, ...] | None = None  # columns of the table it was trained on
 
     def _build(self, graph: Graph, numbers: Numbers | None = None, params=None, state=None) -> None:
-        """Lay out the parameters, and draw them or take those that are given."""
+        """Lay out the parameters, and draw them or copy those that are given."""
         check_idle(self)
         self._built = Built(graph, self._settings, self.inputs, self.outputs, numbers, params, state)
 
     @property
     def built(self) -> Built:
-        """What there is once the inputs are known: the network with its arrays, the update, bound programs."""
+        """What depends on the inputs: the network with its arrays, the update, the bound programs."""
         if self._built is None:
             raise RuntimeError("the model does not know its input yet: call fit, or build(number_of_features)")
         return self._built
@@ -136,7 +136,7 @@ class Model:
 
     @property
     def learning_rate(self) -> float | Schedule:
-        """The optimizer's; a new one holds from the next step on that a callback is told of."""
+        """The optimizer's learning rate; a change takes effect when the run of steps next returns to Python."""
         return self.optimizer.learning_rate
 
     @learning_rate.setter
@@ -155,12 +155,12 @@ class Model:
 
     @property
     def steps(self) -> int:
-        """Updates that were made."""
+        """The number of updates made."""
         return 0 if self._built is None else self._built.update.steps
 
     @property
     def params(self) -> np.ndarray:
-        """All parameters, one flat array; what is assigned is written into it."""
+        """All parameters in one flat array; assigned values are written into it."""
         return self.network.params
 
     @params.setter
@@ -169,7 +169,7 @@ class Model:
 
     @property
     def grads(self) -> np.ndarray:
-        """The gradient of the last mini-batch, one flat array; what is assigned is written into it."""
+        """The gradient of the last mini-batch in one flat array; assigned values are written into it."""
         return self.network.grads
 
     @grads.setter
@@ -189,10 +189,10 @@ class Model:
         self, X, y=None, sample_weight=None, class_weight=None, mask=None, name: str = "", whole: bool = True,
         chosen: np.ndarray | None = None,
     ) -> Data:  # fmt: skip
-        """What the user gave, checked and in the form that kernels take; builds a model that is new.
+        """The user's data, checked and in the form that kernels take; builds the model if it is not built.
 
-        Without y, the inputs alone. `name` comes before X and y in messages; of a `whole`, some row has to count. With
-        `chosen`, the rows of these numbers, as if they alone had been given.
+        Without y, only the inputs. `name` precedes X and y in messages; if the rows are `whole`, one must count. With
+        `chosen`, only the rows with these indices, as if no others had been given.
         """
         if self._built is None or type(X) is not np.ndarray:
             X = self._arrays(f"{name}X", X, mask)
@@ -201,7 +201,7 @@ class Model:
         return self.built.intake.data(f"{name}X", X, f"{name}y", y, sample_weight, class_weight, whole, mask, chosen)
 
     def _arrays(self, name: str, X, mask) -> Any:
-        """A table as an array; a model that has not learned anything yet remembers the names of its columns."""
+        """A table as an array; a model that is not trained yet remembers the names of its columns."""
         refuse_stream(name, X)
         if tables.is_table(X):
             X, names = tables.columns(name, X, self.dtype, self.feature_names)
@@ -211,7 +211,7 @@ class Model:
 
     @property
     def state(self) -> State:
-        """Settings and arrays, without the bound programs: they hold addresses of this model's arrays."""
+        """Settings and arrays, without the bound programs, which hold addresses of this model's arrays."""
         numbers = None if self._built is None else self._built.numbers()
         return State(self._arguments(), self.epochs, self.feature_names, numbers)
 
@@ -220,7 +220,7 @@ class Model:
 
     @classmethod
     def from_state(cls, state: State) -> Self:
-        """The model of which `state` was taken."""
+        """The model that `state` describes."""
         model = cls.__new__(cls)
         model.restore(state)
         return model
@@ -229,7 +229,7 @@ class Model:
         return self.from_state, (self.state,)
 
     def restore(self, state: State) -> None:
-        """Become the model of which `state` was taken."""
+        """Become the model that `state` describes."""
         check_idle(self)
         self.__init__(**state.settings)  # type: ignore[misc]
         if state.numbers is not None:

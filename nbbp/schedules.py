@@ -73,9 +73,9 @@ class Scaled(Schedule):
     Parameters
     ----------
     schedule : Schedule
-        The other one.
+        The schedule that is scaled.
     factor : float
-        By which its values are multiplied.
+        The factor of its values.
     """
 
     schedule: Schedule = dataclasses.field(metadata=SCHEDULE)
@@ -96,7 +96,7 @@ class Step(Schedule):
     every : int
         Steps from one change to the next.
     factor : float
-        By which the value is multiplied then.
+        The factor of each change.
     """
 
     initial: float = dataclasses.field(metadata=NUMBER)
@@ -118,7 +118,7 @@ class Exponential(Schedule):
     steps : int
         Steps in which the value changes by the factor.
     factor : float
-        By which the value is multiplied over these steps, a little at each.
+        The factor by which the value changes over these steps, a little at each.
     """
 
     initial: float = dataclasses.field(metadata=NUMBER)
@@ -140,7 +140,7 @@ class InverseTime(Schedule):
     steps : int
         Steps after which the divisor has grown by `rate`.
     rate : float
-        With 1, the value is a half after `steps`, a third after twice as many.
+        The growth of the divisor: with 1, the value is a half after `steps`, a third after twice as many.
     """
 
     initial: float = dataclasses.field(metadata=NUMBER)
@@ -164,7 +164,7 @@ class Polynomial(Schedule):
     final : float
         The value from then on.
     power : float
-        With 1 the value falls along a line, with more it falls faster at first.
+        The exponent: with 1 the value falls linearly, with more it falls faster at first.
     """
 
     initial: float = dataclasses.field(metadata=NUMBER)
@@ -188,13 +188,13 @@ class Cosine(Schedule):
     initial : float
         The value of the first step.
     steps : int
-        Steps until `final` is reached, or, with `restarts`, in the first cycle.
+        Steps until `final` is reached, or, with `restarts`, the steps of the first cycle.
     final : float
         The value at the end.
     restarts : bool
         Whether t begins again at 0 after each cycle.
     growth : int
-        How many times as long as the cycle before each one is.
+        The length of each cycle relative to the one before.
 
     Examples
     --------
@@ -229,7 +229,7 @@ class WarmUp(Schedule):
     Parameters
     ----------
     schedule : Schedule
-        What follows.
+        The schedule that follows.
     steps : int
         Steps in which the value rises.
     """
@@ -248,16 +248,16 @@ class OneCycle(Schedule):
     """Up to `maximum` over the first `rise` of all steps, then down to a tiny value, both along half a cosine.
 
     It begins at maximum / 25 and ends at maximum / 250,000, the settings of Smith and Topin, "Super-convergence", 2018,
-    as in PyTorch's OneCycleLR, whose cycled momentum is not a part of it.
+    as in PyTorch's OneCycleLR, but without its cycled momentum.
 
     Parameters
     ----------
     maximum : float
         The largest value.
     steps : int
-        All steps of the cycle, rise and fall.
+        The number of steps in the cycle, rise and fall.
     rise : float in [0, 1)
-        The share of them in which the value rises.
+        The share of steps in which the value rises.
     """
 
     maximum: float = dataclasses.field(metadata=NUMBER)
@@ -285,7 +285,7 @@ class SutskeverMomentum(Schedule):
     Parameters
     ----------
     maximum : float
-        The value that it reaches in the end.
+        The final value.
     """
 
     maximum: float = dataclasses.field(default=0.99, metadata=NUMBER)

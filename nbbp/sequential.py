@@ -1,4 +1,4 @@
-"""Sequential: layers in a row."""
+"""Sequential: a chain of layers."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -21,12 +21,12 @@ from nbbp.training.settings import Settings
 
 
 class Sequential(Model):
-    """A network of layers in a row, with its loss and optimizer: the chain among the graphs of `nbbp.Model`.
+    """A network of layers in sequence, with its loss and optimizer: an `nbbp.Model` whose graph is a chain.
 
     Parameters
     ----------
     layers : sequence of Layer
-        A layer that stands there twice has two sets of parameters. An `nbbp.Input` may come first.
+        The layers in order; one that is listed twice has two sets of parameters. An `nbbp.Input` may come first.
     loss, optimizer, metrics, seed, dtype, backend, label_smoothing, averaging
         As for `nbbp.Model`.
 
@@ -74,25 +74,25 @@ class Sequential(Model):
 
     @property
     def layers(self) -> list[Layer]:
-        """Those that were given."""
+        """The layers that were given."""
         return self._layers
 
     def build(
         self, input_shape: int | Shape, params: np.ndarray | None = None, state: np.ndarray | None = None
     ) -> None:
-        """Lay out the parameters and draw their first values; `fit` and `predict` do it when they see data.
+        """Lay out the parameters and draw their initial values; `fit` and `predict` do so when they see data.
 
         Parameters
         ----------
         input_shape : int or tuple of int
             Number of features, or a sample's shape, features last.
         params, state : ndarray, optional
-            Flat arrays that are copied instead.
+            Flat arrays that are copied instead of initial values.
 
         Raises
         ------
         MemoryError
-            When parameters, gradients and the optimizer's moments take more memory than there is.
+            If parameters, gradients and the optimizer's moments do not fit into memory.
         """
         lengths = input_shape if isinstance(input_shape, tuple) else (input_shape,)
         shape = tuple(checks.positive_integer("input_shape", n) for n in lengths)
@@ -104,7 +104,7 @@ class Sequential(Model):
     def _arrays(self, name: str, X, mask) -> Any:
         X = super()._arrays(name, X, mask)
         if not self.is_built:
-            if mask is None:  # what is masked may be anything
+            if mask is None:  # masked values may be anything
                 X = features(name, X, self.dtype)
             self.build(np.shape(X)[1:])
         return X
@@ -121,14 +121,14 @@ class Sequential(Model):
 
 
 def load(path) -> Model:
-    """The model that `Model.save` wrote, a `Sequential` where it was one. Nothing in the file is run.
+    """The model that `Model.save` wrote, a `Sequential` if it was one. Nothing in the file is executed.
 
-    Layers, losses and activations of your own have to be defined before.
+    Layers, losses and activations of your own must be defined before loading.
 
     Raises
     ------
     ModelFileError
-        When the file is no model, damaged, or of a later format.
+        If the file is not a model, is damaged, or has a later format.
     """
     if os.path.isdir(path):
         raise IsADirectoryError(f"{path} is a folder: load one of its files, such as model.safetensors")

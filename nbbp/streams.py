@@ -1,7 +1,7 @@
 """Data larger than memory: rows that are read piece by piece, again in each epoch, while the kernels run.
 
-A stream is cut into chunks, stretches of a file that are read at once. Each epoch takes them in an order of its own,
-fills a buffer with some, and trains on its rows in shuffled order; meanwhile a thread reads what comes next. Memory
+A stream is cut into chunks, sections of a file that are read at once. Each epoch takes them in an order of its own,
+fills a buffer with some, and trains on its rows in shuffled order, while a thread reads the next ones. Memory
 holds a few buffers, whatever the size of the data.
 """
 
@@ -18,7 +18,7 @@ import numpy as np
 from nbbp import checks
 from nbbp.tables import CellError, ClassTarget, TableEncoder, ValueTarget
 
-CHUNK_BYTES = 1 << 20  # of an array
+CHUNK_BYTES = 1 << 20  # per array
 BUFFER_BYTES = 1 << 25
 
 Piece = tuple[Any, Any, Any]
@@ -31,11 +31,11 @@ class Stream:
     Attributes
     ----------
     rows : int
-        Of an epoch.
+        The number of rows in an epoch.
     chunks : int
-        That can be read in any order; 1 where the order is given.
+        The number of chunks that can be read in any order; 1 if the order is fixed.
     buffer_rows : int or None
-        Rows that are shuffled together; None for as many as 32 MiB hold.
+        Rows that are shuffled together; None for as many as fit in 32 MiB.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class Stream:
         return f"<Stream of {self.rows:,} rows in {self.chunks:,} chunks>"
 
     def pieces(self, order: Iterable[int] = (0,)) -> Iterator[Piece]:
-        """What these chunks hold, one after the other; pieces of no rows are left out."""
+        """The pieces of these chunks, in order; empty ones are left out."""
         for chunk in order:
             yield from (piece for piece in self._read(chunk) if len(piece[0]))
 
@@ -60,7 +60,7 @@ class Stream:
 
 
 def from_arrays(X, y, sample_weight=None, buffer_rows: int | None = None) -> Stream:
-    """Rows of arrays that are sliced as they are needed: ``np.load("X.npy", mmap_mode="r")``, HDF5, Zarr.
+    """Rows of arrays that are sliced as needed: ``np.load("X.npy", mmap_mode="r")``, HDF5, Zarr.
 
     Parameters
     ----------
@@ -68,7 +68,7 @@ def from_arrays(X, y, sample_weight=None, buffer_rows: int | None = None) -> Str
     y : array (rows,) or (rows, outputs)
     sample_weight : array (rows,), optional
     buffer_rows : int, optional
-        Rows that are shuffled together; as many as 32 MiB hold when it is left out.
+        Rows that are shuffled together; by default as many as fit in 32 MiB.
 
     Examples
     --------
@@ -105,14 +105,14 @@ def from_parquet(
     ----------
     paths : path or sequence of paths
     target : str or sequence of str
-        The column that y is, or several; all others are X, in the order of the first file.
+        The column or columns of y; all others are X, in the order of the first file.
     buffer_rows : int, optional
         As for `from_arrays`.
     encoder : nbbp.tables.TableEncoder, optional
-        Makes X of the columns that it knows, text among them; without it all columns must be numbers. It is fitted
+        Converts the columns that it knows, text among them, to X; without it all columns must be numbers. Fit it
         beforehand, to as many rows as memory holds.
     target_encoder : nbbp.tables.ClassTarget or nbbp.tables.ValueTarget, optional
-        Makes y of the target's labels or values.
+        Converts the target's labels or values to y.
 
     Examples
     --------
@@ -183,14 +183,14 @@ def from_batches(
     Parameters
     ----------
     batches : iterable of (X, y) or (X, y, sample_weight)
-        Of any sizes, the same rows each time, all with weights or none; a function that returns an iterator is called
-        for each epoch.
+        Batches of any sizes, the same rows each time, all with weights or none; a function that returns an iterator is
+        called for each epoch.
     rows : int, optional
-        Their number in an epoch; counted in a first pass when it is left out.
+        The number of rows in an epoch; by default counted in a first pass.
     buffer_rows : int, optional
         As for `from_arrays`.
     encoder, target_encoder : optional
-        As for `from_parquet`, of tables X of pandas, polars or pyarrow, and of columns y.
+        As for `from_parquet`, if X are tables of pandas, polars or pyarrow, and y columns.
     """
     if isinstance(batches, Iterator):
         raise TypeError(f"a {type(batches).__name__} can be read only once: give a function that returns one")
@@ -275,7 +275,7 @@ def _numbers(table, names: list[str], place: str, way_out: str) -> np.ndarray:
 
 
 def read_ahead(pieces: Iterator) -> Generator:
-    """The same, of which a thread reads the next one while the last is in use."""
+    """The same pieces; a thread reads the next one while the last is in use."""
     ready: queue.Queue = queue.Queue(maxsize=1)
     closed = threading.Event()
 

@@ -1,4 +1,4 @@
-"""What Keras, PyTorch and scikit-learn call what nbbp has: for the hint in an error, never as a second name."""
+"""The names of Keras, PyTorch and scikit-learn for what nbbp has: hints in errors, never accepted as names."""
 
 SYNONYMS: dict[str, dict[str, tuple[str, ...]]] = {
     "loss": {
@@ -47,11 +47,11 @@ SYNONYMS: dict[str, dict[str, tuple[str, ...]]] = {
         "r2": ("r2_score",),
     },
 }  # fmt: skip
-"""By kind and nbbp's name; large letters and underscores make no difference."""
+"""Other programs' names by kind and nbbp's name; case and underscores make no difference."""
 
 
 def synonym(kind: str, name: str) -> str | None:
-    """nbbp's name for what is called `name` elsewhere, as far as it is known."""
+    """nbbp's name for what is called `name` elsewhere, or None if it is unknown."""
     for own, others in SYNONYMS.get(kind, {}).items():
         if _plain(name) in map(_plain, others):
             return own

@@ -1,8 +1,8 @@
-"""Trackers: callbacks that send what a fit is set to, and each epoch's values, to where experiments are kept.
+"""Trackers: callbacks that send a fit's settings and each epoch's values to an experiment tracker.
 
 Each logs the settings when the fit begins (see `nbbp.insight.summary.settings`), after every epoch all its values,
-those included that callbacks before it noted, and at the end how the fit ended. ``pip install nbbp[tracking]`` has
-the libraries.
+including those that earlier callbacks recorded, and at the end how the fit ended. ``pip install nbbp[tracking]``
+installs the libraries.
 
 To add one, derive from `Tracker` and override `begin`, `log` and `end`.
 """
@@ -36,10 +36,10 @@ class Tracker(Callback):
         """Log the values of an epoch, counted from 1."""
 
     def end(self, error: BaseException | None) -> None:
-        """Close the run; `error` is what ended the fit before its time, KeyboardInterrupt for Ctrl-C."""
+        """Close the run; `error` is the exception that ended the fit early, KeyboardInterrupt for Ctrl-C."""
 
     def on_fit_begin(self, fit: "ObservedFit") -> None:
-        self._handled = sys.exception()  # by the caller, who may fit in an except clause
+        self._handled = sys.exception()  # handled by the caller, who may fit in an except clause
         self.begin(summary.settings(fit))
 
     def on_epoch_end(self, fit: "ObservedFit") -> None:
@@ -61,12 +61,12 @@ def _library(name: str) -> ModuleType:
 class JSONL(Tracker):
     """A file with one JSON object in each line: first ``{"settings": ...}``, then ``{"epoch": 1, "loss": ...}``.
 
-    Values that are not finite are null; each line is there as soon as its epoch has ended.
+    Values that are not finite are null; each line is written as soon as its epoch has ended.
 
     Parameters
     ----------
     path
-        Of the file, which is overwritten.
+        The file, which is overwritten.
 
     Examples
     --------
@@ -107,7 +107,7 @@ class TensorBoard(Tracker):
     Parameters
     ----------
     folder
-        Of this run; its parent is what TensorBoard compares runs in.
+        The folder of this run; TensorBoard compares the runs in its parent.
     """
 
     def __init__(self, folder) -> None:
@@ -133,16 +133,16 @@ class TensorBoard(Tracker):
 
 
 class MLflow(Tracker):
-    """A run of MLflow, where ``mlflow.set_tracking_uri`` or MLFLOW_TRACKING_URI says: ``mlflow.db`` without.
+    """A run of MLflow, stored where ``mlflow.set_tracking_uri`` or MLFLOW_TRACKING_URI says, by default ``mlflow.db``.
 
     It ends as FINISHED, FAILED or KILLED.
 
     Parameters
     ----------
     experiment : str
-        Created where there is none of this name.
+        The experiment's name; it is created if it does not exist.
     name : str, optional
-        Of the run.
+        The name of the run.
     """
 
     def __init__(self, experiment: str = "Default", name: str | None = None) -> None:
@@ -169,14 +169,14 @@ class MLflow(Tracker):
 
 
 class WandB(Tracker):
-    """A run of Weights & Biases; ``WANDB_MODE=offline`` keeps it on the disk.
+    """A run of Weights & Biases; ``WANDB_MODE=offline`` stores it on disk.
 
     Parameters
     ----------
     project, name : str, optional
-        Of the run.
+        The project and the name of the run.
     run : wandb.Run, optional
-        To log into instead of one of its own; it stays open.
+        An open run to log into instead of a new one; it stays open.
     """
 
     def __init__(self, project: str | None = None, name: str | None = None, run: Any = None) -> None:
@@ -200,18 +200,18 @@ class WandB(Tracker):
 
 
 class OptunaPruning(Callback):
-    """Report a value of each epoch to a trial of Optuna, and end the fit with TrialPruned where the study gives it up.
+    """Report a value of each epoch to an Optuna trial, and end the fit with TrialPruned if the study prunes it.
 
     Parameters
     ----------
     trial : optuna.Trial
     monitor : str
-        A name in the history, of which as with `nbbp.callbacks.EarlyStopping` it is known whether higher is better.
+        A name in the history; as for `nbbp.callbacks.EarlyStopping`, it must be known whether higher is better.
 
     Raises
     ------
     ValueError
-        When the fit begins and the study goes the other way, and would prune the best trials.
+        When the fit begins, if the study has the opposite direction and would prune the best trials.
     """
 
     def __init__(self, trial, monitor: str = "val_loss") -> None:

@@ -216,7 +216,7 @@ def test_unscaled_features_are_diagnosed():
         return nbbp.diagnose(network().fit(x, LABELS, callbacks=[nbbp.Inspect(1)], verbose=0))
 
     assert "unscaled features" not in found(X)
-    assert "feature 1 has mean 5e+03 and deviation" in str(found(X + np.array([0, 5000, 0])))
+    assert "feature 1 has mean 5e+03 and standard deviation" in str(found(X + np.array([0, 5000, 0])))
 
 
 def test_a_printed_model_has_a_line_for_each_layer():

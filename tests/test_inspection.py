@@ -293,7 +293,7 @@ def test_what_a_confusion_matrix_refuses(tmp_path):
     for path in ("cm.png", tmp_path / "cm.png"):
         with pytest.raises(TypeError, match=r"names must be a list of a name for each class, got .*; a file is path="):
             nbbp.plots.confusion_matrix(y, guess, path)
-    with pytest.raises(ValueError, match="y must hold 0 and 1 where one column predicts, got values from 0 to 5"):
+    with pytest.raises(ValueError, match="y must hold 0 and 1 if one column predicts, got values from 0 to 5"):
         nbbp.plots.confusion_matrix(y, np.full((6, 1), 0.3))
 
 

@@ -1,4 +1,4 @@
-"""nbbp's own training step on one thread, and beside a busy process; quiet and on all threads for comparison."""
+"""nbbp's own training step on one thread, and beside a busy process, compared with all threads on an idle machine."""
 
 import subprocess
 import sys
@@ -11,12 +11,12 @@ CONDITIONS = ("nbbp", "one thread", "busy neighbour")
 
 
 def _settled(worker: Worker) -> float:
-    """Seconds a step of the third round: `nbbp.kernels.threads.Pace` needs half a second to notice a change."""
+    """Seconds per step in the third round: `nbbp.kernels.threads.Pace` needs half a second to notice a change."""
     return [worker.ask("")["seconds"] for _ in range(3)][-1]
 
 
 def measure(rounds: int = 7, report: Callable[[Result], None] = lambda result: None) -> list[Result]:
-    """Seconds a step under each condition, rounds interleaved."""
+    """Seconds per step under each condition, rounds interleaved."""
     results = []
     for name in NAMES:
         shared, single = Worker("nbbp"), Worker("nbbp", NUMBA_NUM_THREADS="1")

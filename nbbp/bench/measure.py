@@ -1,6 +1,6 @@
 """Side by side: every peer in a process of its own, rounds interleaved (A B C, A B C, ...), ratios from one round.
 
-A noisy machine slows neighbouring measurements alike, so the median of the rounds' ratios holds where times do not.
+A noisy machine slows neighbouring measurements alike, so the median of the rounds' ratios is stable when times are not.
 """
 
 import dataclasses
@@ -18,9 +18,9 @@ from nbbp.bench.workloads import WORKLOADS
 
 @dataclasses.dataclass
 class Result:
-    """One workload: seconds a step of every peer in every round, and why a peer is missing.
+    """One workload: seconds per step of every peer in every round, and why a peer is missing.
 
-    `mebibytes` is the largest size that each peer's process has had, data, imports and compilation included.
+    `mebibytes` is the peak size of each peer's process, data, imports and compilation included.
     """
 
     workload: str
@@ -29,7 +29,7 @@ class Result:
     mebibytes: dict[str, float] = dataclasses.field(default_factory=dict)
 
     def median(self, peer: str) -> float:
-        """Seconds a step."""
+        """The median of the seconds per step."""
         return statistics.median(self.rounds[peer])
 
     def ratio(self, peer: str, to: str = "nbbp") -> float:
@@ -39,7 +39,7 @@ class Result:
 
 
 class Worker:
-    """A peer's process, with some environment variables of its own."""
+    """A peer's process, with additional environment variables."""
 
     def __init__(self, peer: str, **environment: str) -> None:
         self.process = subprocess.Popen(
@@ -48,7 +48,7 @@ class Worker:
         )  # fmt: skip
 
     def ask(self, line: str) -> dict:
-        """The answer to a line; between answers the process is stopped, so that its threads disturb nobody."""
+        """The answer to a line; between answers the process is stopped, so that its threads disturb no other peer."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         self.process.send_signal(signal.SIGCONT)
@@ -81,7 +81,7 @@ def measure(
         from `nbbp.bench.peers.PEERS`.
     rounds : int
     report
-        Called with each result as soon as it is there.
+        Called with each result as soon as it is available.
     """
     results = []
     for name in workloads:

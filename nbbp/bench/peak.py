@@ -11,7 +11,7 @@ from nbbp.kernels.jit import compiled
 
 
 def _multiply_add(a, b, c, length):
-    """Per thread one tile of sums over `length` steps that read the same numbers again and again."""
+    """One tile of sums per thread over `length` steps, all of which read the same numbers."""
     for t in prange(c.shape[0]):
         width = columns(at(b, 0))
         tile = c[t]
@@ -24,7 +24,7 @@ _multiply_add_parallel = compiled(_multiply_add, "multiply_add_parallel", parall
 
 
 def fma_peak(threads: int, dtype: str = "float32", repeats: int = 5) -> float:
-    """Floating-point operations a second that `threads` threads reach together, best of some repeats."""
+    """Floating-point operations per second of `threads` threads together, the best of some repeats."""
     width = VECTORS * VECTOR_BYTES // np.dtype(dtype).itemsize
     a, b = np.ones(ROWS, dtype), np.ones(width, dtype)
     c, length = np.zeros((threads, ROWS, width), dtype), np.array([1_000_000])

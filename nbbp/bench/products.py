@@ -12,7 +12,7 @@ from nbbp.engine.runner import Runner
 from nbbp.kernels import threads
 
 SIZES = (16, 48, 63, 64, 96, 127, 128, 192, 255, 256, 384, 511, 512, 768, 1023, 1024, 1536, 2047, 2048)
-SECONDS = 0.05  # of a measurement
+SECONDS = 0.05  # per measurement
 REPEATS = 5
 
 
@@ -27,7 +27,7 @@ class Share:
 
 
 def _flops(runner: Runner, operations: int) -> float:
-    """Operations a second, best of some repeats."""
+    """Operations per second, the best of some repeats."""
     runner.once()
     begin = time.perf_counter()
     runner.once()

@@ -21,7 +21,7 @@ def header(peers: Sequence[str]) -> str:
 
 
 def line(result: Result, peers: Sequence[str]) -> str:
-    """Microseconds a step, and in brackets how many times nbbp's time that is."""
+    """Microseconds per step, and in brackets the ratio to nbbp's time."""
     cells = []
     for peer in peers:
         if peer in result.missing:
@@ -34,7 +34,7 @@ def line(result: Result, peers: Sequence[str]) -> str:
 
 
 def missing(results: Sequence[Result]) -> list[str]:
-    """Who was left out, and why."""
+    """The peers that were left out, and why."""
     reasons: dict[tuple[str, str], list[str]] = {}
     for result in results:
         for peer, why in result.missing.items():
@@ -43,19 +43,19 @@ def missing(results: Sequence[Result]) -> list[str]:
 
 
 def fastest_peer(result: Result) -> str | None:
-    """The fastest of those that are not nbbp, or None."""
+    """The fastest peer other than nbbp, or None."""
     others = [peer for peer in result.rounds if peer not in ("nbbp", "numpy")]
     return min(others, key=result.ratio, default=None)
 
 
 def geometric_mean(results: Sequence[Result]) -> float:
-    """Of the ratios of the fastest peers to nbbp."""
+    """The geometric mean of the ratios of the fastest peers to nbbp."""
     ratios = [result.ratio(peer) for result in results if (peer := fastest_peer(result))]
     return math.exp(sum(map(math.log, ratios)) / len(ratios)) if ratios else math.nan
 
 
 def machine() -> dict[str, str | int | float]:
-    """What the figures were measured on."""
+    """The machine on which the results were measured."""
     return {
         "date": datetime.date.today().isoformat(),
         "processor": f"{platform.machine()}, {binding.get_host_cpu_name()}",
@@ -67,7 +67,7 @@ def machine() -> dict[str, str | int | float]:
 
 
 def memory(results: Sequence[Result]) -> list[str]:
-    """The largest size of every peer's process."""
+    """The peak size of every peer's process."""
     return [
         f"{result.workload:13}" + ", ".join(f"{peer} {size:,.0f}" for peer, size in result.mebibytes.items())
         for result in results
@@ -75,7 +75,7 @@ def memory(results: Sequence[Result]) -> list[str]:
 
 
 def as_json(result: Result) -> dict:
-    """Every round's seconds a step, ratios and sizes."""
+    """Every round's seconds per step, ratios and sizes."""
     return {
         "workload": result.workload,
         "seconds": result.rounds,
@@ -87,5 +87,5 @@ def as_json(result: Result) -> dict:
 
 
 def write_json(parts: dict, path) -> None:
-    """The machine, and what each benchmark measured."""
+    """Write the machine and the results of each benchmark."""
     pathlib.Path(path).write_text(json.dumps({"machine": machine()} | parts, indent=1) + "\n")

@@ -28,7 +28,7 @@ def _run(code: str, cache: str) -> tuple[float, str]:
 
 
 def measure(repeats: int = 5) -> dict[str, float]:
-    """Seconds from the start of the process to its end, the best of some; and its largest size in MiB (Linux)."""
+    """Seconds from the start of the process to its end, the best of some repeats, and its peak size in MiB (Linux)."""
     with tempfile.TemporaryDirectory() as cache:
         empty, _ = _run(FIRST_EPOCH, cache)
         filled = [_run(FIRST_EPOCH, cache) for _ in range(repeats)]

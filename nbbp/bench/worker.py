@@ -14,7 +14,7 @@ from nbbp.bench.estimators import ESTIMATIONS
 from nbbp.bench.peers import Unsupported
 from nbbp.bench.workloads import PREDICTIONS, WORKLOADS
 
-SECONDS = 0.2  # of a round, at least
+SECONDS = 0.2  # per round, at least
 
 
 def answer(stream, **content) -> None:
@@ -22,7 +22,7 @@ def answer(stream, **content) -> None:
 
 
 def peak_mebibytes() -> float:
-    """Largest size that this process has had; getrusage would count its parent's before exec. Linux only, else nan."""
+    """The peak size of this process; getrusage would include its parent's before exec. Linux only, else nan."""
     try:
         with open("/proc/self/status") as status:
             return next(int(line.split()[1]) / 1024 for line in status if line.startswith("VmHWM"))
@@ -31,7 +31,7 @@ def peak_mebibytes() -> float:
 
 
 def prepared(module, name: str) -> tuple[Callable, int]:
-    """The function to time, and how many steps a call of it takes."""
+    """The function to time, and the number of steps that one call takes."""
     tables: dict[str, dict] = {
         "prepare": WORKLOADS, "prepare_prediction": PREDICTIONS, "prepare_estimation": ESTIMATIONS
     }  # fmt: skip

@@ -21,12 +21,12 @@ class Workload:
 
     @property
     def steps(self) -> int:
-        """Of an epoch; the rows are whole mini-batches."""
+        """The number of steps in an epoch; the rows are whole mini-batches."""
         return self.rows // self.batch
 
     @property
     def flops(self) -> int:
-        """Of a step's matrix products: forward, weight gradient, and input gradient beyond the first layer."""
+        """Operations of a step's products: forward, weight gradient, and input gradient beyond the first layer."""
         products = [2 * self.batch * n_in * n_out for n_in, n_out in zip(self.sizes, self.sizes[1:], strict=False)]
         return 3 * sum(products) - products[0]
 
@@ -48,7 +48,7 @@ class Prediction:
     steps = 1
 
     def weights(self) -> list[tuple[np.ndarray, np.ndarray]]:
-        """(w, b) of both layers."""
+        """The weights and biases (w, b) of both layers."""
         rng = np.random.default_rng(0)
         shapes = (784, 128), (128, 10)
         return [

@@ -1,4 +1,4 @@
-"""What all commands share."""
+"""Helpers of all commands."""
 
 import argparse
 import os
@@ -13,14 +13,14 @@ The function takes the arguments and returns an exit code, or None for 0.
 
 
 def check_folder(path: str) -> None:
-    """Before the work that would be lost."""
+    """Check that the folder of a file exists, before any work that would be lost."""
     folder = pathlib.Path(path).absolute().parent
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no folder {folder} to write {pathlib.Path(path).name} into")
 
 
 def kernel_folders() -> list[str]:
-    """Where compiled kernels are, with their number and size, and whether more can be written there."""
+    """The folders of compiled kernels, with the number and size of the kernels, and whether each can be written to."""
     from nbbp.kernels import cache
 
     lines = []

@@ -15,7 +15,7 @@ def register(command: Command) -> None:
 
 
 def _digits() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Four fifths of the digits to train on, the rest to test, drawn at random."""
+    """Four fifths of the digits for training, the rest for testing, drawn at random."""
     from nbbp.datasets import load_digits
 
     X, y = load_digits()
@@ -65,7 +65,7 @@ def _seconds(function) -> float:
 
 
 def compare(arguments) -> None:
-    """Hold the compiled kernels against plain NumPy on the digits."""
+    """Compare the compiled kernels with plain NumPy on the digits."""
     import nbbp
 
     check_folder(arguments.output)

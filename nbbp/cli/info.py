@@ -10,7 +10,7 @@ def register(command: Command) -> None:
 
 
 def info(arguments) -> None:
-    """What nbbp finds on this machine."""
+    """Show what nbbp finds on this machine."""
     import platform
 
     import numba

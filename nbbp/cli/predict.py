@@ -18,13 +18,13 @@ EXAMPLES = """\
   nbbp predict iris-nbbp new.csv --output predictions.csv
   nbbp predict houses new.parquet --output predictions.parquet
 
-The predictions stand behind the file's own columns: a class and the probability of each, or a value. Columns are
-found by their names; those that the model has not learned from are kept."""
+The predictions follow the file's own columns: a class and the probability of each class, or a value. Columns are
+found by their names; those that the model was not trained on are kept."""
 
 
 def register(command: Command) -> None:
     sub = command("predict", predict, EXAMPLES)
-    sub.add_argument("folder", help="that nbbp train has written")
+    sub.add_argument("folder", help="folder that nbbp train has written")
     sub.add_argument("file", help="CSV, Parquet or npz")
     sub.add_argument("--output", metavar="FILE", help=".csv or .parquet (CSV to the standard output if left out)")
 

@@ -1,4 +1,4 @@
-"""Tables out of CSV, Parquet and NumPy files, which know where their rows stand."""
+"""Tables from CSV, Parquet and NumPy files, with the positions of their rows in the file."""
 
 import contextlib
 import csv
@@ -30,11 +30,11 @@ class TableFile:
     Attributes
     ----------
     path : pathlib.Path
-        As the user wrote it.
+        The path as the user gave it.
     table : pyarrow.Table
-        A CSV's columns are text, as it stands in the file.
+        The data; the columns of a CSV are text, as in the file.
     delimiter : str
-        Of a CSV; empty for other files.
+        The delimiter of a CSV; empty for other files.
     """
 
     path: pathlib.Path
@@ -46,7 +46,7 @@ class TableFile:
         return self.table.column_names
 
     def check_column(self, name: str, wanted_by: str) -> None:
-        """ValueError with the columns there are, and the near match, where there is none of this name."""
+        """ValueError, with the file's columns and a near match, if it has none of this name."""
         if name not in self.columns:
             near = difflib.get_close_matches(name.lower(), [column.lower() for column in self.columns], n=1)
             meant = next((column for column in self.columns if near and column.lower() == near[0]), None)
@@ -56,7 +56,7 @@ class TableFile:
 
     @contextlib.contextmanager
     def located(self) -> Iterator[None]:
-        """A CellError becomes a ValueError with the file, the line and the column."""
+        """Turn a CellError into a ValueError with the file, the line and the column."""
         try:
             yield
         except CellError as error:
@@ -70,9 +70,9 @@ class TableFile:
         return f"line {next(line for k, line in enumerate(lines, -1) if k == row)}"
 
     def typed(self, columns: Sequence[str], text: Sequence[str] = (), numbers: Sequence[str] = ()) -> "pyarrow.Table":
-        """Some of the columns, those of a CSV as numbers where most values are.
+        """Some of the columns; those of a CSV become numbers if most values are.
 
-        Columns in `text` stay text, those in `numbers` have to be numbers. CellError where a value is none.
+        Columns in `text` stay text, those in `numbers` must be numbers. CellError if a value is not a number.
         """
         table = self.table.select(columns)
         if not self.delimiter:
@@ -105,7 +105,7 @@ class TableFile:
 
 
 def read(path: str) -> TableFile:
-    """Read a .csv, .tsv, .txt, .parquet or .npz file; ValueError or OSError where that is not possible."""
+    """Read a .csv, .tsv, .txt, .parquet or .npz file; ValueError or OSError if that fails."""
     try:
         import pyarrow as pa
     except ImportError:
@@ -150,7 +150,7 @@ def _read_csv(path: pathlib.Path) -> TableFile:
 
 
 def _header(path: pathlib.Path) -> tuple[str, list[str]]:
-    """Delimiter and names of the columns."""
+    """The delimiter and the names of the columns."""
     with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
         first = re.sub(r'"[^"]*"', "", next((line for line in file if line.strip()), ""))
     delimiter = max(DELIMITERS, key=first.count)
@@ -170,7 +170,7 @@ def _header(path: pathlib.Path) -> tuple[str, list[str]]:
 
 
 def _records(path: pathlib.Path, delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    """Line, counted as in an editor, and fields of each record, the header first; a quoted field may have lines."""
+    """The line, counted from 1, and the fields of each record, the header first; a quoted field may span lines."""
     with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
         reader = csv.reader(file, delimiter=delimiter)
         line = 1
@@ -181,7 +181,7 @@ def _records(path: pathlib.Path, delimiter: str) -> Iterator[tuple[int, list[str
 
 
 def _check_quotes(path: pathlib.Path) -> None:
-    """A field whose closing quote is missing would take in all lines after it."""
+    """Check that quotes are closed: a field without its closing quote would take in all lines after it."""
     if path.read_bytes().count(b'"') % 2 == 0:
         return
     with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
@@ -210,7 +210,7 @@ def _read_parquet(path: pathlib.Path) -> TableFile:
 
 
 def _read_npz(path: pathlib.Path) -> TableFile:
-    """X as columns x0, x1, ..., and y where it is there."""
+    """X as columns x0, x1, ..., and y if the file has it."""
     import pyarrow as pa
 
     try:

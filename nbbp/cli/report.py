@@ -1,4 +1,4 @@
-"""What `nbbp train` says of a model: how it came about, and what it is worth on rows that it has not seen."""
+"""The report of `nbbp train`: how a model was trained, and its scores on rows that it has not seen."""
 
 import dataclasses
 import shlex
@@ -14,12 +14,12 @@ from nbbp.tables.encoding import Categories, Numbers
 from nbbp.training.history import History
 
 SHOWN = 20  # classes in the table of confusions
-SHARES = ("accuracy", "R2")  # that have decimals; other scores have the target's units
+SHARES = ("accuracy", "R2")  # shown with four decimals; other scores have the target's units
 
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-    """Rows of the data: X (rows, features), y (rows,) as the network learns it."""
+    """Rows of the data: X (rows, features), and y (rows,) in the network's form."""
 
     X: np.ndarray
     y: np.ndarray
@@ -27,7 +27,7 @@ class Part:
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """Of one run: `plan` before it, `outcome` and `text` after it."""
+    """The report of one run: `plan` before it, `outcome` and `text` after it."""
 
     encoder: TableEncoder
     target: ClassTarget | ValueTarget
@@ -37,7 +37,7 @@ class Report:
 
     @property
     def plan(self) -> str:
-        """Data, task and network, a line each."""
+        """The data, the task and the network, a line each."""
         rows = {name: len(part.y) for name, part in self.parts.items()}
         return "\n".join(
             [
@@ -50,7 +50,7 @@ class Report:
         )
 
     def outcome(self, history: History, best_epoch: int) -> str:
-        """The epoch of the model and its scores, a line each."""
+        """The epoch of the model, and its scores, a line each."""
         scores = self._scores()
         lines = [_chosen(history, best_epoch)]
         lines += [f"test {name}: {score}; {self._baseline_name()}: {base}" for name, (score, base) in scores.items()]
@@ -59,7 +59,7 @@ class Report:
         return "\n".join(lines)
 
     def text(self, history: History, best_epoch: int) -> str:
-        """The whole report, Markdown."""
+        """The whole report in Markdown."""
         scores = "\n".join(f"| {name} | {score} | {base} |" for name, (score, base) in self._scores().items())
         rows = {name: len(part.y) for name, part in self.parts.items()}
         warning = self._warning()
@@ -102,7 +102,9 @@ nbbp {__version__}
     def _task(self) -> str:
         if isinstance(self.target, ValueTarget):
             mean, deviation = self.target.mean, self.target.deviation
-            return f"regression, {self.arguments.target} is a number (mean {mean:.4g}, deviation {deviation:.4g})"
+            return (
+                f"regression, {self.arguments.target} is a number (mean {mean:.4g}, standard deviation {deviation:.4g})"
+            )
         counts = np.bincount(np.concatenate([part.y for part in self.parts.values()]))
         named = [f"{label} ({n:,})" for label, n in zip(self.target.classes, counts, strict=True)]
         listed = ", ".join(named[:SHOWN]) + (", ..." if len(named) > SHOWN else "")
@@ -113,10 +115,10 @@ nbbp {__version__}
         return f"{numbers} columns of numbers, {len(self.encoder.columns) - numbers} of categories"
 
     def _columns_at_length(self) -> list[str]:
-        """What was done with each column."""
+        """How each column was encoded."""
         columns, lines = self.encoder.columns, []
         if numbers := [column.name for column in columns if isinstance(column, Numbers)]:
-            lines.append(f"standardised to mean 0 and deviation 1: {', '.join(numbers)}")
+            lines.append(f"standardised to mean 0 and standard deviation 1: {', '.join(numbers)}")
         for column in columns:
             if isinstance(column, Categories):
                 how = "a column of 0 and 1 for each" if column.one_hot else "a trained vector for each (embedding)"
@@ -144,7 +146,7 @@ nbbp {__version__}
         return f"always {self.target.classes[np.bincount(self.parts['train'].y).argmax()]}"
 
     def _measured(self) -> dict[str, tuple[float, float]]:
-        """Of the test rows, for the model and for the baseline."""
+        """The scores on the test rows, of the model and of the baseline."""
         test, train = self.parts["test"], self.parts["train"]
         prediction = self.model.predict(test.X).astype(np.float64)
         if isinstance(self.target, ClassTarget):
@@ -168,7 +170,7 @@ nbbp {__version__}
         return "" if score > base else f"The model is no better than {self._baseline_name()}."
 
     def _confusions(self) -> str:
-        """True classes by rows, predicted ones by columns."""
+        """The confusion matrix: true classes in rows, predicted ones in columns."""
         if not isinstance(self.target, ClassTarget) or len(self.target.classes) > SHOWN:
             return ""
         classes, test = list(map(str, self.target.classes)), self.parts["test"]
@@ -180,7 +182,7 @@ nbbp {__version__}
         return "\n".join(lines) + "\n\n"
 
     def _command(self) -> str:
-        """That gives this model again."""
+        """The command that reproduces this model."""
         given = self.arguments
         options: dict[str, Any] = {
             "target": given.target, "task": self.target.to_dict()["task"], "drop": ",".join(given.drop),

@@ -18,7 +18,7 @@ FORMAT = 1
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """A trained model with what turns a table into its input, and its output into an answer."""
+    """A trained model with the encoders of its input and its target."""
 
     model: Model
     encoder: TableEncoder
@@ -26,7 +26,7 @@ class Run:
     target_name: str
 
     def write(self, folder: pathlib.Path, history: History, report: str) -> None:
-        """Everything, over an earlier run."""
+        """Write all files, over those of an earlier run."""
         folder.mkdir(exist_ok=True)
         self.model.save(folder / MODEL)
         content = {
@@ -41,7 +41,7 @@ class Run:
 
     @classmethod
     def read(cls, path: str) -> "Run":
-        """The run in a folder; ValueError or OSError where there is none."""
+        """The run in a folder; ValueError or OSError if there is none."""
         folder = pathlib.Path(path)
         for name in (MODEL, PREPROCESSING):
             if not (folder / name).is_file():

@@ -1,4 +1,4 @@
-"""nbbp train: from a file to a model, and what it is worth."""
+"""nbbp train: from a file to a model and its scores."""
 
 import argparse
 import os
@@ -20,8 +20,8 @@ from nbbp.training.history import History
 
 STOPPED_BY = {"Ctrl-C": 130, "SIGTERM": 143}  # exit codes
 LEAST_ROWS = 20
-MOST_CLASSES = 20  # of whole numbers; more are values
-ROWS_OF_CLASS = 10  # for each of them, or they are values
+MOST_CLASSES = 20  # of whole numbers; with more, they are values
+ROWS_OF_CLASS = 10  # least rows of each class; with fewer, they are values
 
 EXAMPLES = """\
   nbbp train iris.csv --target species
@@ -86,7 +86,7 @@ def _units(text: str) -> list[int]:
 
 
 def train(arguments) -> int:
-    """Train a network on a table, write it into a folder, and say what it is worth."""
+    """Train a network on a table, write it into a folder, and report its scores."""
     _check_arguments(arguments)
     file = read(arguments.file)
     if file.table.num_rows < LEAST_ROWS:
@@ -115,7 +115,7 @@ def train(arguments) -> int:
 
 
 def _fit(model: Sequential, parts: dict[str, Part], arguments) -> tuple[History, int]:
-    """Train; the history, and the best epoch, of which the model has the parameters, also after Ctrl-C."""
+    """Train; returns the history and the best epoch, whose parameters the model has, also after Ctrl-C."""
     stopping = EarlyStopping("val_loss", arguments.patience)
     training, validation = parts["train"], parts["validation"]
     try:
@@ -133,7 +133,7 @@ def _fit(model: Sequential, parts: dict[str, Part], arguments) -> tuple[History,
 
 
 def _check_arguments(arguments) -> None:
-    """Before the file is read."""
+    """Check the arguments before the file is read."""
     checks.positive_integer("--epochs", arguments.epochs)
     checks.positive_integer("--patience", arguments.patience)
     if arguments.batch_size is not None:
@@ -152,7 +152,7 @@ def _optimizer(arguments) -> optimizers.Optimizer:
 
 
 def _columns(file: TableFile, arguments) -> list[str]:
-    """That the network is to learn from; the arguments' target is known afterwards."""
+    """The columns of the network's input; sets the arguments' target."""
     if arguments.target is None and file.path.suffix.lower() == ".npz":
         arguments.target = "y"
     if arguments.target is None:
@@ -170,7 +170,7 @@ def _columns(file: TableFile, arguments) -> list[str]:
 
 
 def _folder(file: TableFile, arguments) -> pathlib.Path:
-    """Where the run goes; the arguments' output is known afterwards."""
+    """The folder of the run; sets the arguments' output."""
     arguments.output = arguments.output or f"{file.path.stem}-nbbp"
     folder = pathlib.Path(arguments.output)
     check_folder(arguments.output)
@@ -184,12 +184,12 @@ def _folder(file: TableFile, arguments) -> pathlib.Path:
 
 
 def _text(arguments) -> list[str]:
-    """Columns that are not to be read as numbers."""
+    """The columns that must not be read as numbers."""
     return [*arguments.categorical, *([arguments.target] if arguments.task == "classification" else [])]
 
 
 def _target(known, arguments) -> ClassTarget | ValueTarget:
-    """Classes for text, and for few whole numbers of which each is there many times; values otherwise."""
+    """Classes for text, and for few whole numbers if each occurs often; values otherwise."""
     name, y = arguments.target, np.asarray(known)
     if y.dtype.kind in "iuf" and arguments.task != "classification":
         different = np.unique(y)
@@ -208,10 +208,10 @@ def _target(known, arguments) -> ClassTarget | ValueTarget:
 
 
 def _split(y: np.ndarray, share: float, seed: int) -> dict[str, np.ndarray]:
-    """Rows to train, to validate and to test, each with classes or values as all rows have them.
+    """Rows for training, validation and testing, each with the same distribution of classes or values.
 
-    Rows in the order of y are cut into as many stretches as are held out; chance takes one row from each, in turn for
-    validation and for the test.
+    Rows sorted by y are cut into as many stretches as rows are held out; one row of each is drawn at random, in turn
+    for validation and for testing.
     """
     rng = np.random.default_rng(seed)
     order = np.lexsort((rng.random(len(y)), y))
@@ -224,7 +224,7 @@ def _split(y: np.ndarray, share: float, seed: int) -> dict[str, np.ndarray]:
 
 
 def _choose(arguments, rows: int) -> None:
-    """What the user left open, from the rows to train on: about fifty mini-batches an epoch, larger layers for more."""
+    """Set omitted arguments by the number of rows: about fifty mini-batches an epoch, larger layers for more rows."""
     if arguments.batch_size is None:
         arguments.batch_size = int(np.clip(2 ** round(np.log2(rows / 50)), 16, 256))
     if arguments.layers is None:

@@ -69,7 +69,7 @@ def warmup(arguments) -> int:
 
 
 def usual_runs(model: functools.partial[Sequential]) -> Iterator[Callable]:
-    """Functions that together run every kernel with the arrays of usual fits; `model` makes a network of its layers."""
+    """Functions that together run every kernel with the arrays of usual fits; `model` makes a network from layers."""
     for optimizer in (
         *optimizers.OPTIMIZERS,
         optimizers.SGD(momentum=0.9),
@@ -104,13 +104,13 @@ def usual_runs(model: functools.partial[Sequential]) -> Iterator[Callable]:
 
 
 def _fit(model: Sequential, y: np.ndarray, batch_size: int = 256, **settings) -> None:
-    """Train, measure and predict: rows one by one, side by side, and in blocks."""
+    """Train, measure and predict with single rows, shards and blocks."""
     model.fit(X, y, batch_size=batch_size, validation_data=(X, y), verbose=0, **settings)
     model.predict(X)
 
 
 def _fit_graph(settings: dict) -> None:
-    """Train a network with several inputs and outputs, of which one has a mask."""
+    """Train a network with several inputs and outputs, one of them masked."""
     x, codes = Input((2, 2)), Input((2, 2), "int32")
     h = Concatenate()(Dense(4)(x), Embedding({0: 5}, 3)(codes))
     h = Add()(h, Multiply()(h, Dense(8)(h)))
@@ -123,5 +123,5 @@ def _fit_graph(settings: dict) -> None:
 
 
 def _metric(y, prediction) -> float:
-    """For its sake the outputs are recorded."""
+    """A metric of the user's, for which the outputs are recorded."""
     return 0.0

@@ -1,4 +1,4 @@
-"""Data to train on: real digits that ship with the package, and loaders for files that users have."""
+"""Data sets: handwritten digits that ship with the package, and loaders for users' files."""
 
 from nbbp.datasets.digits import load_digits
 from nbbp.datasets.mnist import load_mnist

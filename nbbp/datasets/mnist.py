@@ -1,4 +1,4 @@
-"""MNIST from the files that users have: this library downloads nothing."""
+"""MNIST from the user's files: this library downloads nothing."""
 
 import gzip
 import pathlib
@@ -31,7 +31,7 @@ def load_mnist(path) -> tuple[Pair, Pair]:
     Raises
     ------
     FileNotFoundError, ValueError
-        What is missing or wrong, by file name.
+        If a file is missing or wrong; the message names it.
     """
     path = pathlib.Path(path)
     if path.is_dir():

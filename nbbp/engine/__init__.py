@@ -1,1 +1,1 @@
-"""What a model is made of: layers in a graph, their arrays, and bound programs that run without Python."""
+"""The core of a model: layers in a graph, their arrays, and bound programs that run without Python."""

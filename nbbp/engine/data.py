@@ -16,19 +16,19 @@ from nbbp.kernels.jit import Kernel
 
 @dataclasses.dataclass(eq=False)
 class Data:
-    """An array for each input, and for each output what its loss compares with; nobody assigns to its fields.
+    """An array for each input, and for each output the targets of its loss; its fields are never reassigned.
 
     Attributes
     ----------
     inputs : tuple of ndarray (rows, *input_shape)
     targets : tuple of ndarray (rows, positions x columns)
-        In the form of the losses: see `nbbp.checks.targets`.
+        The targets in the form of the losses: see `nbbp.checks.targets`.
     truths : tuple of ndarray
-        What metrics compare with: targets before labels were smoothed.
+        The targets of metrics: those before label smoothing.
     weights : tuple of (ndarray (rows, 1) or (rows, positions), or None)
-        How much each row, or each element, counts at each output; None for 1.
+        The weight of each row, or of each element, at each output; None for 1.
     masks : tuple of (ndarray (rows, positions), bool, or None)
-        For each input which of its elements are there; None for all.
+        For each input, False at masked elements; None if there are none.
     """
 
     inputs: tuple[np.ndarray, ...]
@@ -43,11 +43,11 @@ class Data:
 
     @functools.cached_property
     def form(self) -> tuple:
-        """What a bound program depends on: which arrays there are, of which dtypes."""
+        """What a bound program depends on: which arrays are given, and their dtypes."""
         return tuple([tuple([None if a is None else (a.dtype, a.shape[1:]) for a in some]) for some in self._all()])
 
     def part(self, rows) -> "Data":
-        """Some of the rows: a slice, or their numbers."""
+        """Some of the rows, by a slice or by their indices."""
         given: list[Any] = [tuple(None if a is None else a[rows] for a in arrays) for arrays in self._all()]
         return Data(*given)
 
@@ -61,12 +61,12 @@ class Data:
         }
 
     def without_inputs(self, rows: np.ndarray) -> "Data":
-        """What some rows are measured by, their numbers in place of their inputs."""
+        """Targets, truths and weights of some rows, with their indices in place of their inputs."""
         given: list[Any] = [tuple(None if a is None else a[rows] for a in arrays) for arrays in self._all()[1:]]
         return Data((rows,), *given)
 
     def overwrite(self, other: "Data") -> None:
-        """Put other rows, as many or fewer, in the place of the first."""
+        """Overwrite the first rows with other rows, as many or fewer."""
         for mine, theirs in zip(self._all(), other._all(), strict=True):
             for array, rows in zip(mine, theirs, strict=True):
                 if array is not None:
@@ -86,13 +86,13 @@ def _digest(array: np.ndarray) -> str:
 
 
 def elements_there(mask: int | None, data: Data) -> np.ndarray | None:
-    """Which elements (rows x positions) are not masked; None for all."""
+    """The elements (rows x positions) that are not masked; None for all."""
     masks = None if mask is None or not data.masks else data.masks[mask]
     return None if masks is None else masks.reshape(-1)
 
 
 class Source:
-    """Data that programs read from; it can be exchanged for other data of the same form and as many rows.
+    """Data that programs read from; it can be exchanged for other data of the same form with as many rows.
 
     Parameters
     ----------
@@ -104,7 +104,7 @@ class Source:
         self._calls: list[tuple[Call, Callable[[Data], Sequence[Any]]]] = []
 
     def call(self, program: Program, kernel: Kernel, arrays_of: Callable[[Data], Sequence[Any]]) -> None:
-        """Append a call on arrays of which some are the data's."""
+        """Append a call on arrays, some of which are the data's."""
         self._calls.append((program.call(kernel, *arrays_of(self.data)), arrays_of))
 
     def exchange(self, data: Data) -> None:
@@ -115,7 +115,7 @@ class Source:
             self.data = data
 
     def release(self) -> None:
-        """Keep no data alive until others take their place."""
+        """Keep no data alive until other data are exchanged for them."""
         for call, _ in self._calls:
             call.release()
         self.data = NO_DATA

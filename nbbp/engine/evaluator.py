@@ -1,6 +1,6 @@
-"""Outputs of a network for any number of rows, and their losses, through programs that are bound once.
+"""Outputs of a network for any number of rows, through programs that are bound once.
 
-Few rows go through a block of 1, 2, 4, ... rows. Many go block after block in one compiled run, each block in shards
+Few rows go through a block of 1, 2, 4, ... rows. Many rows go block by block in one compiled run, each block in shards
 that copy their rows into their core's cache and take them through the whole network.
 """
 
@@ -21,7 +21,7 @@ from nbbp.kernels.batches import copy, read_integers, read_rows, record_rows
 from nbbp.kernels.jit import Kernel
 
 BLOCK_ROWS = 512
-SHARD_ROWS = 128  # of a block that go through the network by themselves, on one thread
+SHARD_ROWS = 128  # rows of a block that go through the network by themselves, on one thread
 SHARD_BYTES = 1 << 20  # of parameters at most: they stay in the second-level cache of every core
 
 Arrays = tuple[np.ndarray, ...]
@@ -29,7 +29,7 @@ Arrays = tuple[np.ndarray, ...]
 
 @dataclasses.dataclass(frozen=True)
 class _Block:
-    """A bound forward pass: where the inputs (rows, *shape) and masks go, and where the outputs come from."""
+    """A bound forward pass: the buffers of the inputs (rows, *shape), of the masks, and of the outputs."""
 
     given: Arrays
     outputs: Arrays
@@ -57,7 +57,7 @@ class Evaluator:
     network : Network
     backend : {"numba", "numpy"}
     activations : sequence of str
-        What each output goes through, "linear" for nothing.
+        The activation of each output, "linear" for none.
     """
 
     def __init__(self, network: Network, backend: str, activations: Sequence[str]) -> None:
@@ -65,10 +65,10 @@ class Evaluator:
         self._activations = [ACTIVATIONS[name] for name in activations]
         self._bound: dict[tuple, _Block] = {}
         self._blocks: dict[tuple, tuple[Runner, list[_Shard]]] = {}
-        self._lock = forks.lock()  # blocks are shared, and kernels let go of the GIL
+        self._lock = forks.lock()  # blocks are shared, and kernels release the GIL
 
     def __call__(self, data: Data, out: Arrays | None = None) -> Arrays:
-        """Outputs (rows, *shape) for the inputs of some data; into `out` where that is given."""
+        """Outputs (rows, *shape) for the inputs of some data; into `out` if that is given."""
         given: Arrays = data.inputs
         masked: tuple[bool, ...] = ()
         if data.masks:
@@ -108,7 +108,7 @@ class Evaluator:
     def _many(
         self, given: Sequence[np.ndarray], masked: tuple[bool, ...], out: Sequence[np.ndarray], blocks: int
     ) -> None:
-        """Block after block in one run."""
+        """Compute block after block in one run."""
         if masked not in self._blocks:
             self._blocks[masked] = self._bind_blocks(masked)
         runner, shards = self._blocks[masked]
@@ -151,7 +151,7 @@ class Evaluator:
         return _Block((*shaped, *given[len(shaped) :]), tuple(ends), Runner(program))
 
     def _inputs(self, program: Program, masked: tuple[bool, ...]) -> Arrays:
-        """Buffers for the inputs (rows, elements), then for the masks that there are."""
+        """Buffers for the inputs (rows, elements), then for the masks that are given."""
         inputs = [x.reshape(program.rows, -1) for x in self.network.inputs(program)]
         edges = [edge for edge, there in zip(self.network.graph.inputs, masked, strict=False) if there]
         return (*inputs, *(program.buffer(program.rows, math.prod(edge.positions), dtype=bool) for edge in edges))
@@ -168,7 +168,7 @@ class Evaluator:
 
 
 def flat(array: np.ndarray) -> np.ndarray:
-    """(rows, elements), of no rows too."""
+    """The array as (rows, elements), also if it has no rows."""
     return array.reshape(len(array), math.prod(array.shape[1:]))
 
 
@@ -177,7 +177,7 @@ def _reading(x: np.ndarray) -> Kernel:
 
 
 def apart(program: Program, outputs: Sequence[Array]) -> list[Array]:
-    """Outputs that share no memory, copied where two do: each has an activation of its own."""
+    """Outputs that share no memory, since each has its own activation: those that would are copied."""
     found: list[Array] = []
     for output in outputs:
         if any(np.may_share_memory(output.array, other.array) for other in found):

@@ -1,25 +1,25 @@
-"""How a user gives and gets several arrays: one by itself, a list of them, or a dict by name."""
+"""The form in which a user gives and gets arrays: a single one, a list, or a dict by name."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 
 class Form:
-    """One thing, a list of things, or a dict of things.
+    """A single item, a list of items, or a dict of items.
 
     Parameters
     ----------
     what : str
-        What the things are, for messages.
-    given : thing, list of things or dict of str to thing
-        An example, whose form all others have.
+        What the items are, for messages.
+    given : item, list of items or dict of str to item
+        An example whose form all others have.
 
     Attributes
     ----------
     things : list
-        Of the example.
+        The items of the example.
     names : list of str
-        By which columns of a history and messages tell them apart; empty for one by itself.
+        The names by which a history's columns and messages tell them apart; empty for a single item.
     """
 
     def __init__(self, what: str, given: Any) -> None:
@@ -44,13 +44,13 @@ class Form:
         return len(self.things)
 
     def packed(self, things: Sequence) -> Any:
-        """Things in this form."""
+        """Items in this form."""
         if self._single:
             return things[0]
         return list(things) if self._keys is None else dict(zip(self._keys, things, strict=True))
 
     def unpacked(self, name: str, given: Any) -> list:
-        """The things in a list; ValueError or TypeError where they are not given in this form."""
+        """The items in a list; ValueError or TypeError if they are not given in this form."""
         if self._single:
             return [given]
         if isinstance(given, Mapping):
@@ -69,7 +69,7 @@ class Form:
         return list(given)
 
     def each(self, name: str, given: Any) -> list:
-        """The same as `unpacked`, or one thing that holds for all."""
+        """The same as `unpacked`, but a single item stands for all."""
         if isinstance(given, Mapping) or (isinstance(given, list | tuple) and not self._single):
             return self.unpacked(name, given)
         return [given] * len(self)

@@ -10,7 +10,7 @@ from nbbp.engine.node import Edge, Input, Node
 
 
 def kind(layer: Layer) -> str:
-    """Name of a layer's class in paths, such as ``dense``."""
+    """The name of a layer's class in paths, such as ``dense``."""
     return type(layer).__name__.lower()
 
 
@@ -22,12 +22,12 @@ class Graph:
     inputs : sequence of Input
     outputs : sequence of Edge
     shares : bool
-        Whether a layer that is called twice has one set of parameters, or one for each call.
+        Whether a layer that is called twice has one set of parameters, not one for each call.
 
     Attributes
     ----------
     nodes : tuple of Node
-        Each after those whose outputs it takes.
+        The nodes in an order in which each follows those whose outputs it takes.
     names : dict of Node to str
         Paths such as ``residual_0.dense_0``.
     owners : dict of Node to Node
@@ -85,17 +85,17 @@ class Graph:
                 if id(scope) not in scopes:
                     scopes[id(scope)] = numbered(path, scope.layer) + "."
                 path = scopes[id(scope)]
-            if name is None or name in used:  # the nodes of two files may have one name
+            if name is None or name in used:  # nodes of two files may have the same name
                 name = numbered(path, node.layer)
             used.add(name)
             yield node, name
 
     def top(self, node: Node) -> str:
-        """First part of a node's path: the layer that stands for it and others, or itself."""
+        """The first part of a node's path: the composite layer that it belongs to, or itself."""
         return self.names[node].partition(".")[0]
 
     def mask_of(self, edge: Edge) -> int | None:
-        """The input whose mask runs along to an edge; None where the edge has no positions, or others."""
+        """The input whose mask applies to an edge; None if the edge has no positions, or other ones."""
         while edge.node is not None:
             if not edge.node.keeps_positions(edge):
                 return None
@@ -109,8 +109,8 @@ class Graph:
 
 
 def ordered(outputs: Sequence[Edge]) -> tuple[Node, ...]:
-    """The nodes that lead to some outputs, each after those whose outputs it takes, else as they were called."""
-    missing: dict[Node, int] = {}  # nodes before it that are not in their place yet
+    """The nodes that lead to some outputs, each after those whose outputs it takes, otherwise in the order of calls."""
+    missing: dict[Node, int] = {}  # predecessors that are not ordered yet
     after: dict[Node, list[Node]] = {}
     waiting = [edge.node for edge in outputs if edge.node is not None]
     while waiting:
@@ -135,7 +135,7 @@ def ordered(outputs: Sequence[Edge]) -> tuple[Node, ...]:
 
 
 def chain(entry: Input, layers: Sequence[Layer]) -> Graph:
-    """Layers in a row; one that stands there twice has two sets of parameters."""
+    """The graph of layers in sequence; one that is listed twice has two sets of parameters."""
     edge: Edge = entry
     for layer in layers:
         edge = layer(edge)

@@ -1,4 +1,4 @@
-"""Derivatives of predictions by inputs."""
+"""Derivatives of predictions with respect to inputs."""
 
 from collections.abc import Sequence
 
@@ -11,13 +11,13 @@ from nbbp.kernels import arrays
 
 
 class Jacobian:
-    """A function that computes the derivatives for so many rows, layers as in prediction: one backward an output.
+    """Derivatives of predictions for a number of rows: one backward pass for each output, layers as in prediction.
 
     Parameters
     ----------
     network : Network
     activations : sequence of str
-        What turns each output into predictions.
+        The activation that turns each output into predictions.
     """
 
     def __init__(self, network: Network, backend: str, rows: int, activations: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""What a layer is, and what it sees of a program when it is bound."""
+"""The layer, and its view of a program when it is bound."""
 
 import dataclasses
 import types
@@ -20,7 +20,7 @@ Views = types.SimpleNamespace  # a layer's arrays by their names: p.w, p.b
 
 @dataclasses.dataclass(frozen=True)
 class Parameter:
-    """A parameter: its shape, how its first values are drawn, and what happens to it in training.
+    """A parameter: its shape, how its initial values are drawn, and what happens to it in training.
 
     Parameters
     ----------
@@ -30,7 +30,7 @@ class Parameter:
     l1, l2 : float
         l1 sum |w| + l2 sum w^2 is added to the loss.
     max_norm : float, optional
-        After each update, the columns of a matrix are scaled down to this norm where theirs is larger.
+        After each update, the columns of a matrix whose norm is larger are scaled down to this norm.
     rate, decay : float
         Factors of the optimizer's learning rate and weight decay.
     trained : bool
@@ -49,19 +49,19 @@ class Parameter:
 
 @dataclasses.dataclass(frozen=True)
 class Spec:
-    """What a layer makes of inputs of given shapes.
+    """A layer's outputs, parameters and state for inputs of given shapes.
 
     Parameters
     ----------
     outputs : tuple of int, or tuple of such tuples
-        Shape of a sample's output, or of several.
+        The shape of a sample's output, or of several.
     parameters, state : dict of str to Parameter
-        Trained arrays, and arrays that are kept from step to step but not trained, such as running means.
+        Trained arrays, and arrays that persist from step to step but are not trained, such as running means.
     view : bool
         Whether the output is the first input's memory in another shape; `forward` and `backward` are not called then.
     in_place : bool
-        Whether the first output may overwrite the first input if nobody reads that later; the gradient of the first
-        input then is the memory of the first output's in any case.
+        Whether the first output may overwrite the first input if nothing reads that later; the gradient of the first
+        input then always shares memory with the first output's.
     couples_rows : bool
         Whether, in training, a row's output depends on the other rows of its mini-batch.
     """
@@ -86,9 +86,9 @@ class Array:
     ----------
     array : ndarray (rows, *shape)
     mask : ndarray (rows, *positions), bool, or None
-        False where an element is not there.
+        False at masked elements.
     gradient : ndarray (rows, *shape) or None
-        The loss's gradient with respect to `array`; None where nobody asks for it.
+        The loss's gradient with respect to `array`; None if it is not needed.
     """
 
     array: np.ndarray
@@ -97,9 +97,9 @@ class Array:
 
 
 class Binding:
-    """What a layer sees when its passes are bound: arrays, and the program that calls are appended to.
+    """A layer's view when its passes are bound: its arrays, and the program to which it appends calls.
 
-    The same binding comes to `forward` and then to `backward`: what the one keeps as an attribute, the other finds.
+    `forward` and then `backward` receive the same binding: an attribute that one sets is available to the other.
 
     Attributes
     ----------
@@ -110,11 +110,11 @@ class Binding:
     training : bool
         Whether layers behave as in training.
     in_place : bool
-        Whether y is the memory of x.
+        Whether y shares the memory of x.
     first_row : int
-        Of the mini-batch, where it is cut into shards.
+        The index in the mini-batch of the first row, if the mini-batch is cut into shards.
     clock : ndarray (1,)
-        The run's, as kernels take it: see `nbbp.kernels.clock`.
+        The run's clock, as kernels take it: see `nbbp.kernels.clock`.
     """
 
     def __init__(self, program: "Program", name: str, inputs: list[Array], outputs: list[Array], p: Views) -> None:
@@ -131,17 +131,17 @@ class Binding:
 
     @property
     def y(self) -> np.ndarray:
-        """The first output (rows, *shape), which `forward` overwrites; it may be the memory of x."""
+        """The first output (rows, *shape), which `forward` overwrites; it may share the memory of x."""
         return self.outputs[0].array
 
     @property
     def dx(self) -> np.ndarray | None:
-        """The gradient of x, which `backward` overwrites; None where nobody asks for it; it may be the memory of dy."""
+        """The gradient of x, which `backward` overwrites; None if it is not needed; it may share the memory of dy."""
         return self.inputs[0].gradient
 
     @property
     def dy(self) -> np.ndarray:
-        """The gradient of y, which may be spoilt."""
+        """The gradient of y, which may be overwritten."""
         gradient = self.outputs[0].gradient
         assert gradient is not None
         return gradient
@@ -151,28 +151,28 @@ class Binding:
         return self.program.call(kernel, *arrays)
 
     def buffer(self, *shape: int, dtype=None, per_thread: bool = False) -> np.ndarray:
-        """An array, 0 at first, that holds what one call hands to a later one; of the model's dtype, or another.
+        """An array, 0 at first, through which one call passes values to a later one; by default in the model's dtype.
 
         With `per_thread` the first axis has an entry for each thread.
         """
         return self.program.buffer(*((threads.most(),) if per_thread else ()), *shape, dtype=dtype)
 
     def constant(self, *values: float) -> np.ndarray:
-        """Numbers that a kernel takes, as an array of the model's dtype."""
+        """Constants of a kernel, as an array of the model's dtype."""
         return np.array(values, self.program.dtype)
 
     def derived(self, kernel: Kernel, shape: Shape, *sources: np.ndarray) -> np.ndarray:
-        """An array that ``kernel(array, *sources)`` makes of parameters once an update, such as a transposed weight.
+        """An array that ``kernel(array, *sources)`` computes from parameters once per update, such as w transposed.
 
         Shards, micro-batches and blocks of rows share it.
         """
         return self.program.derived(kernel, shape, *sources)
 
     def carry(self, name: str, *shape: int) -> np.ndarray:
-        """An array (rows, *shape) that `forward` reads and overwrites: what it hands to the next step.
+        """An array (rows, *shape) that `forward` reads and overwrites: what it passes to the next step.
 
-        It is 0 when a fit begins, and lives from step to step, in checkpoints too; row i of a mini-batch goes on from
-        row i of the one before. Predictions and evaluations begin with 0, each row by itself.
+        It is 0 when a fit begins, and persists from step to step and in checkpoints; row i of a mini-batch continues
+        from row i of the one before. Predictions and evaluations start each row from 0.
         """
         return self.program.carry(f"{self.name}.{name}", shape)
 
@@ -184,7 +184,7 @@ class Binding:
         return self.program.scheduled(lambda before, count: schedule(before + np.arange(count))[:, np.newaxis])
 
     def stream(self) -> np.uint64:
-        """Key of a stream of random numbers that no other layer draws from."""
+        """The key of a stream of random numbers that no other layer draws from."""
         return self.program.stream()
 
 
@@ -197,7 +197,7 @@ class Layer:
     """
 
     reads: tuple[str, ...] = ("x", "y")
-    """What `backward` reads: "x" for the inputs, "y" for the outputs; decides what may be overwritten."""
+    """What `backward` reads: "x" for the inputs, "y" for the outputs; determines what may be overwritten."""
     takes_integers: bool = False
     """Whether inputs may be integers, see `nbbp.Input`."""
 
@@ -206,24 +206,24 @@ class Layer:
         return connect(self, inputs)
 
     def expand(self, *inputs: Edge) -> Any:
-        """The output as other layers make it, where this one is a shorthand for some; else NotImplemented."""
+        """The output of the layers that this one is a shorthand for; NotImplemented if it is none."""
         return NotImplemented
 
     def spec(self, *input_shapes: Shape) -> Spec:
-        """Outputs, parameters and state for inputs of these shapes; ValueError, with what fits, if they do not.
+        """Outputs, parameters and state for inputs of these shapes; ValueError, which says what fits, if they do not.
 
-        Unless it is overridden, one input gives one output of its shape, without parameters.
+        By default, one input gives one output of its shape, without parameters.
         """
         (shape,) = input_shapes
         return Spec(shape)
 
     @classmethod
     def example(cls, x: Edge) -> Any:
-        """The output of such a layer for an input, as tests try it; overridden if it needs settings or more inputs."""
+        """The output of such a layer for an edge, for tests; overridden if it needs settings or more inputs."""
         return cls()(x)
 
     def check_input(self, name: str, x: np.ndarray) -> None:
-        """ValueError where rows of x cannot go into this layer, the first of a network."""
+        """ValueError if this layer, the first of a network, cannot take the rows of x."""
 
     def forward(self, b: Binding) -> None:
         """Bind the calls that overwrite the outputs from the inputs."""

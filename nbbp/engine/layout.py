@@ -1,4 +1,4 @@
-"""Where every parameter lies: names, shapes and offsets in one flat array.
+"""The layout of the parameters: names, shapes and offsets in one flat array.
 
 `params`, `grads` and each moment of the optimizer are flat arrays of the same layout, allocated once.
 """
@@ -17,7 +17,7 @@ from nbbp.engine.node import Node, Shape
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-    """A layer with its shapes, and the places of its parameters and of its state: short name -> (offset, parameter)."""
+    """A node with its shapes, and the offsets of its parameters and its state: short name -> (offset, parameter)."""
 
     node: Node
     name: str
@@ -41,15 +41,15 @@ class Place:
 
 
 class Layout:
-    """The places of all layers of a graph, in the order of its nodes.
+    """The offsets of all parameters of a graph, in the order of its nodes.
 
     Attributes
     ----------
     graph : Graph
     places : tuple of Place
-        Of the nodes that own their parameters.
+        The places of the nodes that own their parameters.
     size, state_size : int
-        Of the flat arrays.
+        The sizes of the flat arrays.
     """
 
     def __init__(self, graph: Graph) -> None:
@@ -64,17 +64,17 @@ class Layout:
         self.places = tuple(self._of.values())
 
     def of(self, node: Node) -> Place:
-        """The place of a node's parameters, which it may share with another."""
+        """The place of a node's parameters, which it may share with another node."""
         return self._of[self.graph.owners[node]]
 
     def slices(self) -> Iterator[tuple[str, int, Parameter]]:
-        """Full name, offset in the flat array and description of every parameter, in their order."""
+        """Full name, offset in the flat array and description of every parameter, in the order of the layout."""
         for place in self.places:
             for name, (offset, parameter) in place.parameters.items():
                 yield f"{place.name}.{name}", offset, parameter
 
     def named(self, flat: np.ndarray, state: np.ndarray | None = None) -> dict[str, np.ndarray]:
-        """Views of a flat array, and of the state where it is given, by full name, such as ``dense_0.w``."""
+        """Views of a flat array, and of the state if it is given, by full name, such as ``dense_0.w``."""
         return {
             f"{place.name}.{name}": view
             for place in self.places
@@ -90,9 +90,9 @@ class Layout:
         }
 
     def initial(self, seed: int) -> tuple[np.ndarray, np.ndarray]:
-        """First parameters and state in float64; each array has a stream of random numbers of its own.
+        """Initial parameters and state in float64; each array has a stream of random numbers of its own.
 
-        The streams are numbered by layers: first the parameters of one and of those that it stands for, then its state.
+        The streams are numbered layer by layer: first a layer's parameters with its sublayers', then its state.
         """
         params, state = np.zeros(self.size), np.zeros(self.state_size)
         index = itertools.count()

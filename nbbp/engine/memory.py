@@ -1,4 +1,4 @@
-"""How much memory there is, and whether a model fits into it."""
+"""How much memory is available, and whether a model fits into it."""
 
 import os
 import pathlib
@@ -9,7 +9,7 @@ LIMITS = "/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_byt
 
 
 def available() -> int | None:
-    """Bytes that this process can ever have: the machine's, or its container's; None where the system does not say."""
+    """Bytes of memory of the machine or of its container; None if the system does not say."""
     try:
         known = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
     except (AttributeError, ValueError, OSError):  # Windows
@@ -23,7 +23,7 @@ def available() -> int | None:
 
 
 def check_room(parameters: int, arrays: int, dtype: np.dtype) -> None:
-    """MemoryError where so many flat arrays of all parameters do not fit into memory."""
+    """MemoryError if this many flat arrays of all parameters do not fit into memory."""
     needed, there = parameters * arrays * dtype.itemsize, available()
     if there is not None and needed > there:
         raise MemoryError(

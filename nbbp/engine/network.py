@@ -26,11 +26,11 @@ class Pass:
 
 
 class Network:
-    """Flat `params` and `grads`, and how a mini-batch goes forward and backward through the nodes of a graph.
+    """Flat `params` and `grads`, and the forward and backward passes through the nodes of a graph.
 
-    `state` holds what layers keep from step to step without training it, such as running means. Both are drawn from the
-    seed, or copied where they are given. No layer decides what it overwrites or adds to: that follows here from who
-    reads which array last.
+    `state` holds arrays that persist from step to step but are not trained, such as running means. Parameters and state
+    are drawn from the seed, or copied if they are given. No layer decides what it overwrites or adds to: that follows
+    here from which node reads an array last.
 
     Attributes
     ----------
@@ -61,7 +61,7 @@ class Network:
         return self.params.dtype
 
     def inputs(self, program: Program) -> tuple[np.ndarray, ...]:
-        """Buffers for the rows that go in."""
+        """Buffers for the input rows."""
         return tuple(
             program.buffer(program.rows, *edge.shape, dtype=edge.dtype or self.dtype) for edge in self.graph.inputs
         )
@@ -71,7 +71,7 @@ class Network:
     ) -> Pass:
         """Bind the forward pass of the inputs (rows, *shape), with their masks (rows, *positions).
 
-        What is masked in an input is overwritten with 0.
+        Masked elements of an input are overwritten with 0.
         """
         graph = self.graph
         given = masks or [None] * len(inputs)
@@ -84,7 +84,7 @@ class Network:
                 there = x.mask.reshape(-1)
                 program.call(clear_masked, x.array.reshape(len(there), -1), there)
         bindings = {}
-        storage: dict[Edge, Edge] = {}  # for an edge whose memory is another's, the edge that had it first
+        storage: dict[Edge, Edge] = {}  # for an edge that shares memory, the edge that owns it
         for node in graph.nodes:
             source = known[node.inputs[0]]
             shared = node.spec.view or (node.spec.in_place and self._may_overwrite(node, storage))
@@ -108,7 +108,7 @@ class Network:
         return Pass(known, bindings, tuple(known[edge] for edge in graph.outputs))
 
     def _may_overwrite(self, node: Node, storage: dict[Edge, Edge]) -> bool:
-        """Whether nobody reads the memory of a node's first input after it, forward or backward."""
+        """Whether nothing reads the memory of a node's first input after it, forward or backward."""
         graph, place = self.graph, self._order[node]
         memory, *others = (storage.get(edge, edge) for edge in node.inputs)
         if memory.node is None or "x" in node.reads or memory in others:
@@ -125,17 +125,17 @@ class Network:
     def backward(
         self, program: Program, bound: Pass, slopes: Sequence[np.ndarray], grads: np.ndarray, to_inputs: bool = False
     ) -> tuple[np.ndarray | None, ...]:
-        """Bind the backward pass from the gradients of the outputs, which it may spoil; overwrites the flat `grads`.
+        """Bind the backward pass from the gradients of the outputs, which it may overwrite; fills the flat `grads`.
 
-        Returns the gradients of the inputs, None where they are integers or `to_inputs` is false. Where paths meet, the
-        first contribution to a gradient overwrites, later ones are added, from the last node to the first.
+        Returns the gradients of the inputs, None for integers or if `to_inputs` is false. Where paths meet, the first
+        contribution to a gradient overwrites it and later ones are added, from the last node to the first.
         """
         graph, layout = self.graph, self.layout
         wanted = self._wanted(to_inputs)
         gradient: dict[Edge, np.ndarray] = {}
         for edge, given in zip(graph.outputs, slopes, strict=True):
             self._contribute(program, gradient, edge, given)
-        written: set[Node] = set()  # owners of parameters whose gradients have a contribution
+        written: set[Node] = set()  # owners of parameters whose gradients are written
         for node in reversed(graph.nodes):
             asked = [edge in wanted for edge in node.inputs]
             if not any(edge in gradient for edge in node.outputs) or not (any(asked) or self._trained[node]):
@@ -144,9 +144,9 @@ class Network:
             binding.program = program
             for edge, output in zip(node.outputs, binding.outputs, strict=True):
                 output.gradient = gradient.get(edge)
-                if output.gradient is None:  # nobody reads this output
+                if output.gradient is None:  # nothing reads this output
                     output.gradient = program.buffer(program.rows, *edge.shape)
-                    program.call(clear, output.gradient.reshape(-1))  # backward may have spoilt it
+                    program.call(clear, output.gradient.reshape(-1))  # backward may have overwritten it
             dy = binding.outputs[0].gradient
             assert dy is not None
             for k, source in enumerate(binding.inputs):
@@ -181,7 +181,7 @@ class Network:
             gradient[edge] = slope
 
     def _gradients(self, program: Program, node: Node, own: Views, apart: bool) -> Views:
-        """Where a node's backward writes its parameters' gradients: to arrays apart if they are added, or not used."""
+        """Arrays for the gradients of a node's parameters: separate ones if they are added later, or not used."""
         return Views(
             **{
                 name: program.buffer(*parameter.shape) if apart or not parameter.trained else getattr(own, name)
@@ -190,7 +190,7 @@ class Network:
         )
 
     def _wanted(self, to_inputs: bool) -> set[Edge]:
-        """Edges whose gradients lead to a trained parameter, or to an input where those are asked for."""
+        """Edges whose gradients lead to a trained parameter, or to an input if those are asked for."""
         wanted: set[Edge] = {edge for edge in self.graph.inputs if to_inputs and edge.dtype is None}
         for node in self.graph.nodes:
             if self._trained[node] or any(edge in wanted for edge in node.inputs):
@@ -201,9 +201,9 @@ class Network:
         self, program: Program, total: np.ndarray, grads: np.ndarray,
         factors: Callable[[int, int], np.ndarray] | None = None,
     ) -> None:  # fmt: skip
-        """Bind the penalties on parameters: their sum is added to total (1,), their gradient to the flat `grads`.
+        """Bind the penalties on parameters: adds their sum to total (1,), their gradient to the flat `grads`.
 
-        ``factors(before, count)`` (count, 1) says what they are multiplied by in each step, see `Program.scheduled`.
+        ``factors(before, count)`` (count, 1) gives their factor in each step, see `Program.scheduled`.
         """
         for _, offset, parameter in self.layout.slices():
             if parameter.trained and (parameter.l1 or parameter.l2):
@@ -215,7 +215,7 @@ class Network:
                 program.call(penalize, total, g, w, program.buffer(pieces(size)), numbers)
 
     def constrain(self, program: Program) -> None:
-        """Bind what brings parameters back into their bounds after an update."""
+        """Bind the projection of parameters into their bounds after an update."""
         for _, offset, parameter in self.layout.slices():
             if parameter.trained and parameter.max_norm is not None:
                 w = self.params[offset : offset + math.prod(parameter.shape)].reshape(-1, parameter.shape[-1])

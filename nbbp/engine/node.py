@@ -15,22 +15,22 @@ if TYPE_CHECKING:
 
 Shape = tuple[int, ...]
 DTYPES = ("uint8", "int32")
-"""Of inputs that are not of the model's dtype: bytes, such as pixels, and tokens."""
+"""The dtypes of inputs other than the model's dtype: bytes, such as pixels, and tokens."""
 
 
 class Edge:
-    """An array of a graph: what a layer puts out, or an `Input`. Layers are called on edges and give edges.
+    """An array of a graph: an output of a layer, or an `Input`. Layers are called on edges and return edges.
 
     Attributes
     ----------
     shape : tuple of int
-        Of a sample.
+        The shape of a sample.
     node : Node or None
-        That puts it out; None for an input.
+        The node that computes it; None for an input.
     index : int
-        Among the outputs of its node.
+        Its index among the outputs of its node.
     dtype : dtype or None
-        None for the model's own; only inputs, and views of them, have others.
+        None for the model's dtype; only inputs, and views of them, have others.
     """
 
     def __init__(self, shape: Shape, node: "Node | None" = None, index: int = 0, dtype=None) -> None:
@@ -39,7 +39,7 @@ class Edge:
 
     @property
     def positions(self) -> Shape:
-        """Axes of a sample's mask: all but features, or all of tokens, each of which is an element."""
+        """The axes of a sample's mask: all but features, or all axes of tokens, each of which is an element."""
         tokens = self.dtype is not None and self.dtype.kind == "i"
         return self.shape if tokens else self.shape[:-1]
 
@@ -53,12 +53,12 @@ class Input(Edge):
     Parameters
     ----------
     shape : int or tuple of int
-        Of a sample, features last: (features,), (time, features), (height, width, channels).
+        The shape of a sample, features last: (features,), (time, features), (height, width, channels).
     dtype : {"uint8", "int32"}, optional
-        Of bytes, such as pixels, or of tokens, for a first layer that takes integers; the model's own if it is left
-        out.
+        The dtype of bytes, such as pixels, or of tokens, for a first layer that takes integers; by default the
+        model's.
     name : str, optional
-        By which data may be given in a dict.
+        The key of its data in a dict.
     """
 
     def __init__(self, shape: int | Shape, dtype: str | None = None, name: str | None = None) -> None:
@@ -75,7 +75,7 @@ class Input(Edge):
 
 
 class Scope:
-    """A layer that stands for others: its kind, and the layer itself."""
+    """A composite layer, within whose call nodes are made."""
 
     def __init__(self, layer: "Layer") -> None:
         self.layer = layer
@@ -94,9 +94,9 @@ class Node:
     inputs, outputs : tuple of Edge
     spec : Spec
     scopes : tuple of Scope or str
-        The layers that stand for others within which it was called, the outermost first; a string is its own name.
+        The composite layers within which it was called, the outermost first; a string is its own name.
     number : int
-        Nodes that do not depend on each other are in the order in which they were called.
+        Its number in the order of calls, which decides between nodes that do not depend on each other.
     """
 
     def __init__(self, layer: "Layer", inputs: tuple[Edge, ...], spec: "Spec") -> None:
@@ -116,18 +116,18 @@ class Node:
         self.spec = self.layer.spec(*(edge.shape for edge in self.inputs))
 
     def keeps_positions(self, output: Edge) -> bool:
-        """Whether an output has the positions of the first input, and so its mask."""
+        """Whether an output has the positions of the first input, and thus its mask."""
         return bool(output.positions) and output.positions == self.inputs[0].positions
 
     @property
     def reads(self) -> tuple[str, ...]:
-        """What its backward pass reads: a view has none."""
+        """What its backward pass reads: nothing for a view."""
         return () if self.spec.view else self.layer.reads
 
 
 @contextlib.contextmanager
 def within(scope: Scope | str) -> Iterator[None]:
-    """Nodes that are made here have this scope, or this name instead of one by kind and number."""
+    """Give nodes that are made within this context a scope, or a name instead of one by kind and number."""
     token = _scopes.set((*_scopes.get(), scope))
     try:
         yield

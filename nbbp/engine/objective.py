@@ -1,7 +1,7 @@
-"""What is minimised: a loss at each output, over its elements.
+"""The objective that is minimised: a loss at each output, over its elements.
 
-An element is a position of a row, or the row itself where a sample has no positions. Each has a loss and a scale: 1
-over the number of elements of the mini-batch that are there, times its weight and its output's. The sum of losses times
+An element is a position of a row, or the row itself if a sample has no positions. Each has a loss and a scale: 1
+over the number of unmasked elements of the mini-batch, times its weight and its output's. The sum of losses times
 scales is the loss of the mini-batch.
 """
 
@@ -20,7 +20,7 @@ from nbbp.kernels.batches import clear_masked, record_loss, record_part, record_
 
 
 class Loss(Protocol):
-    """What is asked of a loss here; see `nbbp.losses.Loss`."""
+    """The interface of a loss here; see `nbbp.losses.Loss`."""
 
     def bind(
         self, program: Program, row_loss: np.ndarray, dz: np.ndarray, z: np.ndarray, target: np.ndarray,
@@ -35,14 +35,14 @@ class Head:
     Attributes
     ----------
     name : str
-        Empty where there is no other output.
+        The name of the output; empty if it is the only one.
     loss : Loss
     weight : float
-        Of its loss among those of others.
+        The weight of its loss in the sum over outputs.
     shape : tuple of int
-        Of a sample's output, features last.
+        The shape of a sample's output, features last.
     mask : int or None
-        The input whose mask says which elements are there; None where the output has no positions.
+        The input whose mask applies to the elements; None if the output has no positions.
     """
 
     name: str
@@ -53,12 +53,12 @@ class Head:
 
     @property
     def positions(self) -> int:
-        """Elements of a row."""
+        """The number of elements of a row."""
         return math.prod(self.shape[:-1])
 
     @property
     def outputs(self) -> int:
-        """Of an element."""
+        """The number of outputs of an element."""
         return self.shape[-1]
 
 
@@ -72,7 +72,7 @@ class Scales:
     varying: bool
 
     def part(self, rows: slice) -> "Scales":
-        """Those of some rows."""
+        """The losses and scales of some rows."""
         return Scales(
             tuple(a[rows] for a in self.losses), tuple(a[rows] for a in self.scales), self.shares, self.varying
         )
@@ -90,9 +90,9 @@ class Objective:
         self.heads = tuple(heads)
 
     def scales(self, program: Program, share: Callable[[int, int], np.ndarray] | None = None) -> Scales:
-        """Arrays for the mini-batch of a program, elements of equal scale.
+        """Arrays for the mini-batch of a program, with equal scales.
 
-        ``share(before, count)`` (count, 1) says what an element of weight 1 has of each step's loss, where that is not
+        ``share(before, count)`` (count, 1) gives the scale of an element of weight 1 in each step, if that is not
         1 over the number of elements: see `Program.scheduled`.
         """
         losses = tuple(program.buffer(program.rows, head.positions) for head in self.heads)
@@ -104,7 +104,7 @@ class Objective:
         return Scales(losses, scales, shares, varying=share is not None)
 
     def bind_denominators(self, program: Program, scales: Scales, source: Source, order: np.ndarray) -> None:
-        """Bind the count of elements that are there, in the whole mini-batch, before any part of it starts."""
+        """Bind the count of unmasked elements in the whole mini-batch, before any shard or micro-batch starts."""
         for head, scale, share in zip(self.heads, scales.scales, scales.shares, strict=True):
             if self._masked(head, source.data):
                 self._bind_denominator(program, head, share, scale, source, order)
@@ -119,7 +119,7 @@ class Objective:
         source.call(program, share_of_unmasked, lambda d: (share, whole, scale, d.masks[number], order, clock))
 
     def bind_scales(self, program: Program, scales: Scales, source: Source, order: np.ndarray) -> None:
-        """Bind each element's weight times the share of one."""
+        """Bind the scale of each element: its weight times the share of an element of weight 1."""
         for k, head in enumerate(self.heads):
             if source.data.weights[k] is not None:
                 self._bind_weights(program, k, scales, source, order)
@@ -136,7 +136,7 @@ class Objective:
     def bind(
         self, program: Program, outputs: Sequence[Array], targets: Sequence[np.ndarray], scales: Scales
     ) -> list[np.ndarray]:
-        """Bind the losses; returns the gradients of the outputs, each element's times its scale."""
+        """Bind the losses; returns the gradients of the outputs, each element's multiplied by its scale."""
         slopes = []
         for k, (head, output) in enumerate(zip(self.heads, outputs, strict=True)):
             slope = program.buffer(*output.array.shape)
@@ -155,7 +155,7 @@ class Objective:
         self, program: Program, scales: Scales, step_loss: np.ndarray, part_losses: np.ndarray | None,
         penalty: np.ndarray,
     ) -> None:  # fmt: skip
-        """Bind the note of the mini-batch's loss in step_loss (steps,), and in part_losses (outputs, steps)."""
+        """Bind the record of the mini-batch's loss in step_loss (steps,), and in part_losses (outputs, steps)."""
         pairs = zip(scales.losses, scales.scales, strict=True)
         flat = [(losses.reshape(-1), scale.reshape(-1)) for losses, scale in pairs]
         if part_losses is None:

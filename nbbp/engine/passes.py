@@ -1,4 +1,4 @@
-"""Forward and backward of so many rows whose loss is the caller's."""
+"""Forward and backward passes of a number of rows, whose loss the caller computes."""
 
 import math
 
@@ -15,7 +15,7 @@ from nbbp.kernels.gemm import column_sums
 
 
 class Passes:
-    """The two passes, bound once; in training they are cut into shards as a step of a fit is.
+    """The two passes, bound once; in training they are cut into shards like a step of a fit.
 
     Parameters
     ----------
@@ -27,21 +27,21 @@ class Passes:
     training : bool
         Whether layers behave as in training.
     masked : tuple of bool
-        For each input whether it has a mask; empty if none has.
+        For each input, whether it has a mask; empty if none has.
     clock, tables, carried : optional
-        Shared with others that take turns.
+        Objects shared with other passes that run in turn.
 
     Attributes
     ----------
     inputs : tuple of ndarray (rows, *shape)
     masks : tuple of (ndarray (rows, positions), bool, or None)
-        Both to be filled before `forward` runs.
+        The masks; they and the inputs must be filled before `forward` runs.
     outputs : tuple of ndarray (rows, *shape)
-        Before their activations, after `forward` has run.
+        The outputs before their activations, after `forward` has run.
     slopes : tuple of ndarray (rows, *shape)
-        The gradients of the outputs, to be filled each time before `backward` runs, which may spoil them.
+        The gradients of the outputs, to be filled before each run of `backward`, which may overwrite them.
     input_slopes : tuple of (ndarray (rows, *shape) or None)
-        The gradients of the inputs, None of integers, after `backward` has run.
+        The gradients of the inputs after `backward` has run; None for integers.
     forward : Runner
     """
 
@@ -82,7 +82,7 @@ class Passes:
         return bound
 
     def backward(self, add: bool) -> Runner:
-        """Runs from `slopes` to the gradients of parameters, which are overwritten or added to, and of inputs."""
+        """The runner from `slopes` to the gradients of parameters, which it overwrites or adds to, and of inputs."""
         runner = self._backward.get(add)
         if runner is None:
             runner = self._backward[add] = Runner(self._bind_backward(add))

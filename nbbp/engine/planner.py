@@ -1,19 +1,19 @@
-"""How a step is cut: which rows go through the network by themselves."""
+"""How a step is cut into shards."""
 
 import itertools
 
 from nbbp.engine.network import Network
 
-SHARD_ROWS = 64  # in a shard at least
-SHARD_PARAMETERS = 32_768  # beyond, adding the shards' gradients costs more than the forks
+SHARD_ROWS = 64  # in a shard, at least
+SHARD_PARAMETERS = 32_768  # beyond this, adding the shards' gradients costs more than the forks
 
 
 def cut(rows: int, parameters: int) -> list[slice]:
     """The shards of a mini-batch: rows that go through the whole network by themselves, one thread to a shard.
 
-    Where there are several, a step has one fork and join instead of one for each kernel, and what a shard computes
-    stays in its core's cache; but every shard has gradients of its own, which have to be added. The cut depends on
-    shapes alone, never on threads: it decides the order in which gradients are summed, and so their bits.
+    With several shards, a step has one fork and join instead of one for each kernel, and what a shard computes
+    stays in its core's cache; but every shard has its own gradients, which must be added. The cut depends on
+    shapes alone, never on threads: it determines the order in which gradients are summed, and thus their bits.
     """
     count = 1
     while parameters <= SHARD_PARAMETERS and count < 16 and rows >= 2 * count * SHARD_ROWS:
@@ -23,5 +23,5 @@ def cut(rows: int, parameters: int) -> list[slice]:
 
 
 def shards(network: Network, rows: int) -> list[slice]:
-    """The shards of a mini-batch of this network; one where its rows depend on each other."""
+    """The shards of a mini-batch of this network; a single one if its rows depend on each other."""
     return [slice(0, rows)] if network.graph.couples_rows else cut(rows, network.layout.size)

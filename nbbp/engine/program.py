@@ -1,4 +1,4 @@
-"""Bound calls: which kernel runs on which arrays, in which order, and their machine code."""
+"""Programs: bound calls of kernels on arrays, in order, and their machine code."""
 
 import dataclasses
 from collections.abc import Callable
@@ -15,7 +15,7 @@ BACKENDS = ("numba", "numpy")
 
 
 Kernels = dict[tuple, tuple["Call", bool]]
-"""By kernel, whether threads share its work, and kinds of arrays: a call that compiles it, and its `parallel`."""
+"""A call that compiles a kernel, and its `parallel`, by kernel, whether threads share its work, and array types."""
 
 
 @dataclasses.dataclass
@@ -35,7 +35,7 @@ class Call:
         return {(self.kernel, self._shared(parallel), kinds): (self, parallel)}
 
     def compile(self, parallel: bool) -> tuple[int, np.ndarray]:
-        """Address of the machine code, and its arguments as integers."""
+        """The address of the machine code, and its arguments as integers."""
         if self._block is None:
             self._block = padded_block(self.arrays)
         return self.kernel.address(self.arrays, self._shared(parallel)), self._block
@@ -45,7 +45,7 @@ class Call:
         return parallel and threads.worthwhile(self.cycles())
 
     def rebind(self, *arrays: np.ndarray) -> None:
-        """Run on other arrays of the same dtypes and numbers of axes, compiled or not."""
+        """Bind to other arrays of the same dtypes and numbers of axes, compiled or not."""
         shapes, self.arrays = [a.shape for a in arrays], arrays
         if shapes == self._shapes and all(a.flags.c_contiguous for a in arrays):
             if self._block is not None:
@@ -57,7 +57,7 @@ class Call:
             self._block[:] = padded_block(arrays)
 
     def release(self) -> None:
-        """Keep no array alive until it is bound to others."""
+        """Keep no array alive until the call is bound to others."""
         self._shapes, self.arrays = [a.shape for a in self.arrays], ()
 
     def run_reference(self, clock: Clock) -> None:
@@ -103,12 +103,12 @@ _run_shards_parallel = compiled(_run_shards, "run_shards_parallel", parallel=Tru
 
 
 class Tables:
-    """What changes from step to step and is known beforehand: a row for each of the next steps.
+    """Values that change from step to step and are known in advance: a row for each of the next steps.
 
     Parameters
     ----------
     steps : int
-        How many are filled at once.
+        The number of steps that are filled at once.
     dtype
     """
 
@@ -133,37 +133,37 @@ class Tables:
 
 
 class Program:
-    """A list of kernel calls on arrays that stay where they are.
+    """A list of kernel calls on arrays at fixed addresses.
 
-    Binding checks shapes and computes nothing. The arrays are kept alive here.
+    Binding checks shapes and computes nothing. The program keeps the arrays alive.
 
     Parameters
     ----------
     backend : {"numba", "numpy"}
         Compiled kernels, or their NumPy references.
     dtype
-        Of the buffers.
+        The dtype of the buffers.
     rows : int
-        Rows of a mini-batch.
+        The rows of a mini-batch.
     training : bool
         Whether layers behave as in training.
     clock : Clock, optional
-        Shared with other programs of the same run.
+        The clock, shared with other programs of the same run.
     seed : int
-        Of the random numbers that layers draw.
+        The seed of the random numbers that layers draw.
     tables : Tables, optional
-        Of the run, where something changes from step to step.
+        The run's tables, if values change from step to step.
     carried : dict of str to ndarray (rows, ...), optional
-        Shared with other programs of the same run: what layers hand from one step to the next. Without it, every run
-        begins with 0.
+        The arrays that layers pass from one step to the next, shared with other programs of the same run. Without it,
+        every run begins with 0.
 
     Attributes
     ----------
     calls : list of Call or Shards
     once : list of Call
-        What comes before `calls`, once for all parts of a mini-batch: copies that are derived from parameters.
+        The calls before `calls`, once for all shards and micro-batches: they derive arrays from parameters.
     first_row : int
-        Of the mini-batch, where this program has a part of its rows.
+        The index in the mini-batch of the first row, if this program has only some of its rows.
     """
 
     def __init__(
@@ -184,7 +184,7 @@ class Program:
     def part(self, rows: slice, after: "Program | None" = None) -> "Program":
         """An empty program for some rows of the same mini-batch.
 
-        It takes the buffers of `after` again, one after another, where that is given: a part that has run before.
+        If `after` is given, a program that runs before it, the new one reuses its buffers in order.
         """
         part = Program(
             self.backend, self.dtype, rows.stop - rows.start, self.training, self.clock, self.seed, self.tables,
@@ -197,7 +197,7 @@ class Program:
         return part
 
     def stream(self) -> np.uint64:
-        """Key of a stream of random numbers that no other call has asked for; the same for the same layer each time."""
+        """The key of a stream of random numbers that no other call draws from; the same layer always gets the same."""
         self._streams += 1
         return random.stream(self.seed, random.IN_LAYERS, self._streams)
 
@@ -208,7 +208,7 @@ class Program:
         return bound
 
     def buffer(self, *shape: int, dtype=None) -> np.ndarray:
-        """An array that holds what one call hands to a later one."""
+        """An array through which one call passes values to a later one."""
         if self._used_before:
             buffer = self._used_before.pop(0)
         else:
@@ -217,7 +217,7 @@ class Program:
         return buffer
 
     def derived(self, kernel: Kernel, shape: tuple[int, ...], *sources: np.ndarray) -> np.ndarray:
-        """An array of `shape` that ``kernel(array, *sources)`` fills when a step begins, once for all parts."""
+        """An array of `shape` that ``kernel(array, *sources)`` fills once at the beginning of a step."""
         key = kernel.name, shape, *(source.ctypes.data for source in sources)
         if key not in self._derived:
             self._derived[key] = arrays.zeros(shape, self.dtype)
@@ -225,7 +225,7 @@ class Program:
         return self._derived[key]
 
     def carry(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
-        """This part's rows (rows, *shape) of an array that lives from step to step, 0 at first."""
+        """This program's rows (rows, *shape) of an array that persists from step to step, 0 at first."""
         if self.carried is None:
             array = self.buffer(self.rows, *shape)
             self.call(clear, array.reshape(-1))
@@ -246,7 +246,7 @@ class Program:
     def call_shards(self, programs: "list[Program]") -> None:
         """Append programs that run side by side, each by itself from its first call to its last.
 
-        They have the same kernels, on arrays of their own. The calls of one alone may have several threads each.
+        They have the same kernels, on arrays of their own. If there is only one, its calls may use several threads.
         """
         if len(programs) > 1:
             self.calls.append(Shards(tuple(programs)))
@@ -254,18 +254,18 @@ class Program:
             self.calls += programs[0].calls
 
     def cycles(self) -> float:
-        """Roughly the processor cycles of one run on one thread."""
+        """The approximate number of processor cycles of one run on one thread."""
         return sum(bound.cycles() for bound in self.calls)
 
     def kernels(self, parallel: bool) -> Kernels:
-        """What there is to compile, each once: many calls have the same machine code."""
+        """The kernels to compile, each once: many calls have the same machine code."""
         calls = (*self.once, *self.calls)
         return {code: first for bound in calls for code, first in bound.kernels(parallel).items()}
 
     def compile(self, parallel: bool = True, once: bool = False) -> np.ndarray:
-        """Machine code of the calls: a row (entry address, address of its arguments, their words) for each.
+        """The machine code of the calls: a row (entry address, address of its arguments, their words) for each.
 
-        Kernels with enough work share it among threads where `parallel` allows it. `once` compiles what comes before.
+        Kernels with enough work share it among threads if `parallel` allows it. `once` compiles the calls before.
         """
         code = [bound.compile(parallel) for bound in (self.once if once else self.calls)]
         rows = [(address, block.ctypes.data, len(block)) for address, block in code]

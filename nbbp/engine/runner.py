@@ -9,9 +9,9 @@ from nbbp.kernels.jit import call, compiled, device
 
 
 def _run_steps(calls, rows, last_calls, last_rows, clock):
-    """Run until the clock's end or stop; returns 0, or which call failed, counted from 1.
+    """Run until the clock's end or stop; returns 0, or the number of the call that failed, counted from 1.
 
-    Every epoch has clock.batches steps, the last of them with `last_calls` on `last_rows` rows.
+    Every epoch has clock.batches steps, the last of which runs `last_calls` on `last_rows` rows.
     """
     while clock[0].step < clock[0].end and not clock[0].stop:
         is_last = clock[0].batch == clock[0].batches - 1
@@ -28,7 +28,7 @@ def _run_steps(calls, rows, last_calls, last_rows, clock):
 
 
 def _run_once(calls):
-    """Run the calls; returns 0, or which one failed, counted from 1."""
+    """Run the calls; returns 0, or the number of the one that failed, counted from 1."""
     for k in range(len(calls)):
         if call(calls[k, 0], calls[k, 1], calls[k, 2]) != 0:
             return k + 1
@@ -53,8 +53,8 @@ _run_side_by_side_parallel = compiled(_run_side_by_side, "run_side_by_side_paral
 class Runner:
     """Runs a program step after step; the last mini-batch of an epoch may have a program of its own.
 
-    What a program does once comes before the calls of each step in training, else before a run. With `alone`,
-    everything runs on the thread that calls; so it does where threads are lost, as in a forked child.
+    A program's `once` runs before the calls of each step in training, otherwise before a run. With `alone`, everything
+    runs on the calling thread, as it also does if threads are lost, as in a forked child.
     """
 
     def __init__(self, program: Program, last: Program | None = None, progress=iter, alone: bool = False) -> None:
@@ -65,9 +65,9 @@ class Runner:
             self.code(alone or threads.alone(), progress)
 
     def code(self, alone: bool, progress=iter) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Machine code for one thread or for all: of both programs, and of what comes before a run.
+        """The machine code for one thread or for all: of both programs, and of the calls before a run.
 
-        It is compiled or loaded when it is not there yet.
+        It is compiled or loaded if it is not available yet.
         """
         bound = self._codes.get(alone)
         if bound is None:
@@ -86,7 +86,7 @@ class Runner:
         return (np.concatenate([once, code]), once[:0]) if program.training else (code, once)
 
     def run(self) -> None:
-        """Run until the clock's end or stop. Lets go of the GIL."""
+        """Run until the clock's end or stop, without the GIL."""
         if self.program.backend == "numpy":
             self._run_references()
             return
@@ -100,11 +100,11 @@ class Runner:
             raise RuntimeError(f"call {failed} of a step failed: {self._due().calls}")
 
     def _due(self) -> Program:
-        """The program of the mini-batch that the clock stands at."""
+        """The program of the clock's current mini-batch."""
         return self.last if self.clock.batch == self.clock.batches - 1 else self.program
 
     def once(self) -> None:
-        """Run the program's calls one time, whatever the clock says."""
+        """Run the program's calls once, whatever the clock says."""
         if self.program.backend == "numpy":
             with np.errstate(all="ignore"):
                 self.program.run_references(once=True)
@@ -121,7 +121,7 @@ class Runner:
 
     def _run_references(self) -> None:
         clock, training = self.clock, self.program.training
-        with np.errstate(all="ignore"):  # as compiled code, which the loss then speaks for
+        with np.errstate(all="ignore"):  # as in compiled code, whose loss shows such values
             if not training:
                 self.program.run_references(once=True)
             while clock.step < clock.end and not clock.stop:
@@ -137,7 +137,7 @@ class Runner:
 
 
 class SideBySide:
-    """Runs the programs of several runners at once, one thread to each, until their clocks say.
+    """Runs the programs of several runners at once, each on one thread, until their clocks stop them.
 
     Parameters
     ----------
@@ -153,11 +153,11 @@ class SideBySide:
             self._codes = np.zeros((len(codes), 2, max(len(code) for pair in codes for code in pair), 3), np.int64)
             for m, pair in enumerate(codes):
                 for k, code in enumerate(pair):
-                    self._codes[m, k, : len(code)] = code  # a call of no words, at the end, does nothing
+                    self._codes[m, k, : len(code)] = code  # a call without words, at the end, does nothing
             self._sizes = np.array([[runner.program.rows, runner.last.rows] for runner in runners])
 
     def run(self) -> None:
-        """Run each until its clock's end or stop. Lets go of the GIL."""
+        """Run each until its clock's end or stop, without the GIL."""
         if self._runners[0].program.backend == "numpy":
             for runner in self._runners:
                 runner.run()

@@ -1,4 +1,4 @@
-"""A model without its bound programs, which hold addresses: what is copied, pickled and written into files."""
+"""A model without its bound programs, which hold addresses: the form that is copied, pickled and saved."""
 
 import dataclasses
 from typing import Any
@@ -17,17 +17,17 @@ class Numbers:
     Attributes
     ----------
     input_shape : tuple of int
-        Of the first input.
+        The shape of the first input.
     params, state : ndarray
         See `nbbp.engine.network.Network`.
     moments : list of ndarray
-        The optimizer's.
+        The optimizer's arrays.
     mean : ndarray or None
-        Averaged parameters.
+        The averaged parameters.
     mask : ndarray or None
         0 where a parameter is pruned.
     steps : int
-        Updates that were made.
+        The number of updates made.
     """
 
     input_shape: Shape
@@ -46,11 +46,11 @@ class State:
     Attributes
     ----------
     settings : dict
-        Arguments that make the model.
+        The arguments that make the model.
     epochs : int
-        That were begun.
+        The number of epochs begun.
     feature_names : tuple of str or None
-        Columns of the table it learned from.
+        The columns of the table it was trained on.
     numbers : Numbers or None
         None for a model that is not built.
     """
@@ -61,7 +61,7 @@ class State:
     numbers: Numbers | None = None
 
     def __getstate__(self) -> tuple[tuple, dict[str, Any]]:
-        """Nodes come one by one before the edges that lead to them, so that pickling a deep graph does not recurse."""
+        """Nodes are listed before the edges that lead to them, so that pickling a deep graph does not recurse."""
         outputs = self.settings.get("outputs")
         return () if outputs is None else ordered(Form("output", outputs).things), vars(self)
 

@@ -1,4 +1,4 @@
-"""A step in the user's hands: forward, backward and update of a mini-batch, bound once."""
+"""A step for loops of the user's own: forward, backward and update of a mini-batch, bound once."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,14 +12,14 @@ from nbbp.engine.program import Program, Tables
 from nbbp.engine.runner import Runner
 from nbbp.kernels.clock import Clock
 
-TABLE_STEPS = 256  # for which the numbers of the updates are known beforehand
+TABLE_STEPS = 256  # steps whose coefficients are computed in advance
 
 
 class Step:
     """Forward, backward and update of mini-batches, made by `Model.step`.
 
-    ``z = step.forward(X)``, a loss and its gradient of one's own, ``dX = step.backward(dz)``, ``step.update()``. Arrays
-    that come back are views, valid until the next call. Steps of one model share its parameters and gradients; a step
+    ``z = step.forward(X)``, a loss and its gradient of one's own, ``dX = step.backward(dz)``, ``step.update()``.
+    Returned arrays are views, valid until the next call. Steps of one model share its parameters and gradients; a step
     belongs to one thread.
 
     Parameters
@@ -28,14 +28,14 @@ class Step:
     update : Update
         See `nbbp.training.update`.
     check : callable
-        Turns X and masks as the user gives them into arrays for the inputs, and masks for each or none.
+        Converts the user's X and masks to arrays for the inputs, and masks for all of them or none.
     inputs, outputs : Form
-        In which inputs, outputs and their gradients come and go.
+        The form of the inputs, of the outputs and of their gradients.
 
     Attributes
     ----------
     carried : dict of str to ndarray (batch_size, ...)
-        What layers hand from one forward to the next, by name, such as ``gru_0.h``; 0 in a row begins anew there.
+        Arrays that layers pass from one forward to the next, by name, such as ``gru_0.h``; zeros in a row reset it.
     """
 
     def __init__(
@@ -49,8 +49,8 @@ class Step:
         self._forwards = 0
         self.carried: dict[str, np.ndarray] = {}
         self._bound: dict[tuple, Passes] = {}
-        self._last: Passes | None = None  # whose backward is due
-        self._last_update = 0  # updates before its forward
+        self._last: Passes | None = None  # passes whose backward is due
+        self._last_update = 0  # number of updates before its forward
         self._updating = _Updating(network, update, backend, batch_size)
         self._bind(batch_size, ())
 
@@ -72,7 +72,7 @@ class Step:
         ----------
         X : array_like (rows, *input_shape); a list or a dict of arrays if there are several inputs
         mask : ndarray (rows, *positions), bool, optional
-            Which elements of the input are there.
+            False at masked elements of the input.
 
         Returns
         -------
@@ -95,14 +95,14 @@ class Step:
         return self._outputs.packed(passes.outputs)
 
     def backward(self, dz, add: bool = False) -> Any:
-        """Gradients of the inputs, from those of the last forward's outputs; fills the model's `grads`.
+        """The gradients of the inputs, from those of the last forward's outputs; fills the model's `grads`.
 
         Parameters
         ----------
         dz : array_like (rows, *shape), or a list or a dict of them
-            Of the shape and in the form that `forward` returned.
+            The gradients of the outputs, in the shape and the form that `forward` returned.
         add : bool
-            Whether gradients of parameters are added to those that are there.
+            Whether gradients of parameters are added to those in `grads`.
 
         Returns
         -------
@@ -111,7 +111,7 @@ class Step:
         Raises
         ------
         RuntimeError
-            If no forward came before, backward was called for it already, or an update has come between.
+            If no forward was called, its backward was called already, or an update came in between.
         """
         passes = self._last
         if passes is None:
@@ -130,12 +130,12 @@ class Step:
         return self._inputs.packed(passes.input_slopes)
 
     def update(self) -> None:
-        """Change the parameters by the gradient that is there: penalties, clipping, optimizer, constraints, average."""
+        """Update the parameters from the gradient in `grads`: penalties, clipping, optimizer, constraints, average."""
         self._updating.run()
 
 
 class _Updating:
-    """The update of a step, bound when it is first asked for."""
+    """The update of a step, bound on first use."""
 
     def __init__(self, network: Network, update: Any, backend: str, rows: int) -> None:
         self._network, self._update, self._given = network, update, (backend, network.dtype, rows)

@@ -1,7 +1,7 @@
-"""Models from other programs and for them.
+"""Import from and export to other programs.
 
-Weights come in from PyTorch and Keras into a model of the same architecture, and go out for PyTorch; whole networks go
-out as ONNX, and as one Python file that needs nothing but NumPy.
+Weights are imported from PyTorch and Keras into a model of the same architecture, and exported to PyTorch; whole
+networks are exported as ONNX, and as one Python file that needs nothing but NumPy.
 """
 
 from nbbp.exchange.keras_weights import from_keras

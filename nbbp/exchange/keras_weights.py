@@ -1,4 +1,4 @@
-"""Keras's weights in: from a Keras model, from its `get_weights()`, or from a .keras file."""
+"""Import of Keras's weights: from a Keras model, from its `get_weights()`, or from a .keras file."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -23,20 +23,20 @@ CLASSES: dict[type, str] = {
 def from_keras(model: AnyModel, source) -> AnyModel:
     """Give a model the weights of a Keras network of the same architecture.
 
-    Arrays are taken in the order of Keras's `get_weights()`: of a Dense kernel and bias, of a BatchNormalization gamma,
-    beta, moving mean and moving variance, of a LayerNormalization gamma and beta. An nbbp Embedding takes one array for
-    each of its columns, a Residual those of its layers and then the projection's kernel; of a `Model`, layers come in
-    the order in which they were called. Optimizer, averages and pruning begin anew.
+    Arrays are taken in the order of Keras's `get_weights()`: kernel and bias of a Dense; gamma, beta, moving mean and
+    moving variance of a BatchNormalization; gamma and beta of a LayerNormalization. An nbbp Embedding takes one array
+    for each of its columns, a Residual those of its layers and then the projection's kernel; the layers of a `Model`
+    follow in the order of their calls. Optimizer, averages and pruning are reset.
 
-    Keras's normalizations have epsilon 1e-3 unless told otherwise, nbbp's 1e-5. A Keras model or file is checked for
-    it; a list of arrays does not have it. A Keras model with branches may list its layers in another order: give a list
-    in that of nbbp. Where a Keras model ends in a softmax or sigmoid and the loss applies the same to its outputs, the
-    nbbp model has to do without that last activation.
+    Keras's normalizations have epsilon 1e-3 by default, nbbp's 1e-5. The epsilon of a Keras model or file is checked; a
+    list of arrays has none. A Keras model with branches may list its layers in another order: then give a list in
+    nbbp's order. If a Keras model ends in a softmax or sigmoid that the loss already applies to its outputs, the
+    nbbp model must not have that last activation.
 
     Parameters
     ----------
     model : Model or Sequential
-        Where it is not built, the first array says how many features there are.
+        The model to fill; if it is not built, the first array determines the number of features.
     source : Keras model, sequence of array_like, or path of a .keras file
 
     Returns
@@ -47,9 +47,9 @@ def from_keras(model: AnyModel, source) -> AnyModel:
     Raises
     ------
     ValueError
-        Where number, kind, shape or epsilon do not fit. The model then stays as it was.
+        If number, kind, shape or epsilon do not match. The model then stays as it was.
     ImportError
-        For a file without Keras.
+        If a file is given and Keras is not installed.
     """
     check(model)
     given = list(_read(source))
@@ -58,7 +58,7 @@ def from_keras(model: AnyModel, source) -> AnyModel:
 
 
 Given = tuple[str, np.ndarray, Any]
-"""What errors call it, the array, and the Keras layer that has it, or None."""
+"""An array's name in errors, the array, and its Keras layer, or None."""
 
 
 def _read(source) -> Iterator[Given]:
@@ -95,11 +95,11 @@ def _leaves(layer) -> Iterator:
 
 
 Wanted = tuple[str, Layer, np.ndarray]
-"""Name, layer and view of an array of a model."""
+"""The name, the layer and a view of an array of a model."""
 
 
 def _wanted(layout: Layout, params: np.ndarray, state: np.ndarray) -> Iterator[Wanted]:
-    """Every array, in Keras's order."""
+    """The model's arrays in Keras's order."""
     for place in layout.places:
         views = vars(place.views(params, state))
         if views and type(place.layer) not in CLASSES:

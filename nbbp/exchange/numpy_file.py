@@ -1,6 +1,6 @@
 """A network as one Python file that needs nothing but NumPy: a forward pass to read, and the arrays below it.
 
-A layer of one's own enters a function in `LAYERS`, an activation its lines in `ACTIVATIONS`.
+To support a layer of one's own, add a function to `LAYERS`; for an activation, add its lines to `ACTIVATIONS`.
 """
 
 import base64
@@ -63,10 +63,10 @@ weights = {{
 def to_numpy_file(model: Model, path: str | os.PathLike) -> None:
     """Write a model as a Python file with a function ``predict(X)``, made to be read.
 
-    The function has a line or two of NumPy for each layer, takes and gives what `Model.predict` does without a mask, in
-    the model's dtype, and leaves out dropout and noise. The arrays stand below it as base64 text, a third longer than
-    their bytes; for networks beyond a few million parameters `to_onnx` is better. An Embedding takes the nearest
-    category for a number outside of its range.
+    The function has a line or two of NumPy for each layer, takes and returns what `Model.predict` does without a mask,
+    in the model's dtype, and leaves out dropout and noise. The arrays follow as base64 text, a third longer than their
+    bytes; for networks beyond a few million parameters `to_onnx` is better. An Embedding takes the nearest category
+    for a number out of range.
 
     Raises
     ------
@@ -92,12 +92,12 @@ def to_numpy_file(model: Model, path: str | os.PathLike) -> None:
 
 
 def _quoted(name: str) -> str:
-    """A string for Python's source, whatever is in it."""
+    """A string as a Python literal."""
     return json.dumps(name, ensure_ascii=False)
 
 
 def _within_quotes(text: str) -> str:
-    """Text for a docstring, whatever is in it."""
+    """A text escaped for a docstring."""
     return text.replace("\\", "\\\\").replace('"""', '\\"\\"\\"')
 
 
@@ -117,7 +117,7 @@ def _literal(name: str, array: np.ndarray) -> str:
 
 
 def _forward(model: Model) -> Iterator[str]:
-    """Lines from X to what is returned."""
+    """The lines from X to the returned value."""
     graph = model.network.graph
     variables = _Variables(graph)
     yield from _inputs(model, variables)
@@ -159,30 +159,30 @@ def _inputs(model: Model, variables: "_Variables") -> Iterator[str]:
 
 
 class _Variables:
-    """Which variable holds which edge; one whose edges nobody reads any more is taken again."""
+    """The variables of the edges; a variable is reused once nothing reads its edges any more."""
 
     def __init__(self, graph: Graph) -> None:
         self._graph = graph
         self._held: dict[Edge, str] = {}
-        self._reads: collections.Counter[str] = collections.Counter()  # that are still to come
+        self._reads: collections.Counter[str] = collections.Counter()  # reads that are still to come
 
     def hold(self, edge: Edge, name: str) -> None:
-        """A variable holds an edge from now on."""
+        """Assign an edge to a variable."""
         self._held[edge] = name
         self._reads[name] += len(self._graph.consumers.get(edge, ())) + self._graph.outputs.count(edge)
 
     def read(self, edge: Edge) -> str:
-        """The variable that holds an edge, which is read once more."""
+        """The variable of an edge; counts one read."""
         name = self._held[edge]
         self._reads[name] -= 1
         return name
 
     def keep(self, name: str) -> None:
-        """A variable is read at the end."""
+        """Mark a variable as read at the end."""
         self._reads[name] += 1
 
     def free(self, given: Sequence[str], count: int) -> list[str]:
-        """So many that may be overwritten: of those that are given, and then of h, h2, ..."""
+        """As many variables that may be overwritten: from those that are given, then from h, h2, ..."""
         others = (name for k in itertools.count(1) if (name := f"h{k}" if k > 1 else "h") not in given)
         names = itertools.chain(dict.fromkeys(given), others)
         return list(itertools.islice((name for name in names if not self._reads[name]), count))
@@ -207,10 +207,10 @@ ACTIVATIONS: dict[str, list[str]] = {
     "exponential": ["{y} = np.exp({x})"],
     "softmax": ["{y} = np.exp({x} - {x}.max(axis=-1, keepdims=True))", "{y} = {y} / {y}.sum(axis=-1, keepdims=True)"],
 }
-"""Lines that make y of x; after the first, x may be overwritten."""
+"""Lines that compute y from x; after the first, x may be overwritten."""
 
 Parameters = dict[str, str]
-"""What a layer's parameters and state are in the file, such as ``weights["dense_0.w"]``, by their short names."""
+"""Expressions for a layer's parameters and state, such as ``weights["dense_0.w"]``, by their short names."""
 
 
 def _dense(node: Node, p: Parameters, y: str, x: str) -> list[str]:
@@ -256,5 +256,5 @@ LAYERS: dict[type[Layer], Callable[..., list[str]]] = {
     LayerNorm: _layer_norm,
     Multiply: lambda node, p, y, x, other: [f"{y} = {x} * {other}"],
 }
-"""Functions of the node, what its parameters are in the file, the variable of the output and those of the inputs, that
-return lines; after the first of them the inputs may be overwritten; none where the output is the first input."""
+"""Functions of the node, the expressions of its parameters, the output's variable and the inputs', that return lines;
+after the first line the inputs may be overwritten; there are none if the output is the first input."""

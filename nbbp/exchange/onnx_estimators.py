@@ -1,4 +1,4 @@
-"""What a scikit-learn estimator makes of its outputs, as ONNX operators: class labels, and values of one axis."""
+"""ONNX operators for the results of a scikit-learn estimator: class labels, and values with one axis."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def answers(writer: "Writer", estimator: Any, y: str) -> "dict[str, Output]":
-    """Add the operators from the network's predictions y (rows, outputs) to what the estimator's methods return.
+    """Add the operators that turn the network's predictions y (rows, outputs) into the estimator's results.
 
     The outputs are ``label`` and ``probabilities`` of a classifier, ``predictions`` of a regressor.
     """

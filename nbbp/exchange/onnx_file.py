@@ -1,6 +1,6 @@
 """A network as an ONNX file, opset 17: https://onnx.ai/onnx/operators/.
 
-A layer of one's own enters a function in `LAYERS`, an activation one in `ACTIVATIONS`.
+To support a layer of one's own, add a function to `LAYERS`; for an activation, add one to `ACTIVATIONS`.
 """
 
 import functools
@@ -44,22 +44,22 @@ Output = tuple[str, np.dtype | type, Sequence[int]]
 def to_onnx(model: "Model | MLPClassifier | MLPRegressor", path: str | os.PathLike) -> None:
     """Write a model as ONNX: inputs (rows, *input_shape) to predictions (rows, *positions, outputs), for any rows.
 
-    One input is ``X`` and one output ``predictions``; several have the names by which `Model.fit` takes them, and an
-    `Input` that has a name keeps it. Predictions are those of `Model.predict` without a mask. Dropout and noise are
-    left out, batch normalization has its running statistics. Arrays have the model's dtype, and inputs that are
-    integers stay integers; within a float64 model, gelu has float32's precision, for onnxruntime has no other, and so
-    has epsilon, which ONNX keeps as float32. An Embedding takes the nearest category for a number outside of its range.
+    A single input is named ``X`` and a single output ``predictions``; several have the names by which `Model.fit` takes
+    them, and a named `Input` keeps its name. Predictions are those of `Model.predict` without a mask. Dropout and noise
+    are left out, and batch normalization uses its running statistics. Arrays have the model's dtype, and integer inputs
+    stay integers; in a float64 model, gelu has float32's precision, since onnxruntime has no other, and so has
+    epsilon, which ONNX stores as float32. An Embedding takes the nearest category for a number out of range.
 
-    A fitted estimator of `nbbp.sklearn` has what its methods return: a classifier ``label`` and ``probabilities``, a
-    regressor of one value ``predictions`` (rows,).
+    The outputs of a fitted estimator of `nbbp.sklearn` are what its methods return: ``label`` and ``probabilities`` of
+    a classifier, ``predictions`` (rows,) of a regressor of one value.
 
     Raises
     ------
     ValueError
-        For a layer or an activation that is not in `LAYERS` or `ACTIVATIONS`, such as one of one's own; for a name
-        that two inputs or outputs have; for more than 2 GiB.
+        If a layer or an activation, such as one of one's own, is not in `LAYERS` or `ACTIVATIONS`, if two inputs or
+        outputs have the same name, or if the arrays exceed 2 GiB.
     ImportError
-        Without ONNX.
+        If ONNX is not installed.
     """
     try:
         import onnx
@@ -105,7 +105,7 @@ def to_onnx(model: "Model | MLPClassifier | MLPRegressor", path: str | os.PathLi
 
 
 def _described(ends: dict[str, Output]) -> list:
-    """Inputs or outputs for ONNX."""
+    """ONNX descriptions of inputs or outputs."""
     from onnx import helper
 
     return [
@@ -115,7 +115,7 @@ def _described(ends: dict[str, Output]) -> list:
 
 
 def _write_nodes(writer: "Writer", model: Model) -> dict[str, Output]:
-    """Add what each node does, then what turns each output into predictions: these, by the names of the outputs."""
+    """Add the operators of each node, then the output activations; returns the predictions by the outputs' names."""
     network, graph = model.network, model.network.graph
     named = network.layout.named(network.params, network.state)
     arrays = {name: writer.array(name, array) for name, array in named.items()}
@@ -124,7 +124,7 @@ def _write_nodes(writer: "Writer", model: Model) -> dict[str, Output]:
 
     @functools.cache
     def number(edge: Edge) -> str:
-        """Name of an array of the model's dtype."""
+        """The name of an array in the model's dtype."""
         return writer.cast(known[edge], model.dtype) if edge in integers else known[edge]
 
     for node in graph.nodes:
@@ -144,21 +144,21 @@ def _write_nodes(writer: "Writer", model: Model) -> dict[str, Output]:
 
 
 class Writer:
-    """Operators and constants as they are added.
+    """The operators and constants of a file, as they are added.
 
     Parameters
     ----------
     dtype : numpy.dtype
-        Of the model.
+        The dtype of the model.
     taken : sequence of str
-        Names of inputs and outputs.
+        The names of inputs and outputs.
 
     Attributes
     ----------
     operators : list of onnx.NodeProto
     constants : dict of str to onnx.TensorProto
     scope : str
-        With which names begin, such as ``dense_0/``.
+        The prefix of new names, such as ``dense_0/``.
     """
 
     def __init__(self, dtype: np.dtype, taken: Sequence[str]) -> None:
@@ -176,7 +176,7 @@ class Writer:
         return output
 
     def result(self, name: str, x: str) -> None:
-        """Let x be an output of the network."""
+        """Make x an output of the network."""
         from onnx import helper
 
         self.operators.append(helper.make_node("Identity", [x], [name], self._name("Identity")))
@@ -190,19 +190,19 @@ class Writer:
         return name
 
     def number(self, value: float) -> str:
-        """Add a number of the model's dtype, once; returns its name."""
+        """Add a number in the model's dtype, once; returns its name."""
         if value not in self._numbers:
             self._numbers[value] = self.array(f"{value!r}", np.array(value, self.dtype))
         return self._numbers[value]
 
     def cast(self, x: str, dtype) -> str:
-        """Add a change of dtype; returns the name of its output."""
+        """Add a cast to a dtype; returns the name of its output."""
         from onnx import helper
 
         return self.operator("Cast", x, to=helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
 
     def _name(self, name: str) -> str:
-        """The name within the scope, with a number where it is taken."""
+        """The name in the scope, with a number if it is taken."""
         names = (f"{self.scope}{name}{f'_{k}' if k else ''}" for k in itertools.count())
         name = next(name for name in names if name not in self._taken)
         self._taken.add(name)
@@ -217,7 +217,7 @@ def _leaky_relu(writer: Writer, x: str) -> str:
     return writer.operator("Max", x, writer.operator("Mul", x, writer.number(0.01)))
 
 
-# onnxruntime has Elu, Selu and Softplus for float32 alone.
+# onnxruntime has Elu, Selu and Softplus for float32 only.
 def _elu(writer: Writer, x: str, scale: float = 1.0, alpha: float = 1.0) -> str:
     """scale max(x, 0) + scale alpha (exp(min(x, 0)) - 1)."""
     above, below = writer.operator("Relu", x), writer.operator("Exp", writer.operator("Min", x, writer.number(0.0)))
@@ -263,7 +263,7 @@ ACTIVATIONS: dict[str, Callable[[Writer, str], str]] = {
 
 
 Parameters = dict[str, str]
-"""Names of the constants that are a layer's parameters and state, by their short names."""
+"""Names of the constants of a layer's parameters and state, by their short names."""
 
 
 def _dense(writer: Writer, node: Node, p: Parameters, x: str) -> str:
@@ -318,4 +318,4 @@ LAYERS: dict[type[Layer], Callable[..., str | Sequence[str]]] = {
 name of the output, or names of several."""
 
 OF_INTEGERS = {Embedding}
-"""Layers that take inputs of integers as they are; others take them in the model's dtype."""
+"""Layers that take integer inputs as they are; others take them in the model's dtype."""

@@ -1,6 +1,6 @@
-"""PyTorch's weights: in from a state_dict or a safetensors file, and out.
+"""Import of PyTorch's weights from a state_dict or a safetensors file, and export.
 
-A PyTorch Linear keeps its weight as (out, in), nbbp's Dense as (in, out); the names of the other arrays differ only.
+A PyTorch Linear stores its weight as (out, in), nbbp's Dense as (in, out); other arrays differ in their names only.
 """
 
 import collections
@@ -23,28 +23,28 @@ from nbbp.sequential import Sequential
 from nbbp.storage.files import replace
 
 Arrays = dict[str, np.ndarray]
-COUNTER = "num_batches_tracked"  # of a BatchNorm; nbbp needs none
+COUNTER = "num_batches_tracked"  # a BatchNorm's counter, which nbbp does not need
 
 
 def from_torch(model: AnyModel, source) -> AnyModel:
     """Give a model the weights of a PyTorch network of the same architecture.
 
-    Arrays go by name where the names are those of `to_torch_state_dict`. Else modules are matched in order with the
-    layers that have parameters, in the order in which these were called: by number where they are numbered alike
-    (``0``, ``2``; ``fc1``, ``fc2``), if not in the order of the state_dict, in which they were defined. Optimizer,
-    averages and pruning begin anew.
+    Arrays are matched by name if the names are those of `to_torch_state_dict`. Otherwise modules are matched with the
+    layers that have parameters, in the order of these layers' calls: by number if the names differ only in numbers
+    (``0``, ``2``; ``fc1``, ``fc2``), otherwise in the order of the state_dict, that of their definition. Optimizer,
+    averages and pruning are reset.
 
-    A state_dict has no activations and no epsilon: PyTorch's BatchNorm and LayerNorm have 1e-5 unless told otherwise,
-    as nbbp's have; their momentum is 1 minus nbbp's. A PyTorch network that is trained with CrossEntropyLoss or
-    BCEWithLogitsLoss gives logits, to which `predict` applies the loss's output activation.
+    A state_dict has no activations and no epsilon: PyTorch's BatchNorm and LayerNorm have 1e-5 by default, as nbbp's
+    do; their momentum is 1 minus nbbp's. A PyTorch network that is trained with CrossEntropyLoss or
+    BCEWithLogitsLoss returns logits, to which `predict` applies the loss's output activation.
 
     Parameters
     ----------
     model : Model or Sequential
-        Where it is not built, the first weight says how many features there are.
+        The model to fill; if it is not built, the first weight determines the number of features.
     source : mapping of str to tensor or array_like, or path
-        A state_dict, or a safetensors file. A file keeps no order: one whose modules have other names and no numbers
-        is refused.
+        A state_dict, or a safetensors file. A file preserves no order: one whose modules have other names without
+        numbers is refused.
 
     Returns
     -------
@@ -54,7 +54,7 @@ def from_torch(model: AnyModel, source) -> AnyModel:
     Raises
     ------
     ValueError
-        Where names or shapes do not fit, with those that are left over. The model then stays as it was.
+        If names or shapes do not match; the message lists those that are left over. The model then stays as it was.
 
     Examples
     --------
@@ -75,25 +75,25 @@ def from_torch(model: AnyModel, source) -> AnyModel:
 def to_torch_state_dict(model: Model) -> dict:
     """Weights under PyTorch's names, as tensors that share no memory.
 
-    Of a `Sequential`, the names are those that ``torch.nn.Sequential`` gives: a number is the layer's place in the row,
-    where an activation stands by itself. ``[Dense(8, "relu"), Dropout(), Dense(2)]`` has ``0.weight, 0.bias, 3.weight,
-    3.bias``, as ``nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Dropout(), nn.Linear(8, 2))``. GaussianNoise and a
-    linear Activation stand for nn.Identity, which has no arrays either. Of another `Model`, modules have the names of
-    `Model.named_params`: ``dense_0.weight``, ``residual_0.dense_0.weight``; a layer that is called twice is one module.
+    For a `Sequential`, the names are those of ``torch.nn.Sequential``: a number is the layer's index in the sequence,
+    in which an activation is a layer of its own. ``[Dense(8, "relu"), Dropout(), Dense(2)]`` has ``0.weight, 0.bias,
+    3.weight, 3.bias``, like ``nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Dropout(), nn.Linear(8, 2))``. GaussianNoise
+    and a linear Activation correspond to nn.Identity, which has no arrays either. For another `Model`, modules have the
+    names of `Model.named_params`: ``dense_0.weight``, ``residual_0.dense_0.weight``; a layer that is called twice is
+    one module.
 
-    For two layers PyTorch has no module; yours needs these attributes: for Residual in a row ``layers``, an
-    nn.Sequential, and ``projection``, an nn.Linear without bias, where the shape changes; for Embedding an nn.Embedding
+    PyTorch has no module for two layers; yours needs these attributes: for Residual in a sequence ``layers``, an
+    nn.Sequential, and ``projection``, an nn.Linear without bias, if the shape changes; for Embedding an nn.Embedding
     ``table_3`` for the categories in column 3.
 
-    The network gives nbbp's outputs before the output activation: softmax or sigmoid turns them into what `predict`
-    gives.
+    The network returns nbbp's outputs before the output activation: apply softmax or sigmoid to get predictions.
 
     Raises
     ------
     ValueError
-        For a layer that is not in `NAMES`, such as one of one's own, and has parameters.
+        If a layer with parameters, such as one of one's own, is not in `NAMES`.
     ImportError
-        Without PyTorch.
+        If PyTorch is not installed.
     """
     try:
         import torch
@@ -103,18 +103,18 @@ def to_torch_state_dict(model: Model) -> dict:
 
 
 def to_safetensors(model: Model, path: str | os.PathLike) -> None:
-    """Write what `to_torch_state_dict` gives to a safetensors file; PyTorch is not needed.
+    """Write the arrays of `to_torch_state_dict` to a safetensors file; PyTorch is not needed.
 
     Raises
     ------
     ValueError
-        For a layer that is not in `NAMES`, such as one of one's own, and has parameters.
+        If a layer with parameters, such as one of one's own, is not in `NAMES`.
     """
     replace(path, safetensors.numpy.save(_state_dict(model)))
 
 
 def _state_dict(model: Model) -> Arrays:
-    """Copies, in PyTorch's shapes."""
+    """Copies of the arrays in PyTorch's shapes."""
     check(model)
     network = model.network
     named = _arrays(model, network.layout, network.params, network.state)
@@ -128,10 +128,10 @@ NAMES: dict[type, dict[str, str]] = {
     BatchNorm: {"gamma": "weight", "beta": "bias", "mean": "running_mean", "variance": "running_var"},
     LayerNorm: {"gamma": "weight", "beta": "bias"},
 }
-"""Of a layer's arrays in PyTorch's module; an Embedding's table is a module of its own."""
+"""The names of a layer's arrays in PyTorch's module; an Embedding's table is a module of its own."""
 
 Wanted = dict[str, tuple[str, np.ndarray]]
-"""By PyTorch's name: nbbp's, and a view in PyTorch's shape."""
+"""By PyTorch's name: nbbp's name, and a view in PyTorch's shape."""
 
 
 def _arrays(model: Model, layout: Layout, params: np.ndarray, state: np.ndarray) -> Wanted:
@@ -157,9 +157,9 @@ def _name(place: Place, key: str) -> str:
 
 
 def _in_rows(graph: Graph) -> Iterator[tuple[Node, str]]:
-    """Nodes with the names of modules in nn.Sequential: their places in the row.
+    """Nodes with the names of modules in nn.Sequential: their indices in the sequence.
 
-    A layer that stands for others has a place too; it has a row ``layers`` of those without a name of their own.
+    A composite layer has an index too; its layers without a name of their own are in a sequence ``layers``.
     """
     lengths: collections.Counter[str] = collections.Counter()
     places: dict[Scope, str] = {}
@@ -213,7 +213,7 @@ def _numbers(name: str) -> list[int]:
 
 
 def _numbered_alike(names) -> bool:
-    """Whether the names of the modules differ in numbers alone."""
+    """Whether the names of the modules differ in numbers only."""
     return len({re.sub(r"\d+", "#", name.rpartition(".")[0]) for name in names}) == 1
 
 
@@ -229,7 +229,7 @@ def _assign(wanted: Wanted, given: Arrays, ordered: bool) -> None:
 
 
 def _matched(given: Arrays, wanted: Wanted, ordered: bool) -> dict[str, str]:
-    """Names that are given by those that are wanted: the modules of both in their order."""
+    """Given names by wanted names, the modules of both matched in order."""
     theirs, ours = _modules(given), _modules(wanted)
     if not (ordered or _numbered_alike(given)):
         raise ValueError(
@@ -257,7 +257,7 @@ def _full(module: str, name: str) -> str:
 
 
 def _modules(names) -> dict[str, list[str]]:
-    """Names of arrays by module, in order."""
+    """The names of arrays by module, in order."""
     modules: dict[str, list[str]] = {}
     for name in names:
         module, _, last = name.rpartition(".")

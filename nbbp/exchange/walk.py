@@ -1,4 +1,4 @@
-"""What those ask of a model who write its nodes into a file, one after another."""
+"""Queries of exporters, which write a model's nodes into a file one after another."""
 
 from collections.abc import Mapping
 from typing import Any, TypeVar
@@ -11,13 +11,13 @@ Entry = TypeVar("Entry")
 
 
 def check(model: Any) -> None:
-    """TypeError for what is no model."""
+    """TypeError if `model` is not a model."""
     if not isinstance(model, Model):
         raise TypeError(f"model must be an nbbp.Model or nbbp.Sequential, got {model!r}")
 
 
 def input_names(model: Model) -> list[str]:
-    """The names by which inputs are given, or which they have themselves; ``X`` for one without."""
+    """The names by which inputs are given, or their own names; ``X`` for a single input without a name."""
     form = model.inputs
     if isinstance(form.given, Mapping):
         return form.names
@@ -25,12 +25,12 @@ def input_names(model: Model) -> list[str]:
 
 
 def output_names(model: Model) -> list[str]:
-    """The names of the outputs; ``predictions`` for one without."""
+    """The names of the outputs; ``predictions`` for a single output."""
     return [name or "predictions" for name in model.outputs.names]
 
 
 def output_activations(model: Model) -> list[str]:
-    """What turns each output into predictions."""
+    """The activation that turns each output into predictions."""
     return model.built.measure.activations
 
 
@@ -41,7 +41,7 @@ def parameters(model: Model, node: Node) -> dict[str, str]:
 
 
 def of_layer(table: dict[type[Layer], Entry], model: Model, node: Node, kind: str, path: str) -> Entry:
-    """The table's entry for a node's layer; the class itself counts, for a subclass may compute something else."""
+    """The table's entry for a node's layer, by its exact class: a subclass may compute something else."""
     if type(node.layer) not in table:
         name, node_name = type(node.layer).__name__, model.network.graph.names[node]
         raise ValueError(f"{node_name}: how {name} is written as {kind} is not known; enter it in {path}[{name}]")

@@ -1,4 +1,4 @@
-"""How arrays from elsewhere get into a model."""
+"""Import of arrays into a model."""
 
 import dataclasses
 from collections.abc import Callable
@@ -18,9 +18,9 @@ AnyModel = TypeVar("AnyModel", bound=Model)
 
 
 def fill(model: AnyModel, features: int | None, assign: Callable[[Layout, np.ndarray, np.ndarray], None]) -> AnyModel:
-    """The model with what `assign` writes into flat parameters and state; where that raises, it stays as it was.
+    """The model with what `assign` writes into flat parameters and state; if that raises, it stays as it was.
 
-    `features` build a `Sequential` that is not built yet. Optimizer, averages and pruning begin anew.
+    `features` builds a `Sequential` that is not built yet. Optimizer, averages and pruning are reset.
     """
     layout = model.network.layout if model.is_built else Layout(_graph(model, features))
     params, state = np.zeros(layout.size, model.dtype), np.zeros(layout.state_size, model.dtype)

@@ -1,1 +1,1 @@
-"""What a network is, computes and learns, in words and numbers."""
+"""Summaries, comparisons, inspection and diagnosis of a network."""

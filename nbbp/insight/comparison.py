@@ -1,4 +1,4 @@
-"""What a network computes, held against NumPy and against finite differences."""
+"""Comparison of what a network computes with NumPy and with finite differences."""
 
 import dataclasses
 import time
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Difference:
-    """Largest difference of one gradient array, and the same relative to the array's largest element."""
+    """The largest difference of one gradient array, absolute and relative to the array's largest element."""
 
     absolute: float
     relative: float
@@ -28,11 +28,11 @@ class Comparison:
     Attributes
     ----------
     gradients : dict of str to Difference
-        For every parameter, at the first parameters.
+        The difference for every parameter, at the initial parameters.
     compiled, reference : ndarray (steps,)
-        Loss of every step, compiled and in NumPy.
+        The loss of every step, compiled and in NumPy.
     seconds, reference_seconds : float
-        Time of one step.
+        The time of one step.
     """
 
     gradients: dict[str, Difference]
@@ -75,7 +75,7 @@ def compare(model: Sequential, X, y, steps: int = 100, batch_size: int = 32) -> 
     X, y : array_like
         As for `Sequential.fit`.
     steps : int
-        Mini-batches whose losses are compared; whole epochs are trained.
+        The number of mini-batches whose losses are compared; whole epochs are trained.
     batch_size : int
 
     Returns
@@ -84,7 +84,7 @@ def compare(model: Sequential, X, y, steps: int = 100, batch_size: int = 32) -> 
     """
     steps = checks.positive_integer("steps", steps)
     batch_size = checks.positive_integer("batch_size", batch_size)
-    model.gradients(X, y)  # builds the model where it is new
+    model.gradients(X, y)  # builds the model if it is not built
     compiled, reference = model.with_backend("numba"), model.with_backend("numpy")
     ours, theirs = compiled.gradients(X, y), reference.gradients(X, y)
     differences = {}
@@ -97,7 +97,7 @@ def compare(model: Sequential, X, y, steps: int = 100, batch_size: int = 32) -> 
 
 
 def _trained(model: Sequential, X, y, steps: int, batch_size: int) -> tuple[np.ndarray, float]:
-    """Losses of the first `steps` mini-batches, and the time of one in the fastest epoch."""
+    """The losses of the first `steps` mini-batches, and the time of one in the fastest epoch."""
     trainer = model.built.trainer(model.prepare(X, y), batch_size)
     losses: list[float] = []
     seconds = np.inf
@@ -114,7 +114,7 @@ def _trained(model: Sequential, X, y, steps: int, batch_size: int) -> tuple[np.n
 
 
 def check_gradients(model: Sequential, X, y, step: float = 1e-5, most: int = 200, mask=None) -> dict[str, float]:
-    """Central differences in float64 against the backward pass; the model itself stays as it is.
+    """Compare the backward pass with central differences in float64; the model itself stays as it is.
 
     Parameters
     ----------
@@ -122,16 +122,16 @@ def check_gradients(model: Sequential, X, y, step: float = 1e-5, most: int = 200
     X, y : array_like
         As for `Sequential.fit`; a few rows are enough.
     step : float
-        Distance to either side. Where a kink such as relu's lies within it, the two disagree.
+        The distance to either side. If a kink such as relu's lies within it, the two disagree.
     most : int
-        Elements of each parameter that are tried, drawn at random where it has more.
+        The number of elements of each parameter that are tested, drawn at random if it has more.
     mask : ndarray (rows, *positions), bool, optional
         As for `Sequential.fit`.
 
     Returns
     -------
     dict of str to float
-        For every parameter that is trained, |difference| / (|gradient| + |central difference|), Euclidean norms over
+        For every trained parameter, |difference| / (|gradient| + |central difference|), with Euclidean norms over
         its elements.
 
     Examples
@@ -145,7 +145,7 @@ def check_gradients(model: Sequential, X, y, step: float = 1e-5, most: int = 200
     """
     checks.number("step", step, open_low=True)
     most = checks.positive_integer("most", most)
-    model.gradients(X, y, mask=mask)  # builds the model where it is new
+    model.gradients(X, y, mask=mask)  # builds the model if it is not built
     copy = model.copy(dtype="float64")
     loss = copy.built.gradient(copy.prepare(X, y, mask=mask))
     if not np.isfinite(value := loss()):
@@ -166,7 +166,7 @@ def check_gradients(model: Sequential, X, y, step: float = 1e-5, most: int = 200
                 losses.append(loss())
             flat[i] = value
             numeric[k] = (losses[0] - losses[1]) / (2 * step)
-        with np.errstate(all="ignore"):  # of gradients near the largest number
+        with np.errstate(all="ignore"):  # gradients may be near the largest number
             size = np.linalg.norm(gradient[tried]) + np.linalg.norm(numeric)
             errors[name] = float(np.linalg.norm(gradient[tried] - numeric) / size) if size else 0.0
     return errors

@@ -1,4 +1,4 @@
-"""Why a network does not train: what its history shows, in words, and what to try."""
+"""Why a network does not train: findings in its history, and what to try."""
 
 import dataclasses
 
@@ -22,25 +22,25 @@ ROUGH = 0.1  # sum of rises over the whole fall, up to which a curve is smooth
 OVERFITTED = 1.2  # latest validation loss over the best; healthy fits wander by 0.1
 DEAD = 0.3  # share of a layer's units; healthy layers lose up to 0.2
 SATURATED = 0.5  # share of a layer's outputs; healthy layers have up to 0.2
-UNSCALED = 10.0  # a feature's mean or deviation; those of raw pixels, 0 to 255, are about 80
-EPOCHS = 8  # that a trend needs
-LATEST = 3  # epochs that are averaged, against chance
+UNSCALED = 10.0  # a feature's mean or standard deviation; those of raw pixels, 0 to 255, are about 80
+EPOCHS = 8  # least epochs for a trend
+LATEST = 3  # epochs that are averaged, to reduce chance
 PARTS = 20  # pieces of a fit whose mean losses are compared
 NAMED = 3  # layers in a finding
 
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """Something conspicuous.
+    """A conspicuous symptom.
 
     Attributes
     ----------
     name : str
-        Such as "vanishing gradients".
+        The name of the finding, such as "vanishing gradients".
     seen : str
-        In which numbers.
+        The numbers that show it.
     advice : str
-        What to try, the likeliest first.
+        What to try, the most promising first.
     """
 
     name: str
@@ -53,7 +53,7 @@ class Finding:
 
 @dataclasses.dataclass(frozen=True)
 class Diagnosis:
-    """What `diagnose` found; printed, it is a text.
+    """The result of `diagnose`, which prints as a text.
 
     Attributes
     ----------
@@ -75,7 +75,7 @@ class Diagnosis:
 
 
 def diagnose(history: History) -> Diagnosis:
-    """Say what is conspicuous in a history, and what to try.
+    """Report what is conspicuous in a history, and what to try.
 
     Names of findings: "divergence", "learning rate too high", "learning rate too low", "overfitting", "vanishing
     gradients", "exploding gradients", "dead relus", "saturated units", "unscaled features". The thresholds are the
@@ -84,8 +84,8 @@ def diagnose(history: History) -> Diagnosis:
     Parameters
     ----------
     history : History
-        Of a fit with validation data and ``callbacks=[nbbp.Inspect()]`` for everything to be judged; that of a
-        `DivergenceError` too. Where a second fit has gone on, the first's, extended by the second's.
+        The history of a fit, or of a `DivergenceError`; a full diagnosis needs validation data and
+        ``callbacks=[nbbp.Inspect()]``. If a second fit continued training, extend the first history by the second.
 
     Returns
     -------
@@ -153,7 +153,7 @@ def _divergence(history: History) -> list[Finding]:
     losses = history.step_loss
     if not len(losses):
         return []
-    advice = "a learning rate 10 times smaller; features and targets scaled to deviation 1; clipped gradients"
+    advice = "a learning rate 10 times smaller; standardised features and targets; clipped gradients"
     if not np.isfinite(losses[-1]):
         return [Finding("divergence", f"the loss became {losses[-1]} in step {len(losses)}", advice)]
     last = _pieces(history)[-1].mean()
@@ -181,7 +181,7 @@ def _too_high(history: History) -> list[Finding]:
 
 
 def _rises(history: History) -> list[str]:
-    """In which way the loss goes up."""
+    """The ways in which the loss rises."""
     untrained, pieces, signs = _untrained(history), _pieces(history), []
     levels = [float(piece.mean()) for piece in pieces]
     chance = 3 * np.std(pieces[-1]) / np.sqrt(len(pieces[-1]))
@@ -209,26 +209,26 @@ def _too_low(history: History) -> list[Finding]:
 
 
 def _updates(inspection: Inspection) -> dict[str, float]:
-    """Median over the records of each layer's update, as a share of its parameters."""
+    """The median over the records of each layer's update, relative to its parameters."""
     weights = by_layer(inspection.weights)
     changed = by_layer({name: share * inspection.weights[name] for name, share in inspection.updates.items()})
     return {name: float(np.median(_ratio(changed[name], weights[name]))) for name in weights}
 
 
 def _ratio(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """a / b, 0 / 0 being 0."""
+    """a / b, with 0 / 0 = 0."""
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(a > 0, a / b, 0.0)
 
 
 def _outdated(history: History, inspection: Inspection) -> bool:
-    """Whether a fit without `nbbp.Inspect` has gone on since the last record."""
+    """Whether a fit without `nbbp.Inspect` has continued training since the last record."""
     since = history.steps_before + history.steps - inspection.steps[-1]
     return bool(since > np.diff(inspection.steps, prepend=0).max())
 
 
 def _overfitting(history: History, validated: np.ndarray) -> list[Finding]:
-    """Judged by epochs (validated,), counted from 0, that have a validation loss."""
+    """Overfitting, judged by the epochs (validated,), counted from 0, that have a validation loss."""
     loss, held_out = np.array(history["loss"])[validated], np.array(history["val_loss"])[validated]
     best = int(np.argmin(held_out))
     latest = held_out[-LATEST:].mean()
@@ -253,7 +253,7 @@ def _gradients(inspection: Inspection) -> list[Finding]:
     if layers[first] < VANISHED * layers[last] and not cut_off:
         advice = "relu with he_normal, or tanh with glorot weights; BatchNorm or LayerNorm; Residual; fewer layers"
         return [Finding("vanishing gradients", seen, advice)]
-    advice = "smaller first weights (he_normal, glorot_uniform); LayerNorm; clipped gradients; targets of deviation 1"
+    advice = "smaller first weights (he_normal, glorot_uniform); LayerNorm; clipped gradients; standardised targets"
     if layers[first] > EXPLODED * layers[last] > 0:
         return [Finding("exploding gradients", seen, advice)]
     weights = by_layer(inspection.weights)
@@ -270,9 +270,9 @@ def _features(inspection: Inspection) -> list[Finding]:
     if not sizes.max(initial=0) > UNSCALED:
         return []
     j, more = int(np.argmax(sizes)), np.count_nonzero(sizes > UNSCALED) - 1
-    seen = f"feature {j} has mean {inspection.means[j]:.3g} and deviation {inspection.deviations[j]:.3g}"
+    seen = f"feature {j} has mean {inspection.means[j]:.3g} and standard deviation {inspection.deviations[j]:.3g}"
     seen += f", and {more} more are like it" if more else ""
-    return [Finding("unscaled features", seen, "each feature minus its mean, divided by its deviation")]
+    return [Finding("unscaled features", seen, "each feature minus its mean, divided by its standard deviation")]
 
 
 def _units(inspection: Inspection) -> list[Finding]:
@@ -282,7 +282,7 @@ def _units(inspection: Inspection) -> list[Finding]:
         advice = "a smaller learning rate; leaky_relu or gelu; he_normal weights; LayerNorm or BatchNorm"
         findings.append(Finding("dead relus", f"0 for every row are {dead}", advice))
     if saturated:
-        advice = "features scaled to deviation 1; smaller first weights; a smaller learning rate; relu; LayerNorm"
+        advice = "standardised features; smaller first weights; a smaller learning rate; relu; LayerNorm"
         findings.append(Finding("saturated units", f"within 1 percent of a limit are {saturated}", advice))
     return findings
 

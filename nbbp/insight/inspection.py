@@ -1,4 +1,4 @@
-"""What goes on inside a network while it trains: sizes of gradients, weights and updates, and units that are stuck."""
+"""Inspection of a network while it trains: norms of gradients, weights and updates, and units that are stuck."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -30,7 +30,7 @@ def norm_reference(result, x, sums):
 
 @kernel(norm_reference, "(1) (n) (P)", cycles=0.3, lengths={"P": pieces})
 def norm(result, x, sums):
-    """Euclidean norm; sums (float64) is scratch."""
+    """The Euclidean norm of x; sums (float64) is scratch."""
     n = x.shape[0]
     for q in prange(sums.shape[0]):
         sums[q] = wide_sum_of_squares(x[q * PIECE : min(n, (q + 1) * PIECE)])
@@ -44,26 +44,26 @@ KINDS = ("gradients", "weights", "updates", "dead", "saturated")
 
 
 class Inspection:
-    """What `Inspect` recorded, as arrays with one value for each record.
+    """The records of `Inspect`, as arrays with one value for each record.
 
     Attributes
     ----------
     steps : ndarray (records,), int64
-        The model's steps at each record.
+        The number of steps of the model at each record.
     gradients : dict of str to ndarray (records,)
         By parameter, such as ``dense_0.w``: the norm sqrt(sum g^2) of the step's gradient, as the optimizer used it.
     weights : dict of str to ndarray (records,)
-        The norm of the parameter after the step.
+        By parameter: its norm after the step.
     updates : dict of str to ndarray (records,)
-        The norm of what the step changed, as a share of `weights`; about 0.001 is usual (Karpathy, CS231n notes,
-        "Ratio of weights:updates").
+        By parameter: the norm of its change in the step, relative to `weights`; about 0.001 is usual (Karpathy, CS231n
+        notes, "Ratio of weights:updates").
     dead : dict of str to ndarray (records,)
         By hidden relu layer, such as ``activation_0``: the share of its units that are 0 for every row of the sample.
     saturated : dict of str to ndarray (records,)
         By hidden sigmoid or tanh layer: the share of its outputs on the sample that are within 1 percent of a limit:
         below 0.01 or above 0.99 for sigmoid, below -0.99 or above 0.99 for tanh.
     means, deviations : ndarray (features,)
-        Of the features in the sample, where the first layer is `Dense`; else empty.
+        Means and standard deviations of the features in the sample, if the first layer is `Dense`; else empty.
     """
 
     def __init__(self) -> None:
@@ -76,14 +76,14 @@ class Inspection:
         self.means = self.deviations = np.zeros(0)
 
     def __len__(self) -> int:
-        """Records."""
+        """The number of records."""
         return len(self.steps)
 
     def __repr__(self) -> str:
         return f"<Inspection of {len(self.gradients)} parameters, {len(self)} records>"
 
     def add(self, step: int, **values: dict[str, float]) -> None:
-        """One record more: ``gradients={name: value, ...}`` and so on."""
+        """Add a record: ``gradients={name: value, ...}`` and so on."""
         self.steps = np.append(self.steps, step)
         for kind, named in values.items():
             series = getattr(self, kind)
@@ -91,7 +91,7 @@ class Inspection:
                 series[name] = np.append(series.get(name, ()), value)
 
     def extend(self, later: "Inspection") -> None:
-        """Append the records of a fit that went on."""
+        """Append the records of a fit that continued training."""
         self.steps = np.concatenate([self.steps, later.steps])
         for kind in KINDS:
             series = getattr(self, kind)
@@ -99,14 +99,14 @@ class Inspection:
                 series[name] = np.append(series.get(name, ()), values)
 
     def state(self) -> dict[str, np.ndarray]:
-        """All arrays by one name each."""
+        """All arrays by name."""
         series = [(kind, name, values) for kind in KINDS for name, values in getattr(self, kind).items()]
         return {"steps": self.steps} | {
             f"{k:06}/{kind}/{name}": values for k, (kind, name, values) in enumerate(series)
         }
 
     def restore(self, state: dict[str, np.ndarray]) -> None:
-        """Take them back."""
+        """Restore the arrays that `state` returned."""
         self.steps = state["steps"].astype(np.int64)
         for key in sorted(state.keys() - {"steps"}):
             _, kind, name = key.split("/", 2)
@@ -114,10 +114,10 @@ class Inspection:
 
 
 class Inspect(Callback):
-    """Record in ``history.inspected``, every `every` steps, what goes on inside the network: see `Inspection`.
+    """Record an `Inspection` of the network in ``history.inspected`` every `every` steps.
 
-    Units are looked at in a forward pass of 256 rows spread over the training data, the same at every record. The run
-    comes back one step before each record too, to keep the parameters that the step is going to change.
+    Units are inspected in a forward pass of 256 rows spread over the training data, the same at every record. The run
+    also returns to Python one step before each record, to copy the parameters before the step changes them.
 
     Parameters
     ----------

@@ -6,12 +6,12 @@ import numpy as np
 
 
 def norms(arrays: dict[str, np.ndarray]) -> dict[str, float]:
-    """Euclidean norm of each in float64; not by BLAS, whose threads would wait for those of the kernels."""
+    """The Euclidean norm of each array in float64, without BLAS, whose threads would wait for those of the kernels."""
     return {name: float(np.sqrt(np.square(array, dtype=np.float64).sum())) for name, array in arrays.items()}
 
 
 def by_layer(norms: Mapping[str, np.ndarray | float]) -> dict[str, np.ndarray]:
-    """Norms of parameters joined into one for each layer, from input to output: ``dense_0.w`` into ``dense_0``."""
+    """Norms of parameters combined into one per layer, from input to output: ``dense_0.w`` into ``dense_0``."""
     squares: dict[str, np.ndarray] = {}
     for name, values in norms.items():
         layer = name.rpartition(".")[0]

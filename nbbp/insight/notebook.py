@@ -1,4 +1,4 @@
-"""What notebooks show for a model and for a history: HTML without colours of its own, for light and dark themes."""
+"""HTML of models and histories in notebooks, without colours of its own, for light and dark themes."""
 
 import base64
 import html
@@ -18,7 +18,7 @@ PICTURE_WIDTH = 480  # pixels in the page; the picture has twice as many
 
 
 def _table(rows: Sequence[Sequence[str]]) -> str:
-    """The first row is the heading; the first column is text, the others are set to the right."""
+    """A table whose first row is the heading; the first column is text, the others are aligned to the right."""
     lines = []
     for i, row in enumerate(rows):
         cell = "td" if i else "th"
@@ -30,7 +30,7 @@ def _table(rows: Sequence[Sequence[str]]) -> str:
 
 
 def model_html(model: "Model") -> str:
-    """Layers with their outputs and numbers of parameters, the loss and the optimizer."""
+    """The layers with their outputs and numbers of parameters, the loss and the optimizer."""
     name, *settings = summary.named_settings(model.optimizer).items()
     optimizer = ", ".join(f"{key}={value}" for key, value in settings if value is not None)
     layout = model.network.layout if model.is_built else None
@@ -43,7 +43,7 @@ def model_html(model: "Model") -> str:
 
 
 def history_html(history: "History") -> str:
-    """The last, least and greatest value of everything recorded, and the curve of the losses."""
+    """The last, smallest and largest value of everything recorded, and the loss curve."""
     rows = [["", "last", "least", "greatest"]]
     for name, values in history.epochs.items():
         ends = values[-1], np.fmin.reduce(values), np.fmax.reduce(values)

@@ -1,4 +1,4 @@
-"""What a model and its fit are set to, as text and as plain values."""
+"""The settings of a model and its fit, as text and as plain values."""
 
 import dataclasses
 import itertools
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def brief(thing) -> str:
-    """Class and settings that are not the defaults, such as ``Dense(units=128, activation='relu')``."""
+    """The class and the settings that differ from the defaults, such as ``Dense(units=128, activation='relu')``."""
     if dataclasses.is_dataclass(thing):
         fields = {f.name: (brief(getattr(thing, f.name)), brief(f.default)) for f in dataclasses.fields(thing)}
         chosen = [f"{name}={value}" for name, (value, default) in fields.items() if value != default]
@@ -30,20 +30,20 @@ def brief(thing) -> str:
 
 
 def plain(value) -> Any:
-    """A setting as a value that every file format has."""
+    """A setting as a value that every file format supports."""
     if isinstance(value, np.generic):
         value = value.item()
     return value if value is None or isinstance(value, bool | int | float | str) else brief(value)
 
 
 def named_settings(thing) -> dict[str, Any]:
-    """Name of the class, and all fields of a dataclass as plain values."""
+    """The name of the class, and all fields of a dataclass as plain values."""
     fields = {field.name: plain(getattr(thing, field.name)) for field in dataclasses.fields(thing)}
     return {"name": type(thing).__name__} | fields
 
 
 def settings(fit: "ObservedFit") -> dict[str, Any]:
-    """What a fit's losses depend on besides the data: numbers, strings, None, and lists and dicts of them."""
+    """The settings that determine a fit's losses: numbers, strings, None, and lists and dicts of them."""
     model = fit.model
     return {
         "layers": [brief(layer) for layer in model.layers],
@@ -64,7 +64,7 @@ def settings(fit: "ObservedFit") -> dict[str, Any]:
 
 
 def names_of(loss) -> Any:
-    """Of a loss, or of those of several outputs."""
+    """The name of a loss, or the names of the losses of several outputs."""
     if isinstance(loss, dict):
         return {name: own.name for name, own in loss.items()}
     return [own.name for own in loss] if isinstance(loss, list) else loss.name
@@ -81,9 +81,9 @@ def flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def table(layers: Sequence[Layer], layout: Layout | None) -> list[tuple[str, str, str]]:
-    """Name, output and number of parameters of every layer, between a heading and the total.
+    """The name, the output and the number of parameters of every layer, between a heading and the total.
 
-    A layer that stands for others has one row with all of theirs. Without a layout, outputs and numbers are not known,
+    A composite layer has one row for all its layers. Without a layout, outputs and numbers are unknown,
     and the layers are shown as they were given.
     """
     rows = [("layer", "output", "parameters")]

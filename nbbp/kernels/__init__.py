@@ -1,1 +1,1 @@
-"""What the layers share: how kernels are compiled, matrix products, elementary functions, threads."""
+"""Kernels: their compilation, matrix products, elementary functions, threads."""

@@ -1,11 +1,11 @@
-"""What the arguments of a kernel are: their shapes, and what they may hold.
+"""The arguments of a kernel: their shapes and their values.
 
-A kernel declares what is not any float, by the argument's name, and lengths that follow from others:
+A kernel declares the values of an argument, if they are not arbitrary floats, and lengths that follow from others:
 
     @kernel(reference, "(b) (b,c) (b,1) (P)", values={"p": positive, "label": below("c")}, lengths={"P": pieces})
 
-An argument named `clock` is a clock. Binding checks the shapes; the random arrays on which a kernel is held against its
-reference follow the rest.
+An argument named `clock` is a clock. Binding checks the shapes; the random arrays on which a kernel is compared with
+its reference follow the other declarations.
 """
 
 import inspect
@@ -20,7 +20,7 @@ Lengths = dict[str, int]
 Values = Callable[[np.random.Generator, tuple[int, ...], np.dtype, Lengths], np.ndarray]
 """An array of this shape, and of this dtype if it holds floats, where each letter has the given length."""
 Derived = Callable[..., int | tuple[int, ...]]
-"""A length, or those that are possible, from the letters that the parameters name, or `itemsize`, the floats' bytes."""
+"""A length, or the possible lengths, from the letters that the parameters name, or `itemsize`, the floats' bytes."""
 
 
 def numbers(rng, shape, dtype, lengths) -> np.ndarray:
@@ -44,27 +44,27 @@ def any_bits(rng, shape, dtype, lengths) -> np.ndarray:
 
 
 def below(letter: str) -> Values:
-    """Integers from 0 to below the letter's length: labels, or numbers of rows or columns."""
+    """Integers from 0 to the letter's length - 1: labels, or indices of rows or columns."""
     return lambda rng, shape, dtype, lengths: rng.integers(0, lengths[letter], shape)
 
 
 def up_to(letter: str) -> Values:
-    """Integers from 0 to the letter's length: how many count."""
+    """Integers from 0 to the letter's length: counts."""
     return lambda rng, shape, dtype, lengths: rng.integers(0, lengths[letter] + 1, shape)
 
 
 def fitting(part: str, whole: str) -> Values:
-    """Where in one length another one may begin."""
+    """Offsets at which one length fits into another."""
     return lambda rng, shape, dtype, lengths: rng.integers(0, lengths[whole] - lengths[part] + 1, shape)
 
 
 def scratch(rng, shape, dtype, lengths) -> np.ndarray:
-    """Memory whose content means nothing before and after."""
+    """Memory whose content has no meaning before and after the call."""
     return arrays.zeros(shape, dtype)
 
 
 def a_clock(rng, shape, dtype, lengths) -> np.ndarray:
-    """In a run of S steps on R rows, as many of them as these letters say, with b rows still to come."""
+    """The clock of a run of S steps on R rows, for the letters given, with b rows still to come."""
     room = min((lengths[letter] for letter in "SR" if letter in lengths), default=0) - lengths.get("b", 1)
     step, row = (int(n) for n in rng.integers(0, max(room, 0) + 1, 2))
     clock = Clock()
@@ -73,18 +73,18 @@ def a_clock(rng, shape, dtype, lengths) -> np.ndarray:
 
 
 class Arguments:
-    """Of one kernel.
+    """The arguments of one kernel.
 
     Parameters
     ----------
     function
         The kernel's function.
     shapes : str
-        Such as ``"(b,o) (b,i) (i,o)"``.
+        The shapes, such as ``"(b,o) (b,i) (i,o)"``.
     values : mapping of str to Values
-        By name, what an argument holds that is not any float.
+        By name, the values of an argument, if they are not arbitrary floats.
     derived : mapping of str to Derived
-        By letter, what follows from other lengths.
+        By letter, the lengths that follow from others.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class Arguments:
         }
 
     def free_letters(self) -> list[str]:
-        """Those whose lengths follow from no others."""
+        """The letters whose lengths do not follow from others."""
         return sorted({k for letters in self.letters for k in letters if k.isalpha()} - set(self._derived))
 
     def lengths(self, name: str, given: Sequence[np.ndarray]) -> Lengths:
@@ -133,7 +133,7 @@ class Arguments:
         return found if isinstance(found, tuple) else (found,)
 
     def random(self, rng: np.random.Generator, lengths: Lengths, dtype) -> list[np.ndarray]:
-        """Arrays that the kernel may be called with, for lengths of the free letters."""
+        """Arrays with which the kernel may be called, for lengths of the free letters."""
         dtype = np.dtype(dtype)
         lengths = lengths | {k: int(rng.choice(self._possible(k, lengths, dtype.itemsize))) for k in self._derived}
         drawn = []
@@ -143,7 +143,7 @@ class Arguments:
         return drawn
 
     def redrawn(self, rng: np.random.Generator, lengths: Lengths, given: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Random arrays like those given; integers of which nothing is declared stay as they are."""
+        """Random arrays like those given; integers without a declaration stay as they are."""
         return [
             self._values.get(name, numbers)(rng, a.shape, a.dtype, lengths).astype(a.dtype)
             if name in self._values or a.dtype.kind == "f"
@@ -152,5 +152,5 @@ class Arguments:
         ]
 
     def compared(self) -> list[int]:
-        """Numbers of the arguments that have a meaning after the call: all but scratch."""
+        """The indices of the arguments that have a meaning after the call: all but scratch."""
         return [i for i, name in enumerate(self.names) if self._values.get(name) is not scratch]

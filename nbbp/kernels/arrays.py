@@ -1,8 +1,8 @@
-"""Where arrays begin: on a cache line of their own, and large ones at different places within a page.
+"""Arrays that begin on a cache line of their own, large ones at different offsets within a page.
 
-NumPy aligns to 16 bytes. A loop over several arrays then takes up to 2.6 times as long, by luck: its vectors cross
-cache lines, and if arrays begin at the same place of their pages, loads wait for stores to the others. All arrays that
-kernels are bound to and that this package allocates come from here.
+NumPy aligns to 16 bytes. A loop over several arrays then may take up to 2.6 times as long: its vectors cross cache
+lines, and if arrays begin at the same offset in their pages, loads wait for stores to the others. All arrays that this
+package allocates for kernels come from here.
 """
 
 import itertools
@@ -12,7 +12,7 @@ import numpy as np
 
 LINE = 64  # bytes of a cache line
 PAGE = 4096  # bytes after which addresses look alike to loads that wait for stores
-_STRIDE = 39  # lines from one array's place in a page to the next one's: the golden section spreads them best
+_STRIDE = 39  # lines from one array's offset in a page to the next one's: the golden section spreads them best
 
 _large = itertools.count()
 
@@ -37,7 +37,7 @@ def zeros(shape, dtype) -> np.ndarray:
 
 
 def copied(array, dtype=None) -> np.ndarray:
-    """A copy that begins on a cache line, in another dtype where one is given."""
+    """A copy that begins on a cache line, in another dtype if one is given."""
     array = np.asarray(array)
     copy = zeros(array.shape, dtype or array.dtype)
     copy[...] = array
@@ -45,7 +45,7 @@ def copied(array, dtype=None) -> np.ndarray:
 
 
 def assign(name: str, array: np.ndarray, values) -> None:
-    """Write all of an array, of the user's values."""
+    """Overwrite an array with the user's values."""
     if np.shape(values) != array.shape:
         raise ValueError(f"{name} must have the shape {array.shape}, got {np.shape(values)}")
     array[:] = values

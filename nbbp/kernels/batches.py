@@ -1,4 +1,4 @@
-"""Kernels that move rows: into a mini-batch, out of it, and from one array to another; and what a step notes down."""
+"""Kernels that move rows into a mini-batch, out of it, and between arrays, and that record a step's loss."""
 
 import numpy as np
 from numba import prange
@@ -16,7 +16,7 @@ def gather_reference(x, data, target, targets, order, clock):
 
 @kernel(gather_reference, "(b,n) (R,n) (b,c) (R,c) (S) (1)", cycles=1.0, values={"order": below("R")})
 def gather(x, data, target, targets, order, clock):
-    """The mini-batch's rows of `data` and `targets`: those that `order` names from clock[0].row on."""
+    """Gather the mini-batch's rows of `data` and `targets`, whose indices are in `order` from clock[0].row on."""
     last = x.shape[0] - 1
     for i in prange(x.shape[0]):
         ahead, k = order[clock[0].row + min(i + 16, last)], order[clock[0].row + i]
@@ -35,7 +35,7 @@ def gather_rows_reference(x, data, order, clock):
 
 @kernel(gather_rows_reference, "(b,n) (R,n) (S) (1)", cycles=1.0, values={"order": below("R")})
 def gather_rows(x, data, order, clock):
-    """The mini-batch's rows of `data`, of any dtype: those that `order` names from clock[0].row on."""
+    """Gather the mini-batch's rows of `data`, of any dtype, whose indices are in `order` from clock[0].row on."""
     for i in prange(x.shape[0]):
         row, source = x[i], data[order[clock[0].row + i]]
         for j in range(row.shape[0]):
@@ -55,7 +55,7 @@ def weigh_reference(scale, weights, share, order, clock):
     lengths={"Q": lambda p: (1, p)},
 )
 def weigh(scale, weights, share, order, clock):
-    """The weight of each element, or of its row where weights have one column, times `share`."""
+    """scale = the weight of each element, or of its row if weights have one column, times `share`."""
     for i in range(scale.shape[0]):
         own = weights[order[clock[0].row + i]]
         for j in range(scale.shape[1]):
@@ -75,7 +75,7 @@ def share_of_unmasked_reference(share, whole, scale, masks, order, clock):
     values={"masks": flags, "order": below("R")},
 )
 def share_of_unmasked(share, whole, scale, masks, order, clock):
-    """share = whole / number of the mini-batch's elements, those of `scale`, that are not masked."""
+    """share = whole / the number of the mini-batch's elements, those of `scale`, that are not masked."""
     count = 0
     for i in range(scale.shape[0]):
         mask = masks[order[clock[0].row + i]]
@@ -90,7 +90,7 @@ def clear_masked_reference(x, mask):
 
 @kernel(clear_masked_reference, "(e,c) (e)", cycles=0.5, values={"mask": flags})
 def clear_masked(x, mask):
-    """0 in the rows of x that are masked, whatever they hold."""
+    """Set the masked rows of x to 0."""
     for i in prange(x.shape[0]):
         if not mask[i]:
             row = x[i]
@@ -137,7 +137,7 @@ def read_rows_reference(batch, record, clock):
 
 @kernel(read_rows_reference, "(b,n) (R,n) (1)", cycles=0.3)
 def read_rows(batch, record, clock):
-    """The rows of `record` from clock[0].row on."""
+    """Copy the rows of `record` from clock[0].row on."""
     for i in prange(batch.shape[0]):
         row, source = batch[i], record[clock[0].row + i]
         for j in range(row.shape[0]):
@@ -146,7 +146,7 @@ def read_rows(batch, record, clock):
 
 @kernel(read_rows_reference, "(b,n) (R,n) (1)", cycles=0.3)
 def read_integers(batch, record, clock):
-    """The same for integers and masks, of which none is denormal."""
+    """The same for integers and masks, which are never denormal."""
     for i in prange(batch.shape[0]):
         row, source = batch[i], record[clock[0].row + i]
         for j in range(row.shape[0]):
@@ -159,7 +159,7 @@ def record_rows_reference(record, batch, clock):
 
 @kernel(record_rows_reference, "(R,n) (b,n) (1)", cycles=0.3)
 def record_rows(record, batch, clock):
-    """Keep the mini-batch's rows, in the order in which they were trained on."""
+    """Store the mini-batch's rows in `record`, in the order of training."""
     for i in range(batch.shape[0]):
         row, source = record[clock[0].row + i], batch[i]
         for j in range(row.shape[0]):
@@ -172,7 +172,7 @@ def take_row_reference(row, table, clock):
 
 @kernel(take_row_reference, "(k) (S,k) (1)", cycles=0)
 def take_row(row, table, clock):
-    """This step's row of a table that has one for every step."""
+    """Copy this step's row of a table that has one for every step."""
     for j in range(row.shape[0]):
         row[j] = table[clock[0].step, j]
 
@@ -186,7 +186,7 @@ def record_loss_reference(step_loss, row_loss, scale, penalty, clock):
 
 @kernel(record_loss_reference, "(S) (b) (b) (1) (1)", cycles=0)
 def record_loss(step_loss, row_loss, scale, penalty, clock):
-    """The mini-batch's loss: rows times their scale, summed in float64, and the penalty, which is then set to 0.
+    """Record the mini-batch's loss: rows times their scale, summed in float64, plus the penalty, then set to 0.
 
     A loss that is not finite stops the run.
     """
@@ -206,7 +206,7 @@ def record_part_reference(part_loss, row_loss, scale, weight, clock):
 
 @kernel(record_part_reference, "(S) (b) (b) (1) (1)", cycles=0)
 def record_part(part_loss, row_loss, scale, weight, clock):
-    """The mini-batch's loss at one of several outputs, without its weight, which `scale` has."""
+    """Record the mini-batch's loss at one of several outputs, without its weight, which `scale` includes."""
     total = 0.0
     for i in range(row_loss.shape[0]):
         total += np.float64(row_loss[i]) * np.float64(scale[i])
@@ -223,7 +223,7 @@ def record_total_reference(step_loss, part_losses, weights, penalty, clock):
 
 @kernel(record_total_reference, "(S) (K,S) (K) (1) (1)", cycles=0)
 def record_total(step_loss, part_losses, weights, penalty, clock):
-    """The mini-batch's loss: those of the outputs times their weights, and the penalty, which is then set to 0.
+    """Record the mini-batch's loss: those of the outputs times their weights, plus the penalty, then set to 0.
 
     A loss that is not finite stops the run.
     """

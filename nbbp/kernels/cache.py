@@ -1,8 +1,8 @@
-"""Machine code on disk: where it lies, what names it, and files that are whole or not there.
+"""The cache of machine code on disk: its folders, its keys, and files that are complete or absent.
 
-Numba looks at the file of one function only: after a change in a file that it calls, it would serve old code. It keeps
-an index beside the code, which two processes that start together overwrite for each other. And it reads from no folder
-that it cannot write to, as those of containers and shared installations often are.
+Numba's own cache checks only the file of one function: after a change in a file that it calls, it would load old code.
+It has an index beside the code, which two processes that start together overwrite for each other. And it reads from no
+folder that it cannot write to, as those of containers and shared installations often are.
 """
 
 import collections
@@ -29,7 +29,7 @@ _DIGEST_BYTES = hashlib.sha256().digest_size
 
 
 def _sources() -> dict[str, bytes]:
-    """The files that machine code is made from, wherever in the package they are: those that declare kernels."""
+    """The source files of machine code, anywhere in the package: those that declare kernels."""
     package = pathlib.Path(__file__).parent.parent
     found = {str(path): path.read_bytes() for path in sorted(package.rglob("*.py")) if path.name != "__init__.py"}
     kernels = f"{pathlib.Path(__file__).parent}{os.sep}"
@@ -42,18 +42,18 @@ SOURCES = hashlib.sha256(b"".join(_FILES.values())).hexdigest()[:10]
 
 
 def is_ours(function: Callable) -> bool:
-    """Whether SOURCES covers it."""
+    """Whether SOURCES covers the function."""
     return function.__code__.co_filename in _FILES
 
 
 def _all_code(code: types.CodeType) -> list[types.CodeType]:
-    """Of a function and of those that are written within it."""
+    """The code of a function and of those defined within it."""
     inner = [_all_code(constant) for constant in code.co_consts if isinstance(constant, types.CodeType)]
     return [code, *itertools.chain.from_iterable(inner)]
 
 
 def fingerprint(function: Callable, within: tuple[Callable, ...] = ()) -> str:
-    """Names the code of a function from outside the package, with the numbers and functions that it refers to."""
+    """A digest of the code of a function from outside the package, with the numbers and functions that it refers to."""
     codes = _all_code(function.__code__)
     names = [name for code in codes for name in code.co_names]
     constants = [c for code in codes for c in code.co_consts if not isinstance(c, types.CodeType)]
@@ -75,9 +75,9 @@ def fingerprint(function: Callable, within: tuple[Callable, ...] = ()) -> str:
 
 
 def folders() -> list[pathlib.Path]:
-    """Where machine code is looked for; the first of them that can be written to takes what is compiled.
+    """The folders in which machine code is searched; the first that can be written to receives what is compiled.
 
-    The one that NUMBA_CACHE_DIR names, or else beside the package, where all its users find it, and the user's own.
+    The folder that NUMBA_CACHE_DIR names, or else one beside the package, for all its users, and the user's own.
     """
     if numba.config.CACHE_DIR:  # type: ignore[attr-defined]
         return [pathlib.Path(numba.config.CACHE_DIR, "nbbp")]  # type: ignore[attr-defined]
@@ -87,7 +87,7 @@ def folders() -> list[pathlib.Path]:
 
 
 def _read(path: pathlib.Path):
-    """What `_write` wrote; ValueError where the file is damaged."""
+    """Read what `_write` wrote; ValueError if the file is damaged."""
     content = path.read_bytes()
     digest, data = content[:_DIGEST_BYTES], content[_DIGEST_BYTES:]
     if hashlib.sha256(data).digest() != digest:
@@ -96,7 +96,7 @@ def _read(path: pathlib.Path):
 
 
 def _write(path: pathlib.Path, data) -> None:
-    """Keep `data`; what was there before is read until the new file is whole."""
+    """Write `data`; an older file is read until the new one is complete."""
     path.parent.mkdir(parents=True, exist_ok=True)
     content = dumps(data)
     unfinished = path.with_suffix(f".{uuid.uuid4().hex[:16]}.tmp")
@@ -109,14 +109,14 @@ def _write(path: pathlib.Path, data) -> None:
 
 
 counts: collections.Counter[str] = collections.Counter()
-"""Compiled functions of this process: those that were "read", those that were "written", and those "lost" with it."""
+"""Numbers of compiled functions of this process: those "read", those "written", and those "lost" when it ends."""
 
 
 class KernelCache(FunctionCache):
-    """Numba's cache on disk with files of its own: trouble with one costs a compilation instead of an exception.
+    """Numba's cache on disk with files of its own: an unreadable file costs a compilation, not an exception.
 
-    There is a file for each function and signature. Its name says all that the machine code depends on, and nothing of
-    where or when its source was written: copies of the package share it.
+    There is a file for each function and signature. Its name depends on all that determines the machine code, but not
+    on where or when the source was written: copies of the package share it.
     """
 
     def __init__(self, function: Callable) -> None:
@@ -134,7 +134,7 @@ class KernelCache(FunctionCache):
         return f"{place}.{sys.implementation.cache_tag}.{hashlib.sha256(known.encode()).hexdigest()[:16]}.nbc"
 
     def load_overload(self, sig, target_context):
-        """From the first folder that has it, or None."""
+        """The machine code from the first folder that has it, or None."""
         target_context.refresh()
         name = self._file(sig, target_context.codegen())
         for folder in folders():
@@ -150,7 +150,7 @@ class KernelCache(FunctionCache):
         return None
 
     def save_overload(self, sig, data):
-        """Into the first folder that takes it."""
+        """Write the machine code into the first folder that can be written to."""
         if data.library.has_dynamic_globals or not all(part.can_cache for part in data.lifted):
             _say_once("nbbp compiles %s anew in every process: it holds an address or a large array", self._name)
             return
@@ -172,7 +172,7 @@ class KernelCache(FunctionCache):
 
 
 def _digest_of_file(function: Callable) -> str:
-    """Of the source that a function from outside the package is in; "" in a notebook, whose cells are no files."""
+    """The digest of the source file of a function from outside the package; "" in a notebook, whose cells have none."""
     try:
         return hashlib.sha256(pathlib.Path(function.__code__.co_filename).read_bytes()).hexdigest()
     except OSError:
@@ -183,9 +183,9 @@ _said: set[str] = set()
 
 
 def _say_once(sentence: str, *details) -> None:
-    """Log what happens to one kernel after the other.
+    """Log, once, what happens to kernel after kernel.
 
-    It is no Python warning: no change of the calling code would mend it, and `-W error` would end a fit for it.
+    This is not a Python warning: no change of the calling code would fix it, and `-W error` would make it end a fit.
     """
     if sentence not in _said:
         _said.add(sentence)

@@ -1,17 +1,17 @@
-"""The clock of a run: where it stands. In Python an object with names, in kernels a record, ``clock[0].step``."""
+"""The clock of a run: its position. In Python it is an object with names, in kernels a record, ``clock[0].step``."""
 
 import numpy as np
 
 from nbbp.kernels import arrays
 
 FIELDS = {
-    "step": "of this run, counted from 0",
+    "step": "step of this run, counted from 0",
     "end": "the step before which the run stops",
-    "row": "where in the order of rows the mini-batch begins",
-    "batch": "mini-batches done in this epoch",
-    "batches": "mini-batches in an epoch",
+    "row": "position in the order of rows at which the mini-batch begins",
+    "batch": "number of mini-batches done in this epoch",
+    "batches": "number of mini-batches in an epoch",
     "stop": "set by a kernel that ends the run at once",
-    "before": "steps that the model had done before this run",
+    "before": "number of steps that the model had done before this run",
     "spare": "fills the cache line",
 }
 RECORD = np.dtype([(name, np.int64) for name in FIELDS])
@@ -23,7 +23,7 @@ class Clock:
     Parameters
     ----------
     record : ndarray (1,) of RECORD, optional
-        Those of clocks that stand side by side.
+        One of several records side by side.
     """
 
     step: int
@@ -63,6 +63,6 @@ for _index, (_name, _meaning) in enumerate(FIELDS.items()):
 
 
 def side_by_side(count: int) -> tuple[np.ndarray, list[Clock]]:
-    """Records (count, 2), two cache lines to each thread that writes to its own in every step, and their clocks."""
+    """Records (count, 2), two cache lines for each thread, which writes to its own in every step, and their clocks."""
     records = arrays.zeros((count, 2), RECORD)
     return records, [Clock(pair[:1]) for pair in records]

@@ -1,7 +1,7 @@
-"""Forks: a child finds the compiler at rest, every lock open, and runs on one thread if its parent had several.
+"""Forks: a child finds the compiler idle, every lock open, and runs on one thread if its parent had several.
 
-A fork copies the thread that calls it and no other, but the locks as all of them left them. GNU OpenMP kills a child
-that asks for threads its parent had started, so kernels run as their serial twins there, with the same bits.
+A fork copies only the calling thread, but the locks in the state in which all threads left them. GNU OpenMP kills a
+child that uses threads which its parent had started, so kernels run as their serial twins there, with the same bits.
 """
 
 import os
@@ -17,14 +17,14 @@ lost_threads = False  # this process was forked from one that had started Numba'
 
 
 def lock() -> threading.Lock:
-    """A lock that is open in a forked child, whoever held it."""
+    """A lock that is open in a forked child, whichever thread held it."""
     opened = threading.Lock()
     _locks.add(opened)
     return opened
 
 
 def _before() -> None:
-    """Wait until no thread compiles or talks to LLVM: what it holds then would never be let go of in the child."""
+    """Wait until no thread compiles or uses LLVM: the locks that it holds would never be released in the child."""
     global_compiler_lock.acquire()
     ffi.lib._lock.__enter__()
 

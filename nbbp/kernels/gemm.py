@@ -2,7 +2,7 @@
 
 C = start + A . B in tiles of ROWS x (3 vectors), each held in registers while k runs (Goto and van de Geijn, "Anatomy
 of high-performance matrix multiplication", 2008). The sum of one element runs over k in order, one fused multiply-add
-after another, so its bits depend neither on the tile that it falls into, nor on the vector width, nor on threads.
+after another, so its bits depend neither on the tile that contains it, nor on the vector width, nor on threads.
 
 A is read as scalars at any strides, so A and its transpose cost the same. B is read in panels of contiguous columns,
 in place or from a packed copy.
@@ -54,13 +54,13 @@ def one(typing_context, pointer):
 
 @intrinsic
 def columns(typing_context, pointer):
-    """Columns of a whole tile, a constant of the dtype."""
+    """The number of columns of a whole tile, a constant of the dtype."""
     count = VECTORS * VECTOR_BYTES * 8 // pointer.dtype.bitwidth
     return types.intp(pointer), lambda context, builder, signature, args: _I64(count)
 
 
 def _tile(rows: int, vectors: int):
-    """C = start + A . B for `rows` rows and n columns, at most `vectors` registers and more than one register less.
+    """C = start + A . B for `rows` rows and n columns, which fill `vectors` registers, the last one perhaps in part.
 
     a, b, c, start are pointers, the others strides in elements: from row to row, and from one k to the next.
     A negative `start_row` means that the sums start from zero.
@@ -247,7 +247,7 @@ def affine(y, x, w, b):
         multiply(min(ROWS, m - i), n, k, at(x, i * k), k, 1, at(w, 0), n, at(y, i * n), n, at(b, 0), 0)
 
 
-MULTIPLIED_ROWS = 256  # beyond, products of so many rows are added in float64
+MULTIPLIED_ROWS = 256  # beyond this, products of this many rows are added in float64
 TILE = ROWS * VECTORS * VECTOR_BYTES // 4
 
 _part_of_tile, _totals_of_tile = on_stack(TILE), on_stack(TILE, types.float64)
@@ -291,7 +291,7 @@ def product_of_transposed(c, sums, a, b):
 
 
 STRIP = BROAD * VECTOR_BYTES // 4  # columns that are summed at a time, at most
-ADDED_ROWS = 128  # beyond, the sums of so many rows are added in float64: float32 would lose digits
+ADDED_ROWS = 128  # beyond this, the sums of this many rows are added in float64: float32 would lose digits
 
 _sums_of_strip, _totals_of_strip = on_stack(STRIP), on_stack(STRIP, types.float64)
 

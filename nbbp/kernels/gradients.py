@@ -1,4 +1,4 @@
-"""What may happen to a gradient before the optimizer uses it: noise and clipping, over the flat array."""
+"""Noise and clipping of the flat gradient, before the optimizer uses it."""
 
 import numpy as np
 from numba import prange
@@ -33,7 +33,7 @@ def clip_reference(g, limit):
 
 @kernel(clip_reference, "(n) (1)", cycles=0.2, elementwise=True, values={"limit": positive})
 def clip(g, limit):
-    """g brought into [-limit, limit]."""
+    """g clipped to [-limit, limit]."""
     high = limit[0]
     for i in range(g.shape[0]):
         low = -high if g[i] < -high else g[i]
@@ -49,7 +49,7 @@ def clip_norm_reference(g, squares, limit):
 
 @kernel(clip_norm_reference, "(n) (P) (1)", cycles=0.6, values={"limit": positive}, lengths={"P": pieces})
 def clip_norm(g, squares, limit):
-    """g scaled to the norm `limit` where its own is larger; squares (float64) is scratch."""
+    """g scaled to the norm `limit` if its own is larger; squares (float64) is scratch."""
     n = g.shape[0]
     # 1. The norm, from the sum of squares of each piece.
     for q in prange(squares.shape[0]):

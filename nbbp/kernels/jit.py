@@ -1,4 +1,4 @@
-"""The only file that says njit: how a kernel is declared, compiled, cached and found by its address.
+"""Declaration, compilation, caching and addresses of kernels; the only file with njit.
 
 A kernel is a pair of functions with the same arguments: one that Numba compiles, and its plain NumPy reference.
 
@@ -11,8 +11,8 @@ A kernel is a pair of functions with the same arguments: one that Numba compiles
             y[i] = x[i] + x[i]
 
 Arguments are C-contiguous arrays, outputs first; a number that changes between steps is an array of one element.
-The string gives their shapes: every letter is a length, the same wherever it stands, a capital one where the kernel
-does not run over all of it. From one source come a serial and a parallel twin, compiled when first bound: threads share
+The string gives their shapes: every letter is a length, the same wherever it occurs, a capital one if the kernel
+does not loop over all of it. One source gives a serial and a parallel twin, compiled when first bound: threads share
 the elements of an elementwise kernel, and the iterations of `prange` (`range` in the serial twin) in any other.
 """
 
@@ -44,9 +44,9 @@ FLAGS: dict[str, Any] = {"error_model": "numpy", "nogil": True}
 
 
 def _copy(function: Callable, name: str, **replaced) -> python_types.FunctionType:
-    """The same code under another name, with some of the globals it sees replaced.
+    """The same code under another name, with some of its globals replaced.
 
-    Numba's cache tells functions apart by file, name and line: twins need names of their own.
+    Numba's cache distinguishes functions by file, name and line: twins need different names.
     """
     names = {**function.__globals__, **replaced} if replaced else function.__globals__
     copy = python_types.FunctionType(function.__code__, names, name, function.__defaults__, function.__closure__)
@@ -57,7 +57,7 @@ def _copy(function: Callable, name: str, **replaced) -> python_types.FunctionTyp
 
 
 def compiled(function: Callable, name: str | None = None, parallel: bool = False):
-    """An ordinary compiled function, cached on disk."""
+    """A compiled function, cached on disk."""
     dispatcher = njit(_copy(function, name or function.__name__), parallel=parallel, **FLAGS)
     dispatcher._cache = KernelCache(dispatcher.py_func)  # type: ignore[attr-defined]
     return dispatcher
@@ -69,8 +69,8 @@ _devices: collections.Counter[str] = collections.Counter()
 def device(function: Callable, inline: bool = False):
     """A function that only kernels call; its machine code is cached as a part of theirs.
 
-    Each has a name of its own: kernels from the caches of several processes are linked into one, and functions that
-    were made in one place, such as lambdas, would be taken for each other.
+    Each has a unique name: kernels from the caches of several processes are linked into one, and functions that
+    were made at the same place, such as lambdas, would be confused.
     """
     foreign = "" if is_ours(function) else fingerprint(function)
     _devices[function.__module__] += 1
@@ -81,11 +81,11 @@ def device(function: Callable, inline: bool = False):
 
 @global_compiler_lock
 def address(dispatcher, arrays) -> int:
-    """Address of a compiled function's machine code for C-contiguous arrays of these dtypes and numbers of axes."""
+    """The address of a function's machine code for C-contiguous arrays of these dtypes and numbers of axes."""
     return _address(dispatcher, tuple((a.dtype, a.ndim) for a in arrays))
 
 
-@functools.cache  # Numba takes half a millisecond to find what is compiled already
+@functools.cache  # Numba takes half a millisecond to find a compiled function
 def _address(dispatcher, kinds: tuple[tuple[np.dtype, int], ...]) -> int:
     signature = tuple(types.Array(numba.from_dtype(dtype), axes, "C") for dtype, axes in kinds)
     dispatcher.compile(signature)
@@ -100,8 +100,8 @@ class TwinError(ValueError):
 def _in_pieces(function, arguments: Arguments):
     """A function that shares the elements of flat arrays among threads, a piece of every array at a time.
 
-    Pieces begin on cache lines; `prange` over elements would begin anywhere, where Adam takes 2.5 times as long. Numba
-    has no loop over arrays of several types, so this is written out for as many as there are.
+    Pieces begin on cache lines; `prange` over elements would begin anywhere, and Adam would take 2.5 times as long.
+    Numba has no loop over arrays of several types, so the code is generated for the given number of arrays.
     """
     names = [f"a{k}" for k in range(len(arguments.names))]
     flat = [letters == ["n"] for letters in arguments.letters]
@@ -113,7 +113,7 @@ def in_pieces({", ".join(names)}):
         begin, end = q * PIECE, min(n, (q + 1) * PIECE)
         function({", ".join(parts)})
 """
-    own = function.py_func  # whose module and file the cache goes by
+    own = function.py_func  # its module and file are the cache's key
     visible: dict[str, Any] = {"prange": prange, "PIECE": PIECE, "function": function, "__name__": own.__module__}
     exec(compile(source, own.__code__.co_filename, "exec"), visible)
     return visible["in_pieces"]
@@ -122,7 +122,7 @@ def in_pieces({", ".join(names)}):
 class Kernel:
     """A compiled function and its NumPy reference: the same name, the same arguments, the same meaning.
 
-    Kernels from outside the package are held against their references when they are first bound.
+    Kernels from outside the package are compared with their references when they are first bound.
     """
 
     def __init__(
@@ -134,12 +134,12 @@ class Kernel:
 
     @global_compiler_lock
     def check(self, *arrays: np.ndarray) -> None:
-        """Run both on random arrays like these; TwinError where they differ.
+        """Run both on random arrays like these; TwinError if they differ.
 
         Parameters
         ----------
         *arrays : ndarray
-            As the kernel takes them. Integers of which the kernel declares nothing stay as they are.
+            Arguments of the kernel. Integers without a declaration stay as they are.
         """
         given = self.arguments.redrawn(np.random.default_rng(0), self.lengths(arrays), arrays)
         expected = [a.copy() for a in given]
@@ -170,7 +170,7 @@ class Kernel:
 
     @functools.cached_property
     def parallel(self):
-        """The serial twin itself where there is nothing to share."""
+        """The parallel twin; the serial one if there is no work to share."""
         if self._elementwise:
             return compiled(_in_pieces(self.serial, self.arguments), f"{self.name}_parallel", parallel=True)
         if "prange" not in self._function.__code__.co_names:
@@ -178,23 +178,23 @@ class Kernel:
         return compiled(self._function, f"{self.name}_parallel", parallel=True)
 
     def lengths(self, arrays) -> dict[str, int]:
-        """The length that each letter of the shapes stands for; ValueError when the arrays disagree."""
+        """The length that each letter of the shapes stands for; ValueError if the arrays disagree."""
         return self.arguments.lengths(self.name, arrays)
 
     def cycles(self, arrays) -> float:
-        """Roughly the processor cycles of one call on one thread; capital letters are not looped over."""
+        """The approximate processor cycles of one call on one thread; capital letters are not looped over."""
         looped = [n for letter, n in self.lengths(arrays).items() if not letter.isupper()]
         return self._cycles * float(np.prod(looped, dtype=float))
 
     @global_compiler_lock
     def address(self, arrays, parallel: bool) -> int:
-        """Address of the machine code for arrays of these dtypes, compiled or loaded when it is not there yet."""
+        """The address of the machine code for arrays of these dtypes, compiled or loaded if necessary."""
         with self._named_errors():
             return address(self.parallel if parallel else self.serial, arrays)
 
     @contextlib.contextmanager
     def _named_errors(self):
-        """Numba's errors, pages long, as a TypeError that names the kernel and the cause."""
+        """Turn Numba's errors, pages long, into a TypeError that names the kernel and the cause."""
         try:
             yield
         except numba.errors.NumbaError as error:
@@ -221,17 +221,17 @@ def kernel(
     shapes
         The arguments' shapes, such as ``"(b,o) (b,i) (i,o)"``.
     cycles
-        Rough cost of one point of the index space that the letters span; decides whether threads are worth it.
+        Approximate cost of one point of the index space that the letters span; decides whether to use threads.
     elementwise
-        Whether the i-th element of each array of shape (n) has to do with the i-th of the others alone. Then the
-        function is one loop over n, and threads each take pieces of these arrays.
+        Whether the i-th element of each array of shape (n) depends only on the i-th elements of the others. Then the
+        function is one loop over n, and each thread takes pieces of these arrays.
     values
-        By argument, what it holds where that is not any float: ``{"variance": positive, "labels": below("c")}``, see
+        By argument, its values if they are not arbitrary floats: ``{"variance": positive, "labels": below("c")}``, see
         `nbbp.kernels.arguments`.
     lengths
         By letter, a function of other letters from which its length follows: ``{"D": lambda c: 2 * c}``.
     name, **replaced
-        For kernels that share their source: the name, and the globals by which this one differs.
+        For kernels that share their source: the name, and the globals in which this one differs.
     """
 
     def declare(function: Callable) -> Kernel:
@@ -254,9 +254,9 @@ _WORDS_PER_CASE, _CASES = 8, 20
 def call(typing_context, address, arguments, words):
     """Call the kernel at `address` with the `words` integers at `arguments`; returns its status, 0 for success.
 
-    Numba passes an array as seven or more integers, so a kernel of arrays is a function of integers alone, and one
-    call site serves them all: it passes as many as the next multiple of 8, and a callee ignores what it did not ask
-    for. Blocks are padded for that.
+    Numba passes an array as seven or more integers, so a kernel of arrays is a function of integers only, and one
+    call site serves all kernels: it passes the next multiple of 8 integers, and a callee ignores the surplus.
+    Blocks are padded for that.
     """
 
     def generate(context, builder, signature, args):
@@ -288,7 +288,7 @@ def call(typing_context, address, arguments, words):
 
 
 def padded_block(arrays) -> np.ndarray:
-    """The arguments of a compiled kernel as integers: for each array what Numba's array structure holds.
+    """The arguments of a compiled kernel as integers: for each array the fields of Numba's array structure.
 
     meminfo and parent (both null), number of items, item size, address, shape, strides; then zeros to a multiple of 8.
     """
@@ -302,7 +302,7 @@ def padded_block(arrays) -> np.ndarray:
 
 
 def address_places(arrays) -> list[int]:
-    """Where in their block the addresses of arrays stand."""
+    """The positions of the arrays' addresses in their block."""
     places, begin = [], 0
     for a in arrays:
         places.append(begin + 4)

@@ -1,6 +1,6 @@
 """Products of large matrices, from packed copies.
 
-In place, the rows that one tile reads would lie kilobytes apart, at strides that fall into few sets of the cache. Here
+In place, the rows that one tile reads would be kilobytes apart, at strides that map to few sets of the cache. Here
 A is copied once into slivers of ROWS rows, and B panel by panel, each by the thread that multiplies it, into a slot
 that stays in that thread's second-level cache. The sums are those of `gemm`, bit for bit.
 """
@@ -25,8 +25,8 @@ from nbbp.kernels.gemm import (
 from nbbp.kernels.jit import device, kernel
 from nbbp.kernels.pointers import at
 
-LARGE = 1 << 20  # bytes of B beyond which packing pays
-MANY_ROWS = 128  # rows of A from which on it pays
+LARGE = 1 << 20  # bytes of B beyond which packing pays off
+MANY_ROWS = 128  # least rows of A for which it pays off
 
 
 def worthwhile(m: int, n: int, k: int, dtype) -> bool:
@@ -43,7 +43,7 @@ def _panel_columns(itemsize: int) -> int:
 
 
 def scratch(m: int, k: int, dtype) -> tuple[np.ndarray, np.ndarray]:
-    """Slivers of A (m, k), and a slot for a panel of B for each thread."""
+    """Memory for slivers of A (m, k), and a slot for a panel of B for each thread."""
     slivers = arrays.zeros((_slivers(m), k, ROWS), dtype)
     return slivers, arrays.zeros((threads.most(), k, _panel_columns(np.dtype(dtype).itemsize)), dtype)
 

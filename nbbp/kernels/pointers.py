@@ -8,7 +8,7 @@ from numba.extending import intrinsic
 
 @intrinsic
 def at(typing_context, base, offset):
-    """Pointer to an element of an array, or `offset` elements behind a pointer."""
+    """Pointer to an element of an array, or to `offset` elements after a pointer."""
 
     def generate(context, builder, signature, args):
         start = args[0]
@@ -20,7 +20,7 @@ def at(typing_context, base, offset):
 
 
 def on_stack(count: int, dtype=None):
-    """An intrinsic that gives a pointer to `count` numbers on the stack, of `dtype` or of its argument's."""
+    """An intrinsic that returns a pointer to `count` numbers on the stack, of `dtype` or of its argument's dtype."""
 
     @intrinsic
     def numbers(typing_context, like):
@@ -36,7 +36,7 @@ def on_stack(count: int, dtype=None):
 
 @intrinsic
 def prefetch(typing_context, pointer):
-    """Begin to load the cache line behind a pointer, to be read soon."""
+    """Prefetch the cache line at a pointer, which is read soon."""
 
     def generate(context, builder, signature, args):
         byte, integer = ir.IntType(8).as_pointer(), ir.IntType(32)

@@ -1,6 +1,6 @@
-"""Random numbers from counters: the i-th number of a stream is a function of the stream's key and of i alone.
+"""Random numbers from counters: the i-th number of a stream is a function of the stream's key and of i only.
 
-So they are the same in compiled code and in NumPy, in any order and at any number of threads, and there is no state to
+They are the same in compiled code and in NumPy, in any order and at any number of threads, and there is no state to
 save. The function is SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014).
 """
 
@@ -35,7 +35,7 @@ random_bits = device(bits, inline=True)
 
 
 def stream(seed: int, *path: int) -> np.uint64:
-    """Key of a stream: a seed, and the numbers that lead from there to this use of it."""
+    """The key of a stream, from a seed and the numbers that identify its use."""
     key = np.array([seed % 2**64], np.uint64)
     for step in path:
         key = bits(key, np.array([step], np.uint64))
@@ -93,10 +93,10 @@ def shuffle_reference(orders, keys, count):
     values={"orders": below("n"), "keys": any_bits, "count": up_to("e")},
 )
 def shuffle(orders, keys, count):
-    """Each of the first count[0] rows a permutation of 0 ... n - 1, n < 2^32, drawn from the stream of its key.
+    """Make each of the first count[0] rows a permutation of 0 ... n - 1, n < 2^32, drawn from the stream of its key.
 
-    Durstenfeld, "Algorithm 235: random permutation", 1964. 32 random bits choose among n: no row is likelier in a place
-    than another by more than n / 2^32.
+    Durstenfeld, "Algorithm 235: random permutation", 1964. 32 random bits choose among n: the probabilities of two
+    rows at a position differ by a factor of at most 1 + n / 2^32.
     """
     for e in range(count[0]):
         order, key = orders[e], keys[e]

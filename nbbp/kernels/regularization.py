@@ -1,4 +1,4 @@
-"""Penalties on weights, and bounds that they are brought back to."""
+"""Penalties on weights, and projection into their bounds."""
 
 import numpy as np
 from numba import prange
@@ -44,7 +44,7 @@ def limit_norms_reference(w, norms, limit):
 
 @kernel(limit_norms_reference, "(m,n) (n) (1)", cycles=0.5, values={"limit": positive})
 def limit_norms(w, norms, limit):
-    """Columns of w, the weights into one unit each, scaled down to the norm `limit` where theirs is larger."""
+    """Scale columns of w, each the weights into one unit, down to the norm `limit` if theirs is larger."""
     m, n = w.shape
     for q in prange((n + PANEL - 1) // PANEL):
         begin, end = q * PANEL, min(n, (q + 1) * PANEL)

@@ -1,4 +1,4 @@
-"""What metrics count, compiled: figures that a bound program leaves for Python."""
+"""Compiled counts for metrics, which a bound program leaves for Python."""
 
 import numpy as np
 
@@ -17,7 +17,7 @@ def count_hits_reference(hits, prediction, labels, order):
     values={"labels": below("c"), "order": below("R")},
 )
 def count_hits(hits, prediction, labels, order):
-    """hits = number of rows whose largest element, the first among equals, is at their label; order names labels."""
+    """hits = number of rows whose largest element, the first among equals, is at their label; order indexes labels."""
     count = 0
     for i in range(prediction.shape[0]):
         row, best = prediction[i], 0

@@ -1,4 +1,4 @@
-"""Sums over long rows: eight running sums, which fill a vector, then these in order; the bits are those of no width."""
+"""Sums over long rows: eight running sums, which fill a vector, then their sum; the bits do not depend on its width."""
 
 import numpy as np
 

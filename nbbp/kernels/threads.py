@@ -1,8 +1,8 @@
-"""The threading layer: which one is loaded, how many threads there are, and when they are worth a fork.
+"""The threading layer: which one is loaded, the number of threads, and when they are worth a fork.
 
-OpenMP comes first: between two kernels its threads wait awake for about 10 us, where TBB's fall asleep and take longer
+OpenMP comes first: between two kernels its threads spin for about 10 us, whereas TBB's fall asleep and take longer
 to wake than a small kernel runs (a step of a 2-64-64-64-1 network: 62 us against 91). GNU OpenMP would spin for much
-longer by default, and steal the processor from a busy neighbour.
+longer by default, and take the processor from a busy neighbour.
 """
 
 import contextlib
@@ -26,13 +26,13 @@ PIECE = 4096  # elements of a flat array that one thread takes at a time
 
 
 def pieces(n: int) -> int:
-    """Pieces of a flat array of n elements, the last of which may be shorter."""
+    """The number of pieces of a flat array of n elements, the last of which may be shorter."""
     return -(-n // PIECE)
 
 
 @functools.cache
 def layer() -> str:
-    """Name of the threading layer in use: omp, tbb or workqueue."""
+    """The name of the threading layer in use: omp, tbb or workqueue."""
     try:
         return numba.threading_layer()
     except ValueError:  # not started yet; a fork waits until it is
@@ -42,10 +42,10 @@ def layer() -> str:
 
 
 def alone() -> bool:
-    """Whether kernels have only the thread that calls.
+    """Whether kernels have only the calling thread.
 
-    So it is in a forked child, and in a thread of Numba's workqueue, whose parallel regions abort the process when they
-    are nested.
+    This is so in a forked child, and in a thread of Numba's workqueue, whose parallel regions abort the process when
+    they are nested.
     """
     if forks.lost_threads:
         return True
@@ -53,12 +53,12 @@ def alone() -> bool:
 
 
 def count() -> int:
-    """Threads that a parallel kernel may use."""
+    """The number of threads that a parallel kernel may use."""
     return 1 if alone() else numba.get_num_threads()
 
 
 def most() -> int:
-    """Threads that there can ever be in this process."""
+    """The maximum number of threads in this process."""
     return numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
 
 
@@ -67,7 +67,7 @@ _decided: bool | None = None
 
 @contextlib.contextmanager
 def deciding(shared: bool):
-    """Within, all work counts as worth sharing among threads, or none."""
+    """Treat all work as worth sharing among threads, or none, within this context."""
     global _decided
     _decided = shared
     try:
@@ -77,10 +77,10 @@ def deciding(shared: bool):
 
 
 def worthwhile(cycles: float) -> bool:
-    """Whether work of so many processor cycles gains from being shared among threads.
+    """Whether work of this many processor cycles gains from being shared among threads.
 
-    A fork and join takes about 5,000 cycles, and 400,000 in Numba's workqueue; beside a busy process it takes far more,
-    which short kernels would not make up for.
+    A fork and join takes about 5,000 cycles, and 400,000 in Numba's workqueue; beside a busy process it takes far more
+    than short kernels would gain.
     """
     if _decided is not None:
         return _decided
@@ -91,13 +91,13 @@ _one_at_a_time, _freely = forks.lock(), contextlib.nullcontext()
 
 
 def guard(alone: bool) -> contextlib.AbstractContextManager:
-    """Held while kernels run: Numba's workqueue aborts the process when two Python threads enter it at once."""
+    """A lock while kernels run: Numba's workqueue aborts the process if two Python threads enter it at once."""
     return _one_at_a_time if not alone and layer() == "workqueue" else _freely
 
 
 @contextlib.contextmanager
 def _on(threads: int):
-    """Lets parallel kernels that this thread calls use so many threads."""
+    """Let parallel kernels that this thread calls use this many threads."""
     before = numba.get_num_threads()
     numba.set_num_threads(threads)
     try:
@@ -107,15 +107,15 @@ def _on(threads: int):
 
 
 class Pace:
-    """How many steps to run before coming back, and whether on all threads or on one.
+    """The number of steps per run, and whether they use all threads or one.
 
-    Where another process keeps a core busy, threads that wait for each other at every kernel can be several times
-    slower than one alone. Their bits are the same, so now and then the other way is tried, and the faster one kept.
+    When another process keeps a core busy, threads that wait for each other at every kernel can be several times
+    slower than one alone. The bits are the same, so from time to time the other way is tried, and the faster one used.
 
     Parameters
     ----------
     seconds : float
-        That a run should take.
+        The time that a run should take.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -123,14 +123,14 @@ class Pace:
         self._begin_anew()
 
     def _begin_anew(self) -> None:
-        """Know nothing, on as many threads as there are now."""
+        """Forget all measurements and use the current number of threads."""
         seconds, self._steps = self._run_seconds, 1
         self._threads = self._all = count()
         self._step_seconds = self._least = math.inf  # of late, and ever, on the chosen number of threads
         self._next_trial, self._trial_seconds = math.inf, seconds / 8
 
     def run(self, function: Callable[[int], int]) -> None:
-        """Call ``function(steps)``, which returns how many it took, on the threads that are due."""
+        """Call ``function(steps)``, which returns the steps that it took, on the chosen number of threads."""
         if count() != self._all:
             self._begin_anew()
         if self._all > 1 and time.perf_counter() > self._next_trial:
@@ -154,7 +154,7 @@ class Pace:
         self._next_trial = now + (200 if self._threads > 1 else 10) * self._trial_seconds
 
     def _timed(self, function: Callable[[int], int], threads: int, steps: int) -> tuple[float, int, float]:
-        """Seconds a step, steps done, and the time afterwards."""
+        """Seconds per step, steps done, and the time afterwards."""
         begin = time.perf_counter()
         with _on(threads) if threads != self._all else _freely:
             done = max(1, function(steps))

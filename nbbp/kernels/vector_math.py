@@ -1,8 +1,8 @@
-"""exp, log, tanh and their kin for loops that LLVM vectorises: no branch, no call, no table.
+"""exp, log, tanh and related functions for loops that LLVM vectorises: no branch, no call, no table.
 
-No wheel of Numba has a vector math library, so `math.exp` in a loop is a call for every element. These are the
+Numba's wheels have no vector math library, so `math.exp` in a loop is a call for every element. These are the
 textbook reductions (Cody and Waite, "Software Manual for the Elementary Functions", 1980) with minimax polynomials,
-in float32 and in float64, with every fused multiply-add written out, so that the bits are those of no vector width.
+in float32 and in float64, with every fused multiply-add written out, so that the vector width does not change the bits.
 Largest errors over all float32, subnormal results included, in units in the last place: exp 1.1, log 2.0, tanh 2.5,
 sigmoid 2.5, softplus 3.4, normal_distribution and gelu 3.6. `tests/test_vector_math.py` measures them at every 4,099th.
 """
@@ -27,7 +27,7 @@ def _fma(builder, a, b, c):
 
 
 def _bits(number):
-    """Integer type, number of mantissa bits, exponent bias and integer form of 1 for an LLVM float type."""
+    """The integer type, number of mantissa bits, exponent bias and integer form of 1 of an LLVM float type."""
     if isinstance(number, ir.FloatType):
         return ir.IntType(32), 23, 127
     return ir.IntType(64), 52, 1023
@@ -40,9 +40,9 @@ def fma(typing_context, a, b, c):
 
 
 def constant(value: float, single: float | None = None):
-    """A number in the dtype of its argument: `HALF(x)`; `single` where float32 needs another value.
+    """A number in the dtype of its argument: `HALF(x)`; `single` if float32 needs another value.
 
-    Of integers the whole part: kernels that copy rows of any dtype flush denormals.
+    For integers it is truncated: kernels that copy rows of any dtype flush denormals.
     """
 
     @intrinsic
@@ -77,7 +77,7 @@ def polynomial(single: tuple[float, ...], double: tuple[float, ...]):
 
 @intrinsic
 def _times_power_of_two(typing_context, x, shifted):
-    """x * 2**n, n being the low bits of `shifted` = n + _SHIFT; in two factors, since 2**n may be out of range."""
+    """x * 2**n with n in the low bits of `shifted` = n + _SHIFT; in two factors, since 2**n may be out of range."""
 
     def generate(context, builder, signature, args):
         value, shifted_value = args
@@ -174,9 +174,9 @@ def _inline(function):
 
 @_inline
 def _scaled_exp(x, x_low, factor, factor_low):
-    """(factor + factor_low) * exp(x + x_low), low being digits that were rounded away.
+    """(factor + factor_low) * exp(x + x_low), where the low parts are digits that were rounded away.
 
-    Where exp(x) alone is subnormal, no digits are lost before the last rounding.
+    Even if exp(x) itself is subnormal, no digits are lost before the last rounding.
     """
     clipped = _EXP_LOW(x) if x < _EXP_LOW(x) else x  # leaves nan as it is
     clipped = _EXP_HIGH(x) if clipped > _EXP_HIGH(x) else clipped
@@ -195,7 +195,7 @@ def exp(x):
 
 @_inline
 def expm1(x):
-    """e to the x, minus 1, without losing digits near 0; for x <= 0."""
+    """e^x - 1 without losing digits near 0, for x <= 0."""
     clipped = -_EXP_HIGH(x) if x < -_EXP_HIGH(x) else x
     shifted = fma(clipped, _LOG2_E(x), _SHIFT(x))
     n = shifted - _SHIFT(x)
@@ -222,7 +222,7 @@ def log(x):
 
 @_inline
 def log1p(x):
-    """log(1 + x) without losing digits near 0; for 0 <= x <= 1."""
+    """log(1 + x) without losing digits near 0, for 0 <= x <= 1."""
     u = ONE(x) + x
     return log(u) + (x - (u - ONE(x))) / u
 
@@ -245,13 +245,13 @@ def sigmoid(x):
 
 @_inline
 def flushed(x):
-    """x, or 0 where it is denormal: a processor takes a hundred times as long for those."""
+    """x, or 0 if it is denormal: a processor takes a hundred times as long for denormals."""
     return ZERO(x) if abs(x) < _SMALLEST_NORMAL(x) else x
 
 
 @_inline
 def squarable(x):
-    """x, or 0 where a thousandth of its square would be denormal."""
+    """x, or 0 if a thousandth of its square would be denormal."""
     return ZERO(x) if abs(x) < _ROOT_OF_SMALLEST(x) else x
 
 
@@ -263,14 +263,14 @@ def softplus(x):
 
 @_inline
 def _scaled_bell(x, factor, factor_low):
-    """(factor + factor_low) * exp(-x^2 / 2); the rounding of x^2, magnified by a large exponent, is put back."""
+    """(factor + factor_low) * exp(-x^2 / 2); the rounding error of x^2, magnified by a large exponent, is corrected."""
     square = x * x
     return _scaled_exp(-HALF(x) * square, -HALF(x) * fma(x, x, -square), factor, factor_low)
 
 
 @_inline
 def _tail(x, factor):
-    """factor * Phi(-x) for 0 <= x: Phi(-x) exp(x^2 / 2) is a quotient, whose lost digits are kept."""
+    """factor * Phi(-x) for 0 <= x: Phi(-x) exp(x^2 / 2) is a quotient, whose rounding error is corrected."""
     t = (x - _FOUR(x)) / (x + _FOUR(x))
     series = _mills_series(t)
     divisor = fma(_SLOPE(x), x, ONE(x))

@@ -1,4 +1,4 @@
-"""The layers: a line for each, which enters it in `LAYERS` under the name of its file."""
+"""The layers: each has a line here, which adds it to `LAYERS` under the name of its file."""
 
 from nbbp.engine.layer import Layer as Layer
 from nbbp.engine.layer import Parameter as Parameter

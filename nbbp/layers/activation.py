@@ -15,7 +15,7 @@ class Activation(Layer):
     Parameters
     ----------
     name : str
-        Of the function f: one of `nbbp.ACTIVATIONS`.
+        The name of the function f, one of `nbbp.ACTIVATIONS`.
     """
 
     name: str
@@ -41,6 +41,6 @@ class Activation(Layer):
         b.call(activation.forward, activation.shaped(b.y))
 
     def backward(self, b):
-        """dx is the memory of dy."""
+        """dx shares the memory of dy."""
         activation = ACTIVATIONS[self.name]
         b.call(activation.backward, activation.shaped(b.dy), activation.shaped(b.y if activation.from_output else b.x))

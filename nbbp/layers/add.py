@@ -8,7 +8,7 @@ from nbbp.kernels.batches import accumulate, copy
 
 
 def same_shape(name: str, shapes: tuple[Shape, ...]) -> Shape:
-    """The one shape that all inputs have; ValueError where they differ, or are fewer than two."""
+    """The common shape of all inputs; ValueError if their shapes differ, or there are fewer than two."""
     if len(shapes) < 2 or len(set(shapes)) > 1:
         raise ValueError(f"{name} takes two or more inputs of one shape, got {', '.join(map(str, shapes))}")
     return shapes[0]
@@ -16,7 +16,7 @@ def same_shape(name: str, shapes: tuple[Shape, ...]) -> Shape:
 
 @dataclasses.dataclass(frozen=True)
 class Add(Layer):
-    """y = x_0 + x_1 + ...; all of one shape."""
+    """y = x_0 + x_1 + ..., where all inputs have the same shape."""
 
     reads = ()
 
@@ -34,7 +34,7 @@ class Add(Layer):
             b.call(accumulate, b.y.reshape(-1), other.array.reshape(-1))
 
     def backward(self, b):
-        """The gradient of the first input is the memory of dy."""
+        """The gradient of the first input shares the memory of dy."""
         for other in b.inputs[1:]:
             if other.gradient is not None:
                 b.call(copy, other.gradient.reshape(-1), b.dy.reshape(-1))

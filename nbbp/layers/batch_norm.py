@@ -1,4 +1,4 @@
-"""BatchNorm: every feature with mean 0 and deviation 1 over the mini-batch."""
+"""BatchNorm: every feature with mean 0 and standard deviation 1 over the mini-batch."""
 
 import dataclasses
 
@@ -31,7 +31,7 @@ _sums_of_panel, _totals_of_panel = on_stack(PANEL), on_stack(PANEL, types.float6
 
 
 def _summed(term):
-    """A function that sums a term of a_ij, b_ij and mean_j over all rows, ADDED_ROWS of them at a time."""
+    """A function that sums a term of a_ij, b_ij and mean_j over all rows, ADDED_ROWS at a time."""
 
     @device
     def add(sums, a, b, mean, begin):
@@ -80,7 +80,7 @@ def batch_norm(y, mean, inverse, running_mean, running_variance, x, gamma, beta,
         _add_rows(m, x, x, m, begin)
         for j in range(m.shape[0]):
             m[j] *= share
-        # 2. The variance, and what is kept of both.
+        # 2. The variance, and the running averages of both.
         _add_squares(v, x, x, m, begin)
         for j in range(begin, end):
             variance = inverse[j] * share
@@ -121,7 +121,7 @@ def batch_norm_backward(dx, dgamma, dbeta, dy, x, gamma, mean, inverse):
         _add_products(dgamma[begin:end], dy, x, mean[begin:end], begin)
         for j in range(begin, end):
             dgamma[j] *= inverse[j]
-        # 2. That of x, into which both enter.
+        # 2. The gradient of x, which depends on both.
         _fill_dx(dx, dy, x, mean, inverse, gamma, dgamma, dbeta, begin, end)
 
 
@@ -163,18 +163,18 @@ def normalize_backward(dx, dgamma, dbeta, dy, x, gamma, mean, variance, epsilon)
 class BatchNorm(Layer):
     """y = gamma (x - mean) / sqrt(variance + epsilon) + beta, feature by feature.
 
-    In training mean and variance are those of the mini-batch, and gradients go through them; running averages of them
-    are kept for prediction: running += (1 - momentum) (batch - running), with the unbiased variance, as in PyTorch,
-    whose momentum is 1 minus this one; Keras keeps the biased variance. A single row, such as an
-    epoch's last mini-batch may be, has no deviation: it is normalized with the running averages, which it leaves as
-    they are; PyTorch raises. A fit in which every mini-batch has one row is an error.
+    In training, mean and variance are those of the mini-batch, and gradients go through them; prediction uses running
+    averages: running += (1 - momentum) (batch - running), with the unbiased variance, as in PyTorch,
+    whose momentum is 1 minus this one; Keras averages the biased variance. A single row, such as an
+    epoch's last mini-batch may be, has no standard deviation: it is normalized with the running averages, which it
+    leaves unchanged; PyTorch raises. A fit in which every mini-batch has one row is an error.
 
     Ioffe and Szegedy, "Batch normalization", 2015.
 
     Parameters
     ----------
     momentum : float in [0, 1)
-        What is kept of the running averages at each mini-batch.
+        The share of the running averages that each mini-batch retains.
     epsilon : float
         Added to the variance, so that a feature which does not vary is divided by more than 0.
     """

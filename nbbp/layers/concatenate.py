@@ -38,7 +38,7 @@ def take_from(x, y, begin):
 
 @dataclasses.dataclass(frozen=True)
 class Concatenate(Layer):
-    """y = (x_0, x_1, ...) along the last axis, features; the other axes are of one shape."""
+    """y = (x_0, x_1, ...) along the last axis, the features; the other axes have the same lengths."""
 
     reads = ()
 
@@ -53,7 +53,7 @@ class Concatenate(Layer):
         return Spec((*shapes[0][:-1], sum(shape[-1] for shape in shapes)))
 
     def _parts(self, b):
-        """Each input with the column where it begins."""
+        """Each input with its first column in the output."""
         begin = 0
         for source in b.inputs:
             yield source, np.array([begin])

@@ -19,17 +19,17 @@ class Dense(Layer):
     Parameters
     ----------
     units : int
-        How many outputs the layer has.
+        The number of outputs.
     activation : str
-        Of the function that is applied to x . w + b: one of `nbbp.ACTIVATIONS`.
+        The name of the function that is applied to x . w + b, one of `nbbp.ACTIVATIONS`.
     use_bias : bool
-        Whether b is there; it starts at zero.
+        Whether the layer has a bias b, which starts at zero.
     initializer : str or callable
-        First values of w: one of `nbbp.INITIALIZERS`, or a function of (shape, generator).
+        The initial values of w: one of `nbbp.INITIALIZERS`, or a function of (shape, generator).
     l1, l2 : float
         l1 sum |w| + l2 sum w^2 is added to the loss, as in Keras; PyTorch's weight_decay is 2 l2.
     max_norm : float, optional
-        After each update, the weights into a unit are scaled down to this norm where theirs is larger: Srivastava et
+        After each update, the weights into a unit are scaled down to this norm if theirs is larger, see Srivastava et
         al., "Dropout", 2014, section 5.1.
     """
 
@@ -66,7 +66,7 @@ class Dense(Layer):
 
     @functools.cached_property
     def _parts(self) -> "tuple[Dense, Activation]":
-        """The same two each time, so that calls of one layer share its parameters."""
+        """The same two layers each time, so that calls of one layer share its parameters."""
         return dataclasses.replace(self, activation="linear"), Activation(self.activation)
 
     def spec(self, shape):

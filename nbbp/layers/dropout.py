@@ -1,4 +1,4 @@
-"""Dropout: in training, outputs are zeroed at random and the others made larger."""
+"""Dropout: in training, outputs are zeroed at random and the others scaled up."""
 
 import dataclasses
 
@@ -22,9 +22,9 @@ def dropout_reference(y, scale, draw, clock):
 
 @kernel(dropout_reference, "(n) (1) (3) (1)", cycles=1.0, values={"draw": any_bits})
 def dropout(y, scale, draw, clock):
-    """y_i = scale y_i where the random number of element draw[2] + i in this step is below draw[1], else 0.
+    """y_i = scale y_i if the random number of element draw[2] + i in this step is below draw[1], else 0.
 
-    draw: key of the stream, threshold of 64-bit numbers, index of the first element in the mini-batch.
+    draw: the key of the stream, the threshold of 64-bit numbers, the index of the first element in the mini-batch.
     """
     factor, threshold, first = scale[0], draw[1], draw[2]
     key = random_bits(draw[0], np.uint64(clock[0].before + clock[0].step))
@@ -35,16 +35,16 @@ def dropout(y, scale, draw, clock):
 
 @dataclasses.dataclass(frozen=True)
 class Dropout(Layer):
-    """y = x m / (1 - rate) in training, m being 0 with probability `rate` and else 1; y = x in prediction.
+    """y = x m / (1 - rate) in training, with m = 0 with probability `rate` and otherwise 1; y = x in prediction.
 
     Srivastava et al., "Dropout: a simple way to prevent neural networks from overfitting", 2014, scaled in training
     ("inverted") as in PyTorch and Keras. m is a function of the model's seed, the layer, the step and the element, so
-    that it is the same in both backends and at any number of threads, and is drawn again instead of kept.
+    that it is the same in both backends and at any number of threads, and is drawn again instead of stored.
 
     Parameters
     ----------
     rate : float in [0, 1)
-        Share of the inputs that are dropped.
+        The share of the inputs that is dropped.
     """
 
     rate: float = 0.5
@@ -73,6 +73,6 @@ class Dropout(Layer):
             b.call(dropout, b.y.reshape(-1), *b.drawn)
 
     def backward(self, b):
-        """dx is the memory of dy."""
+        """dx shares the memory of dy."""
         if b.drawn is not None:
             b.call(dropout, b.dy.reshape(-1), *b.drawn)

@@ -1,4 +1,4 @@
-"""Embedding: integer columns as trained vectors."""
+"""Embedding: trained vectors in place of integer columns."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ def embed_reference(y, x, table, column, begin):
 
 @device
 def _code(value, categories):
-    """Row of the table; within it whatever the value is."""
+    """The row of the table, clipped to its range."""
     return min(max(np.int64(value), 0), categories - 1)
 
 
@@ -30,7 +30,7 @@ _PLACES = {"column": below("M"), "begin": fitting("d", "N")}
 
 @kernel(embed_reference, "(b,N) (b,M) (C,d) (1) (1)", cycles=1.0, values=_PLACES)
 def embed(y, x, table, column, begin):
-    """Columns begin[0] ... of y: the table's row that column column[0] of x names."""
+    """Columns begin[0] ... of y are the table's row whose index is in column column[0] of x."""
     for i in prange(x.shape[0]):
         row, entry = y[i], table[_code(x[i, column[0]], table.shape[0])]
         for j in range(entry.shape[0]):
@@ -45,7 +45,7 @@ def embed_backward_reference(dtable, dy, x, column, begin):
 
 @kernel(embed_backward_reference, "(C,d) (b,N) (b,M) (1) (1)", cycles=1.0, values=_PLACES)
 def embed_backward(dtable, dy, x, column, begin):
-    """Each row of dtable: the sum, in order, of dy over the rows of x that name it."""
+    """Each row of dtable is the sum, in order, of dy over the rows of x that have its index."""
     for k in range(dtable.shape[0]):
         for j in range(dtable.shape[1]):
             dtable[k, j] = ZERO(dtable[k, j])
@@ -61,7 +61,7 @@ def take_columns_reference(y, x, sources):
 
 @kernel(take_columns_reference, "(b,N) (b,M) (k)", cycles=1.0, values={"sources": below("M")})
 def take_columns(y, x, sources):
-    """The first columns of y are the columns of x that `sources` names."""
+    """The first columns of y are the columns of x whose indices are in `sources`."""
     for i in prange(x.shape[0]):
         for j in range(sources.shape[0]):
             y[i, j] = x[i, sources[j]]
@@ -74,7 +74,7 @@ def put_columns_reference(dx, dy, sources):
 
 @kernel(put_columns_reference, "(b,M) (b,N) (k)", cycles=1.0, values={"sources": below("M")})
 def put_columns(dx, dy, sources):
-    """The columns of dx that `sources` names are the first columns of dy, the others 0."""
+    """The columns of dx whose indices are in `sources` are the first columns of dy, the others 0."""
     for i in prange(dx.shape[0]):
         row = dx[i]
         for j in range(row.shape[0]):
@@ -93,10 +93,10 @@ class Embedding(Layer):
     Parameters
     ----------
     categories : mapping of int to int
-        For each integer column the number of its categories, numbered from 0. As the first layer, a number outside is
-        an error in `fit` and `predict`.
+        For each integer column the number of its categories, which count from 0. If the layer is the first, a category
+        out of range is an error in `fit` and `predict`.
     dimension : int
-        Length of each vector, the same for all columns.
+        The length of each vector, the same for all columns.
     """
 
     categories: Mapping[int, int]
@@ -115,7 +115,7 @@ class Embedding(Layer):
         checks.positive_integer("Embedding: dimension", self.dimension)
 
     def _others(self, features: int) -> np.ndarray:
-        """Columns that stay."""
+        """The columns that stay as they are."""
         return np.array([c for c in range(features) if c not in self.categories], np.int64)
 
     @classmethod
@@ -142,7 +142,7 @@ class Embedding(Layer):
                 )
 
     def _places(self, features: int) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-        """For each table: the integer column that it is for, and the column where its vectors begin."""
+        """For each table, its integer column, and the output column at which its vectors begin."""
         begin = features - len(self.categories)
         return {
             f"table_{c}": (np.array([c]), np.array([begin + k * self.dimension])) for k, c in enumerate(self.categories)

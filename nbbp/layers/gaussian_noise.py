@@ -29,7 +29,7 @@ def gaussian_noise(y, deviation, draw, clock):
 
 @dataclasses.dataclass(frozen=True)
 class GaussianNoise(Layer):
-    """y = x + deviation e in training, e being standard normal; y = x in prediction.
+    """y = x + deviation e in training, where e is standard normal; y = x in prediction.
 
     Bishop, "Training with noise is equivalent to Tikhonov regularization", 1995. e is a function of the model's seed,
     the layer, the step and the element, as in `Dropout`.
@@ -37,7 +37,7 @@ class GaussianNoise(Layer):
     Parameters
     ----------
     deviation : float
-        Standard deviation of the noise, in the units of the inputs; 0 for none.
+        The standard deviation of the noise, in the units of the inputs; 0 for none.
     """
 
     deviation: float

@@ -1,4 +1,4 @@
-"""LayerNorm: every row with mean 0 and deviation 1 over its features."""
+"""LayerNorm: every row with mean 0 and standard deviation 1 over its features."""
 
 import dataclasses
 
@@ -69,9 +69,9 @@ def layer_norm_backward(dx, slope, dy, x, gamma, mean, inverse):
 
 @dataclasses.dataclass(frozen=True)
 class LayerNorm(Layer):
-    """y = gamma (x - mean) / sqrt(variance + epsilon) + beta, mean and variance being those of the row.
+    """y = gamma (x - mean) / sqrt(variance + epsilon) + beta, with mean and variance of each row.
 
-    Ba, Kiros and Hinton, "Layer normalization", 2016; as PyTorch's, and Keras's but for epsilon.
+    Ba, Kiros and Hinton, "Layer normalization", 2016; as in PyTorch, and in Keras except for epsilon.
 
     Parameters
     ----------

@@ -22,7 +22,7 @@ def product(y, a, b):
 
 @dataclasses.dataclass(frozen=True)
 class Multiply(Layer):
-    """y = x_0 x_1, element by element; both of one shape. dx_0 = dy x_1, dx_1 = dy x_0."""
+    """y = x_0 x_1, element by element, for inputs of the same shape. dx_0 = dy x_1, dx_1 = dy x_0."""
 
     reads = ("x",)
 

@@ -1,4 +1,4 @@
-"""Residual: layers around which their input is carried."""
+"""Residual: layers with a skip connection from their input to their output."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -13,15 +13,15 @@ from nbbp.layers.dropout import Dropout
 
 @dataclasses.dataclass(frozen=True)
 class Residual(Layer):
-    """y = x + f(x), f being layers in a row; y = x . w + f(x) where their output has another number of features.
+    """y = x + f(x), where f is a sequence of layers; y = x . w + f(x) if its output has another number of features.
 
-    He et al., "Deep residual learning for image recognition", 2016. It stands for its layers, a `Dense` without bias
-    named ``projection`` where there is one, and an `Add`.
+    He et al., "Deep residual learning for image recognition", 2016. It is a composite of its layers, a `Dense` without
+    bias named ``projection`` if it is needed, and an `Add`.
 
     Parameters
     ----------
     layers : sequence of Layer
-        Those that f consists of, from its input on.
+        The layers of f, from its input on.
     """
 
     layers: Sequence[Layer]

@@ -6,10 +6,10 @@ For a mini-batch of b rows with c outputs each, a loss kernel writes
     dz (b, c)         scale[i] times the gradient of row i's loss with respect to its outputs z
 
 and the mini-batch's loss is sum_i scale[i] row_loss[i], with scale 1/b: **the mean over the batch**. Whether a row's
-loss is a mean or a sum over its c outputs differs from loss to loss and is said in each one's description.
+loss is a mean or a sum over its c outputs differs from loss to loss and is stated in each description.
 
-To add one that works output by output, write its value and slope as scalar functions and enter them in
-`nbbp/losses/elementwise.py` with their NumPy twins; one that does not has a file with its kernels.
+To add a loss that works output by output, write its value and slope as scalar functions and enter them in
+`nbbp/losses/elementwise.py` with their NumPy twins; any other loss has a file with its kernels.
 """
 
 from nbbp.losses.base import LOSSES, Loss, restored

@@ -1,4 +1,4 @@
-"""What a loss function is, and the table of all of them."""
+"""The loss function, and the table of all losses."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -17,21 +17,21 @@ class Loss:
     Attributes
     ----------
     description : str
-        The equation, which mean is taken, and how PyTorch's and Keras's differ.
+        The equation, which mean is taken, and how PyTorch's and Keras's versions differ.
     dense : Kernel
         ``(row_loss, dz, z, target, scale)`` for targets of the outputs' shape.
     labels : Kernel or None
-        The same for integer class labels (b, 1); None where labels make no sense.
+        The same for integer class labels (b, 1); None if the loss takes no labels.
     link : str
-        The activation that turns outputs into predictions.
+        The output activation, which turns outputs into predictions.
     valid_targets : tuple of float
-        Smallest and largest target that has a meaning.
+        The smallest and the largest valid target.
     from_probabilities : bool
-        Whether the outputs have to be probabilities already.
+        Whether the outputs must be probabilities already.
     target_columns : callable
-        How many columns targets have, given the number of outputs.
+        The number of columns of targets, given the number of outputs.
     numbers : tuple of float
-        Settings that the kernel takes as one more array.
+        Settings that the kernel takes in an additional array.
     """
 
     name: str
@@ -46,7 +46,7 @@ class Loss:
 
     @property
     def of_classes(self) -> bool:
-        """Whether targets are classes or answers to yes/no questions, or how probable these are."""
+        """Whether targets are classes or answers to yes/no questions, or their probabilities."""
         return self.labels is not None or self.link in ("softmax", "sigmoid")
 
     def __reduce__(self):
@@ -63,7 +63,7 @@ LOSSES: dict[str, Loss] = {}
 
 
 def restored(name: str, numbers: Sequence[float]) -> Loss:
-    """The loss of this name with these settings; ValueError where there is none."""
+    """The loss with this name and these settings; ValueError if there is none."""
     loss = checks.choose("loss", name, LOSSES)
     if len(numbers) != len(loss.numbers):
         raise ValueError(f"{name} has {len(loss.numbers)} numbers, got {len(numbers)}")

@@ -1,4 +1,4 @@
-"""Cross-entropy of classes: from probabilities, and from logits, of which the softmax is taken here."""
+"""Cross-entropy of classes: from probabilities, and from logits, whose softmax is computed here."""
 
 import numpy as np
 from numba import prange
@@ -24,7 +24,7 @@ def cross_entropy_labels_reference(row_loss, dz, z, target, scale):
 
 @kernel(cross_entropy_labels_reference, LABELS, cycles=1.0, values={"z": positive, "target": below("c")})
 def cross_entropy_labels(row_loss, dz, z, target, scale):
-    """-log z[label], z being probabilities."""
+    """-log z[label], where z are probabilities."""
     for i in prange(z.shape[0]):
         d_row, label = dz[i], target[i, 0]
         p = z[i, label]

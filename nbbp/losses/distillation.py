@@ -1,4 +1,4 @@
-"""Distillation: the cross-entropy with a teacher's probabilities and with the true ones."""
+"""Distillation: cross-entropies with a teacher's probabilities and with the true ones."""
 
 import numpy as np
 from numba import prange
@@ -31,7 +31,7 @@ def distillation_reference(row_loss, dz, z, target, scale, numbers):
     lengths={"D": lambda c: 2 * c},
 )
 def distillation_dense(row_loss, dz, z, target, scale, numbers):
-    """share T^2 H(soft, softmax(z / T)) + (1 - share) H(hard, softmax(z)), H being the cross-entropy."""
+    """share T^2 H(soft, softmax(z / T)) + (1 - share) H(hard, softmax(z)), where H is the cross-entropy."""
     c, temperature, share = z.shape[1], numbers[0], numbers[1]
     cool, rest = ONE(share) / temperature, ONE(share) - share
     for i in prange(z.shape[0]):

@@ -1,4 +1,4 @@
-"""Losses that are the mean or the sum over a row's outputs of a function of output and target."""
+"""Losses that average or sum a function of output and target over a row's outputs."""
 
 import numpy as np
 from numba import prange
@@ -13,15 +13,15 @@ from nbbp.losses.base import DENSE, LOSSES, Loss
 
 
 def value(z, t):
-    """Loss of one output; each kernel made of the template below has its own."""
+    """The loss of one output; each kernel made from the template below has its own."""
 
 
 def slope(z, t):
-    """Derivative of `value` by z."""
+    """The derivative of `value` with respect to z."""
 
 
 def share(c, like):
-    """1/c where a row's loss is the mean over its c outputs, 1 where it is their sum."""
+    """1/c if a row's loss is the mean over its c outputs, 1 if it is their sum."""
 
 
 def _map_loss(row_loss, dz, z, target, scale):
@@ -81,29 +81,28 @@ def define(
     Parameters
     ----------
     name : str
-        By which models ask for it.
+        The name by which models refer to it.
     value, slope : callable
-        Functions of two numbers, output z and target t, that Numba compiles: the loss, and its derivative by z.
+        Functions of two numbers, output z and target t, that Numba compiles: the loss, and its derivative in z.
     numpy_value, numpy_slope : callable
         The same for arrays, in NumPy.
     description : str
         The equation, and which mean is taken.
     mean_over_outputs : bool
-        Whether a row's loss is the mean over its outputs, or their sum.
+        Whether a row's loss is the mean over its outputs, not the sum.
     link : str
-        The activation that turns outputs into predictions.
+        The output activation, which turns outputs into predictions.
     valid_targets : tuple of float
-        Smallest and largest target that has a meaning.
+        The smallest and the largest valid target.
     cycles : float
-        Rough cost of one output, in processor cycles.
+        Approximate cost of one output, in processor cycles.
 
     Raises
     ------
     TwinError
-        Where the two forms differ.
+        If the two forms differ.
     ValueError
-        Where the slope is not the derivative of the value, for a link that is no activation, and for a name that is
-        taken.
+        If the slope is not the derivative of the value, `link` is not an activation, or the name is taken.
     """
     checks.unused("loss", name, LOSSES)
     checks.choose("link", link, ACTIVATIONS)

@@ -1,9 +1,9 @@
 """Optimizers: one loop over the flat parameter array.
 
-An optimizer says how many moment arrays it keeps and, for any step, the few numbers that its kernel takes: step size,
-decay rates, bias corrections. These are computed in float64 from the step number alone, so that a schedule costs the
-kernel nothing. g is the gradient of the mini-batch's loss; all arrays are flat and of one length. Kernels put 0 for
-what would be denormal: where gradients are 0, moments decay to such numbers within a thousand steps, and stay there.
+An optimizer specifies the number of its moment arrays and, for any step, the coefficients that its kernel takes: step
+size, decay rates, bias corrections. They are computed in float64 from the step number only, so that a schedule costs
+the kernel nothing. g is the gradient of the mini-batch's loss; all arrays are flat and of the same length. Kernels
+flush denormals to 0: where gradients are 0, moments decay to denormals within a thousand steps, and stay there.
 
 To add one, write a file with its kernel pair and a dataclass, and enter it below.
 """

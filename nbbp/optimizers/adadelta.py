@@ -1,4 +1,4 @@
-"""Adadelta: RMSprop with a step size that follows from the steps before."""
+"""Adadelta: RMSprop with a step size that follows from previous steps."""
 
 import dataclasses
 
@@ -42,15 +42,15 @@ def adadelta(p, g, s, u, numbers):
 class Adadelta(Optimizer):
     """s = rho s + (1 - rho) g^2;  d = sqrt(u + eps) / sqrt(s + eps) g;  u = rho u + (1 - rho) d^2;  p -= rate d.
 
-    Zeiler, "Adadelta: an adaptive learning rate method", 2012. As PyTorch's; Keras's differs in its defaults
+    Zeiler, "Adadelta: an adaptive learning rate method", 2012. As in PyTorch; Keras's differs in its defaults
     (learning_rate 0.001, rho 0.95, epsilon 1e-7).
 
     Parameters
     ----------
     learning_rate : float or Schedule
-        Factor of the step d, which has the units of the parameters already: 1 in the paper.
+        The factor of the step d, which already has the units of the parameters: 1 in the paper.
     rho : float in [0, 1)
-        What is kept of s and u at each step: the averages reach back about 1 / (1 - rho) steps.
+        The share of s and u that each step retains: the averages reach back about 1 / (1 - rho) steps.
     epsilon : float
         Added under both roots: it sets the size of the first steps, when u is 0.
     """

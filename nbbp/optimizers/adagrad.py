@@ -31,12 +31,12 @@ def adagrad(p, g, s, numbers):
 class Adagrad(Optimizer):
     """s += g^2;  p -= rate g / (sqrt(s) + epsilon).
 
-    Duchi et al., "Adaptive subgradient methods", 2011. As PyTorch's without decay; Keras's begins with s = 0.1.
+    Duchi et al., "Adaptive subgradient methods", 2011. As in PyTorch without decay; Keras's begins with s = 0.1.
 
     Parameters
     ----------
     learning_rate : float or Schedule
-        Step size, before it is divided: about how far a parameter moves at the first step.
+        The step size before division: about how far a parameter moves in the first step.
     epsilon : float
         Keeps the divisor from 0 where gradients have been 0.
     """

@@ -41,15 +41,15 @@ def adam(p, g, m, v, numbers):
 class Adam(Optimizer):
     """m = beta1 m + (1 - beta1) g;  v = beta2 v + (1 - beta2) g^2;  p -= rate m' / (sqrt(v') + epsilon).
 
-    m' = m / (1 - beta1^t) and v' = v / (1 - beta2^t) at step t = 1, 2, ... Kingma and Ba, "Adam", 2015. As PyTorch's;
+    m' = m / (1 - beta1^t) and v' = v / (1 - beta2^t) at step t = 1, 2, ... Kingma and Ba, "Adam", 2015. As in PyTorch;
     Keras's adds epsilon before v is corrected.
 
     Parameters
     ----------
     learning_rate : float or Schedule
-        Step size: about how far a parameter moves in one step while its gradients agree.
+        The step size: about how far a parameter moves in one step while its gradients agree.
     beta1, beta2 : float in [0, 1)
-        What is kept of m and of v at each step: the averages reach back about 1 / (1 - beta) steps.
+        The shares of m and v that each step retains: the averages reach back about 1 / (1 - beta) steps.
     epsilon : float
         Keeps the divisor from 0 where gradients have been 0.
     """
@@ -77,9 +77,9 @@ class Adam(Optimizer):
 
 @dataclasses.dataclass(frozen=True)
 class AdamW(Adam):
-    """Adam, and p -= rate weight_decay p: weight decay that the moments do not see.
+    """Adam, and p -= rate weight_decay p: weight decay that does not enter the moments.
 
-    Loshchilov and Hutter, "Decoupled weight decay regularization", 2019. As PyTorch's AdamW; Keras's AdamW too but
+    Loshchilov and Hutter, "Decoupled weight decay regularization", 2019. As PyTorch's AdamW, and as Keras's except
     for Adam's epsilon.
 
     Parameters
@@ -87,7 +87,7 @@ class AdamW(Adam):
     learning_rate, beta1, beta2, epsilon
         As for `Adam`.
     weight_decay : float
-        At each step parameters lose this share of themselves, times the learning rate.
+        The share of themselves that parameters lose at each step, times the learning rate.
     """
 
     weight_decay: float = dataclasses.field(default=0.01, metadata=NOT_NEGATIVE)

@@ -1,4 +1,4 @@
-"""What all optimizers have: settings that are checked, what happens to the gradient, numbers for each step."""
+"""The base of optimizers: checked settings, operations on the gradient, coefficients for each step."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -34,12 +34,12 @@ class Optimizer:
     Parameters
     ----------
     learning_rate : float or Schedule
-        Step size, or a function of the step that gives it.
+        The step size, or a schedule of it.
     clip_value : float, optional
-        Every element of the gradient is brought into [-clip_value, clip_value].
+        Every element of the gradient is clipped to [-clip_value, clip_value].
     clip_norm : float, optional
-        The whole gradient is scaled down to this Euclidean norm where it is larger: Pascanu, Mikolov and Bengio, "On
-        the difficulty of training recurrent neural networks", 2013.
+        The whole gradient is scaled down to this Euclidean norm if its norm is larger: Pascanu, Mikolov and Bengio,
+        "On the difficulty of training recurrent neural networks", 2013.
     gradient_noise : float
         Normal noise of variance gradient_noise / (1 + t)^0.55 is added to the gradient at step t: Neelakantan et al.,
         "Adding gradient noise improves learning for very deep networks", 2015.
@@ -51,13 +51,13 @@ class Optimizer:
     clip_norm: float | None = dataclasses.field(default=None, kw_only=True, metadata=POSITIVE)
     gradient_noise: float = dataclasses.field(default=0.0, kw_only=True, metadata=NOT_NEGATIVE)
 
-    moments = 0  # flat arrays kept from step to step, zero at first
+    moments = 0  # number of flat arrays that persist from step to step, zero at first
 
     def __post_init__(self) -> None:
         checks.fields(self)
 
     def bind_gradient(self, program: Program, g: np.ndarray, frozen: Sequence[slice] = ()) -> None:
-        """Bind what happens to the flat gradient before the update; where it is frozen, it stays 0."""
+        """Bind noise and clipping of the flat gradient before the update; where it is frozen, it stays 0."""
         if self.gradient_noise:
             size = np.array([self.gradient_noise], g.dtype)
             key = np.array([random.stream(program.seed, random.IN_UPDATES)], np.uint64)
@@ -71,7 +71,7 @@ class Optimizer:
             program.call(clip_norm, g, squares, np.array([self.clip_norm], g.dtype))
 
     def scaled(self, rate: float, decay: float) -> "Optimizer":
-        """The same with a learning rate and a weight decay that are so many times as large."""
+        """The same with learning rate and weight decay multiplied by these factors."""
         changed: dict = {}
         if rate != 1:
             own = self.learning_rate
@@ -86,7 +86,7 @@ class Optimizer:
         raise NotImplementedError
 
     def numbers(self, steps: np.ndarray) -> np.ndarray:
-        """What the kernel takes besides arrays, a row for each step; steps count from 1."""
+        """The kernel's coefficients, a row for each step; steps count from 1."""
         raise NotImplementedError
 
 
@@ -96,19 +96,19 @@ def at(value: float | Schedule, steps: np.ndarray) -> float | np.ndarray:
 
 
 def columns(steps: np.ndarray, *numbers: float | np.ndarray) -> np.ndarray:
-    """A row for each step (steps, numbers): numbers that stay the same, or have a value for each step."""
+    """A row for each step (steps, numbers), from numbers that are constant or have a value for each step."""
     return np.stack([np.broadcast_to(np.asarray(n, np.float64), steps.shape) for n in numbers], axis=1)
 
 
 def powers(base: float, exponents: np.ndarray) -> np.ndarray:
-    """base ** exponents from multiplications alone: the same bits on every machine, as pow has not.
+    """base ** exponents by multiplications only: unlike with pow, the bits are the same on every machine.
 
     Parameters
     ----------
     base
         The float that is raised.
     exponents : integer array
-        Not negative.
+        The exponents, not negative.
     """
     result, factor, rest = np.ones(exponents.shape), float(base), exponents.copy()
     while rest.any():

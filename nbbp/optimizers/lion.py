@@ -34,18 +34,18 @@ class Lion(Optimizer):
     """p = (1 - rate weight_decay) p - rate sign(beta1 m + (1 - beta1) g);  m = beta2 m + (1 - beta2) g.
 
     Chen et al., "Symbolic discovery of optimization algorithms", 2023. Every parameter moves by the rate itself, so it
-    wants a rate 3 to 10 times smaller than Adam's. As Keras's; PyTorch has none.
+    needs a rate 3 to 10 times smaller than Adam's. As in Keras; PyTorch has none.
 
     Parameters
     ----------
     learning_rate : float or Schedule
         How far every parameter moves in one step.
     beta1 : float in [0, 1)
-        How much m counts in the direction of a step; the gradient counts for the rest.
+        The weight of m in the direction of a step; the gradient has the rest.
     beta2 : float in [0, 1)
-        What is kept of m at each step: the average reaches back about 1 / (1 - beta2) steps.
+        The share of m that each step retains: the average reaches back about 1 / (1 - beta2) steps.
     weight_decay : float
-        At each step parameters lose this share of themselves, times the learning rate.
+        The share of themselves that parameters lose at each step, times the learning rate.
     """
 
     learning_rate: float | Schedule = dataclasses.field(default=0.0001, metadata=RATE)

@@ -42,13 +42,13 @@ class Nadam(Adam):
     """Adam with Nesterov's momentum: p -= (a g + b m) / (sqrt(v') + epsilon).
 
     a = rate (1 - u_t) / (1 - U_t) and b = rate u_t+1 / (1 - U_t+1), where u_t = beta1 (1 - 0.96^(t / 250) / 2) and U_t
-    is their product up to t. Dozat, "Incorporating Nesterov momentum into Adam", 2016. As PyTorch's, defaults
-    included; in Keras's, u_t has 0.96^t, the learning rate is 0.001 and epsilon 1e-7.
+    is their product up to t. Dozat, "Incorporating Nesterov momentum into Adam", 2016. As in PyTorch, including the
+    defaults; in Keras, u_t has 0.96^t, the learning rate is 0.001 and epsilon 1e-7.
 
     Parameters
     ----------
     learning_rate, beta1, beta2, epsilon
-        As for `Adam`; beta1 is also what the momentum u_t tends to.
+        As for `Adam`; beta1 is also the limit of the momentum u_t.
     """
 
     learning_rate: float | Schedule = dataclasses.field(default=0.002, metadata=RATE)

@@ -31,15 +31,15 @@ def rmsprop(p, g, s, numbers):
 class RMSprop(Optimizer):
     """s = rho s + (1 - rho) g^2;  p -= rate g / (sqrt(s) + epsilon).
 
-    Tieleman and Hinton, "Lecture 6.5", 2012. PyTorch's with alpha = rho (its default is 0.99); Keras's has epsilon
+    Tieleman and Hinton, "Lecture 6.5", 2012. As in PyTorch with alpha = rho (its default is 0.99); Keras's has epsilon
     under the root.
 
     Parameters
     ----------
     learning_rate : float or Schedule
-        Step size, before it is divided: about how far a parameter moves in one step.
+        The step size before division: about how far a parameter moves in one step.
     rho : float in [0, 1)
-        What is kept of s at each step: the average reaches back about 1 / (1 - rho) steps.
+        The share of s that each step retains: the average reaches back about 1 / (1 - rho) steps.
     epsilon : float
         Keeps the divisor from 0 where gradients have been 0.
     """

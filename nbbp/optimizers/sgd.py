@@ -55,21 +55,21 @@ def nesterov(p, g, v, numbers):
 
 @dataclasses.dataclass(frozen=True)
 class SGD(Optimizer):
-    """Stochastic gradient descent: full batch, mini-batches or single rows, as `batch_size` says.
+    """Stochastic gradient descent on the full batch, mini-batches or single rows, according to `batch_size`.
 
     v = momentum v - rate g;  p += v, or with Nesterov's momentum  p += momentum v - rate g.
 
-    Written as in Sutskever et al., "On the importance of initialization and momentum in deep learning", 2013, as in
-    Keras and scikit-learn. PyTorch keeps v without the rate in it: the same path while the rate stays the same.
+    Written as in Sutskever et al., "On the importance of initialization and momentum in deep learning", 2013, and in
+    Keras and scikit-learn. PyTorch's v does not contain the rate: the path is the same while the rate is constant.
 
     Parameters
     ----------
     learning_rate : float or Schedule
-        Step size: the factor of the gradient.
+        The step size: the factor of the gradient.
     momentum : float in [0, 1), or Schedule
-        What is kept of v at each step; with 0 there is no v, and p -= rate g.
+        The share of v that each step retains; with 0 there is no v, and p -= rate g.
     nesterov : bool
-        Whether the step goes from where momentum leads; momentum has to be above 0.
+        Whether to use Nesterov's momentum; momentum must be above 0.
     """
 
     learning_rate: float | Schedule = dataclasses.field(default=0.01, metadata=RATE)
@@ -80,7 +80,7 @@ class SGD(Optimizer):
         super().__post_init__()
         if self.nesterov and not self.momentum:
             raise ValueError("SGD: nesterov=True needs a momentum above 0")
-        for power in range(20):  # a schedule that would be wrong in the middle of a fit
+        for power in range(20):  # finds a schedule that would fail in the middle of a fit
             self._momentum(np.array([1 + 2**power // 2]))
 
     @property
@@ -92,7 +92,7 @@ class SGD(Optimizer):
         return (nesterov if self.nesterov else momentum) if self.momentum else sgd
 
     def _momentum(self, steps: np.ndarray) -> float | np.ndarray:
-        """The momentum at these steps, which count from 1; ValueError where it is not below 1."""
+        """The momentum at these steps, which count from 1; ValueError if it is not below 1."""
         values = at(self.momentum, steps)
         wrong = ~((np.atleast_1d(values) >= 0) & (np.atleast_1d(values) < 1))
         if wrong.any():

@@ -1,6 +1,6 @@
-"""Every figure. Each function returns a matplotlib Figure, and saves it where a path is given.
+"""Figures. Each function returns a matplotlib Figure, and saves it if a path is given.
 
-Figures are made without pyplot: no display is needed, and no figure stays open behind the user's back.
+Figures are made without pyplot: they need no display, and no figure stays open.
 """
 
 from nbbp.plots.benchmarks import benchmark, comparison

@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 
 def comparison(result: "Comparison", path=None) -> Figure:
-    """Loss of every step, compiled and in NumPy, and how far the two are apart.
+    """The loss of every step, compiled and in NumPy, and their difference.
 
     Parameters
     ----------
     result : Comparison
-        From `nbbp.compare`.
+        The result of `nbbp.compare`.
     path : path-like, optional
 
     Returns
@@ -41,7 +41,7 @@ def comparison(result: "Comparison", path=None) -> Figure:
 
 
 def benchmark(results: "Sequence[Result]", path=None) -> Figure:
-    """How many times nbbp's time each peer takes, workload by workload, on a logarithmic axis.
+    """Each peer's time relative to nbbp's, workload by workload, on a logarithmic axis.
 
     Parameters
     ----------

@@ -11,9 +11,9 @@ from nbbp.plots.figure import COLORS, curve, finish, legend, new_figure, shades
 if TYPE_CHECKING:
     from nbbp.training.history import History
 
-GREY = "#808080"  # has a contrast of 4 to white and of 4.5 to a dark theme's ground
+GREY = "#808080"  # has a contrast of 4 to white and of 4.5 to a dark theme's background
 RATE = "learning_rate"
-DECADE = 10  # greatest learning rate over the least from which its axis is logarithmic
+DECADE = 10  # ratio of the largest learning rate to the smallest from which the axis is logarithmic
 RAW_POINTS = 4000  # raw step losses drawn at most; more would only cost time and file size
 
 
@@ -26,7 +26,7 @@ def smoothed(losses: np.ndarray, window: int) -> np.ndarray:
 
 
 def _draw_training(axis, history: "History", color: str, label: str) -> None:
-    """The losses of mini-batches behind their smoothed line, or those of epochs where there are no others."""
+    """Draw the losses of mini-batches behind their smoothed line, or those of epochs if only these are known."""
     epochs, losses = history.curve()
     every = max(1, len(losses) // RAW_POINTS)
     window = max(1, min(history.steps_per_epoch, len(losses) // 20))
@@ -37,7 +37,7 @@ def _draw_training(axis, history: "History", color: str, label: str) -> None:
 
 
 def _draw_epochs(axis, history: "History", name: str, color: str, label: str) -> None:
-    """What was measured after every epoch, where it was."""
+    """Draw a value that was measured after every epoch, if there is any."""
     values = history.epochs.get(name, ())
     if len(values):
         epochs = np.arange(1, len(values) + 1)
@@ -51,7 +51,7 @@ def _over_epochs(axis) -> None:
 
 
 def loss_curves(histories: "History | Mapping[str, History]", path=None, log: bool = False) -> Figure:
-    """Training and validation loss (dashed) over epochs; the losses of mini-batches stand behind the smoothed line.
+    """Training and validation loss (dashed) over epochs; the losses of mini-batches are behind the smoothed line.
 
     When one history is drawn, metrics have a panel of their own, and so has a learning rate that
     `nbbp.callbacks.LearningRateLog` recorded.
@@ -119,7 +119,7 @@ def _curves_of_one(history: "History", log: bool) -> Figure:
 
 
 def small_curve(history: "History") -> Figure:
-    """Training and validation loss in grey letters on any ground, for notebooks with light and with dark themes."""
+    """Training and validation loss with grey text on any background, for notebooks with light and dark themes."""
     figure, (axis,) = new_figure(width=5.0, height=2.0)
     _draw_training(axis, history, COLORS[0], "training")
     _draw_epochs(axis, history, "val_loss", COLORS[0], "validation")
@@ -134,7 +134,7 @@ def small_curve(history: "History") -> Figure:
 
 
 def learning_rate(rates: np.ndarray, losses: np.ndarray, chosen: float, path=None) -> Figure:
-    """Loss against the learning rate that led to it, and the rate that was chosen.
+    """Loss against learning rate, and the rate that was chosen.
 
     Smith, "Cyclical learning rates for training neural networks", 2017, section 3.3: the loss falls fastest at a good
     rate and rises beyond it. The axis of losses ends where they explode.
@@ -142,9 +142,9 @@ def learning_rate(rates: np.ndarray, losses: np.ndarray, chosen: float, path=Non
     Parameters
     ----------
     rates : array_like (steps,)
-        Rising.
+        The learning rates, in ascending order.
     losses : array_like (steps,)
-        Those that are not finite are left out.
+        The losses; those that are not finite are left out.
     chosen : float
     path : path-like, optional
 

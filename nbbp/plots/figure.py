@@ -1,4 +1,4 @@
-"""What all figures share: size, grid and colours."""
+"""The common style of figures: size, grid and colours."""
 
 from collections.abc import Sequence
 
@@ -31,14 +31,14 @@ def new_figure(panels: int = 1, width: float = 7.0, height: float = 4.2, rows: i
 
 
 def shades(count: int) -> Sequence:
-    """A colour for each of so many curves: those of `COLORS`, and from dark to light where they do not suffice."""
+    """A colour for each of `count` curves: those of `COLORS`, or from dark to light if they do not suffice."""
     return COLORS[:count] if count <= len(COLORS) else list(mpl.colormaps["viridis"](np.linspace(0, 0.9, count)))
 
 
 def curve(axis, x, y, held_out: bool = False, **style) -> None:
-    """A line with gaps where y is not finite; dashed and with circles, seen on another line too, for held-out rows.
+    """A line with gaps where y is not finite; for held-out rows dashed and with circles, visible on another line too.
 
-    A dot marks each of few points, since one alone has no line.
+    If there are few points, a dot marks each, since a single point has no line.
     """
     y = np.asarray(y, float)
     few = np.isfinite(y).sum() < FEW
@@ -64,7 +64,7 @@ def legend(axis, **settings) -> None:
 
 
 def finish(figure: Figure, path) -> Figure:
-    """The figure, saved where a path is given."""
+    """The figure, saved if a path is given."""
     if path is not None:
         with files.writing(path, files.INCOMPLETE):
             figure.savefig(path)

@@ -1,4 +1,4 @@
-"""What is inside a network: gradients and weights, layer by layer."""
+"""Gradients and weights of a network, layer by layer."""
 
 from typing import TYPE_CHECKING, cast
 
@@ -14,20 +14,20 @@ if TYPE_CHECKING:
     from nbbp.training.history import History
 
 BINS = 40
-COLUMNS = 4  # of panels beside each other
+COLUMNS = 4  # panels in a row
 
 
 def gradient_flow(source: "History | Sequential", path=None) -> Figure:
-    """Norm of every layer's gradient, logarithmic: over the steps of a history, or as bars of a model's last gradient.
+    """The norm of every layer's gradient, logarithmic: over a history's steps, or as bars of a model's last gradient.
 
     A layer's norm is that of all its parameters together. Norms that fall by orders of magnitude from the output to
-    the input are a vanishing gradient (Glorot and Bengio, "Understanding the difficulty of training deep feedforward
-    neural networks", 2010).
+    the input indicate a vanishing gradient (Glorot and Bengio, "Understanding the difficulty of training deep
+    feedforward neural networks", 2010).
 
     Parameters
     ----------
     source : History or Sequential
-        A history that `nbbp.Inspect` has recorded in, or a model that was trained.
+        A history with records of `nbbp.Inspect`, or a trained model.
     path : path-like, optional
 
     Returns
@@ -64,7 +64,7 @@ def _flow_over_steps(history: "History", path) -> Figure:
 
 
 def weights(model: "Sequential", path=None) -> Figure:
-    """A histogram of each layer's weights, biases and other vectors left out.
+    """A histogram of each layer's weights, without biases and other vectors.
 
     Parameters
     ----------

@@ -16,22 +16,22 @@ if TYPE_CHECKING:
     from nbbp.sequential import Sequential
 
 MARKERS = "os^DvPX*<>"
-MOST_CLASSES = 200  # in a matrix, whose figure is then as large as memory allows
-GRID = 200  # points along each axis at which the model is asked
+MOST_CLASSES = 200  # of a matrix, whose figure then is as large as memory allows
+GRID = 200  # points along each axis at which the model predicts
 
 
 def confusion_matrix(y, prediction, names: Sequence[str] | None = None, path=None) -> Figure:
-    """How often each true class (rows) was given each predicted class (columns): counts, and shares of the row.
+    """The confusion matrix of true classes (rows) and predicted classes (columns): counts, and shares of the row.
 
     Parameters
     ----------
     y : array_like (rows,) or (rows, classes)
-        Labels, or a class for each row as `fit` takes them.
+        Labels, or a class for each row, as `fit` takes them.
     prediction : array_like (rows, classes), (rows, 1) or (rows,)
-        Probabilities from `Sequential.predict`, one column being that of class 1; or predicted labels: one column
-        of whole numbers.
+        Probabilities from `Sequential.predict`, where a single column is that of class 1; or predicted labels: one
+        column of whole numbers.
     names : sequence of str, optional
-        Of the classes.
+        The names of the classes.
     path : path-like, optional
 
     Returns
@@ -84,7 +84,7 @@ def decision_boundary(model: "Sequential", X, y, path=None) -> Figure:
     Parameters
     ----------
     model : Sequential
-        One output means class 1 from 1/2 on where y holds 0 and 1 only, else a value.
+        A single output from 1/2 on means class 1 if y holds only 0 and 1; otherwise it is a value.
     X : array_like (rows, 2)
     y : array_like (rows,) or (rows, outputs)
     path : path-like, optional
@@ -100,7 +100,7 @@ def decision_boundary(model: "Sequential", X, y, path=None) -> Figure:
     if len(y) != len(X):
         raise ValueError(f"X has {len(X)} rows and y has {len(y)}")
     low, high = X.min(axis=0), X.max(axis=0)
-    with np.errstate(all="ignore"):  # beyond the largest number, which predict does not take
+    with np.errstate(all="ignore"):  # values beyond the largest number are refused by predict
         margin = 0.08 * np.where(high > low, high - low, 1)
         first, second = (np.linspace(a, b, GRID) for a, b in zip(low - margin, high + margin, strict=True))
     points = np.stack(np.meshgrid(first, second), axis=-1)
@@ -118,7 +118,7 @@ def decision_boundary(model: "Sequential", X, y, path=None) -> Figure:
 def _draw_classes(
     axis, first: np.ndarray, second: np.ndarray, surface: np.ndarray, X: np.ndarray, y: np.ndarray
 ) -> None:
-    """Regions in a light colour; a class's points in the same colour and with a marker of their own."""
+    """Draw regions in a light colour; the points of a class have the same colour and their own marker."""
     guess, truth = _guessed(surface), _true(y, len(X), surface.shape[1])
     size = max(2, surface.shape[1])
     colors = [COLORS[k % len(COLORS)] for k in range(size)]
@@ -141,7 +141,7 @@ def _draw_classes(
 
 
 def _draw_values(figure, axis, first, second, surface: np.ndarray, X: np.ndarray, y: np.ndarray) -> None:
-    """Contours of the prediction; the points carry their true value in the same colours."""
+    """Draw contours of the prediction; the points show their true value in the same colours."""
     levels = MaxNLocator(20).tick_values(min(surface.min(), y.min()), max(surface.max(), y.max()))
     contours = axis.contourf(first, second, surface, levels)
     axis.scatter(*X.T, c=y, s=22, edgecolor="white", linewidth=0.6, vmin=levels[0], vmax=levels[-1])
@@ -149,12 +149,12 @@ def _draw_values(figure, axis, first, second, surface: np.ndarray, X: np.ndarray
 
 
 def _guessed(prediction: np.ndarray) -> np.ndarray:
-    """Class of every row (rows,) of predictions (rows, outputs)."""
+    """The class of every row (rows,) of predictions (rows, outputs)."""
     return prediction.argmax(axis=1) if prediction.shape[1] > 1 else (prediction[:, 0] >= 0.5).astype(int)
 
 
 def _true(y: np.ndarray, rows: int, outputs: int) -> np.ndarray:
-    """Class of every row (rows,) of targets (rows, 1) or (rows, outputs)."""
+    """The class of every row (rows,) of targets (rows, 1) or (rows, outputs)."""
     if len(y) != rows or y.shape[1] not in (1, outputs):
         raise ValueError(f"y {y.shape} has not the form of predictions {(rows, outputs)}")
     if y.shape[1] > 1:
@@ -162,12 +162,12 @@ def _true(y: np.ndarray, rows: int, outputs: int) -> np.ndarray:
     if outputs > 1:
         return checks.labels("y", y, outputs)[:, 0]
     if y.min() < 0 or y.max() > 1:
-        raise ValueError(f"y must hold 0 and 1 where one column predicts, got values from {y.min():g} to {y.max():g}")
+        raise ValueError(f"y must hold 0 and 1 if one column predicts, got values from {y.min():g} to {y.max():g}")
     return (y[:, 0] >= 0.5).astype(int)
 
 
 def _columns(name: str, data) -> np.ndarray:
-    """Finite numbers (rows, columns)."""
+    """The data as finite numbers (rows, columns)."""
     given = checks.array(name, data)
     checks.finite(name, given, given)
     return given.reshape(len(given), -1)

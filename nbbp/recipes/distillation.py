@@ -1,4 +1,4 @@
-"""Distillation: a small network learns what a large one says."""
+"""Distillation: a small network learns the predictions of a large one."""
 
 import dataclasses
 
@@ -16,21 +16,21 @@ from nbbp.training.history import History
 def distill(student: Sequential, teacher: Model, X, y, temperature: float = 4.0, share: float = 0.9, **fit) -> History:
     """Train a student on a teacher's probabilities at a temperature, and on the true classes.
 
-    The loss is share T^2 H(softmax(teacher / T), softmax(student / T)) + (1 - share) H(y, softmax(student)), H being
+    The loss is share T^2 H(softmax(teacher / T), softmax(student / T)) + (1 - share) H(y, softmax(student)), where H is
     the cross-entropy. Hinton, Vinyals and Dean, "Distilling the knowledge in a neural network", 2015.
 
     Parameters
     ----------
     student, teacher : Sequential
-        Both with the loss softmax_cross_entropy and as many outputs.
+        Networks with the loss softmax_cross_entropy and the same number of outputs.
     X : array_like (rows, features)
     y : array_like (rows,) or (rows, outputs)
     temperature : float
-        The higher, the more the teacher's small probabilities count.
+        The temperature: the higher it is, the more the teacher's small probabilities count.
     share : float in [0, 1)
-        How much the teacher counts.
+        The weight of the teacher.
     **fit
-        For `Sequential.fit`, such as ``epochs=20``.
+        Arguments of `Sequential.fit`, such as ``epochs=20``.
     """
     checks.number("temperature", temperature, open_low=True)
     checks.number("share", share, high=1.0)
@@ -66,7 +66,7 @@ def distill(student: Sequential, teacher: Model, X, y, temperature: float = 4.0,
 
 @dataclasses.dataclass(frozen=True)
 class _OfTrueClasses(OwnMetric):
-    """A metric of the true classes alone."""
+    """A metric of the true classes only."""
 
     classes: int
 

@@ -23,23 +23,23 @@ from nbbp.training.trainer import RUN_SECONDS, DivergenceError
 
 
 class Ensemble:
-    """Several networks: other seeds, other learning rates, other rows.
+    """Several networks with different seeds, learning rates or rows.
 
-    Each trains on one thread, without a fork in a step, so that as many train at once as there are processors; what
-    each learns has the bits that it would have alone.
+    Each trains on one thread, without forks within a step, so that as many train at once as there are processors; each
+    gets the same bits as if it trained alone.
 
     Parameters
     ----------
     members : int or sequence of Model
-        Networks with the same outputs; or how many to make.
+        Networks with the same outputs, or the number of networks to make.
     make : callable, optional
-        ``make(seed)`` gives a model, for seeds 0, 1, ..., where `members` is a number.
+        ``make(seed)`` returns a model, for seeds 0, 1, ..., if `members` is a number.
 
     Attributes
     ----------
     members : list of Model
     folds : list of (ndarray, ndarray)
-        Of the last fit with `folds`: for each member the rows that it trained on, and those that were held out.
+        For each member, the rows that it trained on and those held out, in the last fit with `folds`.
 
     Examples
     --------
@@ -51,7 +51,7 @@ class Ensemble:
     >>> ensemble.predict(X).shape, ensemble.spread(X).shape, ensemble.vote(X).shape
     ((1797, 10), (1797, 10), (1797,))
 
-    Cross-validation, in which each member stops when the rows that it does not train on say so:
+    Cross-validation, in which each member stops according to its held-out rows:
 
     >>> histories = ensemble.fit(X, y, epochs=20, folds=True, verbose=0,
     ...                          callbacks=lambda member: [nbbp.callbacks.EarlyStopping(patience=2)])
@@ -100,34 +100,34 @@ class Ensemble:
         rows: Sequence | None = None,
         folds: bool | Iterable[tuple] = False,
     ) -> list[History]:
-        """Train all members; called again, each goes on where it stopped.
+        """Train all members; when called again, each continues where it stopped.
 
         Parameters
         ----------
         X, y, epochs, batch_size, validation_data, shuffle, sample_weight, class_weight, accumulate, allow_changes, mask
-            As for `Model.fit`; X is no stream.
+            As for `Model.fit`, but X must not be a stream.
         verbose : {0, 1}
-            Nothing, or a progress bar for all.
+            Nothing, or a progress bar for all members.
         callbacks : callable, optional
-            ``callbacks(member)`` gives a list for each member, by its number: a callback remembers what one fit does.
+            ``callbacks(member)`` returns a list for each member, by its index: a callback stores the state of one fit.
         resume : callable, optional
-            ``resume(member)`` gives the folder of each member's checkpoints, as in ``lambda member: f"run/{member}"``.
+            ``resume(member)`` returns the folder of a member's checkpoints, as in ``lambda member: f"run/{member}"``.
         rows : sequence of integer arrays, optional
-            For each member the rows that it trains on, by number or as a bool for each: bootstrap samples, for
-            instance. All rows where neither this nor `folds` is given.
+            For each member the rows that it trains on, as indices or as a bool for each row: bootstrap samples, for
+            instance. All rows if neither this nor `folds` is given.
         folds : bool, or iterable of (rows to train on, rows to hold out), optional
-            For each member; its held-out rows are its validation data, with their weights in `sample_weight`. Splitters
-            of scikit-learn give such pairs: ``KFold(5).split(X)``. With True the rows are dealt evenly, those of each
-            class too, in an order that the first member's seed decides.
+            A pair for each member, whose held-out rows are its validation data, with their weights in `sample_weight`.
+            scikit-learn's splitters return such pairs: ``KFold(5).split(X)``. With True the rows, and those of each
+            class, are distributed evenly, in an order that depends on the first member's seed.
 
-        Ctrl-C (and SIGTERM) end it between two mini-batches: the members stay as they are then, the `history` of each
-        has what was measured, and each `Checkpoint` is written.
+        Ctrl-C (and SIGTERM) end the fits between two mini-batches: the members stay as they are then, the `history` of
+        each contains what was measured, and each `Checkpoint` is written.
 
         Returns
         -------
         list of History
-            One for each member. A member that a callback stops, or whose loss is no longer finite, leaves the others
-            running: its ``history.stopped`` says why.
+            The history of each member. If a callback stops a member, or its loss is no longer finite, the others
+            continue, and its ``history.stopped`` says why.
         """
         if isinstance(X, Stream):
             raise TypeError("X is a stream, which one network reads at a time: give an ensemble arrays")
@@ -163,7 +163,7 @@ class Ensemble:
     def _rows(
         self, X, y, rows: Sequence | None, folds: bool | Iterable[tuple], validated: bool, mask
     ) -> tuple[Sequence[np.ndarray | None], list[np.ndarray] | None]:
-        """For each member the rows that it trains on, and those that are held out, None for no others."""
+        """For each member the rows that it trains on, and those that are held out, or None."""
         if folds is False:
             if rows is None:
                 return [None] * len(self), None
@@ -184,7 +184,7 @@ class Ensemble:
         return [train for train, _ in self.folds], [held_out for _, held_out in self.folds]
 
     def _predictions(self, X, mask) -> list[np.ndarray]:
-        """Of all members (members, rows, *shape), for each output."""
+        """The predictions of all members (members, rows, *shape), for each output."""
         each = [member.outputs.unpacked("predictions", member.predict(X, mask)) for member in self.members]
         return [np.stack(of_output) for of_output in zip(*each, strict=True)]
 
@@ -192,16 +192,16 @@ class Ensemble:
         return self.members[0].outputs.packed(of_outputs)
 
     def predict(self, X, mask=None) -> Any:
-        """Mean of the members' predictions, (rows, *positions, outputs); a list or a dict for several outputs.
+        """The mean of the members' predictions, (rows, *positions, outputs); a list or a dict for several outputs.
 
-        For probabilities as in Lakshminarayanan et al., "Simple and scalable predictive uncertainty estimation using
+        For probabilities, as in Lakshminarayanan et al., "Simple and scalable predictive uncertainty estimation using
         deep ensembles", 2017.
         """
         with np.errstate(all="ignore"):  # a member may have diverged
             return self._packed([p.mean(axis=0) for p in self._predictions(X, mask)])
 
     def spread(self, X, mask=None) -> Any:
-        """Standard deviation of the members' predictions, in the form of `predict`."""
+        """The standard deviation of the members' predictions, in the form of `predict`."""
         with np.errstate(all="ignore"):
             return self._packed([p.std(axis=0) for p in self._predictions(X, mask)])
 
@@ -210,20 +210,20 @@ class Ensemble:
         return self._packed([_voted(p) for p in self._predictions(X, mask)])
 
     def evaluate(self, X, y, sample_weight=None, mask=None) -> dict[str, float]:
-        """The loss of `predict`'s predictions, without penalties, and the first member's metrics of them."""
+        """The loss of the mean predictions, without penalties, and the first member's metrics of them."""
         first = self.members[0]
         data, predictions = first.prepare(X, y, sample_weight, mask=mask), self.predict(X, mask)
         return first.built.measure.of_predictions(first.outputs.unpacked("predictions", predictions), data)
 
     def out_of_fold(self, X, mask=None) -> Any:
-        """Predictions of the rows that the last fit with `folds` had, by members that did not train on them.
+        """Predictions for the rows of the last fit with `folds`, by members that did not train on them.
 
-        In the form of `predict`: of a row that several members held out the mean, of one that none did nan.
+        They have the form of `predict`: the mean for a row that several members held out, nan for one that none did.
 
         Raises
         ------
         RuntimeError
-            Where there was no such fit.
+            If there was no such fit.
         """
         if not self.folds:
             raise RuntimeError("there are no folds: call fit with folds=True, or with pairs of row numbers")
@@ -245,7 +245,7 @@ class Ensemble:
 
 
 def _of_member(name: str, given: Callable[[int], Any] | None, member: int) -> Any:
-    """What a function of the member's number gives."""
+    """The result of a user's function of the member's index."""
     if given is None:
         return None
     if not callable(given):
@@ -263,7 +263,7 @@ def _voted(p: np.ndarray) -> np.ndarray:
 
 
 def _train(fits: list[Fit], records: np.ndarray, interrupts: Interrupts, verbose: int) -> None:
-    """Run fits to their ends side by side; the records are those of their clocks."""
+    """Run fits to their ends side by side, given the records of their clocks."""
     total = sum(fit.epochs * fit.trainer.steps_per_epoch for fit in fits)
     done = sum(fit.history.steps for fit in fits)
     bar = progress.bar(desc=_epoch(fits), total=total, initial=done, disable=verbose != 1, unit="step")
@@ -279,7 +279,7 @@ def _train(fits: list[Fit], records: np.ndarray, interrupts: Interrupts, verbose
             allowed = int(min(most, *(fit.pause_in(fit.model.steps) for fit in at_work)))
             for fit in at_work:
                 fit.trainer.allow(allowed)
-            if runners != [fit.trainer.runner for fit in fits]:  # some are bound anew, to a mask
+            if runners != [fit.trainer.runner for fit in fits]:  # some were bound again, to a mask
                 runners = [fit.trainer.runner for fit in fits]
                 side_by_side = SideBySide(runners, records)
             try:
@@ -302,7 +302,7 @@ def _train(fits: list[Fit], records: np.ndarray, interrupts: Interrupts, verbose
 
 
 def _epoch(fits: list[Fit]) -> str:
-    """For the progress bar: the epoch that the slowest is in, and of how many."""
+    """Text for the progress bar: the epoch of the slowest fit, and the number of epochs."""
     done = min((fit.model.steps - fit.history.steps_before) // fit.history.steps_per_epoch for fit in fits)
     return f"epoch {min(done + 1, fits[0].epochs)}/{fits[0].epochs}"
 
@@ -312,22 +312,22 @@ def _run_is_over(fit: Fit) -> bool:
 
 
 def _next_run(fit: Fit) -> bool:
-    """End a run; whether another has begun."""
+    """End a run; returns whether another has begun."""
     try:
         fit.end_run()
     except DivergenceError:
         fit.stop("the loss is no longer finite")
-        fit.close()  # within the exception: callbacks may ask for it
+        fit.close()  # within the exception, which callbacks may inspect
         return False
     return _begin_run(fit)
 
 
 def _begin_run(fit: Fit) -> bool:
-    """Begin a run, or else end the fit; returns whether it goes on."""
+    """Begin a run, or end the fit; returns whether it goes on."""
     if fit.going:
         fit.begin_run()
         if not fit.history.stopped:
             return True
-        fit.end_run()  # where it was resumed, in an epoch, a callback may stop it at once
+        fit.end_run()  # if it was resumed within an epoch, a callback may stop it at once
     fit.close()
     return False

@@ -1,4 +1,4 @@
-"""Folds: the rows that each network of a cross-validation trains on, and those that it is measured on."""
+"""Folds: the rows that each network of a cross-validation trains on, and those that it is evaluated on."""
 
 from collections.abc import Iterable
 
@@ -8,11 +8,11 @@ from nbbp import checks
 from nbbp.engine.data import Data
 
 Fold = tuple[np.ndarray, np.ndarray]
-"""Numbers of the rows to train on, and of those that are held out."""
+"""Indices of the rows to train on, and of those that are held out."""
 
 
 def dealt(data: Data, count: int, seed: int) -> list[Fold]:
-    """As many folds of equal size; each row is held out once, and each fold has its share of every class.
+    """`count` folds of equal size; each row is held out once, and each fold has its share of every class.
 
     The order of the rows is drawn from the seed.
     """
@@ -27,7 +27,7 @@ def dealt(data: Data, count: int, seed: int) -> list[Fold]:
 
 
 def checked(given: Iterable, count: int, rows: int) -> list[Fold]:
-    """Pairs of row numbers that the user gave, one for each of `count` members."""
+    """The user's pairs of row indices, checked, one for each of `count` members."""
     pairs = list(given)
     if len(pairs) != count:
         raise ValueError(f"folds must have a pair for each of {count} members, got {len(pairs)}")

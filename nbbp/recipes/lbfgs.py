@@ -20,7 +20,7 @@ from nbbp.training.observed import ObservedFit
 from nbbp.training.trainer import DivergenceError
 
 REFUSED: dict[type[Callback], str] = {
-    Checkpoint: "SciPy keeps what L-BFGS remembers, and no fit could go on from a checkpoint: save the model, as in "
+    Checkpoint: "SciPy holds the state of L-BFGS, and no fit can resume from a checkpoint: save the model, as in "
     "nbbp.callbacks.Call(lambda fit: fit.model.save(path))",
     ReduceOnPlateau: "L-BFGS has no learning rate",
     LearningRateLog: "L-BFGS has no learning rate",
@@ -46,8 +46,8 @@ def fit_lbfgs(
     """Train on all rows at once with the quasi-Newton method L-BFGS; the model's own optimizer is not used.
 
     Liu and Nocedal, "On the limited memory BFGS method for large scale optimization", 1989. Good for small data and
-    smooth networks, where it needs far fewer passes than gradient descent; layers that draw random numbers draw the
-    same in each pass. Pruned weights stay 0; an average of the parameters begins anew.
+    smooth networks, for which it needs far fewer passes than gradient descent; layers that draw random numbers draw the
+    same in each pass. Pruned weights stay 0; an average of the parameters is reset.
 
     Parameters
     ----------
@@ -55,37 +55,37 @@ def fit_lbfgs(
     X, y, sample_weight, class_weight, mask : array_like
         As for `Model.fit`.
     iterations : int
-        At most.
+        The maximum number of iterations.
     memory : int
-        Pairs of steps and gradient differences that stand for the Hessian.
+        The number of pairs of steps and gradient differences that approximate the Hessian.
     tolerance : float
-        It stops where no element of the gradient is larger, or where rounding lets the loss fall no more: in float32
-        that may be before 1e-7.
+        The fit stops when no element of the gradient is larger, or when the loss cannot fall because of rounding: in
+        float32 that may be before 1e-7.
     evaluations : int, optional
-        Of the loss and its gradient after which no iteration begins; 20 for each iteration when it is left out.
+        The number of evaluations of loss and gradient after which no iteration begins; by default 20 per iteration.
     validation_data : (X, y) or (X, y, sample_weight), optional
-        Measured after every iteration.
+        Data to evaluate after every iteration.
     verbose : {0, 1, 2}
         Nothing, a progress bar, or a line for each iteration.
     callbacks : sequence of Callback
-        An iteration is a step and an epoch to them. They may stop the fit, and must not change the parameters in it;
-        those that need mini-batches, a learning rate or checkpoints are refused.
+        Callbacks, for which an iteration is a step and an epoch. They may stop the fit, but must not change the
+        parameters; those that need mini-batches, a learning rate or checkpoints are refused.
 
-    Ctrl-C (and SIGTERM) end it: the model has the parameters of the last complete iteration.
+    Ctrl-C (and SIGTERM) end the fit: the model then has the parameters of the last complete iteration.
 
     Returns
     -------
     History
-        One epoch for each iteration; ``stopped`` has SciPy's message, or a callback's reason.
+        The history, with an epoch for each iteration; ``stopped`` is SciPy's message, or a callback's reason.
 
     Raises
     ------
     ValueError
-        For layers that are not functions of parameters and data alone: running statistics, `max_norm`.
+        If a layer depends on more than parameters and data: running statistics, `max_norm`.
     DivergenceError
-        When the loss is not finite.
+        If the loss is not finite.
     ImportError
-        Without SciPy: ``pip install nbbp[scipy]``.
+        If SciPy is not installed: ``pip install nbbp[scipy]``.
 
     Examples
     --------
@@ -128,7 +128,7 @@ class _Fit(ObservedFit):
         )  # fmt: skip
         self.data, self._gradient = data, model.built.gradient(data)
         self.history = model.history = History(steps_per_epoch=1, label="L-BFGS", steps_before=model.steps)
-        self._reached = model.params.copy()  # by the last complete iteration
+        self._reached = model.params.copy()  # parameters of the last complete iteration
 
     def run(self, options: dict[str, Any]) -> History:
         """Train; returns the history."""
@@ -208,8 +208,8 @@ class _Fit(ObservedFit):
 def _scipy() -> tuple[Any, Any]:
     """SciPy's minimize, and a context in which BLAS has one thread.
 
-    L-BFGS-B multiplies tiny matrices, for which the threads of OpenBLAS wait for each other many times longer than one
-    computes.
+    L-BFGS-B multiplies tiny matrices, for which the threads of OpenBLAS wait for each other many times longer than they
+    compute.
     """
     try:
         from scipy.optimize import minimize

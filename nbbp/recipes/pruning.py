@@ -10,23 +10,24 @@ from nbbp.sequential import Sequential
 
 
 def prune(model: Sequential, share: float) -> None:
-    """Set the smallest weights of all layers together to 0 and keep them there whatever trains the model then.
+    """Set the smallest weights of all layers together to 0; they stay 0 in any later training.
 
     Biases and other vectors stay. Han et al., "Learning both weights and connections for efficient neural networks",
-    2015: train, prune, train on. Zhu and Gupta, "To prune, or not to prune", 2017: prune a little after every epoch, as
-    ``callbacks.Call(lambda fit: nbbp.prune(fit.model, share))`` can.
+    2015: train, prune, train on. Zhu and Gupta, "To prune, or not to prune", 2017: prune a little after every epoch,
+    with ``callbacks.Call(lambda fit: nbbp.prune(fit.model, share))``.
 
     Parameters
     ----------
     model : Sequential
-        Changed in place: ``model.network.mask`` is 0 where a weight is pruned.
+        The model, changed in place: ``model.network.mask`` is 0 where a weight is pruned.
     share : float in [0, 1)
-        Of all weights, those pruned before included, which stay pruned; the first among equals.
+        The share of all weights, including those already pruned, which stay pruned. Of equal weights the first are
+        pruned first.
 
     Raises
     ------
     ValueError
-        For a model without weights.
+        If the model has no weights.
 
     Examples
     --------
@@ -43,7 +44,7 @@ def prune(model: Sequential, share: float) -> None:
     matrices = [place.reshape(-1) for place in places if place.ndim > 1]
     if not matrices:
         raise ValueError("there is nothing to prune: the model has no weights, only vectors such as biases")
-    weights = np.concatenate(matrices)  # where they lie in the flat array
+    weights = np.concatenate(matrices)  # in the order of the flat array
     if network.mask is None:
         network.mask = arrays.copied(np.ones_like(network.params))
     mask = network.mask
@@ -56,15 +57,15 @@ def prune(model: Sequential, share: float) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class PruningReport:
-    """Size and quality at several shares of pruned weights.
+    """The size and the scores of a model at several shares of pruned weights.
 
     Attributes
     ----------
     shares : list of float
     kept : list of int
-        Parameters that are not 0.
+        The numbers of parameters that are not 0.
     values : list of dict
-        What `Sequential.evaluate` gives.
+        The results of `Sequential.evaluate`.
     """
 
     shares: list[float]
@@ -82,16 +83,16 @@ class PruningReport:
 def pruning_report(
     model: Sequential, train: tuple, test: tuple, shares=(0.0, 0.5, 0.8, 0.9, 0.95), **fit
 ) -> PruningReport:
-    """Prune copies of a trained model step by step, train on after each, and measure; the model stays as it is.
+    """Prune copies of a trained model step by step, train on after each step, and evaluate; the model stays as it is.
 
     Parameters
     ----------
     model : Sequential
     train, test : (X, y)
     shares : sequence of float
-        Rising.
+        The shares of pruned weights, in ascending order.
     **fit
-        For `Sequential.fit` after each pruning, such as ``epochs=5``.
+        Arguments of `Sequential.fit` after each pruning, such as ``epochs=5``.
     """
     copy = model.copy()
     kept, values = [], []

@@ -1,4 +1,4 @@
-"""A learning rate for a model and its data, found by trying many in one short run."""
+"""A learning-rate finder, which tries many rates in one short run."""
 
 import dataclasses
 from typing import TYPE_CHECKING
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class LearningRates:
-    """What `find_learning_rate` saw.
+    """The result of `find_learning_rate`.
 
     Attributes
     ----------
     rates, losses : ndarray (steps,)
-        The learning rate of each step, and the mini-batch losses, smoothed.
+        The learning rate of each step, and the smoothed mini-batch losses.
     suggestion : float
         The rate at which the loss fell fastest.
     """
@@ -47,7 +47,7 @@ def find_learning_rate(
 ) -> LearningRates:
     """Train a copy while the learning rate grows exponentially; the model itself stays as it is.
 
-    The run ends when the loss is four times its least. Smith, "Cyclical learning rates for training neural networks",
+    The run ends when the loss is four times its minimum. Smith, "Cyclical learning rates for training neural networks",
     2017.
 
     Parameters
@@ -56,7 +56,7 @@ def find_learning_rate(
     X, y : array_like
         As for `Sequential.fit`.
     low, high : float
-        First and last rate.
+        The first and the last rate.
     steps : int
     batch_size : int
 
@@ -95,7 +95,7 @@ def find_learning_rate(
 
 
 def _smoothed(losses: np.ndarray, half: int) -> np.ndarray:
-    """Mean over `half` steps to either side, over fewer at both ends."""
+    """The running mean over `half` steps to either side, over fewer at both ends."""
     sums, middle = np.concatenate([[0.0], np.cumsum(losses)]), np.arange(len(losses))
     begin, end = np.maximum(middle - half, 0), np.minimum(middle + half + 1, len(losses))
     return (sums[end] - sums[begin]) / (end - begin)
@@ -107,12 +107,12 @@ def _has_risen(losses: list[float], half: int) -> bool:
 
 
 def _high(smooth: np.ndarray) -> float:
-    """Four times the least; as far above it where that is negative."""
+    """Four times the minimum, or as far above it if that is negative."""
     return float(smooth.min() + 3 * abs(smooth.min()))
 
 
 class _Growth(Exponential):
-    """Exponential until `steps`: an epoch may go on beyond."""
+    """Exponential until `steps`, constant beyond: an epoch may go on longer."""
 
     def value(self, step):
         return super().value(min(step, self.steps))

@@ -1,4 +1,4 @@
-"""What a fitted estimator tells of itself, under scikit-learn's names."""
+"""The attributes of a fitted estimator, under scikit-learn's names."""
 
 import numpy as np
 
@@ -11,46 +11,46 @@ from nbbp.training.history import History
 ATTRIBUTES = """model_ : nbbp.Sequential
         The network, float32 if X is, else float64.
     history_ : nbbp.History
-        Losses and metrics of every epoch, of warm starts and calls of `partial_fit` too; `stopped` says why it ended.
+        Losses and metrics of every epoch, also of warm starts and calls of `partial_fit`; `stopped` says why it ended.
     n_iter_ : int
-        Epochs of the last call.
+        The number of epochs in the last call.
     t_ : int
-        Rows that were trained on, each as often as it was; 0 with L-BFGS.
+        The number of rows trained on, repetitions included; 0 with L-BFGS.
     loss_, best_loss_, loss_curve_
         The training loss, penalty included; the best is None with early stopping.
     validation_scores_, best_validation_score_
-        Values of `monitor` on the rows held out; None without early stopping.
+        The values of `monitor` on the held-out rows; None without early stopping.
     n_features_in_ : int
     feature_names_in_ : ndarray (features,)
-        Where X had names."""
+        The names of X's columns, if it had any."""
 
 OUT_ACTIVATIONS = {"linear": "identity", "sigmoid": "logistic", "exponential": "exp"}  # scikit-learn's names
 
 
 class Attributes:
-    """Attributes that follow from the network and its history; `ATTRIBUTES` describes them and others."""
+    """Attributes computed from the network and its history; `ATTRIBUTES` describes them and others."""
 
     model_: Sequential
     history_: History
     _plateau: Plateau
 
     def _head(self) -> Head:
-        """The end of the network for the targets that were learnt."""
+        """The head of the network for the targets of the fit."""
         raise NotImplementedError
 
     @property
     def coefs_(self) -> list[np.ndarray]:
-        """The weights (inputs, units) of each layer, views."""
+        """Views of the weights (inputs, units) of each layer."""
         return [array for name, array in self.model_.named_params().items() if name.endswith(".w")]
 
     @property
     def intercepts_(self) -> list[np.ndarray]:
-        """The biases (units,) of each layer, views."""
+        """Views of the biases (units,) of each layer."""
         return [array for name, array in self.model_.named_params().items() if name.endswith(".b")]
 
     @property
     def n_layers_(self) -> int:
-        """Layers of units, input and output included."""
+        """The number of layers of units, input and output included."""
         return len(self.coefs_) + 1
 
     @property
@@ -59,7 +59,7 @@ class Attributes:
 
     @property
     def out_activation_(self) -> str:
-        """The activation of the outputs, under scikit-learn's name where it has one."""
+        """The activation of the outputs, under scikit-learn's name if it has one."""
         link, head = self.model_.loss.link, self._head()
         name = head.activation if link == "linear" else link
         return OUT_ACTIVATIONS.get(name, name)

@@ -1,4 +1,4 @@
-"""What the classifier and the regressor share: how data come in, and how the network is fitted to them."""
+"""The common base of classifier and regressor: checks of the data, and the fit of the network."""
 
 import dataclasses
 import warnings
@@ -26,13 +26,13 @@ from nbbp.training.fit import Fit
 from nbbp.training.history import History
 from nbbp.training.trainer import DivergenceError
 
-NOT_FINITE = (  # what scikit-learn says then
+NOT_FINITE = (  # scikit-learn's message
     "Solver produced non-finite parameter weights. The input data may contain large values and need to be preprocessed."
 )
 
 
 def stochastic(estimator: "MLP") -> bool:
-    """True, or an AttributeError that says why there is no partial_fit."""
+    """True, or an AttributeError that says why partial_fit is unavailable."""
     if estimator.solver == "lbfgs":
         raise AttributeError("partial_fit needs mini-batches; solver='lbfgs' takes all rows at once")
     return True
@@ -52,21 +52,21 @@ class MLP(Attributes, Parameters):
         self, X, y, sample_weight=None, eval_set: tuple | None = None, *, X_val=None, y_val=None,
         sample_weight_val=None,
     ) -> Self:  # fmt: skip
-        """Train for `max_iter` epochs, or until there is no more improvement.
+        """Train for `max_iter` epochs, or until the score no longer improves.
 
         Parameters
         ----------
         X : array_like or sparse matrix (rows, features)
-            Of a sparse matrix that would take more than 32 MiB as an array, some rows at a time are made dense, again
-            in each epoch: 32 MiB of them are shuffled together. L-BFGS, and rows to validate on, need them all at once.
+            The data. A sparse matrix that would take more than 32 MiB as an array is made dense a few rows at a time,
+            again in each epoch: 32 MiB of them are shuffled together. L-BFGS and validation data need all at once.
         y : array_like (rows,) or (rows, outputs)
         sample_weight : array_like (rows,), optional
         eval_set : (X, y) or (X, y, sample_weight), optional
-            Rows that are measured after every epoch, and decide when to stop with `early_stopping`. In a pipeline they
-            do not go through its transformers, as X does.
+            Validation data, evaluated after every epoch, which decide when to stop with `early_stopping`. In a pipeline
+            they do not pass through its transformers, unlike X.
         X_val, y_val, sample_weight_val : array_like, optional
-            The same one by one. ``Pipeline(..., transform_input=["X_val"])`` transforms them as X, where metadata
-            routing is enabled and ``set_fit_request(X_val=True, y_val=True)`` asks for them.
+            The same as separate arguments. ``Pipeline(..., transform_input=["X_val"])`` transforms them like X, if
+            metadata routing is enabled and ``set_fit_request(X_val=True, y_val=True)`` requests them.
 
         Returns
         -------
@@ -75,7 +75,7 @@ class MLP(Attributes, Parameters):
         Raises
         ------
         nbbp.DivergenceError
-            When the loss is no longer finite. With `early_stopping` the best parameters are put back instead.
+            If the loss is no longer finite. With `early_stopping` the best parameters are restored instead.
         """
         self._check_parameters()
         if X_val is not None or y_val is not None:
@@ -109,7 +109,7 @@ class MLP(Attributes, Parameters):
         return self
 
     def _fit_once_more(self, X, y, sample_weight, eval_set: tuple | None, go_on: bool) -> Self:
-        """Train for one epoch; whether the plateau is reached depends on the calls before, too."""
+        """Train for one epoch; whether the plateau is reached also depends on previous calls."""
         if self.early_stopping and eval_set is None:
             raise ValueError(
                 "partial_fit does not support early_stopping=True without an eval_set: rows held out would come again"
@@ -135,18 +135,18 @@ class MLP(Attributes, Parameters):
         return X, column_or_1d(y, warn=True) if y.ndim == 2 and y.shape[1] == 1 else y
 
     def _learn_targets(self, y: np.ndarray) -> None:
-        """Remember the form of y, and its classes."""
+        """Store the form of y and its classes."""
         raise NotImplementedError
 
     def _check_targets(self, y: np.ndarray) -> None:
-        """ValueError where a warm start cannot go on with y."""
+        """ValueError if a warm start cannot continue with y."""
 
     def _encoded(self, y: np.ndarray) -> np.ndarray:
-        """y as the loss takes it."""
+        """y in the form of the loss."""
         raise NotImplementedError
 
     def _class_weights(self, y: np.ndarray) -> np.ndarray | None:
-        """How much each row counts for its class (rows,)."""
+        """The weight of each row (rows,) by its class."""
         return None
 
     def _rows(self, X, y: np.ndarray, sample_weight) -> Rows:
@@ -166,7 +166,7 @@ class MLP(Attributes, Parameters):
     def _make_model(
         self, rows: Rows, held_out: Rows | None, random: np.random.RandomState, first: list[np.ndarray] | None
     ) -> None:
-        """Set `model_` to a network with these first values, or to the one that is there in the present settings."""
+        """Set `model_` to a network with these initial values, or to the existing one with the current settings."""
         head = self._head()
         penalty = self.alpha / (2 * self._batch_rows(rows) * rows.mean_weight)
         settings: dict[str, Any] = {
@@ -196,7 +196,7 @@ class MLP(Attributes, Parameters):
         return Plateau(monitor, self.tol, self.n_iter_no_change, keep_best=self.early_stopping, adaptive=adaptive)
 
     def _train(self, rows: Rows, held_out: Rows | None, epochs: int, go_on: bool) -> None:
-        """Train `model_`, and note what was measured."""
+        """Train `model_`, and store its history."""
         self.t_: int = self.t_ if go_on else 0
         try:
             if self.solver == "lbfgs":
@@ -252,7 +252,7 @@ class MLP(Attributes, Parameters):
         return history
 
     def _outputs(self, X) -> np.ndarray:
-        """Probabilities or values (rows, outputs)."""
+        """The predicted probabilities or values (rows, outputs)."""
         check_is_fitted(self, "model_")
         X = validate_data(self, X, reset=False, accept_sparse="csr", dtype=[np.float64, np.float32])
         if issparse(X):

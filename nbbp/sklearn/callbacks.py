@@ -1,4 +1,4 @@
-"""What scikit-learn's networks do after each epoch, beside stopping: a falling learning rate, and a line of text."""
+"""What scikit-learn's networks do after each epoch besides stopping: a falling learning rate, and a line of text."""
 
 from nbbp.callbacks import Callback
 
@@ -10,9 +10,9 @@ class InverseScaling(Callback):
     ----------
     initial, power : float
     seen : int
-        Rows that were trained on before, each as often as it was.
+        The number of rows trained on before, repetitions included.
     rows : int
-        Of an epoch.
+        The number of rows in an epoch.
     """
 
     def __init__(self, initial: float, power: float, seen: int, rows: int) -> None:

@@ -23,16 +23,16 @@ from nbbp.sklearn.parameters import PARAMETERS
 class MLPClassifier(ClassifierMixin, MLP):
     __doc__ = f"""Networks of dense layers for classes, or for several labels a row.
 
-    Two classes have one sigmoid output, more a softmax, and labels (y an indicator matrix) a sigmoid each.
+    Two classes have one sigmoid output, more classes a softmax, and labels (y is an indicator matrix) a sigmoid each.
 
     Parameters
     ----------
     {PARAMETERS}
     loss : str or Loss
-        "log_loss", the cross-entropy, summed over labels; or one of `nbbp.LOSSES`, of the probabilities where it has no
-        sigmoid or softmax of its own: "mse" is the Brier score.
+        "log_loss", the cross-entropy, summed over labels; or one of `nbbp.LOSSES`, applied to the probabilities if it
+        has no sigmoid or softmax of its own: "mse" is the Brier score.
     class_weight : dict, "balanced" or None
-        How much the rows of each class count, in training and in validation.
+        The weight of each class, in training and in validation.
 
     Attributes
     ----------
@@ -61,17 +61,17 @@ class MLPClassifier(ClassifierMixin, MLP):
 
     @available_if(stochastic)
     def partial_fit(self, X, y, sample_weight=None, classes=None, eval_set: tuple | None = None) -> Self:
-        """Train for one epoch, going on with the network that is there.
+        """Train the existing network for one more epoch.
 
-        With `early_stopping` and `eval_set`, the best parameters are put back and `history_.stopped` says so once
-        `n_iter_no_change` calls in a row have brought nothing.
+        With `early_stopping` and `eval_set`, the best parameters are restored and `history_.stopped` says so once
+        `n_iter_no_change` calls in a row have brought no improvement.
 
         Parameters
         ----------
         X, y, sample_weight, eval_set
             As for `fit`.
         classes : array_like (classes,)
-            All that there will be; needed in the first call, unless y is an indicator matrix.
+            All classes that will occur; needed in the first call, unless y is an indicator matrix.
 
         Returns
         -------
@@ -91,7 +91,7 @@ class MLPClassifier(ClassifierMixin, MLP):
         return self._fit_once_more(X, y, sample_weight, eval_set, go_on)
 
     def predict(self, X) -> np.ndarray:
-        """Classes (rows,), or labels (rows, labels) of 0 and 1.
+        """The predicted classes (rows,), or labels (rows, labels) of 0 and 1.
 
         Parameters
         ----------

@@ -1,4 +1,4 @@
-"""The network that an estimator's parameters stand for: its layers, its optimizer and its first weights."""
+"""The network of an estimator: its layers, its optimizer and its initial weights."""
 
 import dataclasses
 
@@ -16,7 +16,7 @@ ACTIVATION_NAMES = {"identity": "linear", "logistic": "sigmoid"}  # scikit-learn
 
 @dataclasses.dataclass
 class Head:
-    """The end of a network: its outputs, their activation, the loss, and what that is multiplied by."""
+    """The head of a network: its outputs, their activation, the loss, and the factor of the loss."""
 
     units: int
     activation: str
@@ -34,7 +34,7 @@ def layers(estimator: Parameters, head: Head, l2: float) -> list[Layer]:
 
 
 def optimizer(estimator: Parameters) -> Optimizer:
-    """The solver; for L-BFGS one that is not used."""
+    """The solver's optimizer; L-BFGS has one that is not used."""
     if isinstance(estimator.solver, Optimizer):
         return estimator.solver
     rate = estimator.learning_rate_init
@@ -46,9 +46,9 @@ def optimizer(estimator: Parameters) -> Optimizer:
 
 
 def first_values(estimator: Parameters, features: int, head: Head, random: np.random.RandomState) -> list[np.ndarray]:
-    """Weights and biases of each layer in turn, drawn as scikit-learn draws them.
+    """The weights and biases of each layer in turn, drawn as in scikit-learn.
 
-    Both are uniform within sqrt(6 / (inputs + units)), or sqrt(2 / ...) where the activation is logistic: Glorot and
+    Both are uniform within sqrt(6 / (inputs + units)), or sqrt(2 / ...) if the activation is logistic: Glorot and
     Bengio, "Understanding the difficulty of training deep feedforward neural networks", 2010.
     """
     hidden = estimator._hidden
@@ -64,14 +64,14 @@ def first_values(estimator: Parameters, features: int, head: Head, random: np.ra
 
 
 def skeleton(settings: dict) -> str:
-    """What has to stay the same where training goes on: units, and the optimizer's arrays."""
+    """The structure that must stay the same when training continues: units, and the optimizer's arrays."""
     optimizer = settings["optimizer"]
     units = [layer.units for layer in settings["layers"] if isinstance(layer, Dense)]
     return f"{units} trained by {type(optimizer).__name__} with {optimizer.moments} moments"
 
 
 def continued(model: Sequential, before: dict, after: dict) -> Sequential:
-    """The model with settings that may have changed; ValueError where they are of another network."""
+    """The model with settings that may have changed; ValueError if they require another network."""
     old, new = skeleton(before), skeleton(after)
     if old != new:
         raise ValueError(f"the network that is there, {old}, cannot go on as {new}: fit a new one")

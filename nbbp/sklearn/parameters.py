@@ -16,52 +16,52 @@ from nbbp.schedules import Schedule
 PARAMETERS = """hidden_layer_sizes : int or sequence of int
         Units of each hidden layer; ``()`` for a linear model.
     activation : str or sequence of str
-        Of the hidden layers, or of each: one of `nbbp.ACTIVATIONS`; "identity" and "logistic" are linear and sigmoid.
+        Activation of all hidden layers, or of each: one of `nbbp.ACTIVATIONS`, or "identity" (linear) or "logistic".
     dropout : float or sequence of float
-        Share of the outputs of the hidden layers, or of each, that is dropped in training.
+        Share of the outputs of all hidden layers, or of each, that is dropped in training.
     solver : str or Optimizer
         "lbfgs", one of `nbbp.OPTIMIZERS`, or an optimizer with settings of its own, such as
         ``nbbp.SGD(nbbp.schedules.Cosine(0.1, 1000))``, which then has its own learning rate.
     alpha : float
-        Strength of the L2 penalty alpha / (2 n) sum w^2, n being the rows of a mini-batch or the sum of their weights.
+        Strength of the L2 penalty alpha / (2 n) sum w^2, with n the rows of a mini-batch or the sum of their weights.
     batch_size : int or "auto"
         min(200, rows) with "auto".
     learning_rate : {"constant", "invscaling", "adaptive"}
-        With any solver but "lbfgs". Inverse scaling: after each epoch, the rate is learning_rate_init /
-        (rows seen + 1)^power_t. Adaptive: it is divided by 5 where training would stop, as long as it is above 1e-6.
+        The schedule for any solver but "lbfgs". "invscaling": after each epoch, the rate is learning_rate_init /
+        (rows seen + 1)^power_t. "adaptive": instead of stopping, it is divided by 5 while it is above 1e-6.
     learning_rate_init : float
-        For a solver that is a name.
+        The initial rate of a solver that is given by name.
     power_t : float
-        For "invscaling".
+        The exponent of "invscaling".
     max_iter : int
-        Epochs at most, or iterations of L-BFGS.
+        The maximum number of epochs, or of iterations of L-BFGS.
     shuffle : bool
     random_state : int, RandomState or None
-        The first weights and the rows held out are those that scikit-learn's networks draw from it.
+        Determines initial weights and held-out rows, which are the same as in scikit-learn's networks.
     tol : float
-        The least improvement that counts; for L-BFGS the largest element of the gradient at which it stops.
+        The smallest improvement that counts; for L-BFGS the largest element of the gradient at which it stops.
     verbose : bool or int
         True or 1 for a progress bar, more for a line for each epoch. L-BFGS shows nothing.
     warm_start : bool
-        Whether `fit` goes on with the network and the state of its optimizer that are there. Sizes, solver and classes
-        stay.
+        Whether `fit` continues with the existing network and its optimizer's state. Sizes, solver and classes must not
+        change.
     momentum : float in [0, 1)
-        For "sgd", as `nesterovs_momentum`.
+        The momentum of "sgd", as is `nesterovs_momentum`.
     nesterovs_momentum : bool
     early_stopping : bool
-        Whether training stops when `monitor` no longer improves on rows held out, `validation_fraction` of the rows or
-        those given to `fit`; the best parameters are put back. Else the training loss is watched.
+        Whether training stops when `monitor` no longer improves on held-out rows, `validation_fraction` of the rows or
+        those given to `fit`; then the best parameters are restored. Otherwise the training loss is monitored.
     validation_fraction : float in (0, 1)
     monitor : str
-        "loss" or one of `nbbp.METRICS`, recorded in `history_` when there are rows to validate on.
+        "loss" or one of `nbbp.METRICS`, recorded in `history_` if there are validation data.
     beta_1, beta_2 : float in [0, 1)
-        For "adam".
+        The decay rates of "adam".
     epsilon : float
         For "adam": added to the root of the second moment after its correction; scikit-learn adds it before.
     n_iter_no_change : int or infinity
-        Epochs in a row without improvement that are borne.
+        The number of consecutive epochs without improvement that are tolerated.
     max_fun : int
-        For "lbfgs": computations of the loss after which no iteration begins."""
+        For "lbfgs": the number of evaluations of the loss after which no iteration begins."""
 
 
 @dataclasses.dataclass(eq=False, repr=False)
@@ -97,7 +97,7 @@ class Parameters(BaseEstimator):
     max_fun: int = 15000
 
     def _check_parameters(self) -> None:
-        """What the network does not check itself."""
+        """Check what the network does not check itself."""
         for name in ("shuffle", "warm_start", "nesterovs_momentum", "early_stopping"):
             checks.boolean(name, getattr(self, name))
         for name in ("alpha", "tol", "power_t"):
@@ -126,7 +126,7 @@ class Parameters(BaseEstimator):
 
 
 def _each(name: str, value, sizes: list) -> list:
-    """A value for each hidden layer."""
+    """The values of the hidden layers, one for each."""
     if isinstance(value, str) or not isinstance(value, Iterable):
         return [value] * len(sizes)
     if len(values := list(value)) != len(sizes):

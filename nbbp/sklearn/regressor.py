@@ -45,10 +45,10 @@ class MLPRegressor(RegressorMixin, MLP):
 
     @available_if(stochastic)
     def partial_fit(self, X, y, sample_weight=None, eval_set: tuple | None = None) -> Self:
-        """Train for one epoch, going on with the network that is there.
+        """Train the existing network for one more epoch.
 
-        With `early_stopping` and `eval_set`, the best parameters are put back and `history_.stopped` says so once
-        `n_iter_no_change` calls in a row have brought nothing.
+        With `early_stopping` and `eval_set`, the best parameters are restored and `history_.stopped` says so once
+        `n_iter_no_change` calls in a row have brought no improvement.
 
         Parameters
         ----------
@@ -67,7 +67,7 @@ class MLPRegressor(RegressorMixin, MLP):
         return self._fit_once_more(X, y, sample_weight, eval_set, go_on)
 
     def predict(self, X) -> np.ndarray:
-        """Values (rows,), or (rows, outputs) where y had two axes.
+        """The predicted values (rows,), or (rows, outputs) if y had two axes.
 
         Parameters
         ----------

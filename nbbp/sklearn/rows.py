@@ -1,4 +1,4 @@
-"""Rows in the network's form, dense or sparse, and how they are held out and held against each other."""
+"""Rows in the network's form, dense or sparse: how they are held out, and how their ranges are compared."""
 
 import dataclasses
 import warnings
@@ -13,7 +13,7 @@ from nbbp.streams import BUFFER_BYTES, Stream, from_arrays
 
 UNLIKE = (
     "column {column} of the rows to validate on has values like {theirs:.3g}, and X has {low:.3g} to {high:.3g}: were "
-    "they transformed as X was? A Pipeline does it where it is told to, "
+    "they transformed as X was? A Pipeline does it if it is told to, "
     "Pipeline(..., transform_input=['X_val']).fit(X, y, X_val=..., y_val=...)"
 )
 
@@ -40,7 +40,7 @@ class Rows:
         return Rows(self.x[index], self.target[index], None if self.weights is None else self.weights[index])
 
     def split(self, fraction: float, random: np.random.RandomState, classes: np.ndarray | None) -> "tuple[Rows, Rows]":
-        """Rows to train on and rows held out, in which each class has its share."""
+        """Rows to train on and held-out rows, each with the same shares of the classes."""
         parts = train_test_split(np.arange(len(self)), test_size=fraction, random_state=random, stratify=classes)
         if len(parts[1]) < 2:
             raise ValueError(
@@ -69,13 +69,13 @@ class Rows:
         return self.x.toarray() if issparse(self.x) else self.x
 
     def stream(self, scale: float) -> Stream | None:
-        """The rows as a stream that makes them dense as they are needed; None where they all fit into its buffer."""
+        """The rows as a stream that makes them dense as needed; None if all fit into its buffer."""
         if not issparse(self.x) or dense_bytes(self.x) <= BUFFER_BYTES:
             return None
         return from_arrays(_DenseSlices(self.x), self.target, self.shares(scale))
 
     def warn_if_unlike(self, other: "Rows") -> None:
-        """Warn where a column of `other` lies far outside of this one's range, as if it had not been scaled alike."""
+        """Warn if a column of `other` is far outside the range of the same column here, as if it were not scaled."""
         if issparse(self.x) or issparse(other.x):
             return
         with np.errstate(all="ignore"):
@@ -91,12 +91,12 @@ class Rows:
 
 
 def dense_bytes(x) -> int:
-    """Of a sparse matrix, were it dense."""
+    """The bytes that a sparse matrix would take if it were dense."""
     return x.shape[0] * x.shape[1] * x.dtype.itemsize
 
 
 def dense_blocks(x) -> Iterator[np.ndarray]:
-    """The rows of a sparse matrix in dense blocks, of 32 MiB at most where a row has less."""
+    """The rows of a sparse matrix in dense blocks of at most 32 MiB, or of one row."""
     rows = max(1, BUFFER_BYTES // (x.shape[1] * x.dtype.itemsize))
     for begin in range(0, x.shape[0], rows):
         yield x[begin : begin + rows].toarray()

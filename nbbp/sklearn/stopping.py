@@ -1,4 +1,4 @@
-"""When scikit-learn's networks stop: its rule as a callback that goes on from one fit to the next."""
+"""scikit-learn's rule for stopping, as a callback whose state continues from one fit to the next."""
 
 import math
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ FACTOR, LEAST_RATE = 0.2, 1e-6  # scikit-learn's, for learning_rate="adaptive"
 
 
 class Plateau(Callback):
-    """Stop after more than `patience` epochs in a row that were not better than the best one before by `tol`.
+    """Stop after more than `patience` consecutive epochs that were not better than the previous best by `tol`.
 
     `callbacks.EarlyStopping` waits longer: it adds up improvements smaller than its `min_delta`.
 
@@ -28,7 +28,7 @@ class Plateau(Callback):
     patience : float
         A number of epochs, or infinity.
     keep_best : bool
-        Whether the parameters of the best epoch are kept, for `put_back_best`.
+        Whether the parameters of the best epoch are stored, for `put_back_best`.
     adaptive : bool
         Whether the learning rate is divided by 5 instead, as long as it is above 1e-6.
     """
@@ -59,6 +59,6 @@ class Plateau(Callback):
             fit.stop(f"{monitors.standstill(self.monitor, fit)} by {self.tol:g} for {self.patience:g} epochs")
 
     def put_back_best(self, model: Sequential) -> None:
-        """Put the best parameters back, where they were kept."""
+        """Restore the best parameters, if they were stored."""
         if self._kept is not None:
             model.params[:] = self._kept

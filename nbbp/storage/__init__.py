@@ -1,1 +1,1 @@
-"""Models in files."""
+"""Saved models."""

@@ -1,4 +1,4 @@
-"""Layers, optimizers, schedules and averages as plain values for JSON, and back.
+"""Conversion of layers, optimizers, schedules and averages to plain values for JSON, and back.
 
 Each is a dataclass; its description names the class and the fields that differ from their defaults:
 ``{"type": "Dense", "units": 10}``. Classes of one's own are found by their names once they are defined.
@@ -21,7 +21,7 @@ KINDS = (Layer, Optimizer, Schedule, Averaging)
 def describe(thing: Any) -> dict:
     """The class and the settings of a layer, optimizer, schedule or average.
 
-    An initializer that is a function is left out: it has done its work when there are parameters.
+    An initializer that is a function is left out: it is not needed once there are parameters.
     """
     if not dataclasses.is_dataclass(thing):
         raise TypeError(f"{type(thing).__name__} cannot be written to a file: make the class a dataclass")
@@ -48,7 +48,7 @@ def _plain(value: Any) -> Any:
 
 
 def restore(description: Any, base: type) -> Any:
-    """What was described, an instance of `base`; ValueError or TypeError where it is none."""
+    """The described object, an instance of `base`; ValueError or TypeError if it is not."""
     if not isinstance(description, dict) or not isinstance(description.get("type"), str):
         raise ValueError(f"a {base.__name__.lower()} has to name its type")
     name = description["type"]

@@ -1,8 +1,8 @@
-"""Model files: safetensors with a description in JSON, written whole or not at all, and checked when read.
+"""Model files: safetensors with a description in JSON, written completely or not at all, and checked when read.
 
 The header's metadata have one entry, ``nbbp``, a JSON object of ``format_version``, ``nbbp_version``, which wrote the
 file, ``description`` and ``sha256``: a digest of the description and of every array with its name, dtype and shape.
-Equal content gives equal bytes. Nothing in a file is ever run.
+Equal content gives equal bytes. Nothing in a file is ever executed.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ import safetensors.numpy
 from nbbp._version import __version__
 
 FORMAT_VERSION = 1
-PARTIAL = ".partial"  # ending of a file that is being written
+PARTIAL = ".partial"  # suffix of a file that is being written
 INCOMPLETE, LINES_BEFORE = "the file is not complete", "the lines of the epochs before are in it"  # see `writing`
 
 Arrays = dict[str, np.ndarray]
@@ -32,7 +32,7 @@ class ModelFileError(ValueError):
 
 
 def write(path, arrays: Arrays, description: dict) -> None:
-    """Write arrays and a description, flushed to the disk; an older file is intact until then."""
+    """Write arrays and a description and flush them to disk; an older file is intact until then."""
     arrays = {name: np.asarray(array, array.dtype.newbyteorder("<"), order="C") for name, array in arrays.items()}
     entry = {
         "format_version": FORMAT_VERSION,
@@ -44,7 +44,7 @@ def write(path, arrays: Arrays, description: dict) -> None:
 
 
 def replace(path, content: bytes) -> None:
-    """Put `content` in the place of a file: beside it first, then renamed."""
+    """Replace a file by `content`, which is written beside it and then renamed."""
     path = pathlib.Path(path)
     if not path.parent.is_dir():
         raise FileNotFoundError(f"there is no folder {path.parent} to write {path.name} into")
@@ -65,7 +65,7 @@ def replace(path, content: bytes) -> None:
 
 @contextlib.contextmanager
 def writing(path, left: str) -> Iterator[None]:
-    """Errors of the system name the file; if it was being written, as where a disk is full, they say what is left."""
+    """Make system errors name the file; if it was being written, as on a full disk, they say what is left."""
     try:
         yield
     except OSError as error:
@@ -78,7 +78,7 @@ def writing(path, left: str) -> Iterator[None]:
 
 
 def _flush_folder(folder: pathlib.Path) -> None:
-    """The new name itself, where the system can."""
+    """Flush the folder with the new name, if the system can."""
     with contextlib.suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)
         try:
@@ -88,14 +88,14 @@ def _flush_folder(folder: pathlib.Path) -> None:
 
 
 def read(path) -> tuple[Arrays, dict]:
-    """Arrays and description of a file that `write` has written.
+    """Read the arrays and the description of a file that `write` has written.
 
     Raises
     ------
     ModelFileError
-        When it is no such file, was damaged, or is of a later format.
+        If it is not such a file, is damaged, or has a later format.
     OSError
-        When it cannot be read.
+        If it cannot be read.
     """
     content = pathlib.Path(path).read_bytes()
     try:

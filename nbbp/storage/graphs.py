@@ -1,4 +1,4 @@
-"""Graphs as plain values for JSON, and back: layers, and for each node whose outputs it takes."""
+"""Conversion of graphs to plain values for JSON, and back: layers, and the inputs of each node."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -11,7 +11,7 @@ from nbbp.storage.description import describe, restore
 
 
 def describe_input(entry: Input) -> dict:
-    """Shape, dtype and name."""
+    """The shape, dtype and name of an input."""
     return {"input": list(entry.shape), "dtype": None if entry.dtype is None else entry.dtype.name, "name": entry.name}
 
 
@@ -24,7 +24,7 @@ def restore_input(description: Any) -> Input:
 
 
 def describe_graph(inputs: Any, outputs: Any) -> dict:
-    """What `restore_graph` takes."""
+    """The description that `restore_graph` takes."""
     entries, ends = Form("input", inputs), Form("output", outputs)
     graph = Graph(entries.things, ends.things)
     numbers: dict[Edge, list[int]] = {edge: [k, 0] for k, edge in enumerate(graph.inputs)}
@@ -47,7 +47,7 @@ def describe_graph(inputs: Any, outputs: Any) -> dict:
 def restore_graph(description: dict) -> tuple[Any, Any]:
     """Inputs and outputs, in the form in which they were given.
 
-    A node takes what inputs and nodes before it put out: there are no circles.
+    A node takes only outputs of inputs and of earlier nodes, so there are no cycles.
     """
     inputs = _unformed(description["inputs"], restore_input)
     layers = [restore(layer, Layer) for layer in description["layers"]]
@@ -74,7 +74,7 @@ def _entry(things: Sequence[Any], number: Any) -> Any:
 
 
 def _formed(given: Any, form: Form, function: Callable[[Any], Any]) -> dict:
-    """One thing, a list or a dict, described."""
+    """The description of a single item, a list or a dict."""
     things = [function(thing) for thing in form.things]
     if isinstance(given, Mapping):
         return {"names": list(given), "things": things}

@@ -1,4 +1,4 @@
-"""A model as arrays and a description, and back."""
+"""Conversion of a model to arrays and a description, and back."""
 
 import contextlib
 from collections.abc import Iterator
@@ -23,20 +23,20 @@ from nbbp.training.averaging import Averaging
 if TYPE_CHECKING:
     from nbbp.model import Model
 
-BESIDE = "fit/"  # beginning of the names of arrays that are not the model's
+BESIDE = "fit/"  # prefix of the names of arrays that are not the model's
 NAMES = "feature_names"
 
 
 def save(model: "Model", path) -> None:
-    """Write everything that training or predicting goes on from into a safetensors file.
+    """Save everything that training and prediction need in a safetensors file.
 
-    Layers, loss, optimizer with its arrays, averages and parameters; metrics and initializers that are functions of
-    your own are left out. The file is written beside an older one and then takes its place.
+    It contains layers, loss, optimizer with its arrays, averages and parameters; metrics and initializers that are your
+    own functions are left out. The file is written beside an older one and then replaces it.
 
     Parameters
     ----------
     path
-        Of the file, such as ``model.safetensors``.
+        The file, such as ``model.safetensors``.
 
     Examples
     --------
@@ -52,7 +52,7 @@ def save(model: "Model", path) -> None:
 
 
 def pack(state: State) -> tuple[Arrays, dict]:
-    """A model for a file: parameters by name, the optimizer's arrays flat."""
+    """The arrays and the description of a model: parameters by name, the optimizer's arrays flat."""
     settings, averaging = dict(state.settings), state.settings["averaging"]
     losses = settings["loss"]
     description = settings | {
@@ -89,7 +89,7 @@ def _graph(settings: dict[str, Any], input_shape: tuple[int, ...]) -> Graph:
 
 
 def _each(things: Any, function: Any, whole: type = tuple) -> Any:
-    """The function of one thing, or of each in a list or dict."""
+    """The function of a single item, or of each item in a list or dict."""
     if isinstance(things, dict):
         return {name: function(thing) for name, thing in things.items()}
     return [function(thing) for thing in things] if isinstance(things, list) and whole is not list else function(things)
@@ -101,7 +101,7 @@ def _named_metrics(metrics: Any) -> list[str]:
 
 @contextlib.contextmanager
 def refusing(path) -> Iterator[None]:
-    """Whatever goes wrong while a file's content becomes a model is a ModelFileError."""
+    """Turn any error while a file's content becomes a model into a ModelFileError."""
     try:
         yield
     except (ArithmeticError, AttributeError, LookupError, MemoryError, RecursionError, TypeError, ValueError) as error:
@@ -110,7 +110,7 @@ def refusing(path) -> Iterator[None]:
 
 
 def unpack(arrays: Arrays, description: dict) -> State:
-    """What `pack` was given, out of what it gave; to be called within `refusing`."""
+    """The state from the result of `pack`; to be called within `refusing`."""
     description = {name: value for name, value in description.items() if name != "fit"}
     arrays = {name: array for name, array in arrays.items() if not name.startswith(BESIDE)}
     state = State({}, _count(description.pop("epochs")), _names(description.pop(NAMES)))
@@ -167,7 +167,7 @@ def _names(value: Any) -> tuple[str, ...] | None:
 
 
 def _compare(arrays: Arrays, layout: Layout, flat: list[str], dtype: np.dtype) -> None:
-    """ValueError unless there are exactly the arrays that the layout wants; nothing is allocated for it."""
+    """ValueError unless the arrays are exactly those of the layout; allocates nothing."""
     expected = layout.shapes() | dict.fromkeys(flat, (layout.size,))
     if differing := sorted(expected.keys() ^ arrays.keys()):
         raise ValueError(f"array {differing[0]} is {'missing' if differing[0] in expected else 'not a part of it'}")

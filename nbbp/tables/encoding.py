@@ -1,4 +1,4 @@
-"""TableEncoder: numbers standardised, categories as codes or as one column each."""
+"""TableEncoder: standardised numbers, and categories as codes or as one column each."""
 
 import dataclasses
 import math
@@ -10,14 +10,14 @@ import numpy as np
 from nbbp.layers import Embedding, Layer
 from nbbp.tables import frames
 
-ONE_HOT = 10  # categories of a column that get a column each; more become codes of an embedding
-WIDEST = 16  # embedding
-UNKNOWN = 0  # code of categories that were not there when the encoder was fitted
+ONE_HOT = 10  # up to which each category of a column gets a column; more become codes of an embedding
+WIDEST = 16  # largest dimension of an embedding
+UNKNOWN = 0  # code of categories that did not occur when the encoder was fitted
 
 
 @dataclasses.dataclass(frozen=True)
 class Numbers:
-    """A column of numbers, standardised: (x - mean) / deviation."""
+    """A column of numbers, standardised: (x - mean) / standard deviation."""
 
     name: str
     mean: float
@@ -37,7 +37,7 @@ class Numbers:
 
 @dataclasses.dataclass(frozen=True)
 class Categories:
-    """A column of categories: 0 and 1 in a column for each, all 0 for unknown ones; or codes, 0 for unknown ones."""
+    """A column of categories: a column of 0 and 1 for each, all 0 for unknown ones, or codes, 0 for unknown ones."""
 
     name: str
     categories: tuple[str, ...]
@@ -60,18 +60,18 @@ class Categories:
 
 
 def _texts(table: str, column) -> list[str]:
-    """A column's values as text, whole numbers alike in columns of integers and of floats; CellError for a gap."""
+    """A column's values as text, the same for integers and for whole floats; CellError for a missing value."""
     frames.check_column(table, column)
     return [str(int(v) if isinstance(v, float) and v.is_integer() else v) for v in column.to_list()]
 
 
 @dataclasses.dataclass(frozen=True)
 class TableEncoder:
-    """What becomes of a table's columns on their way into a network; made by `TableEncoder.fit`.
+    """The encoder of a table's columns for a network; made by `TableEncoder.fit`.
 
-    Numbers and booleans are standardised. Text and categories become a column of 0 and 1 for each category, and where
-    there are more than ten, codes for an `nbbp.Embedding`, which `layers` gives. A category that was not there at the
-    fit is all 0, or code 0, whose vector no row has trained.
+    Numbers and booleans are standardised. Text and categories become a column of 0 and 1 for each category, or, if
+    there are more than ten, codes for an `nbbp.Embedding`, which `layers` returns. A category that did not occur in the
+    fit is all 0, or code 0, whose vector is not trained by any row.
 
     Attributes
     ----------
@@ -96,23 +96,23 @@ class TableEncoder:
 
     @classmethod
     def fit(cls, table, categorical: Sequence[str] = (), name: str = "table") -> "TableEncoder":
-        """Learn means, deviations and categories.
+        """Learn means, standard deviations and categories.
 
         Parameters
         ----------
         table
-            Of pandas, polars or pyarrow.
+            A table of pandas, polars or pyarrow.
         categorical : sequence of str
             Columns of numbers that are categories, such as postal codes.
         name : str
-            Of the table, for errors.
+            The name of the table in errors.
 
         Raises
         ------
         CellError
-            Where a value is missing or not finite.
+            If a value is missing or not finite.
         ValueError
-            Where a column has hardly a category twice, as names and identifiers have.
+            If hardly any category of a column occurs twice, as in names and identifiers.
         """
         if isinstance(categorical, str):
             raise TypeError(f"categorical must be a list of columns, such as [{categorical!r}]")
@@ -126,32 +126,32 @@ class TableEncoder:
 
     @property
     def features(self) -> list[str]:
-        """Names of the columns of what `encode` gives."""
+        """The names of the encoded columns."""
         return [feature for column in self.columns for feature in column.features]
 
     def encode(self, table, name: str = "table") -> np.ndarray:
         """The network's input (rows, features), float64.
 
-        Columns are found by their names; their order does not matter, nor do columns besides.
+        Columns are found by their names; their order does not matter, nor do additional columns.
 
         Raises
         ------
         ValueError
-            Where a column is missing.
+            If a column is missing.
         CellError
-            Where a value is missing or not finite.
+            If a value is missing or not finite.
         """
         parts = [known.encode(name, column) for known, column in self._paired(name, table)]
         return np.concatenate(parts, axis=1)
 
     def unknown(self, table, name: str = "table") -> dict[str, list[str]]:
-        """Categories in a table that were not there at the fit, by column."""
+        """The categories in a table that did not occur in the fit, by column."""
         pairs = ((k, c) for k, c in self._paired(name, table) if isinstance(k, Categories))
         found = {known.name: sorted(set(_texts(name, column)) - set(known.categories)) for known, column in pairs}
         return {column: categories for column, categories in found.items() if categories}
 
     def layers(self) -> list[Layer]:
-        """What the network has to begin with: the embedding of columns of codes, where there are any."""
+        """The first layers of the network: the embedding of columns of codes, if there are any."""
         begins = np.cumsum([0, *(len(column.features) for column in self.columns)]).tolist()
         codes = {
             begin: len(column.categories) + 1
@@ -161,7 +161,7 @@ class TableEncoder:
         return [Embedding(codes, min(WIDEST, math.isqrt(max(codes.values()))))] if codes else []
 
     def to_dict(self) -> dict[str, Any]:
-        """Numbers, texts, lists and dicts, as JSON has them."""
+        """The encoder as plain values for JSON."""
         return {"columns": [column.to_dict() for column in self.columns]}
 
     @classmethod
@@ -170,7 +170,7 @@ class TableEncoder:
         return cls(tuple(map(_from_dict, values["columns"])))
 
     def _paired(self, name: str, table) -> list[tuple[Numbers | Categories, Any]]:
-        """What is known of each column, and the table's column."""
+        """Each known column, and the table's column."""
         opened = frames.opened(name, table)
         given = {str(column.name): column for column in opened.iter_columns()}
         missing = [column.name for column in self.columns if column.name not in given]
@@ -186,7 +186,7 @@ def _fitted(table: str, column, categorical: bool) -> Numbers | Categories:
     name = str(column.name)
     if not categorical and not frames.is_text(table, column):
         values = frames.numbers(table, column, np.float64)
-        if values.min() == values.max():  # whose mean is rounded, and whose deviation need not be 0
+        if values.min() == values.max():  # its mean is rounded, and its standard deviation need not be 0
             return Numbers(name, float(values[0]), 1.0)
         return Numbers(name, float(values.mean()), float(values.std()) or 1.0)
     categories = tuple(sorted(set(_texts(table, column))))

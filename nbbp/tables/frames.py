@@ -1,4 +1,4 @@
-"""The door for tables: columns of pandas, polars and pyarrow, through narwhals."""
+"""Access to tables: columns of pandas, polars and pyarrow, through narwhals."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,15 +9,15 @@ WAY_OUT = "nbbp.tables.TableEncoder makes numbers of text and categories"
 
 
 class CellError(ValueError):
-    """A value in a table that cannot be used.
+    """An invalid value in a table.
 
     Attributes
     ----------
     table, column : str
     row : int
-        Counted from 0.
+        The row, counted from 0.
     problem : str
-        What is wrong, and the way out.
+        What is wrong, and how to fix it.
     """
 
     def __init__(self, table: str, column: str, row: int, problem: str) -> None:
@@ -29,7 +29,7 @@ class CellError(ValueError):
 
 
 def is_table(data) -> bool:
-    """Whether data has named columns; no library of tables is imported to find out."""
+    """Whether data has named columns; imports no table library to find out."""
     return hasattr(type(data), "columns")
 
 
@@ -52,12 +52,12 @@ def opened(name: str, data) -> Any:
 
 
 def names(name: str, data) -> tuple[str, ...]:
-    """Of a table's columns, from left to right."""
+    """The names of a table's columns, from left to right."""
     return tuple(map(str, opened(name, data).columns))
 
 
 def columns(name: str, data, dtype, known: Sequence[str] | None) -> tuple[np.ndarray, tuple[str, ...]]:
-    """A table of numbers as an array, and the names of its columns; a model may know them."""
+    """A table of numbers as an array, and the names of its columns, checked against those that a model knows."""
     given = names(name, data)
     if known is not None:
         check_names(name, given, known)
@@ -65,7 +65,7 @@ def columns(name: str, data, dtype, known: Sequence[str] | None) -> tuple[np.nda
 
 
 def check_names(name: str, given: Sequence[str], known: Sequence[str]) -> None:
-    """ValueError where a table has not the columns that a model knows, in their order."""
+    """ValueError unless a table has the columns that a model knows, in the same order."""
     missing, unknown = [c for c in known if c not in given], [c for c in given if c not in known]
     if missing or unknown:
         parts = [f"lacks {_listed(missing)}"] * bool(missing)
@@ -98,7 +98,7 @@ def is_text(name: str, column) -> bool:
 
 
 def numbers(name: str, column, dtype) -> np.ndarray:
-    """A column of numbers or booleans (rows,) in `dtype`; CellError where one is missing or not finite."""
+    """A column of numbers or booleans (rows,) in `dtype`; CellError if one is missing or not finite."""
     if not column.null_count():
         with np.errstate(over="ignore"):
             values = np.asarray(column.to_numpy()).astype(dtype)
@@ -110,7 +110,7 @@ def numbers(name: str, column, dtype) -> np.ndarray:
 
 
 def check_column(name: str, column) -> None:
-    """CellError where a value is missing, or a number not finite."""
+    """CellError if a value is missing, or a number not finite."""
     text = is_text(name, column)
     missing = column.is_null().to_numpy().astype(bool)
     if not text and column.dtype.is_float():
@@ -128,7 +128,7 @@ def check_column(name: str, column) -> None:
 
 
 def check_complete(name: str, data) -> None:
-    """CellError for the first value of a table that is missing or not finite, columns from left to right."""
+    """CellError for the first value of a table that is missing or not finite, column by column."""
     for column in opened(name, data).iter_columns():
         check_column(name, column)
 

@@ -1,4 +1,4 @@
-"""What a network is to predict: classes as integers, values standardised; and back."""
+"""Encoding of targets, classes as integers and values standardised, and decoding of predictions."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ NOT_MISSING = "leave out the rows without one"
 
 
 def _labels(y, name: str) -> list:
-    """Labels as Python values, whole floats as integers; CellError where one is missing."""
+    """The labels as Python values, whole floats as integers; CellError if one is missing."""
     given = y if isinstance(y, list | tuple) else np.asarray(y).tolist()  # NumPy makes text of [1, "a"]
     labels = [label.item() if isinstance(label, np.generic) else label for label in given]
     for row, label in enumerate(labels):
@@ -32,7 +32,7 @@ class ClassTarget:
     Attributes
     ----------
     classes : tuple of str, int, float or bool
-        In ascending order.
+        The classes in ascending order.
 
     Examples
     --------
@@ -58,7 +58,7 @@ class ClassTarget:
         return cls(tuple(sorted(labels)))
 
     def encode(self, y, name: str = "y") -> np.ndarray:
-        """Numbers of the classes (rows,), int64; CellError for a label that is none of them."""
+        """The indices of the classes (rows,), int64; CellError for a label that is not among them."""
         number = {label: k for k, label in enumerate(self.classes)}
         labels = _labels(y, name)
         for row, label in enumerate(labels):
@@ -69,31 +69,31 @@ class ClassTarget:
         return np.array([number[label] for label in labels], np.int64)
 
     def decode(self, numbers) -> list:
-        """Labels of the classes with these numbers (rows,)."""
+        """The labels of the classes with these indices (rows,)."""
         return [self.classes[k] for k in np.asarray(numbers).tolist()]
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON has it."""
+        """The target as plain values for JSON."""
         return {"task": "classification", "classes": list(self.classes)}
 
 
 @dataclasses.dataclass(frozen=True)
 class ValueTarget:
-    """Values of regression, standardised: (y - mean) / deviation; made by `ValueTarget.fit`."""
+    """Values of a regression, standardised: (y - mean) / standard deviation; made by `ValueTarget.fit`."""
 
     mean: float
     deviation: float
 
     @classmethod
     def fit(cls, y, name: str = "y") -> "ValueTarget":
-        """Mean and deviation of values y (rows,): a list, an array, or a column of a table."""
+        """Learn mean and standard deviation of values y (rows,): a list, an array, or a column of a table."""
         values = _values(y, name)
         if not (len(values) and values.min() < values.max() and values.std() > 0):
             raise ValueError(f"{name} must have two different values or more, got {values[:1].tolist()}")
         return cls(float(values.mean()), float(values.std()))
 
     def encode(self, y, name: str = "y") -> np.ndarray:
-        """Standardised (rows,), float64."""
+        """The standardised values (rows,), float64."""
         return (_values(y, name) - self.mean) / self.deviation
 
     def decode(self, predictions) -> np.ndarray:
@@ -101,7 +101,7 @@ class ValueTarget:
         return np.asarray(predictions, np.float64) * self.deviation + self.mean
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON has it."""
+        """The target as plain values for JSON."""
         return {"task": "regression", "mean": self.mean, "deviation": self.deviation}
 
 

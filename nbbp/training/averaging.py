@@ -1,4 +1,4 @@
-"""Averages of the parameters over the steps of a fit, which often predict better than the last ones.
+"""Averages of the parameters over the steps of a fit, which often predict better than the last parameters.
 
 After each update: average += weight (parameters - average), with a weight for each step.
 """
@@ -24,10 +24,10 @@ def average(mean, p, weight):
 
 
 class Averaging:
-    """Base of the averages."""
+    """Base of all averages."""
 
     def weights(self, steps: np.ndarray) -> np.ndarray:
-        """Weight of the newest parameters at each step; steps count from 1."""
+        """The weight of the newest parameters at each step; steps count from 1."""
         raise NotImplementedError
 
 
@@ -36,13 +36,13 @@ class EMA(Averaging):
     """Exponential moving average: average = decay average + (1 - decay) parameters.
 
     At step t the decay is (1 + t) / (10 + t) while that is smaller, so that the first values are forgotten. Polyak and
-    Juditsky, "Acceleration of stochastic approximation by averaging", 1992. Networks with `BatchNorm` keep the running
-    statistics of the last parameters, which fit the average where the parameters have settled.
+    Juditsky, "Acceleration of stochastic approximation by averaging", 1992. Networks with `BatchNorm` use the running
+    statistics of the last parameters, which suit the average once the parameters have settled.
 
     Parameters
     ----------
     decay : float in [0, 1)
-        What is kept of the average at each step: it reaches back about 1 / (1 - decay) steps.
+        The share of the average that each step retains: it reaches back about 1 / (1 - decay) steps.
     """
 
     decay: float = 0.999
@@ -59,14 +59,14 @@ class SWA(Averaging):
     """Stochastic weight averaging: the plain mean of the parameters at every `every`-th step from `begin` on.
 
     Izmailov et al., "Averaging weights leads to wider optima and better generalization", 2018. Networks with
-    `BatchNorm` keep the running statistics of the last parameters.
+    `BatchNorm` use the running statistics of the last parameters.
 
     Parameters
     ----------
     begin : int
-        First step, counted from 1.
+        The first step, counted from 1.
     every : int
-        Steps between two that count, an epoch's for instance.
+        The steps from one averaged step to the next, such as those of an epoch.
     """
 
     begin: int

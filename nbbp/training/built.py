@@ -1,4 +1,4 @@
-"""A model that knows its inputs: its arrays, and the programs that are bound to them and kept."""
+"""A built model: its arrays, and a cache of the programs that are bound to them."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 class Built:
-    """Everything of a model that depends on its graph.
+    """All parts of a model that depend on its graph.
 
     Attributes
     ----------
@@ -77,7 +77,7 @@ class Built:
         update.steps = numbers.steps
 
     def numbers(self) -> Numbers:
-        """The arrays that make the same model, not copied."""
+        """The arrays of the model, not copied."""
         network, update = self.network, self.update
         return Numbers(
             network.graph.inputs[0].shape, network.params, network.state, update.moments, update.mean, network.mask,
@@ -88,9 +88,9 @@ class Built:
         self, data: Data, batch_size: int, parts: int = 1, shuffle: bool = True, record_outputs: bool = False,
         mean_weight: float | None = None, progress: Callable = iter, clock: Clock | None = None,
     ) -> Trainer:  # fmt: skip
-        """A trainer on these data; one that is bound to others of the same form takes them instead.
+        """A trainer on these data; one that is bound to other data of the same form is reused.
 
-        With a clock, which it shares with trainers side by side, it is always new.
+        With a clock, for trainers that run side by side, it is always new.
         """
 
         def make() -> Trainer:
@@ -118,7 +118,7 @@ class Built:
         return float(trainer.step_loss[0])
 
     def gradient(self, data: Data, to_inputs: bool = False) -> "Gradient":
-        """The gradient of the mean loss over all rows of some data, layers as in training."""
+        """The gradient of the mean loss over all rows of some data, with layers as in training."""
         make = lambda: Gradient(self, data, self.backend, to_inputs)  # noqa: E731
         gradient = self._gradients.get(data.rows, (data.form, to_inputs), make)
         gradient.take(data)
@@ -132,13 +132,13 @@ class Built:
         )  # fmt: skip
 
     def jacobian(self, data: Data) -> np.ndarray:
-        """Derivatives of the predictions by the inputs (rows, outputs, inputs)."""
+        """Derivatives of the predictions with respect to the inputs (rows, outputs, inputs)."""
         make = lambda: Jacobian(self.network, self.backend, data.rows, self.measure.activations)  # noqa: E731
         return self._jacobians.get(data.rows, (), make)(data.inputs)
 
 
 def check_idle(model: "Model") -> None:
-    """RuntimeError while a fit trains the arrays that the model would be built without."""
+    """RuntimeError during a fit, which would continue to train the old arrays."""
     if model.is_fitting:
         raise RuntimeError(
             "build gives the model other parameters than those that the fit under way trains: build it before or "
@@ -147,16 +147,16 @@ def check_idle(model: "Model") -> None:
 
 
 class Gradient:
-    """A function that computes the flat gradient on some data, penalties included, and returns the loss.
+    """A function that computes the flat gradient on some data, including penalties, and returns the loss.
 
     Attributes
     ----------
     inputs : list of ndarray (rows, *shape) or None
-        The gradients of the inputs, where they are asked for.
+        The gradients of the inputs, if they are requested.
     outputs : list of ndarray (rows, *shape)
-        Before the output activations.
+        The outputs before the output activations.
     losses : list of float
-        At each output, without its weight.
+        The loss at each output, without its weight.
     """
 
     def __init__(self, built: Built, data: Data, backend: str, to_inputs: bool) -> None:
@@ -177,7 +177,7 @@ class Gradient:
         self._runner, self._pace = Runner(program), threads.Pace(RUN_SECONDS)
 
     def take(self, data: Data) -> None:
-        """Compute on other data of the same form and as many rows."""
+        """Exchange the data for others of the same form with as many rows."""
         for mine, given in zip(
             (*self._inputs, *self._targets, *self._masks), (*data.inputs, *data.targets, *data.masks), strict=True
         ):

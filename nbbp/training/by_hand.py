@@ -10,12 +10,12 @@ if TYPE_CHECKING:
 
 
 def step(model: "Model", batch_size: int, training: bool = True) -> Step:
-    """Forward, backward and update of mini-batches in your own hands, see `nbbp.engine.step.Step`.
+    """Forward, backward and update of mini-batches for your own loop, see `nbbp.engine.step.Step`.
 
     Parameters
     ----------
     batch_size : int
-        Rows of a mini-batch; it may have fewer.
+        The maximum number of rows in a mini-batch.
     training : bool
         Whether layers such as dropout behave as in training.
 
@@ -28,7 +28,7 @@ def step(model: "Model", batch_size: int, training: bool = True) -> Step:
     >>> step = model.step(32)
     >>> for _ in range(300):
     ...     z = step.forward(X[:32])
-    ...     dX = step.backward(2 * (z - y[:32, None]) / 32)  # of the mean squared error
+    ...     dX = step.backward(2 * (z - y[:32, None]) / 32)  # gradient of the mean squared error
     ...     step.update()
     >>> bool(((z[:, 0] - y[:32]) ** 2).mean() < 1)
     True
@@ -37,7 +37,7 @@ def step(model: "Model", batch_size: int, training: bool = True) -> Step:
 
 
 def train_on_batch(model: "Model", X, y, sample_weight=None, mask=None) -> float:
-    """One update from all rows given; returns their loss before it.
+    """Make one update from all given rows; returns their loss before it.
 
     Raises
     ------

@@ -1,8 +1,7 @@
-"""Checkpoints: files from which a fit that was ended goes on as if nothing had happened.
+"""Checkpoints: files from which an interrupted fit is resumed as if nothing had happened.
 
-A checkpoint is a model file, see `nbbp.load`, with more arrays beside the model's: the history, what callbacks
-remember, and what an epoch that is not complete has measured. The order of rows and random numbers are functions of the
-seed and the step.
+A checkpoint is a model file, see `nbbp.load`, with additional arrays: the history, the state of callbacks, and the
+measurements of an incomplete epoch. The order of rows and random numbers are functions of the seed and the step.
 """
 
 import dataclasses
@@ -29,26 +28,27 @@ DECIDING = (
     "layers", "graph", "loss", "loss_numbers", "loss_weights", "seed", "dtype", "label_smoothing", "averaging",
     "input_shape",
 )  # fmt: skip
-"""What of a model's description has to be the same where a fit is resumed."""
+"""Entries of a model's description that must be the same when a fit is resumed."""
 
 
 class Checkpoint(Callback):
-    """Write into a folder, now and then and when the fit ends however it ends, all that ``fit(resume=folder)`` needs.
+    """Save what ``fit(resume=folder)`` needs, at intervals and when the fit ends, however it ends.
 
-    A fit that goes on from a checkpoint ends with the bytes of one that was never ended, if it is given the same data,
-    settings and callbacks; `Sequential.fit` refuses what differs. Files are written beside the old ones and renamed, so
-    that a process which is killed, or a disk that is full, does no harm to what is there.
+    A resumed fit ends with the same bytes as an uninterrupted one, if it is given the same data, settings and
+    callbacks; `Sequential.fit` refuses what differs. Files are written beside the old ones and renamed, so that a
+    killed process or a full disk does not harm existing files.
 
     Parameters
     ----------
     folder
-        Made where it is missing. Each file is named after the model's steps, such as ``step_000001200.safetensors``;
-        `nbbp.load` reads it too. Files of more steps than the model has when the fit begins are another run's: before
-        the first of this one is written, they are moved into a folder ``older_1`` in it, and a warning says so.
+        The folder, made if it is missing. Each file is named after the model's steps, such as
+        ``step_000001200.safetensors``; `nbbp.load` reads it too. Files of more steps than the model has when the fit
+        begins belong to another run: before the first file of this run is written, they are moved to a subfolder
+        ``older_1``, with a warning.
     every : int, optional
-        Steps between two checkpoints; after every epoch when it is left out.
+        Steps between two checkpoints; by default one is written after every epoch.
     keep : int
-        Files that stay, the newest.
+        The number of newest files that are kept.
 
     Examples
     --------
@@ -92,7 +92,7 @@ class Checkpoint(Callback):
             old.unlink(missing_ok=True)
 
     def _set_aside(self) -> None:
-        """Move another run's files out of the way, which would pass for newer ones than those of this run."""
+        """Move another run's files out of the way, which would seem to be newer than those of this run."""
         others = [path for path in _written_files(self.folder) if _steps(path) > self._began]
         if not others:
             return
@@ -108,12 +108,12 @@ class Checkpoint(Callback):
 
 
 def _written_files(folder: pathlib.Path) -> list[pathlib.Path]:
-    """The newest first."""
+    """The checkpoints in a folder, the newest first."""
     return sorted((path for path in folder.glob(f"step_*{ENDING}") if _steps(path) >= 0), key=_steps, reverse=True)
 
 
 def _steps(path: pathlib.Path) -> int:
-    """From the name of a file; -1 if it is none that a fit has written."""
+    """The number of steps in a file's name; -1 if it is not a checkpoint."""
     digits = path.stem.removeprefix("step_")
     return int(digits) if digits.isdecimal() else -1
 
@@ -130,17 +130,17 @@ def _capture(fit: Any) -> tuple[Arrays, dict]:
 
 
 def _remembering(fit: Any) -> list[Callback]:
-    """The callbacks that have something to remember, even where it is nothing yet."""
+    """The callbacks with a state, even if it is still empty."""
     return [callback for callback in fit.callbacks if type(callback).state is not Callback.state]
 
 
 class Resumed:
-    """A checkpoint that is put back: the model, then the history, then what callbacks remembered.
+    """A checkpoint that is restored: the model, then the history, then the state of callbacks.
 
     Parameters
     ----------
     path
-        Of a file, or of a folder, from which the newest is taken that can be read.
+        A file, or a folder from which the newest readable file is taken.
     """
 
     def __init__(self, path) -> None:
@@ -153,7 +153,7 @@ class Resumed:
             self._model = saving.unpack(arrays, self._description)
 
     def check(self, fit: "Fit", allow_changes: bool) -> None:
-        """ValueError unless the fit is the one of then in all that decides its numbers; nothing is changed yet."""
+        """ValueError unless the fit agrees with the saved one in all that determines its results; changes nothing."""
         then, began = self._description, self._description["fit"]
         _, here = saving.pack(fit.model.state)
         for name in DECIDING:
@@ -164,18 +164,18 @@ class Resumed:
         self._compare("callbacks", began["callbacks"], [type(callback).__name__ for callback in _remembering(fit)])
         given = began.get("given", {})  # 0.1.0 did not write it
         if "learning_rate" in given and fit.given["learning_rate"] == summary.plain(self._optimizer.learning_rate):
-            fit.given["learning_rate"] = given["learning_rate"]  # the model that was trained goes on itself
+            fit.given["learning_rate"] = given["learning_rate"]  # the trained model itself is resumed
         changed = [name for name in given.keys() & fit.given.keys() if given[name] != fit.given[name]]
         self._new_rate = "learning_rate" in changed
         if changed and not allow_changes:
             both = "; ".join(f"{name} was {given[name]}, and is {fit.given[name]}" for name in sorted(changed))
             raise ValueError(
-                f"{self.path} cannot be resumed here: {both}. Where that is meant, allow_changes=True goes on with "
+                f"{self.path} cannot be resumed here: {both}. If that is meant, allow_changes=True goes on with "
                 f"what is given now"
             )
 
     def put_back_model(self, fit: "Fit") -> None:
-        """Give the model its numbers of then."""
+        """Restore the model's arrays."""
         model, optimizer = fit.model, self._optimizer
         if self._new_rate:
             optimizer = dataclasses.replace(optimizer, learning_rate=model.learning_rate)
@@ -187,22 +187,22 @@ class Resumed:
         return self._model.settings["optimizer"]
 
     def put_back_history(self, fit: "Fit") -> None:
-        """Give the fit what it measured until then."""
+        """Restore the history of the fit."""
         fit.history.add_steps(self._beside["step_loss"])
         epochs = self._under("history/")
         fit.history.epochs.update({name: epochs[name].tolist() for name in fit.recorded if name in epochs})
 
     def begins(self, steps: int) -> bool:
-        """Whether the model stands where the checkpoint was written."""
+        """Whether the model has as many steps as the checkpoint."""
         numbers = self._model.numbers
         return numbers is not None and steps == numbers.steps
 
     def unfinished(self) -> Arrays:
-        """What `Trainer.unfinished` gave, and more."""
+        """The arrays of `Trainer.unfinished`, and others."""
         return self._beside
 
     def put_back_callbacks(self, fit: "Fit") -> None:
-        """Give the callbacks what they remembered, after they were told that the fit begins."""
+        """Restore the state of the callbacks, after their `on_fit_begin`."""
         for k, callback in enumerate(_remembering(fit)):
             callback.restore(fit, self._under(f"callbacks/{k}/"))
 
@@ -215,7 +215,7 @@ class Resumed:
 
 
 def has_checkpoints(path) -> bool:
-    """Whether there is something to resume: a file, or a folder with some."""
+    """Whether there is a checkpoint to resume: a file, or a folder with some."""
     path = pathlib.Path(path)
     if path.suffix == ENDING and not path.exists():
         raise FileNotFoundError(f"there is no checkpoint {path}")
@@ -223,7 +223,7 @@ def has_checkpoints(path) -> bool:
 
 
 def newest(path: pathlib.Path) -> pathlib.Path:
-    """The file itself, or the newest of a folder that is not damaged."""
+    """The file itself, or the newest undamaged file of a folder."""
     if path.is_file():
         return path
     for candidate in _written_files(path):

@@ -1,4 +1,4 @@
-"""Models from models: copies, averages, and parameters that move toward another model's."""
+"""Copies of models, models with averaged parameters, and blending of two models' parameters."""
 
 import dataclasses
 from typing import TYPE_CHECKING, TypeVar
@@ -12,7 +12,7 @@ M = TypeVar("M", bound="Model")
 
 
 def copy(model: M, **changed) -> M:
-    """A copy, with some of the arguments that made the model changed."""
+    """A copy of the model, with some of its arguments changed."""
     state = model.state
     return model.from_state(dataclasses.replace(state, settings=state.settings | changed))
 
@@ -23,7 +23,7 @@ def with_backend(model: M, backend: str) -> M:
 
 
 def averaged(model: M) -> M:
-    """A copy with the averaged parameters that `averaging` asked for."""
+    """A copy with the averaged parameters, see `averaging`."""
     if model.update.mean is None:
         raise RuntimeError("there is no average: give the model averaging=nbbp.EMA() or nbbp.SWA(...)")
     average = model.copy()
@@ -32,19 +32,19 @@ def averaged(model: M) -> M:
 
 
 def take(model: "Model", other: "Model") -> None:
-    """Become another model of the same layers in all but the settings: its arrays, copied, and what it counted."""
+    """Copy the arrays and the counts of another model with the same layers; the settings stay."""
     model.restore(dataclasses.replace(other.state, settings=model.state.settings))
 
 
 def blend(model: "Model", other: "Model", share: float) -> None:
-    """Move parameters and running statistics to another model's by a share of the way; moments stay.
+    """Move parameters and running statistics toward another model's by a share of the difference; moments stay.
 
     Parameters
     ----------
     other : Model
-        With the same layers.
+        A model with the same layers.
     share : float in [0, 1]
-        1 copies.
+        The share of the difference; 1 copies.
     """
     checks.number("share", share)
     if share > 1:

@@ -1,4 +1,4 @@
-"""What a model says of data: predictions, measures and derivatives."""
+"""Predictions of a model, its loss and metrics, and derivatives."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -13,24 +13,24 @@ def predict(model: "Model", X, mask=None) -> Any:
 
     Parameters
     ----------
-    X : array_like (rows, *input_shape), or a table; a list or a dict of arrays where there are several inputs
+    X : array_like (rows, *input_shape), or a table; a list or a dict of arrays if there are several inputs
     mask : ndarray (rows, *positions), bool, optional
-        Which elements of the input are there.
+        False at masked elements of the input.
     """
     data = model.prepare(X, None, None, None, mask)
     return model.outputs.packed(model.built.measure.predictions(data))
 
 
 def evaluate(model: "Model", X, y, sample_weight=None, mask=None) -> dict[str, float]:
-    """The loss, penalties included, and every metric on these data: ``{"loss": ..., "accuracy": ...}``."""
+    """The loss, including penalties, and every metric on these data: ``{"loss": ..., "accuracy": ...}``."""
     data = model.prepare(X, y, sample_weight, mask=mask)
     return model.built.measure(data)
 
 
 def gradients(model: "Model", X, y, mask=None) -> dict[str, np.ndarray]:
-    """Gradient of the mean loss over all rows: views into `grads` by name, such as ``dense_0.w``.
+    """The gradient of the mean loss over all rows: views into `grads` by name, such as ``dense_0.w``.
 
-    Of parameters that are frozen it is 0.
+    The gradient of frozen parameters is 0.
 
     Examples
     --------
@@ -46,7 +46,7 @@ def gradients(model: "Model", X, y, mask=None) -> dict[str, np.ndarray]:
 
 
 def input_gradients(model: "Model", X, y, mask=None) -> Any:
-    """Gradient of the mean loss over all rows with respect to the inputs, (rows, *input_shape)."""
+    """The gradient of the mean loss over all rows with respect to the inputs, (rows, *input_shape)."""
     data = model.prepare(X, y, mask=mask)
     gradient = model.built.gradient(data, to_inputs=True)
     gradient()
@@ -54,6 +54,6 @@ def input_gradients(model: "Model", X, y, mask=None) -> Any:
 
 
 def jacobian(model: "Model", X, mask=None) -> np.ndarray:
-    """Derivatives of the predictions by the inputs, (rows, outputs, inputs); shapes are flattened."""
+    """Derivatives of the predictions with respect to the inputs, (rows, outputs, inputs); shapes are flattened."""
     data = model.prepare(X, mask=mask)
     return model.built.jacobian(data)

@@ -42,49 +42,49 @@ def fit(
     allow_changes: bool = False,
     mask=None,
 ) -> History:
-    """Train. Called again, it goes on where it stopped.
+    """Train the model; when called again, training continues where it stopped.
 
     Parameters
     ----------
     X : array_like (rows, *input_shape), a table of numbers, or nbbp.streams.Stream
-        A list or a dict of arrays where there are several inputs. A table is of pandas, polars or pyarrow; its
-        column names are remembered as `feature_names`, and other tables are held against them. `nbbp.tables` makes
-        numbers of text. A stream is for data larger than memory; metrics are then those of `validation_data` alone.
+        The inputs; a list or a dict of arrays if there are several. A table is of pandas, polars or pyarrow; its
+        column names are stored as `feature_names`, and those of other tables are checked. `nbbp.tables` encodes text.
+        A stream is for data larger than memory; metrics are then measured on `validation_data` only.
     y : array_like (rows,), (rows, outputs) or (rows, *positions, outputs), or a table of numbers
-        Integer labels, or values; left out where X is a stream, which has them; a list or a dict of arrays where
-        there are several outputs, as are the weights then.
+        Integer labels, or values; a list or a dict of arrays if there are several outputs, as for the weights. Left
+        out if X is a stream, which contains them.
     epochs, batch_size : int
-        The last mini-batch of an epoch has the rows that are left.
+        The number of epochs, and the rows of a mini-batch; the last one of an epoch has the remaining rows.
     validation_data : (X, y) or (X, y, sample_weight), optional
-        Measured after every epoch.
+        Data to evaluate after every epoch.
     shuffle : bool
-        Whether each epoch has an order of its own.
+        Whether the rows are shuffled in each epoch.
     verbose : {0, 1, 2}
         Nothing, a progress bar, or a line for each epoch.
     callbacks : sequence of Callback
-        From `nbbp.callbacks`, or your own.
+        Callbacks from `nbbp.callbacks`, or your own.
     sample_weight : array_like (rows,) or (rows, positions), optional
-        How much each row, or each of its elements, counts: in the loss, of which the mean over the batch is taken
-        as without, and in metrics.
+        The weight of each row, or of each of its elements, in metrics and in the loss, which remains the mean over
+        the batch.
     class_weight : dict of label to float, or "balanced", optional
-        How much the rows of each class count; balanced: rows / (classes x rows of the class).
+        The weight of the rows of each class; balanced: rows / (classes x rows of the class).
     accumulate : int
-        Mini-batches from whose gradients together an update is made; they take the memory of one.
+        The number of micro-batches of `batch_size` rows whose gradients make one update, in the memory of one.
     resume : path, optional
-        A checkpoint, or a folder of them: see `nbbp.Checkpoint`. The fit goes on from the newest and has its
-        history; `epochs` counts all. Where the folder has none yet, it begins at the beginning.
+        A checkpoint, or a folder of them: see `nbbp.Checkpoint`. The fit continues from the newest, with its
+        history; `epochs` counts all epochs. If the folder has none yet, the fit starts from the beginning.
     allow_changes : bool
-        Whether a fit is resumed even if the learning rate or the data differ from those it was begun with; it goes
-        on with what is given now. Of a stream, only its first chunk and how it is cut are compared.
+        Whether a fit is resumed even if the learning rate or the data have changed; it continues with the new ones.
+        For a stream, only its first chunk and how it is cut are compared.
     mask : ndarray (rows, *positions), bool, optional
-        Which elements of the input are there; what is masked is as if it were not.
+        False at masked elements of the input, which are treated as absent.
 
-    Ctrl-C (and SIGTERM) end a fit between two mini-batches: the model stays as it is then, `history` has what was
+    Ctrl-C (and SIGTERM) end a fit between two mini-batches: the model stays as it is then, `history` contains what was
     measured, and a `Checkpoint` is written.
 
     Kernels run on as many threads as Numba has: one for each processor, or ``NUMBA_NUM_THREADS``, an environment
-    variable that is read when nbbp is imported. ``numba.set_num_threads(n)`` allows fewer; it holds for the Python
-    thread that calls it. The bits are the same.
+    variable that is read when nbbp is imported. ``numba.set_num_threads(n)`` allows fewer, for the Python thread that
+    calls it. The bits are the same.
 
     Returns
     -------
@@ -93,9 +93,9 @@ def fit(
     Raises
     ------
     DivergenceError
-        When the loss is no longer finite.
+        If the loss is no longer finite.
     ValueError
-        Among others when a fit is resumed with other layers, settings or callbacks, or, without `allow_changes`,
+        Among others if a fit is resumed with other layers, settings or callbacks, or, without `allow_changes`,
         with another learning rate or other data; the model stays as it is.
     """
     epochs = checks.positive_integer("epochs", epochs)
@@ -122,7 +122,7 @@ def fit(
 
 
 def checked_callbacks(callbacks: Sequence[Callback]) -> list[Callback]:
-    """What the user gave as callbacks, as a list."""
+    """The user's callbacks, as a list."""
     if isinstance(callbacks, Callback):
         raise TypeError(f"callbacks must be a list, such as [{type(callbacks).__name__}(...)]")
     callbacks = list(callbacks)
@@ -133,7 +133,7 @@ def checked_callbacks(callbacks: Sequence[Callback]) -> list[Callback]:
 
 
 def validation(model: "Model", given) -> Data:
-    """Data to measure on, from (X, y), (X, y, sample_weight) or (X, y, sample_weight, mask)."""
+    """Validation data from (X, y), (X, y, sample_weight) or (X, y, sample_weight, mask)."""
     if not isinstance(given, tuple | list) or not 2 <= len(given) <= 4:
         raise TypeError("validation_data must be a pair (X, y), or (X, y, sample_weight)")
     X, y, weights, mask = (*given, None, None)[:4]
@@ -141,24 +141,24 @@ def validation(model: "Model", given) -> Data:
 
 
 class Fit(ObservedFit):
-    """A fit in mini-batches: `run` trains to its end, and the parts of `run` do where several go side by side.
+    """A fit in mini-batches: `run` trains to its end; fits side by side call the parts of `run` instead.
 
-    Between `__enter__` and `close`, as long as the fit is `going`: `begin_run`, then the trainer's steps, after some of
-    which comes `pause`, then `end_run`.
+    Between `__enter__` and `close`, while the fit is `going`, these are `begin_run`, then the trainer's steps, with
+    `pause` after some of them, then `end_run`.
 
     Attributes
     ----------
     trainer : Trainer or StreamTrainer
     given : dict
-        Of a fit that writes checkpoints or is resumed: its learning rate before callbacks changed it, and what tells
-        its data from others. Where the fit is resumed, the user may allow that they are different.
+        For a fit that writes checkpoints or is resumed: its learning rate before callbacks changed it, and digests of
+        its data. When a fit is resumed, the user may allow that they differ.
 
     Parameters
     ----------
     mean_weight : float, optional
         As for `Trainer`.
     clock, interrupts : Clock, Interrupts, optional
-        Given where several fits go side by side; the others are as for `Sequential.fit`.
+        Given if several fits run side by side; the other parameters are as for `Sequential.fit`.
     """
 
     def __init__(
@@ -209,16 +209,16 @@ class Fit(ObservedFit):
 
     @property
     def steps_done(self) -> int:
-        """Of the epoch that is not in the history yet."""
+        """The number of steps done of the epoch that is not in the history yet."""
         return self.history.steps - len(self.history) * self.history.steps_per_epoch
 
     def unfinished(self) -> dict[str, np.ndarray]:
-        """What the trainer has of the epoch that is not in the history yet, for a fit that is resumed."""
+        """The trainer's arrays of the epoch that is not in the history yet, for a resumed fit."""
         return self.trainer.unfinished(self.steps_done)
 
     @property
     def resumable(self) -> bool:
-        """Whether another fit could go on from here: nothing is half done, and the loss is finite."""
+        """Whether another fit could continue from here: no step is half done, and the loss is finite."""
         return not (self._ending_epoch or self.trainer.diverged or self._interrupts.forced)
 
     def run(self) -> History:
@@ -280,7 +280,7 @@ class Fit(ObservedFit):
             self.pause(0)
 
     def pause(self, steps: int) -> None:
-        """Tell the callbacks of so many steps; they may stop the fit."""
+        """Tell the callbacks that some steps were made; they may stop the fit."""
         if self.callbacks:
             done = self.trainer.steps_done
             self.history.add_steps(self.trainer.step_loss[self._noted : done])
@@ -288,12 +288,12 @@ class Fit(ObservedFit):
             self._pause(steps)
 
     def end_run(self) -> bool:
-        """Note what the run has done, and end the epoch that it completed; returns whether it did.
+        """Record the run in the history, and end the epoch if it is complete; returns whether it is.
 
         Raises
         ------
         DivergenceError
-            When the loss is no longer finite.
+            If the loss is no longer finite.
         """
         completed = self._note_run()
         if self.trainer.diverged:
@@ -304,13 +304,13 @@ class Fit(ObservedFit):
         return bool(completed)
 
     def close(self) -> None:
-        """End the fit, also within a run: note what it has done, and tell the callbacks."""
+        """End the fit, also within a run: record the run, and tell the callbacks."""
         self._note_run()
         super().close()
         self.trainer.source.release()
 
     def _note_run(self) -> int:
-        """Put what the run has done into the history; returns how many epochs were completed."""
+        """Record the run in the history; returns the number of epochs that it completed."""
         if self._noted is None:
             return 0
         trainer, noted, done = self.trainer, self._noted, self.trainer.steps_done
@@ -326,15 +326,15 @@ class Fit(ObservedFit):
         return self._values_of(1)[0]
 
     def _epoch_after(self, steps: int) -> str:
-        """For the progress bar: the epoch that goes on after so many steps, and of how many."""
+        """Text for the progress bar: the epoch after a number of steps, and the number of epochs."""
         return f"epoch {min(steps // self.trainer.steps_per_epoch + 1, self.epochs)}/{self.epochs}"
 
     def pause_in(self, step: int) -> float:
-        """Steps after which a callback has something to do."""
+        """The steps until a callback has something to do."""
         return min((callback.pause_in(step) for callback in self.callbacks), default=np.inf)
 
     def _values_of(self, epochs: int) -> list[dict[str, float]]:
-        """Loss and metrics of the run's first epochs, which are complete."""
+        """Loss and metrics of the run's first `epochs` epochs, which are complete."""
         trainer, measure = self.trainer, self.model.built.measure
         losses, parts = trainer.epoch_losses(epochs), trainer.epoch_part_losses(epochs)
         measured: list[dict[str, Any]] = []
@@ -349,9 +349,9 @@ class Fit(ObservedFit):
 
 
 def _marks(model: "Model", data: Data | Stream, validation: Data | None) -> dict[str, str | int | None]:
-    """What tells data from others: digests, and of a stream how it is cut and a digest of its beginning.
+    """What identifies data: digests, or for a stream how it is cut and a digest of its first chunk.
 
-    A stream of one chunk may have an order of its own in each pass, as PyTorch's loaders do, and so no beginning.
+    A stream of one chunk may have another order in each pass, as PyTorch's loaders do, so it has no such digest.
     """
     marks: dict[str, str | int | None] = {}
     if isinstance(data, Stream):

@@ -1,4 +1,4 @@
-"""What a fit measured: a value for every epoch, and the loss of every mini-batch."""
+"""The history of a fit: values of every epoch, and the loss of every mini-batch."""
 
 import csv
 import pathlib
@@ -23,17 +23,17 @@ class History:
     Attributes
     ----------
     step_loss : ndarray (steps,), float64
-        Loss of every mini-batch, before its update.
+        The loss of every mini-batch, before its update.
     steps : int
-        Their number.
+        The number of mini-batches.
     steps_per_epoch : int
-        Of the first fit, where others have extended the history.
+        The steps in an epoch, of the first fit if others have extended the history.
     steps_before : int
-        Of other fits, before this one.
+        The steps of earlier fits.
     stopped : str
-        Why a callback ended the fit; empty when none did.
+        Why a callback ended the fit; empty if none did.
     inspected : nbbp.insight.inspection.Inspection or None
-        Sizes of gradients, weights and updates, where `nbbp.Inspect` recorded them.
+        Norms of gradients, weights and updates, if `nbbp.Inspect` recorded them.
 
     Examples
     --------
@@ -52,7 +52,7 @@ class History:
         self.inspected: Inspection | None = None
         self.steps = 0
         self._step_losses: list[np.ndarray] = []
-        self._fits = [(0, 0, steps_per_epoch)]  # of each: steps and epochs before it, steps of its epochs
+        self._fits = [(0, 0, steps_per_epoch)]  # for each fit: steps and epochs before it, steps of its epochs
 
     def __getitem__(self, name: str) -> list[float]:
         try:
@@ -64,7 +64,7 @@ class History:
         return name in self.epochs
 
     def __len__(self) -> int:
-        """Complete epochs."""
+        """The number of complete epochs."""
         return len(self.epochs.get("loss", ()))
 
     def __repr__(self) -> str:
@@ -83,14 +83,14 @@ class History:
         return self._step_losses[0] if self._step_losses else np.zeros(0)
 
     def curve(self) -> tuple[np.ndarray, np.ndarray]:
-        """The training loss over the time in epochs, to be drawn: of every mini-batch where they are known.
+        """The training loss over time in epochs, for plots: of every mini-batch if these are known.
 
-        An epoch that was broken off before a later fit is left out.
+        An epoch that was interrupted before a later fit is left out.
 
         Returns
         -------
         epochs, losses : ndarray (points,)
-            The middle of a mini-batch, or the end of an epoch.
+            The middle of each mini-batch, or the end of each epoch, and its loss.
         """
         if not all(steps_per_epoch for _, _, steps_per_epoch in self._fits):
             return np.arange(1, len(self) + 1), np.array(self.epochs.get("loss", ()))
@@ -107,16 +107,16 @@ class History:
         self.steps += len(losses)
 
     def add_epoch(self, **values: float) -> None:
-        """Values of an epoch that is complete, its loss among them."""
+        """Add the values of a complete epoch, its loss among them."""
         self.note(**values)
 
     def note(self, **values: float) -> None:
-        """More values of the last epoch."""
+        """Add values of the last epoch."""
         for name, value in values.items():
             self.epochs.setdefault(name, []).append(float(value))
 
     def extend(self, later: "History") -> None:
-        """Append what a fit has measured that went on with the same data; what one did not record is nan there."""
+        """Append the history of a fit that continued on the same data; values that one fit did not record are nan."""
         before, after = len(self), len(later)
         for name in self.epochs | later.epochs:
             self.epochs.setdefault(name, [np.nan] * before).extend(later.epochs.get(name, [np.nan] * after))
@@ -129,7 +129,7 @@ class History:
             self.inspected.extend(later.inspected)
 
     def to_csv(self, path) -> None:
-        """Write one line for each epoch: epoch, loss and whatever else was recorded."""
+        """Write one line for each epoch: epoch, loss and all other recorded values."""
         with files.writing(path, files.INCOMPLETE), pathlib.Path(path).open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             writer.writerow(["epoch", *self.epochs])
@@ -138,12 +138,12 @@ class History:
 
     @classmethod
     def from_csv(cls, path) -> "History":
-        """The epochs that `to_csv` wrote; the losses of mini-batches are not among them.
+        """Read the epochs that `to_csv` wrote; the losses of mini-batches are not among them.
 
         Raises
         ------
         ValueError
-            When the file is no history.
+            If the file is not a history.
         """
         with pathlib.Path(path).open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))

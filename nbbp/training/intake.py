@@ -1,4 +1,4 @@
-"""What the user gives, checked and in the form that kernels take: `nbbp.engine.data.Data`."""
+"""The user's data, checked and in the form that kernels take: `nbbp.engine.data.Data`."""
 
 import math
 from typing import Any
@@ -24,9 +24,9 @@ class Intake:
     graph : Graph
     objective : Objective
     inputs, outputs : Form
-        In which X, and y and weights, are given.
+        The form of X, and of y and weights.
     metrics : list of dict
-        By name, for each output.
+        The metrics by name, for each output.
     label_smoothing : float
     """
 
@@ -51,7 +51,7 @@ class Intake:
         return Data(arrays, masks=masks)
 
     def arrays(self, name: str, X, mask=None, least_rows: int = 1) -> tuple[tuple, tuple]:
-        """An array for each input, and for each its mask or None; no masks if none is given."""
+        """An array for each input, and a mask or None for each; no masks if none is given."""
         masks = [None] * len(self._entries) if mask is None else self._inputs.unpacked("mask", mask)
         arrays, there = [], []
         for x, given, (own, edge, dtype, layers) in zip(
@@ -75,7 +75,7 @@ class Intake:
         self, x_name: str, X, y_name: str, y, sample_weight=None, class_weight=None, whole: bool = True, mask=None,
         chosen: np.ndarray | None = None,
     ) -> Data:  # fmt: skip
-        """Rows of inputs with their targets, all or those chosen; of a whole, some row has to count at every output."""
+        """All rows of inputs with their targets, or those chosen; if `whole`, a row must count at every output."""
         data = self.inputs(x_name, X, mask)
         kept = data if chosen is None else data.part(chosen)
         ys = self._outputs.unpacked(y_name, y)
@@ -95,14 +95,14 @@ class Intake:
         self, head: Head, name: str, y, rows: int, sample_weight, class_weight, whole: bool, there: np.ndarray | None,
         chosen: np.ndarray | None,
     ) -> tuple:  # fmt: skip
-        """What the loss compares with, what metrics compare with, and weights; `there` (elements,) is a mask."""
+        """The targets of the loss, those of metrics, and weights; `there` (elements,) is a mask."""
         loss: Any = head.loss
         if tables.is_table(y):
             y = tables.array(name, y, np.float64)
         truth = target = checks.targets(name, y, loss, self._dtype, rows, head.outputs, head.positions, there)
         if class_weight is not None and not loss.of_classes:
             raise ValueError(f"class_weight is for classes; {loss.name} has none")
-        if chosen is not None:  # weights are those that these rows would have by themselves
+        if chosen is not None:  # weights are those that these rows would have on their own
             if sample_weight is not None:
                 elements = truth.reshape(rows * head.positions, -1)
                 checks.weights(elements, sample_weight, None, self._dtype, whole=False, rows=rows)
@@ -118,7 +118,7 @@ class Intake:
         return target, truth, None if weights is None else weights.reshape(rows, -1)
 
     def _check_metrics(self, k: int, truth: np.ndarray) -> None:
-        """ValueError where metrics of classes would be measured on values."""
+        """ValueError if metrics for classes would be computed on values."""
         loss = self._heads[k].loss
         if loss.of_classes:  # type: ignore[attr-defined]
             return
@@ -137,12 +137,12 @@ def _readers(graph: Graph, edge: Edge) -> list[Layer]:
 
 
 def _looks(layer: Layer) -> bool:
-    """Whether a layer has something to check in its input."""
+    """Whether a layer checks its input."""
     return type(layer).check_input is not Layer.check_input
 
 
 def _mask(name: str, given, positions: Shape) -> np.ndarray:
-    """A mask (rows, positions)."""
+    """The mask as an array (rows, positions)."""
     if not positions:
         raise ValueError(f"{name}: a sample without positions has no mask; sample_weight weighs rows")
     mask, count = np.asarray(given), math.prod(positions)
@@ -154,14 +154,14 @@ def _mask(name: str, given, positions: Shape) -> np.ndarray:
 
 
 def _cleared(x: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """A copy, 0 where it is masked."""
+    """A copy of x, 0 where it is masked."""
     copy = x.copy()
     copy.reshape(mask.size, -1)[~mask.reshape(-1)] = 0
     return copy
 
 
 def features(name: str, X, dtype: np.dtype) -> np.ndarray:
-    """Rows of one input whose shape nobody knows yet."""
+    """Rows of one input whose shape is not known yet."""
     refuse_stream(name, X)
     return checks.features(name, X, dtype, None, least_rows=0)
 
@@ -172,7 +172,7 @@ def refuse_stream(name: str, X) -> None:
 
 
 def _smoothed(truth: np.ndarray, outputs: int, answers: int, share: float, dtype: np.dtype) -> np.ndarray:
-    """Targets (elements, outputs) of which `share` is spread evenly over the answers that each could be."""
+    """Targets (elements, outputs), `share` of which is spread evenly over the possible answers."""
     if truth.dtype.kind == "i":
         truth = np.eye(outputs, dtype=dtype)[truth[:, 0]]
     return (truth * (1 - share) + share / answers).astype(dtype)

@@ -7,15 +7,15 @@ from collections.abc import Iterator
 
 
 class Interrupts:
-    """Within it, SIGINT and SIGTERM wait for `check`, or for the end; a second one does not wait.
+    """A context in which SIGINT and SIGTERM wait for `check`, or for the end; a second signal does not wait.
 
-    SIGINT becomes KeyboardInterrupt and SIGTERM SystemExit, as far as nobody else handles them. Only the main thread
-    receives signals; in others this does nothing.
+    SIGINT becomes KeyboardInterrupt and SIGTERM SystemExit, unless other handlers are installed. Only the main thread
+    receives signals; in other threads this does nothing.
 
     Attributes
     ----------
     forced : bool
-        Whether a second signal has broken off what was going on.
+        Whether a second signal has interrupted the work at once.
     """
 
     def __init__(self) -> None:
@@ -45,14 +45,14 @@ class Interrupts:
         self._pending = number
 
     def check(self) -> None:
-        """Raise what has arrived."""
+        """Raise the exception of a signal that has arrived."""
         if self._pending is not None:
             number, self._pending = self._pending, None
             _end(number)
 
     @contextlib.contextmanager
     def allowed(self) -> Iterator[None]:
-        """Within it they do not wait: what goes on may be broken off anywhere."""
+        """A context in which signals do not wait: its work may be interrupted anywhere."""
         self._open = True
         try:
             self.check()
@@ -64,4 +64,4 @@ class Interrupts:
 def _end(number: int) -> None:
     if number == signal.SIGINT:
         raise KeyboardInterrupt
-    raise SystemExit(128 + number)  # what a shell says of a process that the signal has ended
+    raise SystemExit(128 + number)  # a shell's exit code for a process that the signal has ended

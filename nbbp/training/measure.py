@@ -1,4 +1,4 @@
-"""Loss and metrics of a network as it is, on any data, through programs that are bound once."""
+"""Loss and metrics of a network on any data, through programs that are bound once."""
 
 from collections.abc import Callable, Sequence
 
@@ -27,11 +27,11 @@ INVERSES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "exponential": _log,
     "sigmoid": lambda p: _log(p) - _log(1 - p),
 }
-"""Outputs whose predictions these are, by output activation."""
+"""Functions from predictions to outputs, by output activation."""
 
 
 class Measure:
-    """What `evaluate`, validation and training metrics take from a model.
+    """The measurements of `evaluate`, validation and training metrics.
 
     Parameters
     ----------
@@ -39,12 +39,12 @@ class Measure:
     objective : Objective
     backend : {"numba", "numpy"}
     metrics : sequence of dict of str to callable
-        By name, for each output.
+        The metrics by name, for each output.
 
     Attributes
     ----------
     outputs, predictions : Evaluator
-        Before and after the output activations.
+        Evaluators before and after the output activations.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Measure:
         self._penalizing = Runner(program) if program.calls else None
 
     def __call__(self, data: Data, prefix: str = "") -> dict[str, float]:
-        """Loss, penalties included, and every metric, by name."""
+        """The loss, including penalties, and every metric, by name."""
         meter = self._meters.get(data.rows, data.form, lambda: Meter(self, data))
         losses = meter.run(data)
         values = self.losses(meter.total(losses) + self.penalty(), losses)
@@ -70,12 +70,12 @@ class Measure:
         return {prefix + name: value for name, value in values.items()} if prefix else values
 
     def of_predictions(self, predictions: Sequence[np.ndarray], data: Data) -> dict[str, float]:
-        """Loss, without penalties, and every metric of predictions (rows, *shape) that others have made.
+        """The loss, without penalties, and every metric of given predictions (rows, *shape).
 
         Raises
         ------
         ValueError
-            If outputs do not follow from predictions.
+            If outputs cannot be computed from predictions.
         """
         outputs = []
         for name, given in zip(self.activations, predictions, strict=True):
@@ -87,9 +87,9 @@ class Measure:
         return self.losses(meter.total(losses), losses) | meter.scorer.scores(data)
 
     def of_outputs(self, outputs: Sequence[np.ndarray], data: Data, order: np.ndarray) -> dict[str, float]:
-        """Every metric of outputs (rows, positions x outputs) before the output activations, which stay as they are.
+        """Every metric of outputs (rows, positions x outputs) before the output activations, which are not changed.
 
-        The rows are those of the data in an order of their own.
+        The rows are those of the data in the given order.
         """
         if not any(self.metrics):
             return {}
@@ -107,14 +107,14 @@ class Measure:
         return Scorer(self, program, predictions, data, rows)
 
     def losses(self, loss: float, of_outputs: Sequence[float]) -> dict[str, float]:
-        """The loss, and that of each output where there are several, by name."""
+        """The loss, and the loss of each output if there are several, by name."""
         if len(self.objective.heads) == 1:
             return {"loss": loss}
         pairs = zip(self.objective.heads, of_outputs, strict=True)
         return {"loss": loss} | {column(head, "loss"): value for head, value in pairs}
 
     def penalty(self) -> float:
-        """Of all parameters together."""
+        """The penalty of all parameters together."""
         if self._penalizing is None:
             return 0.0
         self._penalty[0] = 0
@@ -122,7 +122,7 @@ class Measure:
         return float(self._penalty[0])
 
     def directions(self) -> dict[str, bool | None]:
-        """Names of all values that a measurement has: whether higher is better, None if unknown."""
+        """Whether higher is better, by name, for all values of a measurement; None if unknown."""
         found: dict[str, bool | None] = {"loss": False}
         for head, metrics in zip(self.objective.heads, self.metrics, strict=True):
             if head.name:
@@ -132,16 +132,16 @@ class Measure:
 
 
 class Scorer:
-    """Outputs that become predictions, and what the program counts of them; other metrics are computed in NumPy.
+    """Turns outputs into predictions and counts hits in the program; other metrics are computed in NumPy.
 
     Parameters
     ----------
     program : Program
-        To which the output activations and the counts are appended.
+        The program to which the output activations and the counts are appended.
     predictions : tuple of ndarray (rows, *shape)
-        Outputs until the program has run.
+        The predictions, which are outputs until the program has run.
     data : Data
-        Of the form that is to be measured.
+        Data of the form that is to be measured.
     """
 
     def __init__(
@@ -163,13 +163,13 @@ class Scorer:
         self.runner = Runner(program)
 
     def _is_counted(self, k: int, data: Data) -> bool:
-        """Whether accuracy is a count of labels that are hit."""
+        """Whether accuracy is a count of correct labels."""
         plain = data.weights[k] is None and not data.masks and self._heads[k].positions == 1
         accuracy = self._metrics[k].get("accuracy")
         return accuracy is METRICS["accuracy"] and plain and data.truths[k].dtype.kind == "i"
 
     def take(self, data: Data) -> None:
-        """Count the hits of these labels."""
+        """Count the hits against these labels."""
         for labels, truth in zip(self.labels, data.truths, strict=True):
             if labels is not None:
                 labels[:] = truth
@@ -191,14 +191,14 @@ class Scorer:
 
 
 class Meter:
-    """Losses and metrics of so many rows, bound once; of few rows in one program with the forward pass.
+    """Losses and metrics of a number of rows, bound once; for few rows in one program with the forward pass.
 
     Parameters
     ----------
     data : Data
-        Of the form and with the rows that are to be measured.
+        Data of the form and with the number of rows that are to be measured.
     given : sequence of ndarray (rows, *shape), optional
-        Outputs to measure in the place of the network's.
+        Outputs to measure in place of the network's.
     """
 
     def __init__(self, measure: Measure, data: Data, given: Sequence[np.ndarray] | None = None) -> None:
@@ -221,7 +221,7 @@ class Meter:
         self.scorer = Scorer(measure, program, self._z, data, data.rows)
 
     def run(self, data: Data) -> list[float]:
-        """The loss at each output: the mean over the elements that are there, each times its weight."""
+        """The loss at each output: the mean over the unmasked elements, each times its weight."""
         if self._given is not None:
             for z, given in zip(self._z, self._given, strict=True):
                 z[:] = given
@@ -255,12 +255,12 @@ class Meter:
 
 
 def column(head: Head, name: str) -> str:
-    """Name in a history of what is measured at an output."""
+    """The name in a history of a value that is measured at an output."""
     return f"{head.name}_{name}" if head.name else name
 
 
 def elements(head: Head, prediction: np.ndarray, truth: np.ndarray, weights, data: Data) -> tuple:
-    """Truth, prediction and weights of the elements that are there, as metrics take them."""
+    """Truth, prediction and weights of the unmasked elements, as metrics take them."""
     prediction = prediction.reshape(-1, head.outputs)
     truth = truth.reshape(len(prediction), -1)
     if weights is not None:

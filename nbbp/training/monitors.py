@@ -1,4 +1,4 @@
-"""Values of the history that callbacks watch: that they are there, which way is better, and that they are numbers."""
+"""Checks of the values that callbacks watch: that they are recorded, which way is better, and that they are numbers."""
 
 import math
 import warnings
@@ -18,7 +18,7 @@ def check(name: str, fit: "ObservedFit") -> None:
 
 
 def check_direction(name: str, fit: "ObservedFit") -> None:
-    """Also that it is known which way is better; a warning where one row alone decides."""
+    """The same, and ValueError unless it is known whether higher is better; a warning if only one row is measured."""
     check(name, fit)
     if fit.recorded[name] is None:
         metric = name.removeprefix("val_")
@@ -29,18 +29,18 @@ def check_direction(name: str, fit: "ObservedFit") -> None:
 
 
 def latest(name: str, fit: "ObservedFit") -> float:
-    """The epoch's value where higher is better, else its negative; a warning when it becomes nan."""
+    """The epoch's value if higher is better, otherwise its negative; a warning when it becomes nan."""
     values = fit.history[name]
     if math.isnan(values[-1]) and not (len(values) > 1 and math.isnan(values[-2])):
         warnings.warn(
             f"{name} is nan in epoch {len(values)}, which counts as no improvement: watch another value, or measure it "
-            f"on rows for which it is defined, as roc_auc is where there are both yes and no",
+            f"on rows for which it is defined, as roc_auc is if there are both yes and no",
             stacklevel=8,
         )
     return values[-1] if fit.recorded[name] else -values[-1]
 
 
 def standstill(name: str, fit: "ObservedFit") -> str:
-    """Begins the reason for which a fit is stopped."""
+    """The beginning of the reason for which a fit is stopped."""
     value = fit.history[name][-1]
     return f"{name} has not improved" if math.isfinite(value) else f"{name} is {value} and has not improved"

@@ -1,4 +1,4 @@
-"""A fit as its callbacks see it: what it trains and on what, what it has measured, and how to end it."""
+"""A fit as its callbacks see it: its model and data, its history, and how to end it."""
 
 import contextlib
 import functools
@@ -23,25 +23,25 @@ class ObservedFit:
     ----------
     model : Model
     history : History
-        Everything until now.
+        The history until now.
     data : Data
-        That it trains on; of a stream the rows in the buffer.
+        The training data; for a stream the rows in the buffer.
     validation : Data or None
-        That are measured after every epoch.
+        The data that are evaluated after every epoch.
     epochs, batch_size, accumulate : int
-        That were asked for.
+        The arguments of the fit.
     callbacks : list of Callback
-        In their order; those that write checkpoints are the last to be told that an epoch has ended, when all others
-        have taken note, and the first to be told that the fit has, before any changes the model.
+        The callbacks in order; those that write checkpoints come last at the end of an epoch, when all others have
+        recorded it, and first at the end of the fit, before any other changes the model.
     settings : dict
-        What has to be the same where the fit is resumed.
+        The settings that must be the same when the fit is resumed.
 
     Parameters
     ----------
     measures_training : bool
-        Whether the history will have metrics of the rows that are trained on, beside their loss.
+        Whether the history will have metrics of the training rows, besides their loss.
     interrupts : Interrupts, optional
-        Those of several fits side by side.
+        The interrupts that several fits side by side share.
     """
 
     history: History
@@ -64,7 +64,7 @@ class ObservedFit:
 
     @functools.cached_property
     def recorded(self) -> dict[str, bool | None]:
-        """Names of the values that the history will have for each epoch: whether higher is better, None if unknown."""
+        """Whether higher is better, by name, for the values that the history will have; None if unknown."""
         measured = self.model.built.measure.directions()
         recorded = {n: higher for n, higher in measured.items() if self._measures_training or n.endswith("loss")}
         if self.validation is not None:
@@ -76,7 +76,7 @@ class ObservedFit:
         return recorded
 
     def stop(self, reason: str) -> None:
-        """End the fit at the next point where callbacks are called; `history.stopped` tells why."""
+        """End the fit at the next point where callbacks are called; `history.stopped` says why."""
         self.history.stopped = reason
 
     @property
@@ -102,7 +102,7 @@ class ObservedFit:
         self._ends.close()
 
     def _pause(self, steps: int) -> None:
-        """Tell the callbacks that a run of so many steps has come back."""
+        """Tell the callbacks that a run of some steps has returned."""
         for callback in self.callbacks:
             callback.on_pause(self)
             if steps and callback.every and self._steps % callback.every == 0:
@@ -110,11 +110,11 @@ class ObservedFit:
 
     @property
     def _steps(self) -> int:
-        """That callbacks count."""
+        """The number of steps that callbacks count."""
         return self.model.steps
 
     def _end_epoch(self) -> None:
-        """Measure the epoch that is complete, and tell the callbacks."""
+        """Measure the complete epoch, and tell the callbacks."""
         with self._interrupts.allowed():
             values = self._trained()
             if self.validation is not None:
@@ -126,11 +126,11 @@ class ObservedFit:
         self._ending_epoch = False
 
     def _trained(self) -> dict[str, float]:
-        """Loss and metrics of the rows that the epoch trained on."""
+        """Loss and metrics of the training rows of the epoch."""
         raise NotImplementedError
 
     def _show(self, bar: Any, begin: float) -> None:
-        """The values of the last epoch, in the bar or on a line."""
+        """Show the values of the last epoch, in the bar or on a line."""
         measured = {name: values[-1] for name, values in self.history.epochs.items()}
         if self._verbose == 1:
             bar.set_postfix_str(", ".join(f"{name}={value:.4g}" for name, value in measured.items()), refresh=False)

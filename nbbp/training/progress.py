@@ -5,13 +5,13 @@ from typing import Any
 
 from tqdm import tqdm
 
-LINE_SECONDS = 10.0  # between two lines in a log file at least
+LINE_SECONDS = 10.0  # between two lines in a log file, at least
 
 
 class _Lines(tqdm):
-    """A line now and then and one at the end: a log file keeps every carriage return of a bar.
+    """A line from time to time and one at the end: a log file would contain every carriage return of a bar.
 
-    With `leave=False` the line at the end follows others only.
+    With `leave=False`, there is a line at the end only if others came before.
     """
 
     def __init__(self, *args, **settings) -> None:
@@ -52,7 +52,7 @@ class _Hidden:
 
 
 def bar(*args, **settings) -> Any:
-    """A tqdm for where standard error goes; the arguments are tqdm's."""
+    """A progress bar that suits the destination of standard error; the arguments are tqdm's."""
     if settings.get("disable"):
         return _Hidden(settings.get("initial", 0))
     if sys.stderr is None:  # pythonw
@@ -63,7 +63,7 @@ def bar(*args, **settings) -> Any:
 
 
 def _in_notebooks() -> type[tqdm]:
-    """A widget, or a bar of characters where ipywidgets is missing."""
+    """A widget, or a bar of characters if ipywidgets is missing."""
     try:
         import ipywidgets  # noqa: F401
     except ImportError:
@@ -74,9 +74,9 @@ def _in_notebooks() -> type[tqdm]:
 
 
 def compiling(kernels):
-    """Progress over kernels that may have to be compiled; silent when they come from the cache.
+    """Progress over kernels that may have to be compiled; silent if all come from the cache.
 
-    Each is shown, so that the bar ends at 100 % when the last of them come from the cache.
+    Each is shown, so that the bar ends at 100 % even if the last kernels come from the cache.
     """
     return bar(
         kernels, desc="compiling kernels, once", unit="kernel", delay=0.5, mininterval=0, miniters=1, leave=False

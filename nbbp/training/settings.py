@@ -1,4 +1,4 @@
-"""What a model is set to, checked when it is made."""
+"""The settings of a model, checked when it is made."""
 
 import warnings
 from collections.abc import Callable, Sequence
@@ -19,16 +19,16 @@ from nbbp.training.averaging import Averaging
 
 
 class Settings:
-    """Loss, optimizer and all else that is not the graph; the arguments are those of `nbbp.Model`.
+    """Loss, optimizer and all other settings besides the graph; the arguments are those of `nbbp.Model`.
 
     Attributes
     ----------
     losses : list of Loss
-        For each output.
+        The loss of each output.
     metrics : list of dict of str to callable
-        For each output, by name.
+        The metrics of each output, by name.
     loss_weights : list of float
-        For each output.
+        The factor of each output's loss.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class Settings:
         )
 
     def arguments(self) -> dict[str, Any]:
-        """Those that make the same settings."""
+        """Arguments that give the same settings."""
         return {
             "loss": self._outputs.packed(self.losses), "optimizer": self.optimizer, **self.given, "seed": self.seed,
             "dtype": self.dtype.name, "backend": self.backend, "label_smoothing": self.label_smoothing,
@@ -86,14 +86,14 @@ class Settings:
         }  # fmt: skip
 
     def check_endings(self, layers: Sequence[Layer | None]) -> None:
-        """Hold each loss against the layer that its output comes from, if any."""
+        """Check each loss against the layer that computes its output, if any."""
         for loss, layer in zip(self.losses, layers, strict=True):
             if layer is not None:
                 _check_ending(loss, layer, stacklevel=5)
 
 
 def _check_ending(loss: Loss, layer: Layer, stacklevel: int) -> None:
-    """A loss from probabilities needs them; one with an output activation of its own should not get a second."""
+    """Check that a loss of probabilities gets them, and that one with an output activation does not get a second."""
     ending = getattr(layer, "activation", layer.name if isinstance(layer, Activation) else "linear")
     if loss.from_probabilities and ending not in ("softmax", "sigmoid"):
         raise ValueError(f"{loss.name} takes probabilities: end the network with softmax, or use softmax_cross_entropy")

@@ -1,4 +1,4 @@
-"""Training steps on data that do not fit into memory: a buffer after the other goes through a bound `Trainer`."""
+"""Training on data that do not fit into memory: buffer after buffer goes through a bound `Trainer`."""
 
 import contextlib
 import math
@@ -14,12 +14,12 @@ from nbbp.training.trainer import Trainer
 
 
 class StreamTrainer:
-    """What `Trainer` is for data in memory, as far as a fit asks; metrics of what it trains on are not recorded.
+    """The counterpart of `Trainer` for streams, as far as a fit needs it; it records no metrics of training rows.
 
     Parameters
     ----------
     check : callable
-        Makes `Data` of a piece of the stream.
+        Makes `Data` from a piece of the stream.
     """
 
     epochs_together = 1
@@ -56,7 +56,7 @@ class StreamTrainer:
         self._buffer = data
 
     def _buffers(self, order, begin: int) -> Generator[Data]:
-        """The chunks in this order, from buffer number `begin` on, all of one length but the last."""
+        """The chunks in this order as buffers, from number `begin` on, all of the same length but the last."""
         skipped, held, seen = begin * self._buffer_rows, 0, 0
         pieces: list = []
         for piece in self._stream.pieces(order):
@@ -82,7 +82,7 @@ class StreamTrainer:
         return self._check(X, y, weights)
 
     def begin(self, epochs: int, epochs_done: int, steps_done: int = 0) -> None:
-        """Stand at the beginning of an epoch, or at a step of it; see `Trainer.begin`."""
+        """Go to the beginning of an epoch, or to a step of it; see `Trainer.begin`."""
         self._epoch, self.steps_done = epochs_done, steps_done
 
     def run(
@@ -107,7 +107,7 @@ class StreamTrainer:
                 self._train(trainer, k * steps, self._epoch * buffers + k, after, pause_in)
 
     def _train(self, trainer: Trainer, before: int, number: int, after, pause_in) -> None:
-        """Train on the buffer, whose first step comes after so many of the epoch."""
+        """Train on the buffer, whose first step follows `before` steps of the epoch."""
         within = self.steps_done - before
         trainer.begin(1, number, within)
 
@@ -130,7 +130,7 @@ class StreamTrainer:
             count()
 
     def start_anew(self) -> None:
-        """See `Trainer.start_anew`; a stream's rows have no order, so that nothing is carried from row to row."""
+        """See `Trainer.start_anew`; a stream's rows have no order, so nothing is carried from row to row."""
 
     def unfinished(self, steps: int) -> dict[str, np.ndarray]:
         """See `Trainer.unfinished`."""
@@ -142,11 +142,11 @@ class StreamTrainer:
             self._part_losses[:, : unfinished["part_losses"].shape[1]] = unfinished["part_losses"]
 
     def epoch_losses(self, epochs: int) -> list[float]:
-        """Mean over the rows of the epoch."""
+        """The mean loss over the rows of the epoch."""
         return [float(self.step_loss @ self._shares())]
 
     def epoch_part_losses(self, epochs: int) -> list[list[float]]:
-        """The same for each output, where there are several."""
+        """The same for each output, if there are several."""
         return [(self._part_losses @ self._shares()).tolist() if len(self._part_losses) > 1 else []]
 
     def _shares(self) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Epochs and mini-batches around programs that run without Python.
 
-A run of steps comes back to Python every few hundredths of a second, so that Ctrl-C, the progress bar and time limits
-are served between mini-batches; several short epochs go in one run when nothing has to be seen after each.
+A run of steps returns to Python every few hundredths of a second, so that Ctrl-C, the progress bar and time limits
+are handled between mini-batches; several short epochs form one run if nothing has to be measured after each.
 """
 
 import math
@@ -33,9 +33,9 @@ class DivergenceError(ArithmeticError, ValueError):
     Attributes
     ----------
     epoch, step : int
-        Where, both counted from 1; the step within the epoch.
+        The epoch, and the step within it, both counted from 1.
     history : History
-        All until then, the offending step's loss included.
+        The history until then, including the offending step's loss.
     """
 
     def __init__(self, epoch: int, step: int, history: History) -> None:
@@ -52,27 +52,27 @@ class Trainer:
     Parameters
     ----------
     batch_size : int
-        Rows of a mini-batch.
+        The rows of a mini-batch.
     parts : int
-        How many micro-batches of `batch_size` rows go through the network one after the other before an update is made
-        from all of them.
+        The number of micro-batches of `batch_size` rows that go through the network one after the other before an
+        update is made from all of them.
     shuffle : bool
-        Whether every epoch has an order of its own, which the network's seed decides.
+        Whether the rows are shuffled in every epoch, in an order that the network's seed determines.
     record_outputs : bool
-        Whether the outputs of every step are kept, for metrics.
+        Whether the outputs of every step are recorded, for metrics.
     rest_of_more : bool
-        Whether these are the rows that are left of others, and may be too few for a whole mini-batch.
+        Whether the data are the remainder of others, and may have too few rows for a whole mini-batch.
     mean_weight : float, optional
-        Where it is given, the loss of a mini-batch is (sum w l + parts batch_size penalty) mean_weight / sum w, and 0
-        where no row counts. Else it is sum w l / n + penalty, with n rows.
+        If it is given, the loss of a mini-batch is (sum w l + parts batch_size penalty) mean_weight / sum w, or 0 if
+        no row counts. Otherwise it is sum w l / n + penalty, with n rows.
     clock : Clock, optional
-        Given where several trainers run side by side, each on one thread.
+        Given if several trainers run side by side, each on one thread.
 
     Attributes
     ----------
     steps_per_epoch, rows : int
     epochs_together : int
-        How many epochs are prepared at once, and can go in one run.
+        The number of epochs that are prepared at once, and can form one run.
     """
 
     def __init__(
@@ -123,21 +123,21 @@ class Trainer:
         self._mean_weight, self._penalty_rows = mean_weight, parts * batch_size
         self._first_epoch = self._ready = self._begin = self._end = 0
         self._ahead = 1
-        self.carried: dict[str, np.ndarray] = {}  # what layers hand from step to step
+        self.carried: dict[str, np.ndarray] = {}  # arrays that layers pass from step to step
         self._backend, self._alone = backend, clock is not None
         self._bind_programs(progress)
 
     def _bind_programs(self, progress: Callable = iter) -> None:
-        """Bind the steps of an epoch; what changes from step to step has to be numbered again."""
+        """Bind the steps of an epoch; the tables of what changes from step to step must be filled again."""
         self.tables, self.source = Tables(self._steps_together, self.network.dtype), Source(self.source.data)
-        self._numbered: optimizers.Optimizer | None = None  # for which the tables are filled
+        self._numbered: optimizers.Optimizer | None = None  # optimizer for which the tables are filled
         whole, rest = self._bind(self.batch_size), self.rows % self.batch_size
         last = self._bind(rest) if rest else None
         self.runner = Runner(whole, last, progress, alone=self._alone)
         self._masked = self.network.mask is not None
 
     def _bind(self, rows: int) -> Program:
-        """A training step of `rows` rows, phase by phase."""
+        """Bind a training step of `rows` rows, phase by phase."""
         network, objective, order = self.network, self.objective, self._order
         program = Program(
             self._backend, network.dtype, rows, clock=self.clock, seed=network.seed, tables=self.tables,
@@ -160,7 +160,7 @@ class Trainer:
         return program
 
     def _bind_shards(self, program: Program, scales: Scales) -> None:
-        """The mini-batch in one piece, or in shards side by side."""
+        """Bind the mini-batch in one piece, or in shards side by side."""
         grads, shards = self.network.grads, planner.shards(self.network, program.rows)
         if len(shards) == 1:
             self._bind_rows(program, scales, grads)
@@ -173,7 +173,7 @@ class Trainer:
         program.call(column_sums, grads, shard_grads)
 
     def _bind_parts(self, program: Program, scales: Scales) -> None:
-        """The mini-batch in micro-batches one after the other, in the same buffers; their gradients are added."""
+        """Bind the mini-batch in micro-batches one after the other, in the same buffers; their gradients are added."""
         part_grads, part = program.buffer(len(self.network.grads)), None
         for begin in range(0, program.rows, self._part_rows):
             rows = slice(begin, min(begin + self._part_rows, program.rows))
@@ -184,7 +184,7 @@ class Trainer:
                 program.call(accumulate, self.network.grads, part_grads)
 
     def _bind_rows(self, program: Program, scales: Scales, grads: np.ndarray) -> None:
-        """Gather, weigh, forward, losses and backward of the rows of a program."""
+        """Bind gather, weigh, forward, losses and backward of the rows of a program."""
         network, objective, order = self.network, self.objective, self._order[program.first_row :]
         inputs = network.inputs(program)
         targets, masks = self.source.gather(program, inputs, order)
@@ -197,7 +197,7 @@ class Trainer:
             program.call(record_rows, record[program.first_row :], z, program.clock.record)
 
     def _shares_of_penalties(self, before: int, count: int) -> np.ndarray:
-        """What penalties are multiplied by in each of the steps that are ready (count, 1): see `mean_weight`."""
+        """The factor of the penalties in each of the steps that are ready (count, 1): see `mean_weight`."""
         assert self._mean_weight is not None
         begins, weights = np.arange(0, self.rows, self.batch_size), self.source.data.weights[0]
         each = np.ones(self.rows) if weights is None else weights[:, 0].astype(np.float64)
@@ -225,9 +225,9 @@ class Trainer:
         Parameters
         ----------
         after
-            Called with the number of steps done since it was last called; it may raise. `update.steps` counts them.
+            Called with the number of steps done since the last call; it may raise. `update.steps` includes them.
         pause_in
-            Given the model's steps, after how many more `after` is called at the latest.
+            A function of the model's steps: the number of further steps after which `after` is called at the latest.
         """
         clock = self.clock
 
@@ -246,23 +246,23 @@ class Trainer:
             after(clock.step - done)
 
     def begin(self, epochs: int, epochs_done: int, steps_done: int = 0) -> None:
-        """Stand at the beginning of an epoch, or at a step of it.
+        """Go to the beginning of an epoch, or to a step of it.
 
         Parameters
         ----------
         epochs : int
-            That are to be trained, at most `epochs_together`.
+            The number of epochs to train, at most `epochs_together`.
         epochs_done : int
-            Epochs that the data have seen before.
+            The number of epochs done before on these data.
         steps_done : int
-            Steps of the first epoch that were made before.
+            The number of steps of the first epoch that were made before.
         """
         clock, steps = self.clock, self.steps_per_epoch
         number = epochs_done - self._first_epoch
         goes_on = clock.before + number * steps == self.update.steps - steps_done and not clock.stop
         goes_on = goes_on and 0 <= number <= self._ready and self._numbered is self.update.optimizer
         if not goes_on or number + epochs > self._ready:
-            self._ahead = 2 * self._ahead if goes_on else 1  # who goes on will go on: more are prepared together
+            self._ahead = 2 * self._ahead if goes_on else 1  # a fit that went on once goes on: prepare more
             number, self._first_epoch = 0, epochs_done
             self._ready = min(self.epochs_together, max(epochs, self._ahead))
             self._prepare(steps_done)
@@ -271,7 +271,7 @@ class Trainer:
         clock.row = number * self.rows + steps_done * self.batch_size
 
     def _prepare(self, steps_done: int) -> None:
-        """Order the rows of the epochs that are to be ready, and set the clock to the first."""
+        """Order the rows of the epochs that are prepared, and set the clock to the first."""
         if self._shuffle:
             epoch = np.arange(self._first_epoch, self._first_epoch + self._ready, dtype=np.uint64)
             self._keys[: self._ready], self._shuffled[0] = random.bits(self._stream, epoch), self._ready
@@ -280,12 +280,12 @@ class Trainer:
         self._number()
 
     def _number(self) -> None:
-        """Note what changes from step to step, such as what the update needs to know of the optimizer as it is now."""
+        """Fill the tables of what changes from step to step, such as the coefficients of the current optimizer."""
         self._numbered = self.update.optimizer
         self.tables.fill(self.clock.before, self._ready * self.steps_per_epoch)
 
     def allow(self, steps: int) -> None:
-        """Let the runner take so many more steps, with the optimizer and the network as they are now."""
+        """Let the runner take `steps` more steps, with the current optimizer and network."""
         if (self.network.mask is not None) != self._masked:
             self._bind_programs()
         if self.update.optimizer is not self._numbered:
@@ -294,17 +294,17 @@ class Trainer:
         self.clock.end = min(self._end, self.clock.step + steps)
 
     def count(self) -> None:
-        """Add the steps that were taken to the model's."""
+        """Add the steps that were taken to the model's count."""
         self.update.steps = self.clock.before + self.clock.step
 
     @property
     def next_epoch(self) -> int:
-        """The epoch after the last that was begun."""
+        """The number of the epoch after the last that was begun."""
         return self._first_epoch + self._end // self.steps_per_epoch
 
     @property
     def steps_done(self) -> int:
-        """Of the epochs that were begun."""
+        """The number of steps done of the epochs that were begun."""
         return self.clock.step - self._begin
 
     @property
@@ -319,35 +319,35 @@ class Trainer:
 
     @property
     def step_loss(self) -> np.ndarray:
-        """Loss of every step of the epochs that were begun (steps,), float64."""
+        """The loss of every step of the epochs that were begun (steps,), float64."""
         return self._step_loss[self._begin :]
 
     @property
     def part_losses(self) -> np.ndarray | None:
-        """The same for each output (outputs, steps), where there are several."""
+        """The same for each output (outputs, steps), if there are several."""
         return None if self._part_losses is None else self._part_losses[:, self._begin :]
 
     @property
     def order(self) -> np.ndarray:
-        """Numbers of the rows in the order in which the epochs that were begun take them."""
+        """The indices of the rows in the order in which the epochs that were begun take them."""
         return self._order[self._begin // self.steps_per_epoch * self.rows :]
 
     @property
     def outputs(self) -> list[np.ndarray] | None:
-        """Outputs before the output activation (rows, positions x outputs), in that order, where they are recorded."""
+        """The outputs before the output activation (rows, positions x outputs), in that order, if recorded."""
         if self._outputs is None:
             return None
         first = self._begin // self.steps_per_epoch * self.rows
         return [outputs[first:] for outputs in self._outputs]
 
     def epoch_losses(self, epochs: int) -> list[float]:
-        """Mean over the rows, for each of the first epochs."""
+        """The mean loss over the rows, for each of the first `epochs` epochs."""
         steps = self.steps_per_epoch
         losses = self.step_loss[: epochs * steps].reshape(epochs, steps)
         return np.sum(losses * (self._step_rows / self.rows), axis=1).tolist()
 
     def epoch_part_losses(self, epochs: int) -> list[list[float]]:
-        """The same for each output, where there are several."""
+        """The same for each output, if there are several."""
         if self.part_losses is None:
             return [[] for _ in range(epochs)]
         steps = self.steps_per_epoch
@@ -360,7 +360,7 @@ class Trainer:
             array[:] = 0
 
     def unfinished(self, steps: int) -> dict[str, np.ndarray]:
-        """What there is besides losses of so many steps of an epoch that is not complete, by name."""
+        """The arrays besides losses of the first `steps` steps of an incomplete epoch, by name."""
         arrays = {f"carried/{name}": array for name, array in self.carried.items()}
         if self.part_losses is not None:
             arrays["part_losses"] = self.part_losses[:, :steps]
@@ -369,7 +369,7 @@ class Trainer:
         return arrays
 
     def put_back(self, unfinished: dict[str, np.ndarray]) -> None:
-        """Take what `unfinished` gave, at the step at which it was asked."""
+        """Restore the arrays of `unfinished`, at the step at which they were taken."""
         mine = self.unfinished(self.steps_per_epoch)
         for name, array in unfinished.items():
             if name in mine:

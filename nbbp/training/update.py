@@ -1,4 +1,4 @@
-"""The update of the parameters: an optimizer with the arrays that it keeps, and their average."""
+"""The update of the parameters: an optimizer with its arrays, and the parameters' average."""
 
 import itertools
 import math
@@ -16,16 +16,16 @@ from nbbp.training.settings import Settings
 
 
 class Update:
-    """What happens to the parameters of a network once their gradient is there.
+    """The update of a network's parameters from their gradient.
 
     Attributes
     ----------
     moments : list of ndarray
         The optimizer's flat arrays.
     mean : ndarray or None
-        Averaged parameters.
+        The averaged parameters.
     steps : int
-        Updates that were made.
+        The number of updates made.
     """
 
     def __init__(self, network: Network, settings: Settings) -> None:
@@ -37,11 +37,11 @@ class Update:
 
     @property
     def optimizer(self) -> Optimizer:
-        """Of the model, whose learning rate may change."""
+        """The model's optimizer, whose learning rate may change."""
         return self._settings.optimizer
 
     def _numbers(self, rate: float, decay: float) -> Callable[[int, int], np.ndarray]:
-        """What the optimizer's kernel takes in each step, with these factors of learning rate and weight decay."""
+        """The coefficients of the optimizer's kernel in each step, with factors of learning rate and weight decay."""
 
         def values(before: int, count: int) -> np.ndarray:
             return self.optimizer.scaled(rate, decay).numbers(np.arange(before + 1, before + count + 1))
@@ -49,7 +49,7 @@ class Update:
         return values
 
     def kind(self) -> tuple:
-        """What bound programs depend on besides the arrays."""
+        """The properties besides the arrays on which bound programs depend."""
         optimizer = self.optimizer
         return optimizer.kernel.name, optimizer.clip_value, optimizer.clip_norm, optimizer.gradient_noise
 
@@ -78,7 +78,7 @@ class Update:
 
 
 def _groups(network: Network) -> tuple[list[tuple[slice, float, float]], list[slice]]:
-    """Ranges of the flat arrays that are trained alike, with their factors of rate and decay; and frozen ranges."""
+    """Ranges of the flat arrays with equal factors of rate and decay, with these factors; and frozen ranges."""
     found, frozen = [], []
     alike = itertools.groupby(network.layout.slices(), lambda entry: (entry[2].trained, entry[2].rate, entry[2].decay))
     for (trained, rate, decay), entries in alike:

@@ -2,8 +2,8 @@
 
 `prepare(workload)` returns a function that trains for one epoch, `prepare_prediction(prediction)` one that predicts,
 and `prepare_estimation(estimation)` one that does what scikit-learn's users ask of an estimator.
-A peer is written as its own users would for speed. It raises Unsupported where it cannot express a workload; one that
-does not do a thing at all has no function for it.
+A peer is written as its own users would write it for speed. It raises Unsupported if it cannot express a workload; a
+peer that does not train, or does not predict, lacks the function.
 """
 
 PEERS = ("nbbp", "numpy", "torch", "torch1", "torch_compile", "jax", "sklearn", "onnxruntime")
