@@ -88,9 +88,9 @@ def _weights(y: np.ndarray, weight: np.ndarray | None) -> np.ndarray:
     return np.ones(len(y)) if weight is None else np.asarray(weight, np.float64)
 
 
-def _mean(values: np.ndarray, weight: np.ndarray | None) -> float:
-    """Weighted mean over rows of (rows,) or (rows, outputs), then the mean over outputs."""
-    return float(np.mean(np.average(values, axis=0, weights=weight)))
+def _over_rows(values: np.ndarray, weight: np.ndarray | None) -> np.ndarray:
+    """Weighted mean over rows of (rows,) or (rows, outputs)."""
+    return values.mean(axis=0) if weight is None else np.average(values, axis=0, weights=weight)
 
 
 @_metric(higher_is_better=True)
@@ -119,7 +119,7 @@ def accuracy(y: np.ndarray, prediction: np.ndarray, weight: np.ndarray | None = 
     0.6666666666666666
     """
     truth, guess = _truth_and_guess(y, prediction)
-    return _mean(truth == guess, weight)
+    return float(_over_rows(truth == guess, weight).mean())
 
 
 @_metric(higher_is_better=True)
@@ -148,7 +148,7 @@ def top_k_accuracy(y: np.ndarray, prediction: np.ndarray, weight: np.ndarray | N
     outputs, labels = prediction.shape[1], labels[:, np.newaxis]
     own = np.take_along_axis(prediction, labels, axis=1)
     behind = (prediction < own) | ((prediction == own) & (np.arange(outputs) > labels))
-    return _mean(behind.sum(axis=1) >= outputs - k, weight)
+    return float(_over_rows(behind.sum(axis=1) >= outputs - k, weight).mean())
 
 
 def _totals(y: np.ndarray, prediction: np.ndarray, weight: np.ndarray | None) -> tuple[np.ndarray, ...]:
@@ -283,7 +283,7 @@ def mae(y: np.ndarray, prediction: np.ndarray, weight: np.ndarray | None = None)
     -------
     float
     """
-    return _mean(np.abs(_difference("mae", y, prediction)), weight)
+    return float(_over_rows(np.abs(_difference("mae", y, prediction)), weight).mean())
 
 
 @_metric(higher_is_better=False)
@@ -299,7 +299,7 @@ def mse(y: np.ndarray, prediction: np.ndarray, weight: np.ndarray | None = None)
     -------
     float
     """
-    return _mean(np.square(_difference("mse", y, prediction)), weight)
+    return float(_over_rows(np.square(_difference("mse", y, prediction)), weight).mean())
 
 
 @_metric(higher_is_better=False)
@@ -315,7 +315,7 @@ def rmse(y: np.ndarray, prediction: np.ndarray, weight: np.ndarray | None = None
     -------
     float
     """
-    return float(np.sqrt(_mean(np.square(_difference("rmse", y, prediction)), weight)))
+    return float(np.sqrt(_over_rows(np.square(_difference("rmse", y, prediction)), weight).mean()))
 
 
 @_metric(higher_is_better=True)
@@ -335,10 +335,12 @@ def r2(y: np.ndarray, prediction: np.ndarray, weight: np.ndarray | None = None) 
     float
         At most 1; 0 for a prediction that is always the mean.
     """
-    error = np.average(np.square(_difference("r2", y, prediction)), axis=0, weights=weight)
-    anchor = y[np.argmax(_weights(y, weight))]  # a row that counts, so that a constant has variance 0 exactly
+    error = _over_rows(np.square(_difference("r2", y, prediction)), weight)
+    anchor = y[
+        0 if weight is None else np.argmax(weight)
+    ]  # a row that counts, so that a constant has variance 0 exactly
     shifted = np.subtract(y, anchor, dtype=np.float64)
-    variance = np.average(np.square(shifted - np.average(shifted, axis=0, weights=weight)), axis=0, weights=weight)
+    variance = _over_rows(np.square(shifted - _over_rows(shifted, weight)), weight)
     unexplained = np.divide(error, variance, out=(error > 0).astype(np.float64), where=variance > 0)
     return float(np.mean(1 - unexplained))
 

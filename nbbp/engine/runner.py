@@ -59,7 +59,7 @@ class Runner:
 
     def __init__(self, program: Program, last: Program | None = None, progress=iter, alone: bool = False) -> None:
         self.program, self.last, self.clock = program, last or program, program.clock
-        self._alone = alone
+        self._alone, self._once_alone = alone, alone or program.cycles() < threads.WAKING_CYCLES
         self._codes: dict[bool, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
         if program.backend == "numba":
             self.code(alone or threads.alone(), progress)
@@ -110,7 +110,7 @@ class Runner:
                 self.program.run_references(once=True)
                 self.program.run_references()
             return
-        alone = self._alone or threads.alone()
+        alone = self._once_alone or threads.alone()
         code, _, before = self._codes.get(alone) or self.code(alone)
         with threads.guard(alone):
             if len(before):

@@ -76,6 +76,9 @@ def deciding(shared: bool):
         _decided = None
 
 
+WAKING_CYCLES = 400_000  # of work by itself, without other work just before: threads that sleep wake in 50 us
+
+
 def worthwhile(cycles: float) -> bool:
     """Whether work of this many processor cycles gains from being shared among threads.
 
@@ -106,16 +109,21 @@ def _on(threads: int):
         numba.set_num_threads(before)
 
 
-class Pace:
-    """The number of steps per run, and whether they use all threads or one.
+TRIAL_SECONDS = 0.002  # in which the other number of threads is tried, or one step
+FIRST, TROUBLED, QUIET = 10, 8, 100  # times the length of a trial that pass until the next one
 
-    When another process keeps a core busy, threads that wait for each other at every kernel can be several times
-    slower than one alone. The bits are the same, so from time to time the other way is tried, and the faster one used.
+
+class Pace:
+    """How many steps to run before returning to Python, and whether on all threads or on one.
+
+    Where another process keeps a core busy, or the cores share no cache, threads that wait for each other at every
+    kernel can be slower than one alone. Their bits are the same, so now and then the other way is tried, and the faster
+    one stays. Trials cost a hundredth of the time, more only while steps take longer than they did.
 
     Parameters
     ----------
     seconds : float
-        The time that a run should take.
+        The length of a run.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -123,40 +131,45 @@ class Pace:
         self._begin_anew()
 
     def _begin_anew(self) -> None:
-        """Forget all measurements and use the current number of threads."""
-        seconds, self._steps = self._run_seconds, 1
-        self._threads = self._all = count()
-        self._step_seconds = self._least = math.inf  # of late, and ever, on the chosen number of threads
-        self._next_trial, self._trial_seconds = math.inf, seconds / 8
+        """Know nothing, on as many threads as there are now."""
+        self._steps, self._threads = 1, count()
+        self._all = self._threads
+        self._step_seconds = self._least = math.inf  # recently, and ever, on the chosen number of threads
+        self._trial_seconds, self._since, self._warm = math.inf, 0.0, False  # since the last trial
+        self._calm = QUIET
 
     def run(self, function: Callable[[int], int]) -> None:
-        """Call ``function(steps)``, which returns the steps that it took, on the chosen number of threads."""
+        """Call ``function(steps)``, which returns how many it took, on the threads that are due."""
         if count() != self._all:
             self._begin_anew()
-        if self._all > 1 and time.perf_counter() > self._next_trial:
+        if self._all > 1 and self._since > self._patience() * self._trial_seconds:
             self._try_other(function)
             return
-        took, done, now = self._timed(function, self._threads, self._steps)
-        if self._step_seconds == math.inf:
-            self._next_trial = now + 2 * self._run_seconds
+        seconds, done = self._timed(function, self._threads, self._steps)
+        took = seconds / done
+        if not self._warm:  # the first run loads what the next ones find in the cache
+            self._warm, self._trial_seconds = True, max(took, TRIAL_SECONDS)
+            self._calm = FIRST if took < TRIAL_SECONDS else QUIET
+            return
         self._step_seconds = took if self._step_seconds == math.inf else (self._step_seconds + took) / 2
-        self._least = min(self._least, took)
+        self._least, self._since = min(self._least, took), self._since + seconds
         self._steps = max(1, min(int(self._run_seconds / took), 4 * done))
-        if took > 1.3 * self._least:
-            self._next_trial = min(self._next_trial, now + 4 * self._trial_seconds)
+
+    def _patience(self) -> int:
+        """How many times the cost of a trial passes until the next one."""
+        return TROUBLED if self._threads == 1 or self._step_seconds > 1.3 * self._least else self._calm
 
     def _try_other(self, function: Callable[[int], int]) -> None:
         other = 1 if self._threads > 1 else self._all
-        took, done, now = self._timed(function, other, max(1, self._steps // 8))
+        seconds, done = self._timed(function, other, max(1, int(TRIAL_SECONDS / self._step_seconds)))
+        took = seconds / done
         if took < 0.9 * self._step_seconds:
             self._threads, self._step_seconds, self._least = other, took, took
-        self._trial_seconds = took * done
-        self._next_trial = now + (200 if self._threads > 1 else 10) * self._trial_seconds
+        self._trial_seconds, self._since, self._calm = seconds, 0.0, QUIET
 
-    def _timed(self, function: Callable[[int], int], threads: int, steps: int) -> tuple[float, int, float]:
-        """Seconds per step, steps done, and the time afterwards."""
+    def _timed(self, function: Callable[[int], int], threads: int, steps: int) -> tuple[float, int]:
+        """Seconds, and steps done."""
         begin = time.perf_counter()
         with _on(threads) if threads != self._all else _freely:
             done = max(1, function(steps))
-        now = time.perf_counter()
-        return max(now - begin, 1e-9) / done, done, now
+        return max(time.perf_counter() - begin, 1e-9), done

@@ -115,8 +115,10 @@ class MLP(Attributes, Parameters):
                 "partial_fit does not support early_stopping=True without an eval_set: rows held out would come again"
             )
         rows, held_out = self._rows(X, y, sample_weight), self._held_out(eval_set)
-        random = check_random_state(self.random_state)
-        first = None if go_on else network.first_values(self, X.shape[1], self._head(), random)
+        random = first = None
+        if not go_on:
+            random = check_random_state(self.random_state)
+            first = network.first_values(self, X.shape[1], self._head(), random)
         self._make_model(rows, held_out, random, first)
         plateau = self._new_plateau()
         if not go_on or plateau.monitor != self._plateau.monitor:
@@ -128,11 +130,22 @@ class MLP(Attributes, Parameters):
 
     def _validated(self, X, y, reset: bool) -> tuple[Any, np.ndarray]:
         """X (rows, features) in float32 or float64, and y (rows,) or (rows, outputs)."""
+        if not reset and self._is_plain(X) and self._is_plain_target(y) and len(X) == len(y):
+            return X, y
         X, y = validate_data(
             self, X, y, reset=reset, accept_sparse="csr", multi_output=True, y_numeric=is_regressor(self),
             dtype=[np.float64, np.float32],
         )  # fmt: skip
         return X, column_or_1d(y, warn=True) if y.ndim == 2 and y.shape[1] == 1 else y
+
+    def _is_plain(self, X) -> bool:
+        """Whether X needs none of scikit-learn's checks: they take longer than a small mini-batch does."""
+        known = hasattr(self, "model_") and not hasattr(self, "feature_names_in_")
+        return known and checks.is_as_needed(X, self.model_.dtype, (self.n_features_in_,))
+
+    def _is_plain_target(self, y) -> bool:
+        """Whether y (rows,) is in the form in which it is needed."""
+        raise NotImplementedError
 
     def _learn_targets(self, y: np.ndarray) -> None:
         """Store the form of y and its classes."""
@@ -164,7 +177,7 @@ class MLP(Attributes, Parameters):
         return self._rows(*self._validated(X, y, reset=False), *(weights or [None]))
 
     def _make_model(
-        self, rows: Rows, held_out: Rows | None, random: np.random.RandomState, first: list[np.ndarray] | None
+        self, rows: Rows, held_out: Rows | None, random: np.random.RandomState | None, first: list[np.ndarray] | None
     ) -> None:
         """Set `model_` to a network with these initial values, or to the existing one with the current settings."""
         head = self._head()
@@ -178,6 +191,7 @@ class MLP(Attributes, Parameters):
         if first is None:
             self.model_ = network.continued(self.model_, self._settings, settings)
         else:
+            assert random is not None
             seed = random.randint(np.iinfo(np.int32).max)
             self.model_ = Sequential(**settings, seed=seed, dtype=rows.x.dtype.name)
             self.model_.build(rows.x.shape[1])
@@ -254,6 +268,8 @@ class MLP(Attributes, Parameters):
     def _outputs(self, X) -> np.ndarray:
         """The predicted probabilities or values (rows, outputs)."""
         check_is_fitted(self, "model_")
+        if self._is_plain(X):
+            return self.model_.predict(X)
         X = validate_data(self, X, reset=False, accept_sparse="csr", dtype=[np.float64, np.float32])
         if issparse(X):
             return np.concatenate([self.model_.predict(block) for block in dense_blocks(X)])

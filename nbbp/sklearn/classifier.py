@@ -86,7 +86,9 @@ class MLPClassifier(ClassifierMixin, MLP):
             raise ValueError("classes must be passed on the first call to partial_fit.")
         if not go_on:
             self._learn_targets(np.asarray(classes) if y.ndim == 1 else y)
-        elif classes is not None and not np.array_equal(self.classes_, np.unique(classes)):
+        elif not (classes is None or np.array_equal(self.classes_, classes)) and not np.array_equal(
+            self.classes_, np.unique(classes)
+        ):
             raise ValueError(f"classes are {self.classes_} from the first call on, got {classes}")
         return self._fit_once_more(X, y, sample_weight, eval_set, go_on)
 
@@ -119,8 +121,12 @@ class MLPClassifier(ClassifierMixin, MLP):
 
     def _validated(self, X, y, reset):
         X, y = super()._validated(X, y, reset)
-        check_classification_targets(y)
+        if not self._is_plain_target(y):
+            check_classification_targets(y)
         return X, y.toarray() if issparse(y) else y
+
+    def _is_plain_target(self, y):
+        return type(y) is np.ndarray and y.ndim == 1 and y.dtype.kind == "i"
 
     def _learn_targets(self, y):
         self._multilabel = type_of_target(y) == "multilabel-indicator"
@@ -143,10 +149,18 @@ class MLPClassifier(ClassifierMixin, MLP):
     def _encoded(self, y):
         if self._multilabel:
             return y
-        labels = self._encoder.transform(y)
+        labels = self._labels(y)
         if len(self.classes_) > 2 and self._head().loss.labels is None:
             return np.eye(len(self.classes_), dtype=np.float32)[labels]
         return labels
+
+    def _labels(self, y: np.ndarray) -> np.ndarray:
+        """Places in `classes_` (rows,)."""
+        if y.dtype == self.classes_.dtype and self._is_plain_target(y):
+            labels = np.searchsorted(self.classes_, y)
+            if np.array_equal(self.classes_.take(labels, mode="clip"), y):
+                return labels
+        return self._encoder.transform(y)  # which says what it does not know
 
     def _class_weights(self, y):
         return None if self.class_weight is None else compute_sample_weight(self.class_weight, y)

@@ -79,6 +79,10 @@ class MLPRegressor(RegressorMixin, MLP):
     def _learn_targets(self, y):
         self._outputs_of_y = None if y.ndim == 1 else y.shape[1]
 
+    def _is_plain_target(self, y):
+        plain = type(y) is np.ndarray and y.ndim == 1 and y.dtype.kind == "f"
+        return plain and bool(np.isfinite(np.vdot(y, y)))
+
     def _encoded(self, y):
         return y
 

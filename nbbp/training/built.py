@@ -61,6 +61,7 @@ class Built:
         self.measure = Measure(self.network, self.objective, settings.backend, settings.metrics)
         self._inputs, self._outputs = inputs, outputs
         self._trainers: Recent[Trainer] = Recent(FEW_ROWS)
+        self._paces: Recent[threads.Pace] = Recent()
         self._gradients: Recent[Gradient] = Recent(FEW_ROWS)
         self._jacobians: Recent[Jacobian] = Recent(FEW_ROWS)
         if numbers is not None:
@@ -94,9 +95,11 @@ class Built:
         """
 
         def make() -> Trainer:
+            pace = self._paces.get(min(batch_size, data.rows), parts, lambda: threads.Pace(RUN_SECONDS))
             return Trainer(
                 self.network, self.objective, self.update, data, batch_size, self.backend, parts=parts,
-                shuffle=shuffle, record_outputs=record_outputs, mean_weight=mean_weight, clock=clock, progress=progress,
+                shuffle=shuffle, record_outputs=record_outputs, mean_weight=mean_weight, clock=clock, pace=pace,
+                progress=progress,
             )  # fmt: skip
 
         if clock is not None:

@@ -67,6 +67,8 @@ class Trainer:
         no row counts. Otherwise it is sum w l / n + penalty, with n rows.
     clock : Clock, optional
         Given if several trainers run side by side, each on one thread.
+    pace : Pace, optional
+        What earlier trainers of such steps have learned of threads.
 
     Attributes
     ----------
@@ -90,6 +92,7 @@ class Trainer:
         rest_of_more: bool = False,
         mean_weight: float | None = None,
         clock: Clock | None = None,
+        pace: threads.Pace | None = None,
         progress: Callable = iter,
     ) -> None:
         self.network, self.objective, self.update, self.source = network, objective, update, Source(data)
@@ -106,7 +109,7 @@ class Trainer:
         steps, rows = self.epochs_together * self.steps_per_epoch, self.epochs_together * self.rows
         self.clock = Clock() if clock is None else clock
         self._steps_together = steps
-        self._shuffle, self._pace = shuffle, threads.Pace(RUN_SECONDS)
+        self._shuffle, self._pace = shuffle, pace or threads.Pace(RUN_SECONDS)
         self._stream = random.stream(network.seed, random.SHUFFLING)
         orders = arrays.copied(np.tile(np.arange(self.rows), (self.epochs_together, 1)))
         self._keys, self._shuffled = arrays.zeros(self.epochs_together, np.uint64), np.zeros(1, np.int64)
