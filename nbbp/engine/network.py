@@ -197,6 +197,11 @@ class Network:
                 wanted |= set(node.outputs)
         return wanted
 
+    @property
+    def penalized(self) -> bool:
+        """Whether there are penalties on parameters that are trained."""
+        return any(p.trained and bool(p.l1 or p.l2) for _, _, p in self.layout.slices())
+
     def penalize(
         self, program: Program, total: np.ndarray, grads: np.ndarray,
         factors: Callable[[int, int], np.ndarray] | None = None,

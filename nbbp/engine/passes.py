@@ -11,7 +11,7 @@ from nbbp.engine.program import Program, Tables
 from nbbp.engine.runner import Runner
 from nbbp.kernels.batches import accumulate, clear_masked, copy, read_rows
 from nbbp.kernels.clock import Clock
-from nbbp.kernels.gemm import column_sums
+from nbbp.kernels.sums import add_shards
 
 
 class Passes:
@@ -104,7 +104,7 @@ class Passes:
                     part.call(copy, input_slope[shard].reshape(-1), dx.reshape(-1))
         program.call_shards(parts)
         if len(parts) > 1:
-            program.call(column_sums, grads, shard_grads)
+            program.call(add_shards, grads, shard_grads, np.zeros(1, np.int64))
         if add:
             program.call(accumulate, self._grads, grads)
         return program

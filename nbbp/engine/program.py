@@ -1,6 +1,7 @@
 """Programs: bound calls of kernels on arrays, in order, and their machine code."""
 
 import dataclasses
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -69,6 +70,7 @@ class Shards:
     """Programs that run side by side, each on rows of its own."""
 
     programs: "tuple[Program, ...]"
+    awake: bool = False
     _bound: tuple[np.ndarray, np.ndarray] | None = None
 
     def cycles(self) -> float:
@@ -79,10 +81,13 @@ class Shards:
 
     def compile(self, parallel: bool) -> tuple[int, np.ndarray]:
         if self._bound is None:
-            codes = np.stack([program.compile(parallel=False) for program in self.programs])
+            compiled = [program.compile(parallel=False) for program in self.programs]
+            codes = np.zeros((len(compiled), max(map(len, compiled)), 3), np.int64)
+            for own, code in zip(codes, compiled, strict=True):
+                own[: len(code)] = code  # a call of no words, at the end, does nothing
             self._bound = codes, padded_block([codes])
         codes, block = self._bound
-        shared = parallel and threads.worthwhile(self.cycles())
+        shared = parallel and threads.worthwhile(math.inf if self.awake else self.cycles())
         runner = _run_shards_parallel if shared else _run_shards_serial
         return address(runner, [codes]), block
 
@@ -243,13 +248,14 @@ class Program:
         self.once.append(_checked(take_row, (row, table, self.clock.record)))
         return row
 
-    def call_shards(self, programs: "list[Program]") -> None:
+    def call_shards(self, programs: "list[Program]", awake: bool = False) -> None:
         """Append programs that run side by side, each by itself from its first call to its last.
 
-        They have the same kernels, on arrays of their own. If there is only one, its calls may use several threads.
+        If there is only one, its calls may use several threads. Threads that are `awake` from the calls before share
+        even little work: each has in its cache what it works on.
         """
         if len(programs) > 1:
-            self.calls.append(Shards(tuple(programs)))
+            self.calls.append(Shards(tuple(programs), awake))
         else:
             self.calls += programs[0].calls
 

@@ -1,8 +1,13 @@
-"""Sums over long rows: eight running sums, which fill a vector, then their sum; the bits do not depend on its width."""
+"""Sums whose order shapes alone decide: over long rows, and over the gradients of shards.
+
+A long row has eight running sums, which fill a vector, then their sum; the bits do not depend on the vector's width.
+"""
 
 import numpy as np
 
-from nbbp.kernels.jit import device
+from nbbp.kernels.arguments import fitting
+from nbbp.kernels.jit import device, kernel
+from nbbp.kernels.pointers import at, on_stack
 from nbbp.kernels.vector_math import ZERO
 
 
@@ -26,3 +31,45 @@ total = _summed(device(lambda x: x, inline=True))
 sum_of_sizes = _summed(device(lambda x: abs(x), inline=True))
 sum_of_squares = _summed(device(lambda x: x * x, inline=True))
 wide_sum_of_squares = _summed(device(lambda x: np.float64(x) * np.float64(x), inline=True))  # no float32 is too large
+
+
+BLOCK, LEVELS = 256, 16  # elements that are summed at a time, and levels of the tree at most
+_partial_sums = on_stack(BLOCK * LEVELS)
+
+
+def add_shards_reference(g, shards, first):
+    x = shards[:, first[0] : first[0] + len(g)]
+    while len(x) > 1:
+        x = x[0::2] + x[1::2]
+    g[:] = x[0]
+
+
+@kernel(
+    add_shards_reference,
+    "(n) (S,N) (1)",
+    cycles=0.4,
+    values={"first": fitting("n", "N")},
+    lengths={"S": lambda: (2, 4, 8, 16)},
+)
+def add_shards(g, shards, first):
+    """g = shards summed as a balanced binary tree, from column `first` on; there are 2, 4, 8, ... of them."""
+    n, size = g.shape[0], shards.shape[1]
+    sums = _partial_sums(at(g, 0))  # block 0 is the newest; block k the sum of 2^k shards that waits for another
+    for begin in range(0, n, BLOCK):
+        width = min(BLOCK, n - begin)
+        for s in range(0, shards.shape[0], 2):
+            left = at(shards, s * size + first[0] + begin)
+            right = at(left, size)
+            for k in range(width):
+                sums[k] = left[k] + right[k]
+            level, trees = 1, s // 2
+            while trees & 1:
+                waiting = at(sums, level * BLOCK)
+                for k in range(width):
+                    sums[k] += waiting[k]
+                level, trees = level + 1, trees >> 1
+            waiting = at(sums, level * BLOCK)
+            for k in range(width):
+                waiting[k] = sums[k]
+        for k in range(width):
+            g[begin + k] = sums[k]

@@ -135,29 +135,32 @@ class Pace:
         self._steps, self._threads = 1, count()
         self._all = self._threads
         self._step_seconds = self._least = math.inf  # recently, and ever, on the chosen number of threads
-        self._trial_seconds, self._since, self._warm = math.inf, 0.0, False  # since the last trial
-        self._calm = QUIET
+        self._trial_seconds = self._since = 0.0  # of the last trial, or expected of the first; since then
+        self._warm = self._tried = False
 
     def run(self, function: Callable[[int], int]) -> None:
         """Call ``function(steps)``, which returns how many it took, on the threads that are due."""
         if count() != self._all:
             self._begin_anew()
-        if self._all > 1 and self._since > self._patience() * self._trial_seconds:
+        if self._all > 1 and self._since > self._patience() * self._trial_seconds > 0:
             self._try_other(function)
             return
         seconds, done = self._timed(function, self._threads, self._steps)
         took = seconds / done
         if not self._warm:  # the first run loads what the next ones find in the cache
-            self._warm, self._trial_seconds = True, max(took, TRIAL_SECONDS)
-            self._calm = FIRST if took < TRIAL_SECONDS else QUIET
+            self._warm = True
             return
+        if not self._tried:
+            self._trial_seconds = max(self._trial_seconds, took, min(seconds, TRIAL_SECONDS))
         self._step_seconds = took if self._step_seconds == math.inf else (self._step_seconds + took) / 2
         self._least, self._since = min(self._least, took), self._since + seconds
         self._steps = max(1, min(int(self._run_seconds / took), 4 * done))
 
     def _patience(self) -> int:
-        """How many times the cost of a trial passes until the next one."""
-        return TROUBLED if self._threads == 1 or self._step_seconds > 1.3 * self._least else self._calm
+        """How many times the length of a trial passes until the next one."""
+        if self._threads == 1 or self._step_seconds > 1.3 * self._least:
+            return TROUBLED
+        return QUIET if self._tried or self._step_seconds > TRIAL_SECONDS else FIRST
 
     def _try_other(self, function: Callable[[int], int]) -> None:
         other = 1 if self._threads > 1 else self._all
@@ -165,7 +168,7 @@ class Pace:
         took = seconds / done
         if took < 0.9 * self._step_seconds:
             self._threads, self._step_seconds, self._least = other, took, took
-        self._trial_seconds, self._since, self._calm = seconds, 0.0, QUIET
+        self._trial_seconds, self._since, self._tried = seconds, 0.0, True
 
     def _timed(self, function: Callable[[int], int], threads: int, steps: int) -> tuple[float, int]:
         """Seconds, and steps done."""

@@ -19,7 +19,7 @@ from nbbp.engine.runner import Runner
 from nbbp.kernels import arrays, random, threads
 from nbbp.kernels.batches import accumulate, record_rows
 from nbbp.kernels.clock import Clock
-from nbbp.kernels.gemm import column_sums
+from nbbp.kernels.sums import add_shards
 from nbbp.training.history import History
 from nbbp.training.update import Update
 
@@ -150,30 +150,34 @@ class Trainer:
         scales = objective.scales(program, self._shares_of_rows if divided else None)
         objective.bind_denominators(program, scales, self.source, order)
         # gather, weigh, forward, losses, backward
+        shard_grads = None
         if rows > self._part_rows:
             self._bind_parts(program, scales)
         else:
-            self._bind_shards(program, scales)
+            shard_grads = self._bind_shards(program, scales)
+        if shard_grads is not None and (network.penalized or self.update.reads_gradient):
+            program.call(add_shards, network.grads, shard_grads, np.zeros(1, np.int64))
+            shard_grads = None
         # penalties, and a record of the loss, which may end the run while nothing is written yet
         penalty = program.buffer(1)
         network.penalize(program, penalty, network.grads, self._shares_of_penalties if divided else None)
         objective.bind_record(program, scales, self._step_loss, self._part_losses, penalty)
         # noise, clipping, update, constraints, average
-        self.update.bind(program)
+        self.update.bind(program, shard_grads)
         return program
 
-    def _bind_shards(self, program: Program, scales: Scales) -> None:
-        """Bind the mini-batch in one piece, or in shards side by side."""
+    def _bind_shards(self, program: Program, scales: Scales) -> np.ndarray | None:
+        """Bind the mini-batch in one piece; or in shards side by side, whose gradients are returned to be added."""
         grads, shards = self.network.grads, planner.shards(self.network, program.rows)
         if len(shards) == 1:
             self._bind_rows(program, scales, grads)
-            return
+            return None
         shard_grads = program.buffer(len(shards), len(grads))
         programs = [program.part(rows) for rows in shards]
         for part, rows, own in zip(programs, shards, shard_grads, strict=True):
             self._bind_rows(part, scales.part(rows), own)
         program.call_shards(programs)
-        program.call(column_sums, grads, shard_grads)
+        return shard_grads
 
     def _bind_parts(self, program: Program, scales: Scales) -> None:
         """Bind the mini-batch in micro-batches one after the other, in the same buffers; their gradients are added."""

@@ -6,10 +6,12 @@ from collections.abc import Callable
 
 import numpy as np
 
+from nbbp.engine import owners
 from nbbp.engine.network import Network
 from nbbp.engine.program import Program
 from nbbp.kernels import arrays
 from nbbp.kernels.regularization import mask
+from nbbp.kernels.sums import add_shards
 from nbbp.optimizers import Optimizer
 from nbbp.training.averaging import average
 from nbbp.training.settings import Settings
@@ -53,14 +55,29 @@ class Update:
         optimizer = self.optimizer
         return optimizer.kernel.name, optimizer.clip_value, optimizer.clip_norm, optimizer.gradient_noise
 
-    def bind(self, program: Program) -> None:
-        """Bind an update of all parameters, from the flat gradient."""
+    @property
+    def reads_gradient(self) -> bool:
+        """Whether the whole gradient has to be known before the first parameter is updated."""
+        optimizer = self.optimizer
+        return bool(optimizer.gradient_noise or optimizer.clip_value is not None or optimizer.clip_norm is not None)
+
+    def bind(self, program: Program, shard_grads: np.ndarray | None = None) -> None:
+        """Bind an update of all parameters, from the flat gradient or from those of shards (shards, parameters)."""
         network = self.network
         self.optimizer.bind_gradient(program, network.grads, self._frozen)
-        for part, rate, decay in self._groups:
-            numbers = program.scheduled(self._numbers(rate, decay))
-            own = (array[part] for array in (network.params, network.grads, *self.moments))
-            program.call(self.optimizer.kernel, *own, numbers)
+        numbers = [program.scheduled(self._numbers(rate, decay)) for _, rate, decay in self._groups]
+        whole = slice(0, len(network.params))
+        owned = [whole] if shard_grads is None else owners.ranges(whole.stop, network.params.itemsize)
+        programs = [program.part(slice(0, program.rows)) for _ in owned]
+        for own, part in zip(owned, programs, strict=True):
+            if shard_grads is not None:
+                part.call(add_shards, network.grads[own], shard_grads, np.array([own.start]))
+            for (group, *_), coefficients in zip(self._groups, numbers, strict=True):
+                elements = owners.common(group, own)
+                if elements.start < elements.stop:
+                    arrays_of = (array[elements] for array in (network.params, network.grads, *self.moments))
+                    part.call(self.optimizer.kernel, *arrays_of, coefficients)
+        program.call_shards(programs, awake=True)
         network.constrain(program)
         if network.mask is not None:
             program.call(mask, network.params, network.mask)
