@@ -1,13 +1,23 @@
-"""Which core owns which parameters: it alone adds up their gradient and updates them.
+"""Which core owns which parameters: it alone adds up their gradient, updates them, and multiplies with them.
 
 A cache line that another core has written has to be fetched from there, and taken back before it is written again. So
-each core has a contiguous range of the flat arrays, whose gradient, moments and values stay in its cache.
+each core has contiguous memory of its own. Of flat arrays it has a range. Of a large matrix of weights it has columns,
+which lie scattered in the flat array; while a run is in compiled code they stand in a block of their own, and so do the
+moments, and the flat arrays are filled when it returns.
 """
 
+import dataclasses
 import itertools
+from collections.abc import Iterator, Sequence
+from typing import cast
 
-from nbbp.kernels import threads
-from nbbp.kernels.arrays import LINE
+import numpy as np
+
+from nbbp.engine.program import Call, Program
+from nbbp.kernels import arrays, threads
+from nbbp.kernels.gemm import affine, product_of_transposed, transpose
+from nbbp.kernels.jit import Kernel
+from nbbp.kernels.owned_gemm import affine_columns, product_with_columns
 
 LEAST_BYTES = 4096  # of parameters in a range: less is not worth a thread
 
@@ -15,11 +25,190 @@ LEAST_BYTES = 4096  # of parameters in a range: less is not worth a thread
 def ranges(size: int, itemsize: int) -> list[slice]:
     """The ranges of flat arrays of some size, one for each thread that there is; they begin on cache lines."""
     count = max(1, min(threads.count(), size * itemsize // LEAST_BYTES))
-    line = LINE // itemsize
-    edges = [size * i // count // line * line for i in range(count)]
+    return _cut(size, count, arrays.LINE // itemsize)
+
+
+def _cut(size: int, count: int, unit: int) -> list[slice]:
+    edges = [size * i // count // unit * unit for i in range(count)]
     return [slice(a, b) for a, b in itertools.pairwise([*edges, size])]
 
 
 def common(a: slice, b: slice) -> slice:
     """The elements that lie in both ranges."""
     return slice(max(a.start, b.start), max(a.start, b.start, min(a.stop, b.stop)))
+
+
+@dataclasses.dataclass(frozen=True)
+class Block:
+    """Some columns of a matrix of weights: its own copies of the parameters, the gradient and the moments."""
+
+    columns: slice
+    copies: tuple[np.ndarray, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Matrix:
+    """A matrix of weights (inputs, outputs) that lies in the flat arrays, and stands in blocks during a run."""
+
+    elements: slice
+    flat: tuple[np.ndarray, ...]
+    blocks: tuple[Block, ...]
+    transposed: np.ndarray
+
+    def enter(self) -> None:
+        """Fill the blocks and the transposed copy."""
+        for block in self.blocks:
+            for copy, whole in zip(block.copies, self.flat, strict=True):
+                copy[...] = whole[:, block.columns]
+        self.transposed[...] = self.flat[0].T
+
+    def leave(self) -> None:
+        """Fill the flat arrays."""
+        for block in self.blocks:
+            for copy, whole in zip(block.copies, self.flat, strict=True):
+                whole[:, block.columns] = copy
+
+
+class Owners:
+    """Matrices of weights whose columns are owned by cores, in programs that share the flat arrays.
+
+    Parameters
+    ----------
+    programs : sequence of Program
+        Steps of training, bound; their calls are replaced.
+    flat : sequence of ndarray (size,)
+        Parameters, gradient and moments.
+    update : Kernel
+        The update of parameters, called with ranges of all flat arrays and with coefficients.
+    """
+
+    def __init__(self, programs: Sequence[Program], flat: Sequence[np.ndarray], update: Kernel) -> None:
+        self._flat, self._update = flat, update
+        self.matrices = self._matrices(programs) if programs and threads.count() > 1 else []
+        for program in programs if self.matrices else ():
+            self._rewrite(program)
+
+    def _matrices(self, programs: Sequence[Program]) -> list[Matrix]:
+        found = []
+        for call in programs[0].calls:
+            if isinstance(call, Call) and call.kernel is affine and threads.worthwhile(call.cycles()):
+                elements = self._within(0, call.arrays[2])
+                if elements is not None and all(self._may_own(elements, program) for program in programs):
+                    x, w = call.arrays[1:3]
+                    if w.size >= x.size:  # else fewer lines travel if cores share rows
+                        found.append(self._matrix(elements, w))
+        return found
+
+    def _within(self, which: int, array: np.ndarray) -> slice | None:
+        """The elements of a flat array that another array shows, if it lies within."""
+        flat = self._flat[which]
+        begin = (array.ctypes.data - flat.ctypes.data) // flat.itemsize
+        inside = array.dtype == flat.dtype and begin >= 0 and begin + array.size <= flat.size
+        return slice(begin, begin + array.size) if inside and array.size else None
+
+    def _may_own(self, elements: slice, program: Program) -> bool:
+        """Whether all that touches these elements can go block by block."""
+        for call in (*program.once, *program.calls):
+            if not isinstance(call, Call):
+                return False
+            for place, array in enumerate(call.arrays):
+                for which in range(len(self._flat)):
+                    touched = self._within(which, array)
+                    if touched is None or common(touched, elements).start == common(touched, elements).stop:
+                        continue
+                    known = touched == elements and (call.kernel, place, which) in (
+                        (affine, 2, 0), (product_of_transposed, 0, 1), (transpose, 1, 0)
+                    )  # fmt: skip
+                    if not known and (call.kernel is not self._update or place != which):
+                        return False
+        return True
+
+    def _matrix(self, elements: slice, w: np.ndarray) -> Matrix:
+        line = arrays.LINE // w.itemsize
+        columns = _cut(w.shape[1], max(1, min(threads.count(), w.shape[1] // line)), line)
+        blocks = [
+            Block(own, tuple(arrays.zeros((len(w), own.stop - own.start), w.dtype) for _ in self._flat))
+            for own in columns
+        ]
+        flat = tuple(array[elements].reshape(w.shape) for array in self._flat)
+        return Matrix(elements, flat, tuple(blocks), arrays.zeros(w.shape[::-1], w.dtype))
+
+    def enter(self) -> None:
+        """Before a run: what the user may have written goes into the blocks."""
+        for matrix in self.matrices:
+            matrix.enter()
+
+    def leave(self) -> None:
+        """After a run: what the user may read comes out of the blocks."""
+        for matrix in self.matrices:
+            matrix.leave()
+
+    def _rewrite(self, program: Program) -> None:
+        """Replace the calls of a program that touch owned matrices."""
+        replaced: dict[int, np.ndarray] = {}
+        once, program.once[:] = list(program.once), []
+        for call in once:
+            if call.kernel is transpose and (matrix := self._owned(0, call.arrays[1])):
+                replaced[call.arrays[0].ctypes.data] = matrix.transposed
+            else:
+                program.once.append(call)
+        calls, program.calls = program.calls, []
+        for bound in calls:
+            call = cast(Call, bound)  # else nothing is owned
+            if call.kernel is affine and (matrix := self._owned(0, call.arrays[2])):
+                y, x, _, b = call.arrays
+                self._side_by_side(
+                    program, affine_columns, [(y, x, block.copies[0], b, block) for block in matrix.blocks]
+                )
+            elif call.kernel is product_of_transposed and (matrix := self._owned(1, call.arrays[0])):
+                _, sums, x, dy = call.arrays
+                self._side_by_side(
+                    program, product_with_columns, [(block.copies[1], sums, x, dy, block) for block in matrix.blocks]
+                )
+            elif call.kernel is self._update:
+                self._share_update(program, call)
+            else:
+                call.arrays = tuple(replaced.get(array.ctypes.data, array) for array in call.arrays)
+                program.calls.append(call)
+
+    def _owned(self, which: int, array: np.ndarray) -> Matrix | None:
+        elements = self._within(which, array)
+        return next((matrix for matrix in self.matrices if matrix.elements == elements), None)
+
+    @staticmethod
+    def _side_by_side(program: Program, kernel: Kernel, arguments: list[tuple]) -> None:
+        programs = []
+        for *given, block in arguments:
+            part = program.part(slice(0, program.rows))
+            part.call(kernel, *given, np.array([block.columns.start]))
+            programs.append(part)
+        program.call_shards(programs, awake=True)
+
+    def _share_update(self, program: Program, call: Call) -> None:
+        """Each core updates its blocks and transposes them, and a share of the other parameters."""
+        *_, coefficients = call.arrays
+        whole = self._within(0, call.arrays[0])
+        assert whole is not None
+        programs = [program.part(slice(0, program.rows)) for _ in range(threads.count())]
+        for matrix in self.matrices:
+            if common(matrix.elements, whole) != matrix.elements:
+                continue
+            for part, block in zip(programs, matrix.blocks, strict=False):
+                part.call(self._update, *(copy.reshape(-1) for copy in block.copies), coefficients)
+                part.call(transpose, matrix.transposed[block.columns], block.copies[0])
+        for rest in self._rest(whole):
+            for part, own in zip(programs, ranges(rest.stop - rest.start, self._flat[0].itemsize), strict=False):
+                elements = slice(rest.start + own.start, rest.start + own.stop)
+                part.call(self._update, *(array[elements] for array in self._flat), coefficients)
+        program.call_shards([part for part in programs if part.calls], awake=True)
+
+    def _rest(self, whole: slice) -> Iterator[slice]:
+        """The ranges between owned matrices."""
+        begin = whole.start
+        for matrix in sorted(self.matrices, key=lambda matrix: matrix.elements.start):
+            if common(matrix.elements, whole) == matrix.elements:
+                if begin < matrix.elements.start:
+                    yield slice(begin, matrix.elements.start)
+                begin = matrix.elements.stop
+        if begin < whole.stop:
+            yield slice(begin, whole.stop)

@@ -254,7 +254,7 @@ _part_of_tile, _totals_of_tile = on_stack(TILE), on_stack(TILE, types.float64)
 
 
 @device
-def _multiply_many_rows(m, n, k, a, a_k, b, c):
+def multiply_many_rows(m, n, k, a, a_k, b, b_k, c):
     """C = A' . B for at most ROWS rows of C and k > MULTIPLIED_ROWS rows of A and B."""
     part, totals, width = _part_of_tile(c), _totals_of_tile(c), columns(c)
     for j in range(0, n, width):
@@ -263,7 +263,7 @@ def _multiply_many_rows(m, n, k, a, a_k, b, c):
             totals[i] = 0.0
         for r in range(0, k, MULTIPLIED_ROWS):
             rows = min(MULTIPLIED_ROWS, k - r)
-            multiply_panel(m, w, rows, at(a, r * a_k), 1, a_k, at(b, r * n + j), n, part, w, part, FROM_ZERO)
+            multiply_panel(m, w, rows, at(a, r * a_k), 1, a_k, at(b, r * b_k + j), b_k, part, w, part, FROM_ZERO)
             for i in range(m * w):
                 totals[i] += part[i]
         for i in range(m):
@@ -281,11 +281,11 @@ def product_of_transposed(c, sums, a, b):
     """c = a' . b and sums = b summed over its rows, overwritten: the gradients of weights and biases."""
     k, m = a.shape
     n = b.shape[1]
-    add_rows(sums, b)
+    sum_rows(at(sums, 0), at(b, 0), k, n, n)
     for t in prange((m + ROWS - 1) // ROWS):
         i = t * ROWS
         if k > MULTIPLIED_ROWS:
-            _multiply_many_rows(min(ROWS, m - i), n, k, at(a, i), m, at(b, 0), at(c, i * n))
+            multiply_many_rows(min(ROWS, m - i), n, k, at(a, i), m, at(b, 0), n, at(c, i * n))
         else:
             multiply(min(ROWS, m - i), n, k, at(a, i), 1, m, at(b, 0), n, at(c, i * n), n, at(c, 0), FROM_ZERO)
 
@@ -314,12 +314,11 @@ def _add_strip(n, m, x, x_row, sums):
 
 
 @device
-def add_rows(sums, x):
-    """sums = x summed over its rows."""
-    m, n = x.shape
-    strip = BROAD * (columns(at(x, 0)) // VECTORS)
+def sum_rows(sums, x, m, n, x_row):
+    """sums = m rows of x, n columns each, summed."""
+    strip = BROAD * (columns(x) // VECTORS)
     for j in range(0, n, strip):
-        _add_strip(min(strip, n - j), m, at(x, j), n, at(sums, j))
+        _add_strip(min(strip, n - j), m, at(x, j), x_row, at(sums, j))
 
 
 @intrinsic

@@ -14,6 +14,7 @@ from nbbp.engine import planner
 from nbbp.engine.data import Data, Source
 from nbbp.engine.network import Network
 from nbbp.engine.objective import Objective, Scales
+from nbbp.engine.owners import Owners
 from nbbp.engine.program import Program, Tables
 from nbbp.engine.runner import Runner
 from nbbp.kernels import arrays, random, threads
@@ -72,6 +73,8 @@ class Trainer:
 
     Attributes
     ----------
+    owners : Owners
+        The weights that stand in blocks by core while steps run.
     steps_per_epoch, rows : int
     epochs_together : int
         The number of epochs that are prepared at once, and can form one run.
@@ -136,6 +139,9 @@ class Trainer:
         self._numbered: optimizers.Optimizer | None = None  # optimizer for which the tables are filled
         whole, rest = self._bind(self.batch_size), self.rows % self.batch_size
         last = self._bind(rest) if rest else None
+        flat = self.network.params, self.network.grads, *self.update.moments
+        shared = [] if self._alone or self._backend == "numpy" else [whole, *([last] if last else [])]
+        self.owners = Owners(shared, flat, self.update.optimizer.kernel)
         self.runner = Runner(whole, last, progress, alone=self._alone)
         self._masked = self.network.mask is not None
 
@@ -241,9 +247,11 @@ class Trainer:
         def run(most: int) -> int:
             done = clock.step
             self.allow(int(min(most, pause_in(self.update.steps))))
+            self.owners.enter()
             try:
                 self.runner.run()
             finally:
+                self.owners.leave()
                 self.count()
             return clock.step - done
 
