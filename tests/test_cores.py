@@ -116,3 +116,17 @@ from nbbp.kernels import threads
 assert threads.default() == (3, "NUMBA_NUM_THREADS") and threads.count() == threads.most() == 3
 """
     runs.run(script, NUMBA_NUM_THREADS="3")
+
+
+def test_numba_num_threads_that_changes_too_late_changes_nothing():
+    """Numba's settings follow it when something is compiled, its threads do not."""
+    script = """
+import os
+import numba
+from nbbp.kernels import threads
+
+os.environ["NUMBA_NUM_THREADS"] = "1"
+numba.njit(lambda x: x)(1)
+assert numba.config.NUMBA_NUM_THREADS == 1 and threads.count() == threads.most() == 3
+"""
+    runs.run(script, NUMBA_NUM_THREADS="3")

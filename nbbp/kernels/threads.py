@@ -58,8 +58,11 @@ def alone() -> bool:
 
 
 def most() -> int:
-    """The maximum number of threads in this process."""
-    return numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
+    """The number of threads that Numba starts: what `get_thread_id` returns is below it.
+
+    ``numba.config.NUMBA_NUM_THREADS`` follows the environment when that changes later, the threads do not.
+    """
+    return parallel.NUM_THREADS
 
 
 @functools.cache
