@@ -1,6 +1,7 @@
 """The command line, run as a user runs it, and the figures."""
 
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -42,7 +43,8 @@ def test_compare_command(tmp_path):
 def test_info(tmp_path):
     done = run("info", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    for word in ("threads", "threading layer", "vector width", "compiled kernels", "numba", nbbp.__version__):
+    assert re.search(r"^threads +\d+ \(.+\)$", done.stdout, re.MULTILINE)
+    for word in ("threading layer", "vector width", "compiled kernels", "numba", nbbp.__version__):
         assert word in done.stdout
 
 

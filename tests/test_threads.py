@@ -2,7 +2,6 @@
 
 import sys
 
-import numba
 import pytest
 import runs
 
@@ -11,15 +10,15 @@ from nbbp.kernels import threads
 pytestmark = pytest.mark.slow
 
 
-@pytest.mark.skipif(threads.most() < 2, reason="one thread")
+@pytest.mark.skipif(threads.default()[0] < 2, reason="one thread")
 def test_a_slow_neighbour_is_avoided_and_forgotten(monkeypatch):
     now, speed = [100.0], {}
     monkeypatch.setattr(threads.time, "perf_counter", lambda: now[0])
     ran: list[tuple[int, int]] = []
 
     def steps(most: int) -> int:
-        ran.append((numba.get_num_threads(), most))
-        now[0] += most * speed[numba.get_num_threads()]
+        ran.append((threads.count(), most))
+        now[0] += most * speed[threads.count()]
         return most
 
     def share_of_one_thread(seconds: float) -> float:
@@ -191,11 +190,20 @@ assert turns > 10_000 and endless.clock.step > 10_000, (turns, endless.clock)
     runs.run(script, timeout=60)
 
 
+ONE_CORE = """
+from nbbp.kernels import threads
+threads.default = lambda: (1, "one core")
+deciding = threads.deciding(True)  # the kernels for several threads, which nothing else holds back
+deciding.__enter__()
+"""
+
+
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 @pytest.mark.parametrize(("before", "threads", "shared"), [
     ("", "2", True),
     ("", "1", False),
     ("import numba; numba.set_num_threads(1)", "2", False),
+    (ONE_CORE, "2", False),
 ])  # fmt: skip
 def test_a_fit_takes_the_number_of_threads_that_numba_is_told(before, threads, shared):
     """Seconds that other threads than the one which calls have run."""

@@ -26,7 +26,7 @@ def info(arguments) -> None:
         "numpy": np.__version__,
         "processor": f"{platform.machine()}, {binding.get_host_cpu_name()}",
         "vector width": f"{gemm.VECTOR_BYTES * 8} bits",
-        "threads": str(threads.count()),
+        "threads": "{} ({})".format(*threads.default()),
         "threading layer": threads.layer(),
         "compiled kernels": f"\n{'':17}".join(kernel_folders()),
     }

@@ -15,12 +15,17 @@ from collections.abc import Callable
 
 import numba
 from numba.core.compiler_lock import global_compiler_lock
+from numba.np.ufunc import parallel
 
-from nbbp.kernels import forks
+from nbbp.kernels import cores, forks
 
 os.environ.setdefault("GOMP_SPINCOUNT", "3000")  # read when the library is loaded
 if "NUMBA_THREADING_LAYER_PRIORITY" not in os.environ:
     numba.config.THREADING_LAYER_PRIORITY = ["omp", "tbb", "workqueue"]  # type: ignore[attr-defined]
+
+_given = "NUMBA_NUM_THREADS" in os.environ or (  # or in the file of Numba's settings
+    parallel.NUM_THREADS != numba.config.NUMBA_DEFAULT_NUM_THREADS  # type: ignore[attr-defined]
+)
 
 PIECE = 4096  # elements of a flat array that one thread takes at a time
 
@@ -52,14 +57,35 @@ def alone() -> bool:
     return layer() == "workqueue" and isinstance(threading.current_thread(), threading._DummyThread)
 
 
-def count() -> int:
-    """The number of threads that a parallel kernel may use."""
-    return 1 if alone() else numba.get_num_threads()
-
-
 def most() -> int:
-    """The maximum number of threads in this process."""
-    return numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
+    """The number of threads that Numba starts: what `get_thread_id` returns is below it.
+
+    ``numba.config.NUMBA_NUM_THREADS`` follows the environment when that changes later, the threads do not.
+    """
+    return parallel.NUM_THREADS
+
+
+@functools.cache
+def default() -> tuple[int, str]:
+    """The number of threads that kernels use unless ``numba.set_num_threads`` allows fewer than all, and why."""
+    if _given:
+        return most(), "NUMBA_NUM_THREADS"
+    if not hasattr(os, "sched_getaffinity"):
+        return most(), "one a logical CPU"
+    number, reason = cores.default(os.sched_getaffinity(0))
+    return min(number, most()), reason
+
+
+def count() -> int:
+    """The number of threads that a parallel kernel uses.
+
+    Numba knows no difference between a Python thread that allows all threads and one that has said nothing, and code
+    that sets a number for a while puts back what it found: all is no limit, any other number is the user's.
+    """
+    if alone():
+        return 1
+    allowed = numba.get_num_threads()
+    return default()[0] if allowed == most() else allowed
 
 
 _decided: bool | None = None
@@ -93,20 +119,28 @@ def worthwhile(cycles: float) -> bool:
 _one_at_a_time, _freely = forks.lock(), contextlib.nullcontext()
 
 
-def guard(alone: bool) -> contextlib.AbstractContextManager:
-    """A lock while kernels run: Numba's workqueue aborts the process if two Python threads enter it at once."""
-    return _one_at_a_time if not alone and layer() == "workqueue" else _freely
-
-
 @contextlib.contextmanager
-def _on(threads: int):
-    """Let parallel kernels that this thread calls use this many threads."""
-    before = numba.get_num_threads()
-    numba.set_num_threads(threads)
-    try:
-        yield
-    finally:
-        numba.set_num_threads(before)
+def _on(threads: int, lock: contextlib.AbstractContextManager = _freely):
+    """Let parallel kernels that this Python thread calls use this many threads."""
+    with lock:
+        before = numba.get_num_threads()
+        numba.set_num_threads(threads)
+        try:
+            yield
+        finally:
+            numba.set_num_threads(before)
+
+
+def guard(alone: bool) -> contextlib.AbstractContextManager:
+    """What holds while kernels run: their number of threads, and a lock in Numba's workqueue.
+
+    Each Python thread has a number of its own in Numba. It is set around kernels alone: the user's own compiled code
+    keeps what it has. The workqueue aborts the process if two Python threads enter it at once.
+    """
+    if alone:
+        return _freely
+    threads, lock = count(), _one_at_a_time if layer() == "workqueue" else _freely
+    return lock if threads == numba.get_num_threads() else _on(threads, lock)
 
 
 TRIAL_SECONDS = 0.002  # in which the other number of threads is tried, or one step

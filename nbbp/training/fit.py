@@ -82,9 +82,10 @@ def fit(
     Ctrl-C (and SIGTERM) end a fit between two mini-batches: the model stays as it is then, `history` contains what was
     measured, and a `Checkpoint` is written.
 
-    Kernels run on as many threads as Numba has: one for each processor, or ``NUMBA_NUM_THREADS``, an environment
-    variable that is read when nbbp is imported. ``numba.set_num_threads(n)`` allows fewer, for the Python thread that
-    calls it. The bits are the same.
+    Kernels run on one thread for each physical core, or on as many as a container's CPU quota allows, unless
+    ``NUMBA_NUM_THREADS``, an environment variable that is read when nbbp is imported, sets their number.
+    ``numba.set_num_threads(n)`` sets it for the Python thread that calls it, if n is below Numba's full number. The
+    bits are the same.
 
     Returns
     -------
