@@ -1,10 +1,12 @@
 """Outputs of a network for any number of rows, through programs that are bound once.
 
-Few rows go through a block of 1, 2, 4, ... rows. Many rows go block by block in one compiled run, each block in shards
-that copy their rows into their core's cache and take them through the whole network.
+Few rows go through a block of 1, 2, 4, ... rows, which they are copied into. Many rows stay where they are: each thread
+takes its share of them through the whole network, some at a time, which stay in its core's cache.
 """
 
 import dataclasses
+import functools
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -14,15 +16,16 @@ from nbbp.activations import ACTIVATIONS
 from nbbp.engine.data import Data
 from nbbp.engine.layer import Array
 from nbbp.engine.network import Network
-from nbbp.engine.program import Call, Program
-from nbbp.engine.runner import Runner
-from nbbp.kernels import forks
-from nbbp.kernels.batches import copy, read_integers, read_rows, record_rows
-from nbbp.kernels.jit import Kernel
+from nbbp.engine.program import Program
+from nbbp.engine.runner import Blocks, Runner
+from nbbp.kernels import forks, threads
+from nbbp.kernels.batches import copy
+from nbbp.kernels.gemm import ROWS
 
-BLOCK_ROWS = 512
-SHARD_ROWS = 128  # rows of a block that go through the network by themselves, on one thread
-SHARD_BYTES = 1 << 20  # of parameters at most: they stay in the second-level cache of every core
+BLOCK_ROWS = 512  # of a block, at most
+BLOCK_BYTES = 1 << 18  # of a block's activations, if one thread takes it through the network
+SHARED_BYTES = 1 << 20  # of parameters beyond which threads share operations: every core would read all of them
+IN_PLACE_BYTES = 1 << 15  # of inputs: less is copied
 
 Arrays = tuple[np.ndarray, ...]
 
@@ -40,15 +43,6 @@ class _Block:
         return _Block(tuple(x[:rows] for x in self.given), tuple(z[:rows] for z in self.outputs), self.runner)
 
 
-@dataclasses.dataclass(frozen=True)
-class _Shard:
-    """Calls that read the rows from `begin` on of each block, and that record the outputs, with their buffers."""
-
-    begin: int
-    reads: list[tuple[Call, np.ndarray]]
-    records: list[tuple[Call, np.ndarray]]
-
-
 class Evaluator:
     """Forward passes of a network, as in prediction.
 
@@ -64,7 +58,7 @@ class Evaluator:
         self.network, self.backend = network, backend
         self._activations = [ACTIVATIONS[name] for name in activations]
         self._bound: dict[tuple, _Block] = {}
-        self._blocks: dict[tuple, tuple[Runner, list[_Shard]]] = {}
+        self._blocks: dict[tuple[int, ...], Blocks] = {}
         self._lock = forks.lock()  # blocks are shared, and kernels release the GIL
 
     def __call__(self, data: Data, out: Arrays | None = None) -> Arrays:
@@ -76,21 +70,54 @@ class Evaluator:
             given = (*given, *(m for m in data.masks if m is not None))
         rows = len(given[0])
         with self._lock:
-            if rows <= BLOCK_ROWS:
+            if rows <= BLOCK_ROWS and (given[0].nbytes < IN_PLACE_BYTES or masked or self.backend == "numpy"):
                 few = self._few(rows, given, masked)
                 if out is None:
                     return tuple(map(np.ndarray.copy, few))
+                _copy(few, out)
+                return out
+            if out is None:
+                out = tuple(np.empty((rows, *edge.shape), self.network.dtype) for edge in self.network.graph.outputs)
+            if masked or self.backend == "numpy":
+                for begin in range(0, rows, BLOCK_ROWS):
+                    part = slice(begin, min(begin + BLOCK_ROWS, rows))
+                    few = self._few(part.stop - begin, [x[part] for x in given], masked)
+                    _copy(few, [z[part] for z in out])
             else:
-                whole = rows - rows % BLOCK_ROWS
-                if out is None:
-                    out = tuple(
-                        np.empty((rows, *edge.shape), self.network.dtype) for edge in self.network.graph.outputs
-                    )
-                self._many([flat(x) for x in given], masked, [flat(z) for z in out], whole // BLOCK_ROWS)
-                few = self._few(rows - whole, [x[whole:] for x in given], masked) if rows > whole else ()
-            for z, rest in zip(out, few, strict=False):
-                z[len(z) - len(rest) :] = rest
+                self._in_place([*given, *out])
         return out
+
+    def _in_place(self, arrays: list[np.ndarray]) -> None:
+        """Compute outputs from inputs, which stay where they are."""
+        rows, params = len(arrays[0]), self.network.params
+        shared = params.nbytes > SHARED_BYTES
+        count = 1 if shared or not threads.worthwhile(params.size * rows / 10) else min(threads.count(), rows // ROWS)
+        edges = np.array([*(rows * m // count // ROWS * ROWS for m in range(count)), rows])
+        shares = np.diff(edges)
+        blocks = -(-int(shares.max()) // (BLOCK_ROWS if shared else self._block_rows))
+        sizes = tuple(np.minimum(shares, -(-shares // (blocks * ROWS)) * ROWS).tolist())
+        if sizes not in self._blocks:
+            self._blocks[sizes] = self._bind_blocks(sizes)
+        self._blocks[sizes].run(arrays, edges)
+
+    @functools.cached_property
+    def _block_rows(self) -> int:
+        """Rows whose widest activations fill a block, 16 at least."""
+        edges = [edge for node in self.network.graph.nodes for edge in node.outputs]
+        widest = max(math.prod(edge.shape) for edge in edges) * self.network.dtype.itemsize
+        return max(16, min(BLOCK_ROWS, BLOCK_BYTES // widest))
+
+    def _bind_blocks(self, sizes: tuple[int, ...]) -> Blocks:
+        """Programs of so many rows, one for each thread."""
+        program = Program(self.backend, self.network.dtype, sum(sizes), training=False)
+        parts = [
+            program.part(slice(end - size, end)) for size, end in zip(sizes, itertools.accumulate(sizes), strict=True)
+        ]
+        buffers = []
+        for part in parts:
+            given = self._inputs(part, ())
+            buffers.append([*given, *self._forward(part, given, ())])
+        return Blocks(parts, buffers)
 
     def _few(self, rows: int, given: Sequence[np.ndarray], masked: tuple[bool, ...]) -> Arrays:
         """Outputs of a block's buffers, which the next call overwrites."""
@@ -104,42 +131,6 @@ class Evaluator:
             block.given[k][...] = x
         block.runner.once()
         return block.outputs
-
-    def _many(
-        self, given: Sequence[np.ndarray], masked: tuple[bool, ...], out: Sequence[np.ndarray], blocks: int
-    ) -> None:
-        """Compute block after block in one run."""
-        if masked not in self._blocks:
-            self._blocks[masked] = self._bind_blocks(masked)
-        runner, shards = self._blocks[masked]
-        clock = runner.clock
-        for shard in shards:
-            for (call, buffer), x in zip(shard.reads, given, strict=True):
-                call.rebind(buffer, x[shard.begin :], clock.record)
-            for (call, buffer), z in zip(shard.records, out, strict=True):
-                call.rebind(z[shard.begin :], buffer, clock.record)
-        clock.set(end=blocks, batches=blocks + 1)
-        runner.run()
-        for shard in shards:
-            for call, _ in (*shard.reads, *shard.records):
-                call.release()
-
-    def _bind_blocks(self, masked: tuple[bool, ...]) -> tuple[Runner, list[_Shard]]:
-        """A runner from block to block, and its shards."""
-        params = self.network.params
-        program = Program(self.backend, params.dtype, BLOCK_ROWS, training=False)
-        rows = SHARD_ROWS if params.nbytes <= SHARD_BYTES else BLOCK_ROWS
-        shards, parts, clock = [], [], program.clock.record
-        for begin in range(0, BLOCK_ROWS, rows):
-            part = program.part(slice(begin, begin + rows))
-            given = self._inputs(part, masked)
-            reads = [(part.call(_reading(x), x, np.zeros((1, x.shape[1]), x.dtype), clock), x) for x in given]
-            outputs = self._forward(part, given, masked)
-            records = [(part.call(record_rows, np.zeros((1, z.shape[1]), z.dtype), z, clock), z) for z in outputs]
-            shards.append(_Shard(begin, reads, records))
-            parts.append(part)
-        program.call_shards(parts)
-        return Runner(program), shards
 
     def _bind(self, rows: int, masked: tuple[bool, ...]) -> _Block:
         program = Program(self.backend, self.network.dtype, rows, training=False)
@@ -161,7 +152,8 @@ class Evaluator:
         inputs = [x.reshape(program.rows, *edge.shape) for x, edge in zip(given, edges, strict=False)]
         rest = iter(given[len(edges) :])
         masks = [next(rest) if there else None for there in masked] or None
-        outputs = [output.array for output in apart(program, self.network.forward(program, inputs, masks).outputs)]
+        found = self.network.forward(program, inputs, masks).outputs
+        outputs = [output.array for output in apart(program, found, inputs)]
         for z, activation in zip(outputs, self._activations, strict=True):
             bind_activation(program, activation.name, z)
         return tuple(z.reshape(program.rows, -1) for z in outputs)
@@ -172,15 +164,16 @@ def flat(array: np.ndarray) -> np.ndarray:
     return array.reshape(len(array), math.prod(array.shape[1:]))
 
 
-def _reading(x: np.ndarray) -> Kernel:
-    return read_rows if x.dtype.kind == "f" else read_integers
+def _copy(sources: Sequence[np.ndarray], targets: Sequence[np.ndarray]) -> None:
+    for target, source in zip(targets, sources, strict=True):
+        target[...] = source
 
 
-def apart(program: Program, outputs: Sequence[Array]) -> list[Array]:
-    """Outputs that share no memory, since each has its own activation: those that would are copied."""
+def apart(program: Program, outputs: Sequence[Array], inputs: Sequence[np.ndarray] = ()) -> list[Array]:
+    """Outputs that share no memory with each other or with inputs, since each has its own activation; else copies."""
     found: list[Array] = []
     for output in outputs:
-        if any(np.may_share_memory(output.array, other.array) for other in found):
+        if any(np.may_share_memory(output.array, other) for other in (*inputs, *(a.array for a in found))):
             z = program.buffer(*output.array.shape)
             program.call(copy, z.reshape(-1), output.array.reshape(-1))
             output = dataclasses.replace(output, array=z)

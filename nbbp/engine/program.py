@@ -37,9 +37,14 @@ class Call:
 
     def compile(self, parallel: bool) -> tuple[int, np.ndarray]:
         """The address of the machine code, and its arguments as integers."""
+        return self.kernel.address(self.arrays, self._shared(parallel)), self.block
+
+    @property
+    def block(self) -> np.ndarray:
+        """The arguments as integers."""
         if self._block is None:
             self._block = padded_block(self.arrays)
-        return self.kernel.address(self.arrays, self._shared(parallel)), self._block
+        return self._block
 
     def _shared(self, parallel: bool) -> bool:
         """Whether threads share the work."""

@@ -1,11 +1,15 @@
 """Loops that run bound programs step after step without Python."""
 
+from collections.abc import Iterator
+from typing import cast
+
 import numpy as np
 from numba import prange
 
-from nbbp.engine.program import Program
+from nbbp.engine.program import Call, Program
 from nbbp.kernels import threads
-from nbbp.kernels.jit import call, compiled, device
+from nbbp.kernels.jit import address_places, call, compiled, device
+from nbbp.kernels.pointers import write_word
 
 
 def _run_steps(calls, rows, last_calls, last_rows, clock):
@@ -44,10 +48,26 @@ def _run_side_by_side(codes, sizes, clocks):
         _steps(codes[m, 0], sizes[m, 0], codes[m, 1], sizes[m, 1], clocks[m, :1])
 
 
+def _run_blocks(codes, words, begins):
+    """Run the calls (programs, calls, 3) of each program for each of its blocks of rows, begins (programs, blocks).
+
+    Before each, words (programs, words, 3), an address, a base and a row's bytes, are set to where the block begins.
+    """
+    for m in prange(codes.shape[0]):
+        for block in range(begins.shape[1]):
+            for k in range(words.shape[1]):
+                write_word(words[m, k, 0], words[m, k, 1] + begins[m, block] * words[m, k, 2])
+            for k in range(codes.shape[1]):
+                call(codes[m, k, 0], codes[m, k, 1], codes[m, k, 2])
+
+
 _run_steps_compiled = compiled(_run_steps, "run_steps")
 _run_once_compiled = compiled(_run_once, "run_once")
 _run_side_by_side_serial = compiled(_run_side_by_side, "run_side_by_side_serial")
 _run_side_by_side_parallel = compiled(_run_side_by_side, "run_side_by_side_parallel", parallel=True)
+
+_run_blocks_serial = compiled(_run_blocks, "run_blocks_serial")
+_run_blocks_parallel = compiled(_run_blocks, "run_blocks_parallel", parallel=True)
 
 
 class Runner:
@@ -166,3 +186,58 @@ class SideBySide:
         run = _run_side_by_side_serial if alone else _run_side_by_side_parallel
         with threads.guard(alone):
             run(self._codes, self._sizes, self._clocks)
+
+
+class Blocks:
+    """Runs programs of some rows again and again over arrays of many, whose rows take the places of their buffers.
+
+    Parameters
+    ----------
+    programs : list of Program
+        The same calls on buffers of their own, one program for each thread; threads share the calls if there is one.
+    buffers : list of list of ndarray (rows, ...)
+        For each program its buffers that arrays replace.
+    """
+
+    def __init__(self, programs: list[Program], buffers: list[list[np.ndarray]]) -> None:
+        self._programs, self._rows = programs, np.array([[program.rows] for program in programs])
+        self._codes: dict[bool, tuple[np.ndarray, np.ndarray]] = {}
+        found = []
+        for program, own in zip(programs, buffers, strict=True):
+            found.append([word for bound in program.calls for word in _words(cast(Call, bound), own)])
+        self._which = np.array([word[0] for word in found[0]], int)
+        self._words = np.zeros((len(programs), len(found[0]), 3), np.int64)
+        self._words[:, :, 0] = [[word[1] for word in words] for words in found]
+        self._row_bytes = np.array([buffer[0].nbytes for buffer in buffers[0]])
+        self._words[:, :, 2] = self._row_bytes[self._which]
+
+    def run(self, arrays: list[np.ndarray], edges: np.ndarray) -> None:
+        """Run over the arrays, in the order of the buffers; each program from one edge (programs + 1,) to the next.
+
+        There lie as many rows as the program has, or more; the last block of a program may overlap with the one before.
+        """
+        alone = threads.alone()
+        before, codes = self._code(alone)
+        most = -(-np.diff(edges).reshape(-1, 1) // self._rows).max()
+        begins = np.minimum(edges[:-1, np.newaxis] + self._rows * np.arange(most), edges[1:, np.newaxis] - self._rows)
+        self._words[:, :, 1] = np.array([a.ctypes.data for a in arrays])[self._which]
+        run = _run_blocks_serial if alone or len(codes) == 1 else _run_blocks_parallel
+        with threads.guard(alone):
+            if len(before):
+                _run_once_compiled(before)
+            run(codes, self._words, begins)
+
+    def _code(self, alone: bool) -> tuple[np.ndarray, np.ndarray]:
+        if alone not in self._codes:
+            first, parallel = self._programs[0], len(self._programs) == 1 and not alone
+            codes = np.stack([program.compile(parallel) for program in self._programs])
+            self._codes[alone] = first.compile(parallel, once=True), codes
+        return self._codes[alone]
+
+
+def _words(bound: Call, buffers: list[np.ndarray]) -> Iterator[tuple[int, int]]:
+    """For each argument of a call that is a buffer: which one, and where the call has its address."""
+    for array, place in zip(bound.arrays, address_places(bound.arrays), strict=True):
+        for number, buffer in enumerate(buffers):
+            if array.ctypes.data == buffer.ctypes.data:
+                yield number, bound.block.ctypes.data + place * bound.block.itemsize

@@ -144,15 +144,6 @@ def read_rows(batch, record, clock):
             row[j] = flushed(source[j])
 
 
-@kernel(read_rows_reference, "(b,n) (R,n) (1)", cycles=0.3)
-def read_integers(batch, record, clock):
-    """The same for integers and masks, which are never denormal."""
-    for i in prange(batch.shape[0]):
-        row, source = batch[i], record[clock[0].row + i]
-        for j in range(row.shape[0]):
-            row[j] = source[j]
-
-
 def record_rows_reference(record, batch, clock):
     record[clock["row"][0] : clock["row"][0] + len(batch)] = batch
 

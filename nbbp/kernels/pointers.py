@@ -47,3 +47,14 @@ def prefetch(typing_context, pointer):
         return context.get_dummy_value()
 
     return types.void(pointer), generate
+
+
+@intrinsic
+def write_word(typing_context, address, value):
+    """Write an integer of 64 bits to an address."""
+
+    def generate(context, builder, signature, args):
+        builder.store(args[1], builder.inttoptr(args[0], ir.IntType(64).as_pointer()))
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), generate
