@@ -1,0 +1,40 @@
+"""Benchmarks: the machine's limits."""
+
+import math
+
+import numpy as np
+import pytest
+
+from nbbp.bench import limits
+
+pytestmark = pytest.mark.slow
+
+
+def test_limits_are_positive():
+    measured = limits.measure()
+    assert 0 < measured.fma_peak < math.inf
+    assert measured.one_thread.keys() == measured.all_threads.keys() >= {"memory"}
+    assert all(0 < speed < math.inf for speed in (*measured.one_thread.values(), *measured.all_threads.values()))
+    assert math.isnan(measured.core_to_core) or 0 < measured.core_to_core < 1e-4
+    assert measured.or_better(measured).all_threads == measured.all_threads
+
+
+def test_threads_that_wait_in_vain_stop():
+    assert not limits._take_turns_compiled(np.zeros(8, np.int64), 1, 3, 1000)
+
+
+def test_caches_of_linux_and_without_them(tmp_path, monkeypatch):
+    monkeypatch.setattr(limits, "CACHES", tmp_path)
+    assert [cache.name for cache in limits.caches()] == ["L2", "L3"]
+    for index, (level, size, mask) in enumerate(
+        [("1", "48K", "3"), ("2", "2048K", "3"), ("3", "32768K", "00000000,ffffffff")]
+    ):
+        folder = tmp_path / f"index{index}"
+        folder.mkdir()
+        for name, text in (("level", level), ("size", size), ("shared_cpu_map", mask)):
+            (folder / name).write_text(f"{text}\n")
+    second, third = limits.caches()
+    assert second == limits.Cache("L2", 2 << 20, 2)
+    assert third == limits.Cache("L3", 32 << 20, 32)
+    assert second.share(1) == 2 * second.share(2) == 2 * second.share(64)
+    assert limits.sizes(2) == {"L2": 1 << 19, "L3": 8 << 20, "memory": 64 << 20}
