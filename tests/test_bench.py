@@ -1,11 +1,12 @@
-"""Benchmarks: the machine's limits."""
+"""Benchmarks: the machine's limits, and the breakdown of a step."""
 
 import math
 
 import numpy as np
 import pytest
 
-from nbbp.bench import limits
+from nbbp.bench import limits, profile
+from nbbp.bench.workloads import WORKLOADS
 
 pytestmark = pytest.mark.slow
 
@@ -38,3 +39,15 @@ def test_caches_of_linux_and_without_them(tmp_path, monkeypatch):
     assert third == limits.Cache("L3", 32 << 20, 32)
     assert second.share(1) == 2 * second.share(2) == 2 * second.share(64)
     assert limits.sizes(2) == {"L2": 1 << 19, "L3": 8 << 20, "memory": 64 << 20}
+
+
+def test_the_calls_of_a_profile_add_up_to_the_step(monkeypatch):
+    monkeypatch.setattr(profile, "SECONDS", 0.005)
+    measured = profile.measure(WORKLOADS["toy"])
+    names = [row.name for row in measured.rows]
+    assert any(name.startswith("8 shards: affine 125x10 125x10") for name in names)
+    assert names[-1] == "adam 121 121 121 121 8"
+    total = sum(row.one_thread for row in measured.rows)
+    assert measured.step_on_one_thread / 2 < total < 2 * measured.step_on_one_thread
+    assert all(row.running >= 0 for row in measured.rows if "wait" not in row.name)
+    assert all(row.repeated > 0 for row in measured.rows if "wait" not in row.name)
