@@ -1,12 +1,15 @@
 """Benchmarks: the machine's limits, and the breakdown of a step."""
 
+import json
 import math
 
 import numpy as np
 import pytest
 
 from nbbp.bench import limits, profile
+from nbbp.bench.roofline import roofline
 from nbbp.bench.workloads import WORKLOADS
+from nbbp.cli import main
 
 pytestmark = pytest.mark.slow
 
@@ -41,6 +44,15 @@ def test_caches_of_linux_and_without_them(tmp_path, monkeypatch):
     assert limits.sizes(2) == {"L2": 1 << 19, "L3": 8 << 20, "memory": 64 << 20}
 
 
+def test_roofline_of_a_step():
+    speeds = {"L2": 4e11, "L3": 2e11, "memory": 4e10}
+    measured = limits.Limits(5e11, 4e-8, speeds, speeds)
+    few, many = (roofline(WORKLOADS[name], measured, 1) for name in ("toy", "wide"))
+    assert few.products == pytest.approx(WORKLOADS["toy"].flops / 5e11)
+    assert few.bytes == pytest.approx((28 * 121 + 4 * 1000 * 10) / speeds[few.level])
+    assert few.seconds == few.products + few.bytes < many.seconds
+
+
 def test_the_calls_of_a_profile_add_up_to_the_step(monkeypatch):
     monkeypatch.setattr(profile, "SECONDS", 0.005)
     measured = profile.measure(WORKLOADS["toy"])
@@ -51,3 +63,20 @@ def test_the_calls_of_a_profile_add_up_to_the_step(monkeypatch):
     assert measured.step_on_one_thread / 2 < total < 2 * measured.step_on_one_thread
     assert all(row.running >= 0 for row in measured.rows if "wait" not in row.name)
     assert all(row.repeated > 0 for row in measured.rows if "wait" not in row.name)
+
+
+def test_commands_print_what_the_processor_allows(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(profile, "SECONDS", 0.005)
+    assert main(["bench", "profile", "xor"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert any(line.startswith("adam 12 12 12 12 8") for line in lines)
+    assert any(line.startswith("total") for line in lines)
+    assert lines[-2].startswith("FMA peak ")
+    assert main(["bench", "xor", "--peers", "nbbp", "--rounds", "1", "--json", str(tmp_path / "bench.json")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert sum(line.startswith("FMA peak ") and "; core to core " in line for line in lines) == 1
+    assert lines[-1].startswith("xor ")
+    assert lines[-1].endswith("%")
+    written = json.loads((tmp_path / "bench.json").read_text())
+    assert written["limits"]["before"].keys() == written["limits"]["after"].keys() >= {"fma_peak", "core_to_core"}
+    assert written["peers"][0]["roofline"]["products"] > 0
