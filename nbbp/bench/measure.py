@@ -32,6 +32,10 @@ class Result:
         """The median of the seconds per step."""
         return statistics.median(self.rounds[peer])
 
+    def best(self, peer: str) -> float:
+        """The least of the seconds per step."""
+        return min(self.rounds[peer])
+
     def ratio(self, peer: str, to: str = "nbbp") -> float:
         """Median over the rounds of the peer's time divided by that of `to`."""
         pairs = zip(self.rounds[peer], self.rounds[to], strict=True)

@@ -1,6 +1,7 @@
-"""The processor's own limit: fused multiply-adds on registers, without a load that misses."""
+"""The FMA peak: fused multiply-adds on registers, without a load that misses."""
 
 import time
+from collections.abc import Callable
 
 import numba
 import numpy as np
@@ -23,20 +24,26 @@ def _multiply_add(a, b, c, length):
 _multiply_add_parallel = compiled(_multiply_add, "multiply_add_parallel", parallel=True)
 
 
-def fma_peak(threads: int, dtype: str = "float32", repeats: int = 5) -> float:
-    """Floating-point operations per second of `threads` threads together, the best of some repeats."""
-    width = VECTORS * VECTOR_BYTES // np.dtype(dtype).itemsize
-    a, b = np.ones(ROWS, dtype), np.ones(width, dtype)
-    c, length = np.zeros((threads, ROWS, width), dtype), np.array([1_000_000])
+def best_seconds(function: Callable, threads: int, repeats: int = 5) -> float:
+    """The least seconds of some calls with `threads` threads, after one that compiles and fills the caches."""
     before = numba.get_num_threads()
     numba.set_num_threads(threads)
     try:
-        _multiply_add_parallel(a, b, c, length)
+        function()
         best = np.inf
         for _ in range(repeats):
             begin = time.perf_counter()
-            _multiply_add_parallel(a, b, c, length)
+            function()
             best = min(best, time.perf_counter() - begin)
     finally:
         numba.set_num_threads(before)
-    return 2 * threads * ROWS * width * int(length[0]) / best
+    return best
+
+
+def fma_peak(threads: int, dtype: str = "float32") -> float:
+    """Floating-point operations per second of `threads` threads together."""
+    width = VECTORS * VECTOR_BYTES // np.dtype(dtype).itemsize
+    a, b = np.ones(ROWS, dtype), np.ones(width, dtype)
+    c, length = np.zeros((threads, ROWS, width), dtype), np.array([1_000_000])
+    seconds = best_seconds(lambda: _multiply_add_parallel(a, b, c, length), threads)
+    return 2 * threads * ROWS * width * int(length[0]) / seconds

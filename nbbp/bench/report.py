@@ -1,36 +1,40 @@
 """A benchmark's results as a table and as JSON."""
 
+import dataclasses
 import datetime
 import json
 import math
 import pathlib
 import platform
+import textwrap
 from collections.abc import Sequence
 
+import numpy as np
 from llvmlite import binding
 
 import nbbp
+from nbbp.bench.limits import Limits
 from nbbp.bench.measure import Result
-from nbbp.bench.peak import fma_peak
+from nbbp.bench.profile import Profile
+from nbbp.bench.roofline import Roofline
 from nbbp.bench.workloads import WORKLOADS
 from nbbp.kernels import threads
 
 
 def header(peers: Sequence[str]) -> str:
-    return f"{'workload':13}" + "".join(f"{peer:>24}" for peer in peers)
+    return f"{'workload':13}" + "".join(f"{peer:>32}" for peer in peers)
 
 
 def line(result: Result, peers: Sequence[str]) -> str:
-    """Microseconds per step, and in brackets the ratio to nbbp's time."""
+    """Microseconds per step, median and best round, and in brackets the ratio to nbbp's time."""
     cells = []
     for peer in peers:
         if peer in result.missing:
             cells.append("-")
-        elif peer == "nbbp" or "nbbp" not in result.rounds:
-            cells.append(f"{result.median(peer) * 1e6:,.2f}")
         else:
-            cells.append(f"{result.median(peer) * 1e6:,.2f} ({result.ratio(peer):.2f}x)")
-    return f"{result.workload:13}" + "".join(f"{cell:>24}" for cell in cells)
+            ratio = f" ({result.ratio(peer):.2f}x)" if peer != "nbbp" and "nbbp" in result.rounds else ""
+            cells.append(f"{result.median(peer) * 1e6:,.2f} / {result.best(peer) * 1e6:,.2f}{ratio}")
+    return f"{result.workload:13}" + "".join(f"{cell:>32}" for cell in cells)
 
 
 def missing(results: Sequence[Result]) -> list[str]:
@@ -61,9 +65,50 @@ def machine() -> dict[str, str | int | float]:
         "processor": f"{platform.machine()}, {binding.get_host_cpu_name()}",
         "threads": threads.count(),
         "threading layer": threads.layer(),
-        "FMA peak, GFLOP/s": round(fma_peak(threads.count()) / 1e9, 1),
         "nbbp": nbbp.__version__,
     }
+
+
+def limits(before: Limits, after: Limits) -> list[str]:
+    """The limits of the machine before and after a run, and the better bandwidths."""
+    best = before.or_better(after)
+    speeds = [
+        f"{level} {best.all_threads[level] / 1e9:.0f} ({one / 1e9:.0f})" for level, one in best.one_thread.items()
+    ]
+    return [
+        f"FMA peak {before.fma_peak / 1e9:.0f} GFLOP/s before, {after.fma_peak / 1e9:.0f} after; "
+        f"core to core {before.core_to_core * 1e9:.0f} ns before, {after.core_to_core * 1e9:.0f} after",
+        f"read bandwidth of all threads (of one), GB/s: {', '.join(speeds)}",
+    ]
+
+
+def rooflines(results: Sequence[Result], allowed: dict[str, Roofline]) -> list[str]:
+    """The microseconds that the limits allow each workload, and what share of nbbp's best round they are."""
+    lines = [f"{'workload':13}{'products':>12}{'share':>8}{'bytes':>12}{'from':>8}{'both':>12}{'share':>8}"]
+    for result in results:
+        if result.workload in allowed and "nbbp" in result.rounds:
+            least, best = allowed[result.workload], result.best("nbbp")
+            lines.append(
+                f"{result.workload:13}{least.products * 1e6:12,.2f}{least.products / best:8.1%}"
+                f"{least.bytes * 1e6:12,.2f}{least.level:>8}{least.seconds * 1e6:12,.2f}{least.seconds / best:8.1%}"
+            )
+    return lines
+
+
+def profile(measured: Profile) -> list[str]:
+    """The microseconds of each call, of all, and of a step without counts."""
+
+    def cells(name: str, *seconds: float) -> str:
+        numbers = ["-" if math.isnan(x) else f"{x * 1e6:,.2f}" for x in seconds]
+        return f"{textwrap.shorten(name, 52, placeholder=' ..'):52}" + "".join(f"{x:>13}" for x in numbers)
+
+    rows = [(row.running, row.repeated, row.one_thread) for row in measured.rows]
+    return [
+        f"{measured.workload:52}{'in the step':>13}{'by itself':>13}{'one thread':>13}",
+        *(cells(row.name, *seconds) for row, seconds in zip(measured.rows, rows, strict=True)),
+        cells("total", *np.nansum(rows, axis=0)),
+        cells("the step without counts", measured.step, math.nan, measured.step_on_one_thread),
+    ]
 
 
 def memory(results: Sequence[Result]) -> list[str]:
@@ -74,13 +119,14 @@ def memory(results: Sequence[Result]) -> list[str]:
     ]
 
 
-def as_json(result: Result) -> dict:
-    """Every round's seconds per step, ratios and sizes."""
+def as_json(result: Result, allowed: Roofline | None = None) -> dict:
+    """Every round's seconds per step, ratios, sizes, and what the limits allow."""
     return {
         "workload": result.workload,
         "seconds": result.rounds,
         "ratio": {peer: result.ratio(peer) for peer in result.rounds} if "nbbp" in result.rounds else {},
         "flops": WORKLOADS[result.workload].flops if result.workload in WORKLOADS else None,
+        "roofline": dataclasses.asdict(allowed) if allowed else None,
         "mebibytes": result.mebibytes,
         "missing": result.missing,
     }

@@ -25,6 +25,11 @@ class Workload:
         return self.rows // self.batch
 
     @property
+    def parameters(self) -> int:
+        """The number of weights and biases."""
+        return sum((n_in + 1) * n_out for n_in, n_out in zip(self.sizes, self.sizes[1:], strict=False))
+
+    @property
     def flops(self) -> int:
         """Operations of a step's products: forward, weight gradient, and input gradient beyond the first layer."""
         products = [2 * self.batch * n_in * n_out for n_in, n_out in zip(self.sizes, self.sizes[1:], strict=False)]

@@ -1,8 +1,13 @@
 """nbbp bench."""
 
 import dataclasses
+from typing import TYPE_CHECKING
 
 from nbbp.cli.commands import Command
+
+if TYPE_CHECKING:
+    from nbbp.bench.limits import Limits
+    from nbbp.bench.measure import Result
 
 
 def register(command: Command) -> None:
@@ -11,7 +16,8 @@ def register(command: Command) -> None:
         "names",
         nargs="*",
         metavar="NAME",
-        help="a workload, training (the default), prediction, sklearn, conditions, products or startup",
+        help="a workload, training (the default), prediction, sklearn, conditions, products or startup; profile and "
+        "workloads for the time of each call within a step",
     )
     sub.add_argument("--peers", nargs="+", default=[], metavar="PEER", help="all that are installed when none is named")
     sub.add_argument("--rounds", type=int, default=7, help="interleaved rounds (%(default)s)")
@@ -24,7 +30,7 @@ def bench(arguments) -> None:
     from nbbp.bench.peers import PEERS
     from nbbp.bench.workloads import PREDICTIONS, WORKLOADS
 
-    names = [*WORKLOADS, "training", "prediction", "sklearn", "conditions", "products", "startup"]
+    names = [*WORKLOADS, "training", "prediction", "sklearn", "conditions", "products", "startup", "profile"]
     for given, table, kind in ((arguments.names, names, "benchmark"), (arguments.peers, PEERS, "peer")):
         unknown = [name for name in given if name not in table]
         if unknown:
@@ -33,14 +39,19 @@ def bench(arguments) -> None:
         raise ValueError(f"--rounds must be 1 or more, got {arguments.rounds}")
     chosen = arguments.names or ["training"]
     workloads = list(WORKLOADS) if "training" in chosen else [name for name in chosen if name in WORKLOADS]
-    if "prediction" in chosen:
-        workloads += PREDICTIONS
-    from nbbp.bench import report
+    from nbbp.bench import limits, report
 
     print(", ".join(f"{name} {value}" for name, value in report.machine().items()))
+    before = limits.measure()
     parts: dict = {}
+    results = []
+    if "profile" in chosen:
+        parts["profile"] = _bench_profile(workloads or list(WORKLOADS))
+        workloads = []
+    if "prediction" in chosen:
+        workloads += PREDICTIONS
     if workloads:
-        parts["peers"] = _bench_side_by_side(workloads, arguments)
+        results = _bench_side_by_side(workloads, arguments)
     if "sklearn" in chosen:
         parts["sklearn"] = _bench_estimators(arguments.rounds)
     if "conditions" in chosen:
@@ -49,17 +60,22 @@ def bench(arguments) -> None:
         parts["products"] = _bench_products()
     if "startup" in chosen:
         parts["startup"] = _bench_startup()
+    after = limits.measure()
+    print(*report.limits(before, after), sep="\n")
+    parts["limits"] = {"before": dataclasses.asdict(before), "after": dataclasses.asdict(after)}
+    if results:
+        parts["peers"] = _hold_against(before.or_better(after), results)
     if arguments.json:
         report.write_json(parts, arguments.json)
 
 
-def _bench_side_by_side(workloads: list[str], arguments) -> list[dict]:
+def _bench_side_by_side(workloads: list[str], arguments) -> "list[Result]":
     from nbbp.bench import report
     from nbbp.bench.measure import measure
     from nbbp.bench.peers import PEERS
 
     peers = arguments.peers or list(PEERS)
-    print(f"microseconds a step, median of {arguments.rounds} rounds; in brackets how many times nbbp's")
+    print(f"microseconds a step, median / best of {arguments.rounds} rounds; in brackets how many times nbbp's")
     print(report.header(peers), flush=True)
     results = measure(workloads, peers, arguments.rounds, lambda result: print(report.line(result, peers), flush=True))
     for text in report.missing(results):
@@ -71,7 +87,32 @@ def _bench_side_by_side(workloads: list[str], arguments) -> list[dict]:
         from nbbp import plots
 
         plots.benchmark(results, arguments.chart)
-    return [report.as_json(result) for result in results]
+    return results
+
+
+def _hold_against(best: "Limits", results: "list[Result]") -> list[dict]:
+    from nbbp.bench import report
+    from nbbp.bench.roofline import roofline
+    from nbbp.bench.workloads import WORKLOADS
+    from nbbp.kernels import threads
+
+    allowed = {name: roofline(workload, best, threads.count()) for name, workload in WORKLOADS.items()}
+    if any(result.workload in allowed and "nbbp" in result.rounds for result in results):
+        print("microseconds a step that these limits allow, and their share of nbbp's best round")
+        print(*report.rooflines(results, allowed), sep="\n")
+    return [report.as_json(result, allowed.get(result.workload)) for result in results]
+
+
+def _bench_profile(workloads: list[str]) -> list[dict]:
+    from nbbp.bench import profile, report
+    from nbbp.bench.workloads import WORKLOADS
+
+    print("microseconds of each call, in the best epoch")
+    measured = []
+    for name in workloads:
+        measured.append(profile.measure(WORKLOADS[name]))
+        print(*report.profile(measured[-1]), sep="\n", flush=True)
+    return [dataclasses.asdict(each) for each in measured]
 
 
 def _bench_estimators(rounds: int) -> list[dict]:
@@ -80,7 +121,7 @@ def _bench_estimators(rounds: int) -> list[dict]:
     from nbbp.bench.measure import measure
 
     peers = ("nbbp", "sklearn")
-    print(f"microseconds a call, median of {rounds} rounds; in brackets how many times nbbp's")
+    print(f"microseconds a call, median / best of {rounds} rounds; in brackets how many times nbbp's")
     print(report.header(peers), flush=True)
     results = measure(list(ESTIMATIONS), peers, rounds, lambda result: print(report.line(result, peers), flush=True))
     return [report.as_json(result) for result in results]
@@ -89,7 +130,7 @@ def _bench_estimators(rounds: int) -> list[dict]:
 def _bench_conditions(rounds: int) -> list[dict]:
     from nbbp.bench import conditions, report
 
-    print(f"microseconds a step, median of {rounds} rounds; in brackets how many times that on all threads")
+    print(f"microseconds a step, median / best of {rounds} rounds; in brackets how many times that on all threads")
     print(report.header(conditions.CONDITIONS), flush=True)
     results = conditions.measure(rounds, lambda result: print(report.line(result, conditions.CONDITIONS), flush=True))
     return [report.as_json(result) for result in results]

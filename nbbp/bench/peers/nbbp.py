@@ -1,12 +1,17 @@
 """nbbp itself."""
 
 import itertools
+from typing import TYPE_CHECKING
 
 from nbbp.bench.estimators import Estimation
 from nbbp.bench.workloads import Prediction, Workload
 
+if TYPE_CHECKING:
+    from nbbp.training.trainer import Trainer
 
-def prepare(workload: Workload, backend: str = "numba"):
+
+def trainer(workload: Workload, backend: str = "numba") -> "Trainer":
+    """The bound training steps of a workload."""
     import nbbp
 
     hidden = [nbbp.Dense(units, activation=workload.activation) for units in workload.sizes[1:-1]]
@@ -15,11 +20,14 @@ def prepare(workload: Workload, backend: str = "numba"):
     )
     model.build(workload.sizes[0])
     X, y = workload.data()
-    trainer = model.built.trainer(model.prepare(X, y), workload.batch)
-    epochs = itertools.count()
+    return model.built.trainer(model.prepare(X, y), workload.batch)
+
+
+def prepare(workload: Workload, backend: str = "numba"):
+    bound, epochs = trainer(workload, backend), itertools.count()
 
     def epoch() -> None:
-        trainer.train(1, next(epochs))
+        bound.train(1, next(epochs))
 
     return epoch
 
