@@ -265,7 +265,7 @@ def test_another_rate_and_other_data_are_told_and_may_be_allowed(change, message
         return model
 
     fit(tmp_path, epochs=3)
-    with pytest.raises(ValueError, match=rf"cannot be resumed here: {message}.*\. Where .* allow_changes=True goes on"):
+    with pytest.raises(ValueError, match=rf"cannot be resumed here: {message}.*\. If .* allow_changes=True goes on"):
         fit(tmp_path, change)
     changed = fit(tmp_path, change, epochs=4, allow_changes=True)
     if change is other_rate:
