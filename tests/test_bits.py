@@ -141,7 +141,7 @@ def _weights():
 
 
 WAYS = {
-    _shards: "4d257d7bcb8b47f2",
+    _shards: "6e59dd233b956c2b",
     _blocks_of_rows: "8f8ad6b90a18d0f8",
     _packed_products: "b364c997473b43b3",
     _accumulation: "324981f64ee2009e",

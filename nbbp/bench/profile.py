@@ -109,10 +109,11 @@ class _Step:
         program = self._runner.program
         for k, bound in enumerate((*program.once, *program.calls)):
             if isinstance(bound, Shards):
-                codes = np.stack([part.compile(parallel=False) for part in bound.programs])
-                self._shards[k] = _CountedShards(codes, not alone and threads.worthwhile(bound.cycles()))
+                codes = bound.codes
+                self._shards[k] = _CountedShards(codes, bound.shared(parallel=not alone))
                 self._code[k] = self._shards[k].row
-                self.names += [f"{len(codes)} shards: {_name(inner)}" for inner in bound.programs[0].calls]
+                longest = max(bound.programs, key=lambda program: len(program.calls))
+                self.names += [f"{len(codes)} shards: {_name(inner)}" for inner in longest.calls]
             self.names.append(_name(bound))
 
     def seconds(self) -> float:

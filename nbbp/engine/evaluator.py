@@ -17,6 +17,7 @@ from nbbp.engine.data import Data
 from nbbp.engine.layer import Array
 from nbbp.engine.network import Network
 from nbbp.engine.program import Program
+from nbbp.engine.recent import Recent
 from nbbp.engine.runner import Blocks, Runner
 from nbbp.kernels import forks, threads
 from nbbp.kernels.batches import copy
@@ -59,6 +60,7 @@ class Evaluator:
         self._activations = [ACTIVATIONS[name] for name in activations]
         self._bound: dict[tuple, _Block] = {}
         self._blocks: dict[tuple[int, ...], Blocks] = {}
+        self._plans: Recent[Blocks] = Recent()
         self._lock = forks.lock()  # blocks are shared, and kernels release the GIL
 
     def __call__(self, data: Data, out: Arrays | None = None) -> Arrays:
@@ -89,7 +91,12 @@ class Evaluator:
 
     def _in_place(self, arrays: list[np.ndarray]) -> None:
         """Compute outputs from inputs, which stay where they are."""
-        rows, params = len(arrays[0]), self.network.params
+        rows = len(arrays[0])
+        self._plans.get(0, rows, lambda: self._plan(rows)).run(arrays)
+
+    def _plan(self, rows: int) -> Blocks:
+        """The blocks in which so many rows go through the network."""
+        params = self.network.params
         shared = params.nbytes > SHARED_BYTES
         count = 1 if shared or not threads.worthwhile(params.size * rows / 10) else min(threads.count(), rows // ROWS)
         edges = np.array([*(rows * m // count // ROWS * ROWS for m in range(count)), rows])
@@ -98,7 +105,7 @@ class Evaluator:
         sizes = tuple(np.minimum(shares, -(-shares // (blocks * ROWS)) * ROWS).tolist())
         if sizes not in self._blocks:
             self._blocks[sizes] = self._bind_blocks(sizes)
-        self._blocks[sizes].run(arrays, edges)
+        return self._blocks[sizes].over(edges)
 
     @functools.cached_property
     def _block_rows(self) -> int:

@@ -53,14 +53,15 @@ class Matrix:
     elements: slice
     flat: tuple[np.ndarray, ...]
     blocks: tuple[Block, ...]
-    transposed: np.ndarray
+    transposed: np.ndarray | None
 
     def enter(self) -> None:
         """Fill the blocks and the transposed copy."""
         for block in self.blocks:
             for copy, whole in zip(block.copies, self.flat, strict=True):
                 copy[...] = whole[:, block.columns]
-        self.transposed[...] = self.flat[0].T
+        if self.transposed is not None:
+            self.transposed[...] = self.flat[0].T
 
     def leave(self) -> None:
         """Fill the flat arrays."""
@@ -96,8 +97,12 @@ class Owners:
                 if elements is not None and all(self._may_own(elements, program) for program in programs):
                     x, w = call.arrays[1:3]
                     if w.size >= x.size:  # else fewer lines travel if cores share rows
-                        found.append(self._matrix(elements, w))
+                        found.append(self._matrix(elements, w, self._is_transposed(elements, programs)))
         return found
+
+    def _is_transposed(self, elements: slice, programs: Sequence[Program]) -> bool:
+        once = (call for program in programs for call in program.once)
+        return any(call.kernel is transpose and self._within(0, call.arrays[1]) == elements for call in once)
 
     def _within(self, which: int, array: np.ndarray) -> slice | None:
         """The elements of a flat array that another array shows, if it lies within."""
@@ -123,7 +128,7 @@ class Owners:
                         return False
         return True
 
-    def _matrix(self, elements: slice, w: np.ndarray) -> Matrix:
+    def _matrix(self, elements: slice, w: np.ndarray, transposed: bool) -> Matrix:
         line = arrays.LINE // w.itemsize
         columns = _cut(w.shape[1], max(1, min(threads.count(), w.shape[1] // line)), line)
         blocks = [
@@ -131,7 +136,7 @@ class Owners:
             for own in columns
         ]
         flat = tuple(array[elements].reshape(w.shape) for array in self._flat)
-        return Matrix(elements, flat, tuple(blocks), arrays.zeros(w.shape[::-1], w.dtype))
+        return Matrix(elements, flat, tuple(blocks), arrays.zeros(w.shape[::-1], w.dtype) if transposed else None)
 
     def enter(self) -> None:
         """Before a run: what the user may have written goes into the blocks."""
@@ -148,7 +153,8 @@ class Owners:
         replaced: dict[int, np.ndarray] = {}
         once, program.once[:] = list(program.once), []
         for call in once:
-            if call.kernel is transpose and (matrix := self._owned(0, call.arrays[1])):
+            matrix = self._owned(0, call.arrays[1]) if call.kernel is transpose else None
+            if matrix is not None and matrix.transposed is not None:
                 replaced[call.arrays[0].ctypes.data] = matrix.transposed
             else:
                 program.once.append(call)
@@ -195,7 +201,8 @@ class Owners:
                 continue
             for part, block in zip(programs, matrix.blocks, strict=False):
                 part.call(self._update, *(copy.reshape(-1) for copy in block.copies), coefficients)
-                part.call(transpose, matrix.transposed[block.columns], block.copies[0])
+                if matrix.transposed is not None:
+                    part.call(transpose, matrix.transposed[block.columns], block.copies[0])
         for rest in self._rest(whole):
             for part, own in zip(programs, ranges(rest.stop - rest.start, self._flat[0].itemsize), strict=False):
                 elements = slice(rest.start + own.start, rest.start + own.stop)

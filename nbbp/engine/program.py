@@ -1,6 +1,7 @@
 """Programs: bound calls of kernels on arrays, in order, and their machine code."""
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable
 
@@ -76,7 +77,6 @@ class Shards:
 
     programs: "tuple[Program, ...]"
     awake: bool = False
-    _bound: tuple[np.ndarray, np.ndarray] | None = None
 
     def cycles(self) -> float:
         return 2 * sum(program.cycles() for program in self.programs)  # narrow kernels do not fill their vectors
@@ -85,16 +85,25 @@ class Shards:
         return {code: first for program in self.programs for code, first in program.kernels(parallel=False).items()}
 
     def compile(self, parallel: bool) -> tuple[int, np.ndarray]:
-        if self._bound is None:
-            compiled = [program.compile(parallel=False) for program in self.programs]
-            codes = np.zeros((len(compiled), max(map(len, compiled)), 3), np.int64)
-            for own, code in zip(codes, compiled, strict=True):
-                own[: len(code)] = code  # a call of no words, at the end, does nothing
-            self._bound = codes, padded_block([codes])
-        codes, block = self._bound
-        shared = parallel and threads.worthwhile(math.inf if self.awake else self.cycles())
-        runner = _run_shards_parallel if shared else _run_shards_serial
-        return address(runner, [codes]), block
+        runner = _run_shards_parallel if self.shared(parallel) else _run_shards_serial
+        return address(runner, [self.codes]), self._block
+
+    @functools.cached_property
+    def codes(self) -> np.ndarray:
+        """Machine code of the programs (program, call, 3); a call of no words, at the end, does nothing."""
+        compiled = [program.compile(parallel=False) for program in self.programs]
+        codes = np.zeros((len(compiled), max(map(len, compiled)), 3), np.int64)
+        for own, code in zip(codes, compiled, strict=True):
+            own[: len(code)] = code
+        return codes
+
+    @functools.cached_property
+    def _block(self) -> np.ndarray:
+        return padded_block([self.codes])
+
+    def shared(self, parallel: bool) -> bool:
+        """Whether the programs are distributed among threads."""
+        return parallel and threads.worthwhile(math.inf if self.awake else self.cycles())
 
     def run_reference(self, clock: Clock) -> None:
         for program in self.programs:

@@ -1,5 +1,6 @@
 """Loops that run bound programs step after step without Python."""
 
+import copy
 from collections.abc import Iterator
 from typing import cast
 
@@ -202,30 +203,35 @@ class Blocks:
     def __init__(self, programs: list[Program], buffers: list[list[np.ndarray]]) -> None:
         self._programs, self._rows = programs, np.array([[program.rows] for program in programs])
         self._codes: dict[bool, tuple[np.ndarray, np.ndarray]] = {}
+        self._begins = np.zeros((len(programs), 1), np.int64)
         found = []
         for program, own in zip(programs, buffers, strict=True):
             found.append([word for bound in program.calls for word in _words(cast(Call, bound), own)])
         self._which = np.array([word[0] for word in found[0]], int)
         self._words = np.zeros((len(programs), len(found[0]), 3), np.int64)
         self._words[:, :, 0] = [[word[1] for word in words] for words in found]
-        self._row_bytes = np.array([buffer[0].nbytes for buffer in buffers[0]])
-        self._words[:, :, 2] = self._row_bytes[self._which]
+        self._words[:, :, 2] = np.array([buffer[0].nbytes for buffer in buffers[0]])[self._which]
 
-    def run(self, arrays: list[np.ndarray], edges: np.ndarray) -> None:
-        """Run over the arrays, in the order of the buffers; each program from one edge (programs + 1,) to the next.
+    def over(self, edges: np.ndarray) -> "Blocks":
+        """The same blocks over rows from one edge (programs + 1,) to the next for each program.
 
         There lie as many rows as the program has, or more; the last block of a program may overlap with the one before.
         """
-        alone = threads.alone()
-        before, codes = self._code(alone)
         most = -(-np.diff(edges).reshape(-1, 1) // self._rows).max()
-        begins = np.minimum(edges[:-1, np.newaxis] + self._rows * np.arange(most), edges[1:, np.newaxis] - self._rows)
-        self._words[:, :, 1] = np.array([a.ctypes.data for a in arrays])[self._which]
+        cut = copy.copy(self)
+        cut._begins = np.minimum(edges[:-1, None] + self._rows * np.arange(most), edges[1:, None] - self._rows)
+        return cut
+
+    def run(self, arrays: list[np.ndarray]) -> None:
+        """Run over all rows of the arrays, which are given in the order of the buffers."""
+        alone = threads.alone()
+        before, codes = self._codes.get(alone) or self._code(alone)
+        self._words[:, :, 1] = np.array([a.__array_interface__["data"][0] for a in arrays])[self._which]
         run = _run_blocks_serial if alone or len(codes) == 1 else _run_blocks_parallel
         with threads.guard(alone):
             if len(before):
                 _run_once_compiled(before)
-            run(codes, self._words, begins)
+            run(codes, self._words, self._begins)
 
     def _code(self, alone: bool) -> tuple[np.ndarray, np.ndarray]:
         if alone not in self._codes:
