@@ -49,15 +49,16 @@ def _run_side_by_side(codes, sizes, clocks):
         _steps(codes[m, 0], sizes[m, 0], codes[m, 1], sizes[m, 1], clocks[m, :1])
 
 
-def _run_blocks(codes, words, begins):
+def _run_blocks(codes, words, begins, bases):
     """Run the calls (programs, calls, 3) of each program for each of its blocks of rows, begins (programs, blocks).
 
-    Before each, words (programs, words, 3), an address, a base and a row's bytes, are set to where the block begins.
+    Before each, words (programs, words, 3), an address, the number of an array and a row's bytes, are set to where the
+    block begins in the arrays at bases (arrays,).
     """
     for m in prange(codes.shape[0]):
         for block in range(begins.shape[1]):
             for k in range(words.shape[1]):
-                write_word(words[m, k, 0], words[m, k, 1] + begins[m, block] * words[m, k, 2])
+                write_word(words[m, k, 0], bases[words[m, k, 1]] + begins[m, block] * words[m, k, 2])
             for k in range(codes.shape[1]):
                 call(codes[m, k, 0], codes[m, k, 1], codes[m, k, 2])
 
@@ -207,10 +208,11 @@ class Blocks:
         found = []
         for program, own in zip(programs, buffers, strict=True):
             found.append([word for bound in program.calls for word in _words(cast(Call, bound), own)])
-        self._which = np.array([word[0] for word in found[0]], int)
+        which = [word[0] for word in found[0]]
         self._words = np.zeros((len(programs), len(found[0]), 3), np.int64)
         self._words[:, :, 0] = [[word[1] for word in words] for words in found]
-        self._words[:, :, 2] = np.array([buffer[0].nbytes for buffer in buffers[0]])[self._which]
+        self._words[:, :, 1:] = [(number, buffers[0][number][0].nbytes) for number in which]
+        self._bases = np.zeros(len(buffers[0]), np.int64)
 
     def over(self, edges: np.ndarray) -> "Blocks":
         """The same blocks over rows from one edge (programs + 1,) to the next for each program.
@@ -226,12 +228,13 @@ class Blocks:
         """Run over all rows of the arrays, which are given in the order of the buffers."""
         alone = threads.alone()
         before, codes = self._codes.get(alone) or self._code(alone)
-        self._words[:, :, 1] = np.array([a.__array_interface__["data"][0] for a in arrays])[self._which]
+        for number, array in enumerate(arrays):
+            self._bases[number] = array.ctypes.data
         run = _run_blocks_serial if alone or len(codes) == 1 else _run_blocks_parallel
         with threads.guard(alone):
             if len(before):
                 _run_once_compiled(before)
-            run(codes, self._words, self._begins)
+            run(codes, self._words, self._begins, self._bases)
 
     def _code(self, alone: bool) -> tuple[np.ndarray, np.ndarray]:
         if alone not in self._codes:

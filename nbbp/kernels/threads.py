@@ -137,7 +137,7 @@ def guard(alone: bool) -> contextlib.AbstractContextManager:
     Each Python thread has a number of its own in Numba. It is set around kernels alone: the user's own compiled code
     keeps what it has. The workqueue aborts the process if two Python threads enter it at once.
     """
-    if alone:
+    if alone or (default()[0] == most() and layer() != "workqueue"):
         return _freely
     threads, lock = count(), _one_at_a_time if layer() == "workqueue" else _freely
     return lock if threads == numba.get_num_threads() else _on(threads, lock)
