@@ -175,9 +175,7 @@ class _Step:
 
 def _name(bound: Call | Shards) -> str:
     """The kernel and its arrays' shapes."""
-    if isinstance(bound, Shards):
-        return f"{len(bound.programs)} shards: start, and wait for the last"
-    return " ".join([bound.kernel.name, *("x".join(map(str, a.shape)) for a in bound.arrays)])
+    return f"{len(bound.programs)} shards: start, and wait for the last" if isinstance(bound, Shards) else repr(bound)
 
 
 @dataclasses.dataclass(frozen=True)

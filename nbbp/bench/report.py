@@ -22,7 +22,7 @@ from nbbp.kernels import threads
 
 
 def header(peers: Sequence[str]) -> str:
-    return f"{'workload':13}" + "".join(f"{peer:>32}" for peer in peers)
+    return f"{'workload':13}" + "".join(f"{peer:>42}" for peer in peers)
 
 
 def line(result: Result, peers: Sequence[str]) -> str:
@@ -34,7 +34,7 @@ def line(result: Result, peers: Sequence[str]) -> str:
         else:
             ratio = f" ({result.ratio(peer):.2f}x)" if peer != "nbbp" and "nbbp" in result.rounds else ""
             cells.append(f"{result.median(peer) * 1e6:,.2f} / {result.best(peer) * 1e6:,.2f}{ratio}")
-    return f"{result.workload:13}" + "".join(f"{cell:>32}" for cell in cells)
+    return f"{result.workload:13}" + "".join(f"{cell:>42}" for cell in cells)
 
 
 def missing(results: Sequence[Result]) -> list[str]:

@@ -20,7 +20,7 @@ Kernels = dict[tuple, tuple["Call", bool]]
 """A call that compiles a kernel, and its `parallel`, by kernel, whether threads share its work, and array types."""
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(repr=False)
 class Call:
     """A kernel and the arrays that it runs on."""
 
@@ -28,6 +28,9 @@ class Call:
     arrays: tuple[np.ndarray, ...]
     _block: np.ndarray | None = None
     _shapes: list[tuple[int, ...]] | None = None
+
+    def __repr__(self) -> str:
+        return " ".join([self.kernel.name, *("x".join(map(str, a.shape)) for a in self.arrays)])
 
     def cycles(self) -> float:
         return self.kernel.cycles(self.arrays)
