@@ -57,7 +57,7 @@ def test_errors_are_one_line_and_an_exit_code(tmp_path):
     assert done.returncode == 2
     assert done.stderr.strip() == (
         "nbbp bench: unknown benchmark 'mnits'; choose from xor, online, toy, sci, mnist, tab, simplechains, wide, "
-        "training, prediction, sklearn, conditions, products, startup, profile"
+        "training, prediction, sklearn, conditions, products, startup, plan, profile"
     )
 
 

@@ -16,8 +16,8 @@ def register(command: Command) -> None:
         "names",
         nargs="*",
         metavar="NAME",
-        help="a workload, training (the default), prediction, sklearn, conditions, products or startup; profile and "
-        "workloads for the time of each call within a step",
+        help="a workload, training (the default), prediction, sklearn, conditions, products, startup or plan; profile "
+        "and workloads for the time of each call within a step",
     )
     sub.add_argument("--peers", nargs="+", default=[], metavar="PEER", help="all that are installed when none is named")
     sub.add_argument("--rounds", type=int, default=7, help="interleaved rounds (%(default)s)")
@@ -30,7 +30,7 @@ def bench(arguments) -> None:
     from nbbp.bench.peers import PEERS
     from nbbp.bench.workloads import PREDICTIONS, WORKLOADS
 
-    names = [*WORKLOADS, "training", "prediction", "sklearn", "conditions", "products", "startup", "profile"]
+    names = [*WORKLOADS, "training", "prediction", "sklearn", "conditions", "products", "startup", "plan", "profile"]
     for given, table, kind in ((arguments.names, names, "benchmark"), (arguments.peers, PEERS, "peer")):
         unknown = [name for name in given if name not in table]
         if unknown:
@@ -60,6 +60,8 @@ def bench(arguments) -> None:
         parts["products"] = _bench_products()
     if "startup" in chosen:
         parts["startup"] = _bench_startup()
+    if "plan" in chosen:
+        parts["plan"] = _bench_plan()
     after = limits.measure()
     print(*report.limits(before, after), sep="\n")
     parts["limits"] = {"before": dataclasses.asdict(before), "after": dataclasses.asdict(after)}
@@ -143,6 +145,18 @@ def _bench_startup() -> dict[str, float]:
     for name, value in measured.items():
         print(f"{name:26} {value:8.2f}")
     return measured
+
+
+def _bench_plan() -> list[dict]:
+    from nbbp.bench import plan
+
+    print("what is planned for so many cores, and how much faster than on one a step is expected to be; nothing is run")
+    print(f"{'workload':13}{'cores':>6}{'shards':>8}{'used':>6}{'gain':>7}  owners of each matrix")
+    plans = plan.plans()
+    for each in plans:
+        owners = ", ".join(map(str, each.owners)) or "-"
+        print(f"{each.workload:13}{each.cores:6}{each.shards:8}{each.used:6}{each.gain:6.1f}x  {owners}")
+    return [dataclasses.asdict(each) for each in plans]
 
 
 def _bench_products() -> list[dict]:

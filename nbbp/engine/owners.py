@@ -130,7 +130,7 @@ class Owners:
 
     def _matrix(self, elements: slice, w: np.ndarray, transposed: bool) -> Matrix:
         line = arrays.LINE // w.itemsize
-        columns = _cut(w.shape[1], max(1, min(threads.count(), w.shape[1] // line)), line)
+        columns = _cut(w.shape[1], max(1, min(threads.count(), w.shape[1] // line)), line)  # of whole vectors
         blocks = [
             Block(own, tuple(arrays.zeros((len(w), own.stop - own.start), w.dtype) for _ in self._flat))
             for own in columns

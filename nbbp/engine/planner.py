@@ -1,8 +1,10 @@
-"""How a step is cut into shards."""
+"""How a step is cut: which rows go through the network by themselves, and on how many cores."""
 
 import itertools
 
 from nbbp.engine.network import Network
+from nbbp.engine.program import Program, Shards
+from nbbp.kernels import threads
 
 SHARD_ROWS = 64  # in a shard, at least
 SHARD_PARAMETERS = 32_768  # beyond this, adding the shards' gradients costs more than the forks
@@ -25,3 +27,26 @@ def cut(rows: int, parameters: int) -> list[slice]:
 def shards(network: Network, rows: int) -> list[slice]:
     """The shards of a mini-batch of this network; a single one if its rows depend on each other."""
     return [slice(0, rows)] if network.graph.couples_rows else cut(rows, network.layout.size)
+
+
+FORK_CYCLES, CYCLES_A_CORE = 5_000, 1_000  # of a fork and join, and for each core more: lines that travel
+
+
+def expected_cycles(program: Program, cores: int) -> float:
+    """The approximate number of processor cycles of one run on so many cores."""
+    total = 0.0
+    for bound in program.calls:
+        cycles, most = bound.cycles(), float(cores)
+        if isinstance(bound, Shards):
+            count = len(bound.programs)
+            most = count / -(-count // cores)  # with more programs than cores, the last ones leave some idle
+        shared = cores > 1 and (threads.is_long(cycles) or getattr(bound, "awake", False))
+        total += cycles / most + FORK_CYCLES + CYCLES_A_CORE * cores if shared else cycles
+    return total
+
+
+def cores(program: Program) -> int:
+    """The number of cores on which a run of the program is expected to take the least time."""
+    most = threads.count()
+    numbers = [*(2**k for k in range(most.bit_length()) if 2**k < most), most]
+    return min(numbers, key=lambda number: expected_cycles(program, number))

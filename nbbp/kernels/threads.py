@@ -49,12 +49,14 @@ def layer() -> str:
 def alone() -> bool:
     """Whether kernels have only the calling thread.
 
-    This is so in a forked child, and in a thread of Numba's workqueue, whose parallel regions abort the process when
-    they are nested.
+    This is so in a forked child; and in a thread of Numba's workqueue, whose parallel regions abort the process when
+    they are nested, and where they take 90 us even on one thread.
     """
     if forks.lost_threads:
         return True
-    return layer() == "workqueue" and isinstance(threading.current_thread(), threading._DummyThread)
+    if layer() != "workqueue":
+        return False
+    return numba.get_num_threads() == 1 or isinstance(threading.current_thread(), threading._DummyThread)
 
 
 def most() -> int:
@@ -63,6 +65,11 @@ def most() -> int:
     ``numba.config.NUMBA_NUM_THREADS`` follows the environment when that changes later, the threads do not.
     """
     return parallel.NUM_THREADS
+
+
+def processors() -> int:
+    """The number of logical CPUs that this process may run on: more threads would take turns."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @functools.cache
@@ -82,10 +89,26 @@ def count() -> int:
     Numba knows no difference between a Python thread that allows all threads and one that has said nothing, and code
     that sets a number for a while puts back what it found: all is no limit, any other number is the user's.
     """
+    if _assumed is not None:
+        return _assumed
     if alone():
         return 1
     allowed = numba.get_num_threads()
     return default()[0] if allowed == most() else allowed
+
+
+_assumed: int | None = None
+
+
+@contextlib.contextmanager
+def assuming(threads: int):
+    """Plan as if there were so many threads, within this context."""
+    global _assumed
+    _assumed = threads
+    try:
+        yield
+    finally:
+        _assumed = None
 
 
 _decided: bool | None = None
@@ -113,7 +136,12 @@ def worthwhile(cycles: float) -> bool:
     """
     if _decided is not None:
         return _decided
-    return count() > 1 and cycles > (1_000_000 if layer() == "workqueue" else 40_000)
+    return count() > 1 and is_long(cycles)
+
+
+def is_long(cycles: float) -> bool:
+    """Whether work takes so much longer than a fork and join that these do not matter."""
+    return cycles > (1_000_000 if layer() == "workqueue" else 40_000)
 
 
 _one_at_a_time, _freely = forks.lock(), contextlib.nullcontext()
@@ -148,11 +176,11 @@ FIRST, TROUBLED, QUIET = 10, 8, 100  # times the length of a trial that pass unt
 
 
 class Pace:
-    """How many steps to run before returning to Python, and whether on all threads or on one.
+    """How many steps to run before returning to Python, and on how many threads.
 
     Where another process keeps a core busy, or the cores share no cache, threads that wait for each other at every
-    kernel can be slower than one alone. Their bits are the same, so now and then the other way is tried, and the faster
-    one stays. Trials cost a hundredth of the time, more only while steps take longer than they did.
+    kernel can be slower than fewer. Their bits are the same, so now and then half as many or twice as many are tried,
+    and stay if they are faster. Trials cost a hundredth of the time, more only while steps take longer than they did.
 
     Parameters
     ----------
@@ -171,6 +199,12 @@ class Pace:
         self._step_seconds = self._least = math.inf  # recently, and ever, on the chosen number of threads
         self._trial_seconds = self._since = 0.0  # of the last trial, or expected of the first; since then
         self._warm = self._tried = False
+        self._fewer = True  # whether half as many threads are tried next, or twice as many
+
+    def start_with(self, threads: int) -> None:
+        """Begin on this number of threads, if nothing is known yet."""
+        if not self._warm:
+            self._threads = min(threads, self._all, processors())
 
     def run(self, function: Callable[[int], int]) -> None:
         """Call ``function(steps)``, which returns how many it took, on the threads that are due."""
@@ -193,16 +227,21 @@ class Pace:
     def _patience(self) -> int:
         """How many times the length of a trial passes until the next one."""
         if self._threads == 1 or self._step_seconds > 1.3 * self._least:
-            return TROUBLED
+            return TROUBLED  # one thread has no sign that others have become worth it
         return QUIET if self._tried or self._step_seconds > TRIAL_SECONDS else FIRST
 
     def _try_other(self, function: Callable[[int], int]) -> None:
-        other = 1 if self._threads > 1 else self._all
-        seconds, done = self._timed(function, other, max(1, int(TRIAL_SECONDS / self._step_seconds)))
+        fewer = self._threads > 1 and (self._fewer or self._threads == self._all)
+        other = max(1, self._threads // 2) if fewer else min(2 * self._threads, self._all)
+        steps = max(1, int(TRIAL_SECONDS / self._step_seconds))
+        if self._step_seconds < 5 * TRIAL_SECONDS:
+            self._timed(function, other, 1)  # which starts threads, or ends them
+        seconds, done = self._timed(function, other, steps)
         took = seconds / done
-        if took < 0.9 * self._step_seconds:
+        if faster := took < 0.9 * self._step_seconds:
             self._threads, self._step_seconds, self._least = other, took, took
-        self._trial_seconds, self._since, self._tried = seconds, 0.0, True
+        self._fewer, self._tried = fewer == faster, not faster  # what was right is soon tried again
+        self._trial_seconds, self._since = seconds, 0.0
 
     def _timed(self, function: Callable[[int], int], threads: int, steps: int) -> tuple[float, int]:
         """Seconds, and steps done."""

@@ -142,6 +142,7 @@ class Trainer:
         flat = self.network.params, self.network.grads, *self.update.moments
         shared = [] if self._alone or self._backend == "numpy" else [whole, *([last] if last else [])]
         self.owners = Owners(shared, flat, self.update.optimizer.kernel)
+        self._pace.start_with(planner.cores(whole))
         self.runner = Runner(whole, last, progress, alone=self._alone)
         self._masked = self.network.mask is not None
 
