@@ -23,7 +23,7 @@ from nbbp.training.history import History
 from nbbp.training.intake import Intake
 from nbbp.training.measure import Measure
 from nbbp.training.settings import Settings
-from nbbp.training.trainer import RUN_SECONDS, DivergenceError, Trainer
+from nbbp.training.trainer import ROWS_TOGETHER, RUN_SECONDS, DivergenceError, Trainer
 from nbbp.training.update import Update
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class Built:
         )
         self.measure = Measure(self.network, self.objective, settings.backend, settings.metrics)
         self._inputs, self._outputs = inputs, outputs
-        self._trainers: Recent[Trainer] = Recent(FEW_ROWS)
+        self._trainers: Recent[Trainer] = Recent(ROWS_TOGETHER)
         self._paces: Recent[threads.Pace] = Recent()
         self._gradients: Recent[Gradient] = Recent(FEW_ROWS)
         self._jacobians: Recent[Jacobian] = Recent(FEW_ROWS)
@@ -102,7 +102,7 @@ class Built:
                 progress=progress,
             )  # fmt: skip
 
-        if clock is not None:
+        if clock is not None or min(batch_size, data.rows) > FEW_ROWS:
             return make()
         key = data.form, batch_size, parts, shuffle, record_outputs, mean_weight, self.update.kind()
         trainer = self._trainers.get(data.rows, key, make)
