@@ -65,7 +65,7 @@ class Prediction:
         return np.random.default_rng(1).random((self.rows, 784), dtype=np.float32)
 
 
-PREDICTIONS = {f"predict-{rows}": Prediction(f"predict-{rows}", rows) for rows in (1, 64, 10_000)}
+PREDICTIONS = {f"predict-{rows}": Prediction(f"predict-{rows}", rows) for rows in (1, 16, 64, 256, 1_000, 10_000)}
 
 WORKLOADS = {
     workload.name: workload

@@ -17,7 +17,6 @@ from nbbp.engine.data import Data
 from nbbp.engine.layer import Array
 from nbbp.engine.network import Network
 from nbbp.engine.program import Program
-from nbbp.engine.recent import Recent
 from nbbp.engine.runner import Blocks, Runner
 from nbbp.kernels import forks, threads
 from nbbp.kernels.batches import copy
@@ -60,7 +59,7 @@ class Evaluator:
         self._activations = [ACTIVATIONS[name] for name in activations]
         self._bound: dict[tuple, _Block] = {}
         self._blocks: dict[tuple[int, ...], Blocks] = {}
-        self._plans: Recent[Blocks] = Recent()
+        self._plans: dict[int, Blocks] = {}
         self._lock = forks.lock()  # blocks are shared, and kernels release the GIL
 
     def __call__(self, data: Data, out: Arrays | None = None) -> Arrays:
@@ -92,7 +91,11 @@ class Evaluator:
     def _in_place(self, arrays: list[np.ndarray]) -> None:
         """Compute outputs from inputs, which stay where they are."""
         rows = len(arrays[0])
-        self._plans.get(0, rows, lambda: self._plan(rows)).run(arrays)
+        if rows not in self._plans:
+            if len(self._plans) >= BLOCK_ROWS:
+                self._plans.clear()
+            self._plans[rows] = self._plan(rows)
+        self._plans[rows].run(arrays)
 
     def _plan(self, rows: int) -> Blocks:
         """The blocks in which so many rows go through the network."""

@@ -9,7 +9,7 @@ from numba import prange
 
 from nbbp.engine.program import Call, Program
 from nbbp.kernels import threads
-from nbbp.kernels.jit import address_places, call, compiled, device
+from nbbp.kernels.jit import address, address_places, call, compiled, device, padded_block
 from nbbp.kernels.pointers import write_word
 
 
@@ -203,8 +203,6 @@ class Blocks:
 
     def __init__(self, programs: list[Program], buffers: list[list[np.ndarray]]) -> None:
         self._programs, self._rows = programs, np.array([[program.rows] for program in programs])
-        self._codes: dict[bool, tuple[np.ndarray, np.ndarray]] = {}
-        self._begins = np.zeros((len(programs), 1), np.int64)
         found = []
         for program, own in zip(programs, buffers, strict=True):
             found.append([word for bound in program.calls for word in _words(cast(Call, bound), own)])
@@ -213,6 +211,8 @@ class Blocks:
         self._words[:, :, 0] = [[word[1] for word in words] for words in found]
         self._words[:, :, 1:] = [(number, buffers[0][number][0].nbytes) for number in which]
         self._bases = np.zeros(len(buffers[0]), np.int64)
+        self._begins = np.zeros((len(programs), 1), np.int64)
+        self._bound: dict[bool, tuple[np.ndarray, tuple]] = {}
 
     def over(self, edges: np.ndarray) -> "Blocks":
         """The same blocks over rows from one edge (programs + 1,) to the next for each program.
@@ -221,27 +221,30 @@ class Blocks:
         """
         most = -(-np.diff(edges).reshape(-1, 1) // self._rows).max()
         cut = copy.copy(self)
+        cut._bound = {}
         cut._begins = np.minimum(edges[:-1, None] + self._rows * np.arange(most), edges[1:, None] - self._rows)
         return cut
 
     def run(self, arrays: list[np.ndarray]) -> None:
         """Run over all rows of the arrays, which are given in the order of the buffers."""
         alone = threads.alone()
-        before, codes = self._codes.get(alone) or self._code(alone)
+        code, _ = self._bound.get(alone) or self._bind(alone)
         for number, array in enumerate(arrays):
-            self._bases[number] = array.ctypes.data
-        run = _run_blocks_serial if alone or len(codes) == 1 else _run_blocks_parallel
+            self._bases[number] = array.__array_interface__["data"][0]
         with threads.guard(alone):
-            if len(before):
-                _run_once_compiled(before)
-            run(codes, self._words, self._begins, self._bases)
+            _run_once_compiled(code)
 
-    def _code(self, alone: bool) -> tuple[np.ndarray, np.ndarray]:
-        if alone not in self._codes:
-            first, parallel = self._programs[0], len(self._programs) == 1 and not alone
-            codes = np.stack([program.compile(parallel) for program in self._programs])
-            self._codes[alone] = first.compile(parallel, once=True), codes
-        return self._codes[alone]
+    def _bind(self, alone: bool) -> tuple[np.ndarray, tuple]:
+        """Code that runs once what the programs have in common, then the blocks; and the arrays that it refers to."""
+        one = len(self._programs) == 1
+        codes = np.stack([program.compile(parallel=one and not alone) for program in self._programs])
+        arguments = [codes, self._words, self._begins, self._bases]
+        block = padded_block(arguments)
+        run = address(_run_blocks_serial if alone or one else _run_blocks_parallel, arguments)
+        once = self._programs[0].compile(parallel=one and not alone, once=True)
+        code = np.concatenate([once, [[run, block.ctypes.data, len(block)]]])
+        self._bound[alone] = code, (*arguments, block)
+        return self._bound[alone]
 
 
 def _words(bound: Call, buffers: list[np.ndarray]) -> Iterator[tuple[int, int]]:
