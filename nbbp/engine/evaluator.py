@@ -52,13 +52,18 @@ class Evaluator:
     backend : {"numba", "numpy"}
     activations : sequence of str
         The activation of each output, "linear" for none.
+
+    Attributes
+    ----------
+    blocks : dict of tuple of int to Blocks
+        What many rows go through, by the sizes of the blocks of each thread.
     """
 
     def __init__(self, network: Network, backend: str, activations: Sequence[str]) -> None:
         self.network, self.backend = network, backend
         self._activations = [ACTIVATIONS[name] for name in activations]
         self._bound: dict[tuple, _Block] = {}
-        self._blocks: dict[tuple[int, ...], Blocks] = {}
+        self.blocks: dict[tuple[int, ...], Blocks] = {}
         self._plans: dict[int, Blocks] = {}
         self._lock = forks.lock()  # blocks are shared, and kernels release the GIL
 
@@ -101,14 +106,16 @@ class Evaluator:
         """The blocks in which so many rows go through the network."""
         params = self.network.params
         shared = params.nbytes > SHARED_BYTES
-        count = 1 if shared or not threads.worthwhile(params.size * rows / 10) else min(threads.count(), rows // ROWS)
+        count, most = 1, BLOCK_ROWS
+        if not shared:
+            most = self._block_rows
+            if threads.worthwhile(params.size * rows / 10):
+                count = max(1, min(threads.count(), rows // ROWS))
         edges = np.array([*(rows * m // count // ROWS * ROWS for m in range(count)), rows])
-        shares = np.diff(edges)
-        blocks = -(-int(shares.max()) // (BLOCK_ROWS if shared else self._block_rows))
-        sizes = tuple(np.minimum(shares, -(-shares // (blocks * ROWS)) * ROWS).tolist())
-        if sizes not in self._blocks:
-            self._blocks[sizes] = self._bind_blocks(sizes)
-        return self._blocks[sizes].over(edges)
+        sizes = tuple(_block_size(share, most) for share in np.diff(edges).tolist())
+        if sizes not in self.blocks:
+            self.blocks[sizes] = self._bind_blocks(sizes)
+        return self.blocks[sizes].over(edges)
 
     @functools.cached_property
     def _block_rows(self) -> int:
@@ -167,6 +174,12 @@ class Evaluator:
         for z, activation in zip(outputs, self._activations, strict=True):
             bind_activation(program, activation.name, z)
         return tuple(z.reshape(program.rows, -1) for z in outputs)
+
+
+def _block_size(rows: int, most: int) -> int:
+    """The size of blocks that cover some rows: a power of two, of which few are bound; the last blocks may overlap."""
+    sizes = [2**k for k in range(3, 20) if 2**k <= min(rows, most)] or [rows]
+    return min(sizes, key=lambda size: -(-rows // size) * (size + 8))  # each block takes the time of some rows more
 
 
 def flat(array: np.ndarray) -> np.ndarray:

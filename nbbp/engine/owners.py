@@ -13,7 +13,7 @@ from typing import cast
 
 import numpy as np
 
-from nbbp.engine.program import Call, Program
+from nbbp.engine.program import Call, Program, Shards
 from nbbp.kernels import arrays, threads
 from nbbp.kernels.gemm import affine, product_of_transposed, transpose
 from nbbp.kernels.jit import Kernel
@@ -48,9 +48,13 @@ class Block:
 
 @dataclasses.dataclass(frozen=True)
 class Matrix:
-    """A matrix of weights (inputs, outputs) that lies in the flat arrays, and stands in blocks during a run."""
+    """A matrix of weights (inputs, outputs) that lies in the flat arrays, and stands in blocks during a run.
+
+    Whoever owns a block owns the biases of its columns, whose gradients are computed with it; they stay where they are.
+    """
 
     elements: slice
+    bias: slice | None
     flat: tuple[np.ndarray, ...]
     blocks: tuple[Block, ...]
     transposed: np.ndarray | None
@@ -91,18 +95,21 @@ class Owners:
 
     def _matrices(self, programs: Sequence[Program]) -> list[Matrix]:
         found = []
-        for call in programs[0].calls:
-            if isinstance(call, Call) and call.kernel is affine and threads.worthwhile(call.cycles()):
-                elements = self._within(0, call.arrays[2])
-                if elements is not None and all(self._may_own(elements, program) for program in programs):
-                    x, w = call.arrays[1:3]
-                    if w.size >= x.size:  # else fewer lines travel if cores share rows
-                        found.append(self._matrix(elements, w, self._is_transposed(elements, programs)))
+        calls = [call for call in (*programs[0].once, *programs[0].calls) if isinstance(call, Call)]
+        for call in calls:
+            if call.kernel is affine and threads.worthwhile(call.cycles()):
+                elements, (x, w) = self._within(0, call.arrays[2]), call.arrays[1:3]
+                if elements is None or not all(self._may_own(elements, program) for program in programs):
+                    continue
+                product = next((c for c in calls if self._touches(c, product_of_transposed, 0, 1, elements)), None)
+                if product is not None and w.size >= x.size:  # else fewer lines travel if cores share rows
+                    transposed = any(self._touches(c, transpose, 1, 0, elements) for c in calls)
+                    found.append(self._matrix(elements, w, self._within(1, product.arrays[1]), transposed))
         return found
 
-    def _is_transposed(self, elements: slice, programs: Sequence[Program]) -> bool:
-        once = (call for program in programs for call in program.once)
-        return any(call.kernel is transpose and self._within(0, call.arrays[1]) == elements for call in once)
+    def _touches(self, call: Call, kernel: Kernel, place: int, which: int, elements: slice) -> bool:
+        """Whether a call of a kernel has these elements of a flat array at this place."""
+        return call.kernel is kernel and self._within(which, call.arrays[place]) == elements
 
     def _within(self, which: int, array: np.ndarray) -> slice | None:
         """The elements of a flat array that another array shows, if it lies within."""
@@ -128,7 +135,7 @@ class Owners:
                         return False
         return True
 
-    def _matrix(self, elements: slice, w: np.ndarray, transposed: bool) -> Matrix:
+    def _matrix(self, elements: slice, w: np.ndarray, bias: slice | None, transposed: bool) -> Matrix:
         line = arrays.LINE // w.itemsize
         columns = _cut(w.shape[1], max(1, min(threads.count(), w.shape[1] // line)), line)  # of whole vectors
         blocks = [
@@ -136,7 +143,8 @@ class Owners:
             for own in columns
         ]
         flat = tuple(array[elements].reshape(w.shape) for array in self._flat)
-        return Matrix(elements, flat, tuple(blocks), arrays.zeros(w.shape[::-1], w.dtype) if transposed else None)
+        copy = arrays.zeros(w.shape[::-1], w.dtype) if transposed else None
+        return Matrix(elements, bias, flat, tuple(blocks), copy)
 
     def enter(self) -> None:
         """Before a run: what the user may have written goes into the blocks."""
@@ -195,27 +203,49 @@ class Owners:
         *_, coefficients = call.arrays
         whole = self._within(0, call.arrays[0])
         assert whole is not None
-        programs = [program.part(slice(0, program.rows)) for _ in range(threads.count())]
+        programs, owned = [program.part(slice(0, program.rows)) for _ in range(threads.count())], []
         for matrix in self.matrices:
-            if common(matrix.elements, whole) != matrix.elements:
+            if not _lies_in(matrix.elements, whole):
                 continue
+            owned.append(matrix.elements)
             for part, block in zip(programs, matrix.blocks, strict=False):
                 part.call(self._update, *(copy.reshape(-1) for copy in block.copies), coefficients)
                 if matrix.transposed is not None:
                     part.call(transpose, matrix.transposed[block.columns], block.copies[0])
-        for rest in self._rest(whole):
+            if matrix.bias is not None and _lies_in(matrix.bias, whole):
+                owned.append(matrix.bias)
+                for part, block in zip(programs, matrix.blocks, strict=False):
+                    own = slice(matrix.bias.start + block.columns.start, matrix.bias.start + block.columns.stop)
+                    part.call(self._update, *(array[own] for array in self._flat), coefficients)
+        for rest in _between(owned, whole):
             for part, own in zip(programs, ranges(rest.stop - rest.start, self._flat[0].itemsize), strict=False):
                 elements = slice(rest.start + own.start, rest.start + own.stop)
                 part.call(self._update, *(array[elements] for array in self._flat), coefficients)
+        self._after_products(program, programs)
         program.call_shards([part for part in programs if part.calls], awake=True)
 
-    def _rest(self, whole: slice) -> Iterator[slice]:
-        """The ranges between owned matrices."""
-        begin = whole.start
-        for matrix in sorted(self.matrices, key=lambda matrix: matrix.elements.start):
-            if common(matrix.elements, whole) == matrix.elements:
-                if begin < matrix.elements.start:
-                    yield slice(begin, matrix.elements.start)
-                begin = matrix.elements.stop
-        if begin < whole.stop:
-            yield slice(begin, whole.stop)
+    @staticmethod
+    def _after_products(program: Program, updates: list[Program]) -> None:
+        """Let each core update a block straight after it has computed the gradient: the loss is recorded before."""
+        *_, products, record = (None, None, *program.calls)
+        if not isinstance(products, Shards) or not isinstance(record, Call) or len(products.programs) != len(updates):
+            return
+        if all(cast(Call, product.calls[0]).kernel is product_with_columns for product in products.programs):
+            program.calls[-2:] = [record]
+            for update, product in zip(updates, products.programs, strict=True):
+                update.calls[:0] = product.calls
+
+
+def _lies_in(elements: slice, whole: slice) -> bool:
+    return common(elements, whole) == elements
+
+
+def _between(owned: list[slice], whole: slice) -> Iterator[slice]:
+    """The ranges of the whole that are not owned."""
+    begin = whole.start
+    for elements in sorted(owned, key=lambda elements: elements.start):
+        if begin < elements.start:
+            yield slice(begin, elements.start)
+        begin = elements.stop
+    if begin < whole.stop:
+        yield slice(begin, whole.stop)

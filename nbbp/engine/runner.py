@@ -219,7 +219,7 @@ class Blocks:
 
         There lie as many rows as the program has, or more; the last block of a program may overlap with the one before.
         """
-        most = -(-np.diff(edges).reshape(-1, 1) // self._rows).max()
+        most = np.ceil(np.diff(edges)[:, None] / self._rows).astype(int).max()
         cut = copy.copy(self)
         cut._bound = {}
         cut._begins = np.minimum(edges[:-1, None] + self._rows * np.arange(most), edges[1:, None] - self._rows)

@@ -234,14 +234,15 @@ class Pace:
         fewer = self._threads > 1 and (self._fewer or self._threads == self._all)
         other = max(1, self._threads // 2) if fewer else min(2 * self._threads, self._all)
         steps = max(1, int(TRIAL_SECONDS / self._step_seconds))
-        if self._step_seconds < 5 * TRIAL_SECONDS:
-            self._timed(function, other, 1)  # which starts threads, or ends them
+        warm = 0.0
+        if self._step_seconds < 5 * TRIAL_SECONDS:  # threads start or end, and the system takes them to their cores
+            warm, _ = self._timed(function, other, steps)
         seconds, done = self._timed(function, other, steps)
         took = seconds / done
         if faster := took < 0.9 * self._step_seconds:
             self._threads, self._step_seconds, self._least = other, took, took
         self._fewer, self._tried = fewer == faster, not faster  # what was right is soon tried again
-        self._trial_seconds, self._since = seconds, 0.0
+        self._trial_seconds, self._since = warm + seconds, 0.0
 
     def _timed(self, function: Callable[[int], int], threads: int, steps: int) -> tuple[float, int]:
         """Seconds, and steps done."""
