@@ -8,7 +8,7 @@ import nbbp
 
 pytestmark = pytest.mark.skipif(numba.config.NUMBA_NUM_THREADS < 2, reason="one core owns everything")
 
-ROWS, BATCH = 150, 64  # the last mini-batch is shorter
+ROWS, BATCH = 600, 64  # the last mini-batch is shorter
 
 
 def data():

@@ -1,10 +1,12 @@
 """Many threads at once, the user's own parallel code beside, and the choice between all threads and one."""
 
+import contextlib
 import sys
 
 import pytest
 import runs
 
+import nbbp
 from nbbp.kernels import threads
 
 pytestmark = pytest.mark.slow
@@ -41,6 +43,46 @@ def test_a_slow_neighbour_is_avoided_and_forgotten(monkeypatch):
     share_of_one_thread(0.5)
     assert share_of_one_thread(2.0) < 0.02
     assert threads.count() == everyone
+
+
+@pytest.mark.parametrize("least", [0, 1])
+def test_a_run_is_one_call_and_runs_of_few_steps_settle(monkeypatch, least):
+    now, ran, speed = [0.0], [], {8: 1e-3, 4: 2e-3, 2: 4e-3, 1: 8e-3}
+    monkeypatch.setattr(threads.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(threads, "_on", contextlib.nullcontext)
+    monkeypatch.setattr(threads, "processors", lambda: 8)
+    monkeypatch.setattr(threads, "count", lambda: 8)
+    pace = threads.Pace(0.05)
+
+    def steps(most: int) -> int:
+        done = least if len(ran) % 3 == 0 else 1  # now and then nothing was left to do
+        ran.append(trying())
+        now[0] += 1e-5 + done * speed[ran[-1]]
+        return done
+
+    def trying() -> int:
+        return pace._threads if pace._other is None else pace._other
+
+    for k in range(600):
+        pace.run(steps)
+        assert len(ran) == k + 1
+    assert ran[-200:].count(8) > 190
+
+
+def test_a_callback_misses_no_step_and_penalties_are_counted_once():
+    X, y = runs.rows()
+
+    class Fifth(nbbp.callbacks.Callback):
+        every, seen = 5, 0
+
+        def on_step(self, fit):
+            self.seen += 1
+
+    counter, model = Fifth(), nbbp.Sequential([nbbp.Dense(64, l2=0.5), nbbp.Dense(2)])
+    model.fit(X, y, epochs=40, batch_size=32, verbose=0, callbacks=[counter])
+    assert counter.seen == 40 * 32 // 5
+    gradient = model.built.gradient(model.prepare(X, y))
+    assert len({gradient() for _ in range(400)}) == 1
 
 
 AT_ONCE = """

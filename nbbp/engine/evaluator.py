@@ -64,7 +64,7 @@ class Evaluator:
         self._activations = [ACTIVATIONS[name] for name in activations]
         self._bound: dict[tuple, _Block] = {}
         self.blocks: dict[tuple[int, ...], Blocks] = {}
-        self._plans: dict[int, Blocks] = {}
+        self._plans: dict[tuple[int, int], Blocks] = {}
         self._lock = forks.lock()  # blocks are shared, and kernels release the GIL
 
     def __call__(self, data: Data, out: Arrays | None = None) -> Arrays:
@@ -96,11 +96,12 @@ class Evaluator:
     def _in_place(self, arrays: list[np.ndarray]) -> None:
         """Compute outputs from inputs, which stay where they are."""
         rows = len(arrays[0])
-        if rows not in self._plans:
+        key = rows, threads.count()
+        if key not in self._plans:
             if len(self._plans) >= BLOCK_ROWS:
                 self._plans.clear()
-            self._plans[rows] = self._plan(rows)
-        self._plans[rows].run(arrays)
+            self._plans[key] = self._plan(rows)
+        self._plans[key].run(arrays)
 
     def _plan(self, rows: int) -> Blocks:
         """The blocks in which so many rows go through the network."""
@@ -112,7 +113,7 @@ class Evaluator:
             if threads.worthwhile(params.size * rows / 10):
                 count = max(1, min(threads.count(), rows // ROWS))
         edges = np.array([*(rows * m // count // ROWS * ROWS for m in range(count)), rows])
-        sizes = tuple(_block_size(share, most) for share in np.diff(edges).tolist())
+        sizes = (_block_size(int(np.diff(edges).min()), most),) * count  # of which few are bound
         if sizes not in self.blocks:
             self.blocks[sizes] = self._bind_blocks(sizes)
         return self.blocks[sizes].over(edges)

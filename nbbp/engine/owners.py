@@ -14,12 +14,15 @@ from typing import cast
 import numpy as np
 
 from nbbp.engine.program import Call, Program, Shards
+from nbbp.engine.runner import Runner
 from nbbp.kernels import arrays, threads
+from nbbp.kernels.batches import put_beside, take_from
 from nbbp.kernels.gemm import affine, product_of_transposed, transpose
 from nbbp.kernels.jit import Kernel
 from nbbp.kernels.owned_gemm import affine_columns, product_with_columns
 
 LEAST_BYTES = 4096  # of parameters in a range: less is not worth a thread
+MOST_BYTES = 1 << 20  # of a matrix: more leaves the cores' caches, and takes long to be copied before and after a run
 
 
 def ranges(size: int, itemsize: int) -> list[slice]:
@@ -59,20 +62,6 @@ class Matrix:
     blocks: tuple[Block, ...]
     transposed: np.ndarray | None
 
-    def enter(self) -> None:
-        """Fill the blocks and the transposed copy."""
-        for block in self.blocks:
-            for copy, whole in zip(block.copies, self.flat, strict=True):
-                copy[...] = whole[:, block.columns]
-        if self.transposed is not None:
-            self.transposed[...] = self.flat[0].T
-
-    def leave(self) -> None:
-        """Fill the flat arrays."""
-        for block in self.blocks:
-            for copy, whole in zip(block.copies, self.flat, strict=True):
-                whole[:, block.columns] = copy
-
 
 class Owners:
     """Matrices of weights whose columns are owned by cores, in programs that share the flat arrays.
@@ -90,8 +79,12 @@ class Owners:
     def __init__(self, programs: Sequence[Program], flat: Sequence[np.ndarray], update: Kernel) -> None:
         self._flat, self._update = flat, update
         self.matrices = self._matrices(programs) if programs and threads.count() > 1 else []
-        for program in programs if self.matrices else ():
-            self._rewrite(program)
+        self._entering: Runner | None = None
+        self._leaving: Runner | None = None
+        if self.matrices:
+            for program in programs:
+                self._rewrite(program)
+            self._entering, self._leaving = (self._copying(programs[0], out) for out in (False, True))
 
     def _matrices(self, programs: Sequence[Program]) -> list[Matrix]:
         found = []
@@ -102,7 +95,8 @@ class Owners:
                 if elements is None or not all(self._may_own(elements, program) for program in programs):
                     continue
                 product = next((c for c in calls if self._touches(c, product_of_transposed, 0, 1, elements)), None)
-                if product is not None and w.size >= x.size:  # else fewer lines travel if cores share rows
+                wide = w.shape[1] * w.itemsize >= 2 * arrays.LINE  # two owners at least
+                if product is not None and wide and x.nbytes <= w.nbytes <= MOST_BYTES:  # else rows travel less
                     transposed = any(self._touches(c, transpose, 1, 0, elements) for c in calls)
                     found.append(self._matrix(elements, w, self._within(1, product.arrays[1]), transposed))
         return found
@@ -148,13 +142,28 @@ class Owners:
 
     def enter(self) -> None:
         """Before a run: what the user may have written goes into the blocks."""
-        for matrix in self.matrices:
-            matrix.enter()
+        _run(self._entering)
 
     def leave(self) -> None:
         """After a run: what the user may read comes out of the blocks."""
+        _run(self._leaving)
+
+    def _copying(self, program: Program, out: bool) -> Runner:
+        """Copies of the flat arrays into the blocks, or out of them, each by the owner; gradients only come out."""
+        own = Program(program.backend, program.dtype, program.rows, training=False)
+        parts = [own.part(slice(0, program.rows)) for _ in range(threads.count())]
         for matrix in self.matrices:
-            matrix.leave()
+            for part, block in zip(parts, matrix.blocks, strict=False):
+                first = np.array([block.columns.start])
+                for k, (copy, whole) in enumerate(zip(block.copies, matrix.flat, strict=True)):
+                    if out:
+                        part.call(put_beside, whole, copy, first)
+                    elif k != 1:
+                        part.call(take_from, copy, whole, first)
+                if matrix.transposed is not None and not out:
+                    part.call(transpose, matrix.transposed[block.columns], block.copies[0])
+        own.call_shards([part for part in parts if part.calls], awake=True)
+        return Runner(own)
 
     def _rewrite(self, program: Program) -> None:
         """Replace the calls of a program that touch owned matrices."""
@@ -221,7 +230,8 @@ class Owners:
             for part, own in zip(programs, ranges(rest.stop - rest.start, self._flat[0].itemsize), strict=False):
                 elements = slice(rest.start + own.start, rest.start + own.stop)
                 part.call(self._update, *(array[elements] for array in self._flat), coefficients)
-        self._after_products(program, programs)
+        if all(_lies_in(m.elements, whole) and (m.bias is None or _lies_in(m.bias, whole)) for m in self.matrices):
+            self._after_products(program, programs)
         program.call_shards([part for part in programs if part.calls], awake=True)
 
     @staticmethod
@@ -234,6 +244,12 @@ class Owners:
             program.calls[-2:] = [record]
             for update, product in zip(updates, products.programs, strict=True):
                 update.calls[:0] = product.calls
+
+
+def _run(runner: Runner | None) -> None:
+    if runner is not None:
+        runner.clock.set(end=1, batches=2)
+        runner.run()
 
 
 def _lies_in(elements: slice, whole: slice) -> bool:

@@ -3,7 +3,7 @@
 import numpy as np
 from numba import prange
 
-from nbbp.kernels.arguments import below, flags
+from nbbp.kernels.arguments import below, fitting, flags
 from nbbp.kernels.jit import kernel
 from nbbp.kernels.pointers import at, prefetch
 from nbbp.kernels.vector_math import flushed
@@ -118,6 +118,32 @@ def copy(y, x):
     """y = x."""
     for i in range(y.shape[0]):
         y[i] = x[i]
+
+
+def put_beside_reference(y, x, begin):
+    y[:, begin[0] : begin[0] + x.shape[1]] = x
+
+
+@kernel(put_beside_reference, "(b,N) (b,m) (1)", cycles=0.5, values={"begin": fitting("m", "N")})
+def put_beside(y, x, begin):
+    """Columns begin[0] ... of y are x."""
+    for i in prange(x.shape[0]):
+        row, source = y[i], x[i]
+        for j in range(source.shape[0]):
+            row[begin[0] + j] = source[j]
+
+
+def take_from_reference(x, y, begin):
+    x[:] = y[:, begin[0] : begin[0] + x.shape[1]]
+
+
+@kernel(take_from_reference, "(b,m) (b,N) (1)", cycles=0.5, values={"begin": fitting("m", "N")})
+def take_from(x, y, begin):
+    """x is columns begin[0] ... of y."""
+    for i in prange(x.shape[0]):
+        row, source = x[i], y[i]
+        for j in range(row.shape[0]):
+            row[j] = source[begin[0] + j]
 
 
 def accumulate_reference(y, x):

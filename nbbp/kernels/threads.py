@@ -200,6 +200,8 @@ class Pace:
         self._trial_seconds = self._since = 0.0  # of the last trial, or expected of the first; since then
         self._warm = self._tried = False
         self._fewer = True  # whether half as many threads are tried next, or twice as many
+        self._other: int | None = None  # the number of threads that is being tried
+        self._warm_ups = 0  # runs of the trial that do not count
 
     def start_with(self, threads: int) -> None:
         """Begin on this number of threads, if nothing is known yet."""
@@ -207,13 +209,28 @@ class Pace:
             self._threads = min(threads, self._all, processors())
 
     def run(self, function: Callable[[int], int]) -> None:
-        """Call ``function(steps)``, which returns how many it took, on the threads that are due."""
+        """Call ``function(steps)`` once, which returns how many it took, on the threads that are due."""
         if count() != self._all:
             self._begin_anew()
-        if self._all > 1 and self._since > self._patience() * self._trial_seconds > 0:
-            self._try_other(function)
+        if self._other is None and self._all > 1 and self._since > self._patience() * self._trial_seconds > 0:
+            self._begin_trial()
+        threads, steps = self._threads, self._steps
+        if self._other is not None:
+            threads, steps = self._other, max(1, int(TRIAL_SECONDS / self._step_seconds))
+        begin = time.perf_counter()
+        with _on(threads) if threads != self._all else _freely:
+            done = function(steps)
+        seconds = max(time.perf_counter() - begin, 1e-9)
+        if done == 0:
             return
-        seconds, done = self._timed(function, self._threads, self._steps)
+        if self._other is None:
+            self._note(seconds, done)
+        elif self._warm_ups:
+            self._warm_ups, self._trial_seconds = 0, seconds
+        else:
+            self._end_trial(seconds, done)
+
+    def _note(self, seconds: float, done: int) -> None:
         took = seconds / done
         if not self._warm:  # the first run loads what the next ones find in the cache
             self._warm = True
@@ -230,23 +247,18 @@ class Pace:
             return TROUBLED  # one thread has no sign that others have become worth it
         return QUIET if self._tried or self._step_seconds > TRIAL_SECONDS else FIRST
 
-    def _try_other(self, function: Callable[[int], int]) -> None:
-        fewer = self._threads > 1 and (self._fewer or self._threads == self._all)
-        other = max(1, self._threads // 2) if fewer else min(2 * self._threads, self._all)
-        steps = max(1, int(TRIAL_SECONDS / self._step_seconds))
-        warm = 0.0
-        if self._step_seconds < 5 * TRIAL_SECONDS:  # threads start or end, and the system takes them to their cores
-            warm, _ = self._timed(function, other, steps)
-        seconds, done = self._timed(function, other, steps)
-        took = seconds / done
-        if faster := took < 0.9 * self._step_seconds:
-            self._threads, self._step_seconds, self._least = other, took, took
-        self._fewer, self._tried = fewer == faster, not faster  # what was right is soon tried again
-        self._trial_seconds, self._since = warm + seconds, 0.0
+    def _begin_trial(self) -> None:
+        self._fewer = self._threads > 1 and (self._fewer or self._threads == self._all)
+        self._other = max(1, self._threads // 2) if self._fewer else min(2 * self._threads, self._all)
+        # threads start or end first, and the system takes them to their cores
+        self._warm_ups = int(self._step_seconds < 5 * TRIAL_SECONDS)
+        self._trial_seconds = 0.0
 
-    def _timed(self, function: Callable[[int], int], threads: int, steps: int) -> tuple[float, int]:
-        """Seconds, and steps done."""
-        begin = time.perf_counter()
-        with _on(threads) if threads != self._all else _freely:
-            done = max(1, function(steps))
-        return max(time.perf_counter() - begin, 1e-9), done
+    def _end_trial(self, seconds: float, done: int) -> None:
+        assert self._other is not None
+        took = seconds / done
+        faster = took < 0.9 * self._step_seconds
+        if faster:
+            self._threads, self._step_seconds, self._least = self._other, took, took
+        self._fewer, self._tried = self._fewer == faster, not faster  # what was right is soon tried again
+        self._trial_seconds, self._since, self._other = self._trial_seconds + seconds, 0.0, None

@@ -3,37 +3,9 @@
 import dataclasses
 
 import numpy as np
-from numba import prange
 
 from nbbp.engine.layer import Layer, Spec
-from nbbp.kernels.arguments import fitting
-from nbbp.kernels.jit import kernel
-
-
-def put_beside_reference(y, x, begin):
-    y[:, begin[0] : begin[0] + x.shape[1]] = x
-
-
-@kernel(put_beside_reference, "(b,N) (b,m) (1)", cycles=0.5, values={"begin": fitting("m", "N")})
-def put_beside(y, x, begin):
-    """Columns begin[0] ... of y are x."""
-    for i in prange(x.shape[0]):
-        row, source = y[i], x[i]
-        for j in range(source.shape[0]):
-            row[begin[0] + j] = source[j]
-
-
-def take_from_reference(x, y, begin):
-    x[:] = y[:, begin[0] : begin[0] + x.shape[1]]
-
-
-@kernel(take_from_reference, "(b,m) (b,N) (1)", cycles=0.5, values={"begin": fitting("m", "N")})
-def take_from(x, y, begin):
-    """x is columns begin[0] ... of y."""
-    for i in prange(x.shape[0]):
-        row, source = x[i], y[i]
-        for j in range(row.shape[0]):
-            row[j] = source[begin[0] + j]
+from nbbp.kernels.batches import put_beside, take_from
 
 
 @dataclasses.dataclass(frozen=True)

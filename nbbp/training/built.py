@@ -104,9 +104,11 @@ class Built:
 
         if clock is not None or min(batch_size, data.rows) > FEW_ROWS:
             return make()
-        key = data.form, batch_size, parts, shuffle, record_outputs, mean_weight, self.update.kind()
+        key = threads.count(), data.form, batch_size, parts, shuffle, record_outputs, mean_weight, self.update.kind()
         trainer = self._trainers.get(data.rows, key, make)
-        trainer.source.exchange(data)
+        if trainer.source.data is not data:
+            trainer.source.exchange(data)
+            trainer.forget()
         return trainer
 
     def train_on(self, data: Data) -> float:

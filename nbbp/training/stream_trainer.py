@@ -104,6 +104,7 @@ class StreamTrainer:
                     break
                 self._buffer.overwrite(next(reading))
                 trainer = self._whole if (k + 1) * self._buffer_rows <= self.rows else self._rest
+                trainer.forget()
                 self._train(trainer, k * steps, self._epoch * buffers + k, after, pause_in)
 
     def _train(self, trainer: Trainer, before: int, number: int, after, pause_in) -> None:

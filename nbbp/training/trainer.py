@@ -25,6 +25,7 @@ from nbbp.training.history import History
 from nbbp.training.update import Update
 
 RUN_SECONDS = 0.05  # between two returns to Python
+OWNED_STEPS = 8  # in an epoch at least: weights are copied to their owners before a run, and back after it
 ROWS_TOGETHER = 1 << 16  # epochs shorter than this are prepared together
 
 
@@ -74,7 +75,6 @@ class Trainer:
     Attributes
     ----------
     owners : Owners
-        The weights that stand in blocks by core while steps run.
     steps_per_epoch, rows : int
     epochs_together : int
         The number of epochs that are prepared at once, and can form one run.
@@ -139,9 +139,9 @@ class Trainer:
         self._numbered: optimizers.Optimizer | None = None  # optimizer for which the tables are filled
         whole, rest = self._bind(self.batch_size), self.rows % self.batch_size
         last = self._bind(rest) if rest else None
+        owned = self.steps_per_epoch >= OWNED_STEPS and not self._alone and self._backend == "numba"
         flat = self.network.params, self.network.grads, *self.update.moments
-        shared = [] if self._alone or self._backend == "numpy" else [whole, *([last] if last else [])]
-        self.owners = Owners(shared, flat, self.update.optimizer.kernel)
+        self.owners = Owners([p for p in (whole, last) if p and owned], flat, self.update.optimizer.kernel)
         self._pace.start_with(planner.cores(whole))
         self.runner = Runner(whole, last, progress, alone=self._alone)
         self._masked = self.network.mask is not None
@@ -224,7 +224,7 @@ class Trainer:
         return self._shares_of_penalties(before, count) / self._penalty_rows
 
     def train(self, epochs: int, epochs_done: int) -> int:
-        """Train for some epochs; returns the number of steps that were completed. See `begin`."""
+        """Train for some epochs, see `begin`; returns the number of steps that were completed."""
         self.begin(epochs, epochs_done)
         self.run()
         return self.steps_done
@@ -258,6 +258,7 @@ class Trainer:
 
         while not self.finished:
             done = clock.step
+            self._follow_mask()
             self._pace.run(run)
             after(clock.step - done)
 
@@ -300,10 +301,17 @@ class Trainer:
         self._numbered = self.update.optimizer
         self.tables.fill(self.clock.before, self._ready * self.steps_per_epoch)
 
+    def forget(self) -> None:
+        """Prepare the next epoch anew: the weights of rows have changed."""
+        self._ready = 0
+
+    def _follow_mask(self) -> None:
+        if (self.network.mask is not None) != self._masked:  # it has been pruned
+            self._bind_programs()
+
     def allow(self, steps: int) -> None:
         """Let the runner take `steps` more steps, with the current optimizer and network."""
-        if (self.network.mask is not None) != self._masked:
-            self._bind_programs()
+        self._follow_mask()
         if self.update.optimizer is not self._numbered:
             self._ahead = 1
             self._number()
