@@ -288,7 +288,7 @@ def test_what_is_given_now_trains_on(rate, tmp_path):
     begun.learning_rate = rate
     begun.fit(X[::-1], y[::-1], 2, BATCH, verbose=0)
     resumed = model(rate)
-    with pytest.raises(ValueError, match=r"learning_rate was 0.1, and is (0.02|Step\(initial=0.1, every=10\))\. Where"):
+    with pytest.raises(ValueError, match=r"learning_rate was 0.1, and is (0.02|Step\(initial=0.1, every=10\))\. If"):
         resumed.fit(X, y, 4, BATCH, verbose=0, resume=tmp_path)
     resumed.fit(X[::-1], y[::-1], 4, BATCH, verbose=0, resume=tmp_path, allow_changes=True)
     assert resumed.params.tobytes() == begun.params.tobytes()
@@ -324,7 +324,7 @@ def test_a_stream_is_told_from_others_by_its_first_chunk(tmp_path):
         model.fit(stream, epochs=epochs, verbose=0, callbacks=[nbbp.Checkpoint(tmp_path)], resume=tmp_path)
 
     fit(nbbp.streams.from_arrays(X, y, buffer_rows=1000), 1)
-    with pytest.raises(ValueError, match=r"here: X of the first chunk was SHA-256 \w+, and is SHA-256 \w+\. Where"):
+    with pytest.raises(ValueError, match=r"here: X of the first chunk was SHA-256 \w+, and is SHA-256 \w+\. If"):
         fit(nbbp.streams.from_arrays(-X, y, buffer_rows=1000), 2)
     with pytest.raises(ValueError, match="buffer_rows was 1000, and is 500"):
         fit(nbbp.streams.from_arrays(X, y, buffer_rows=500), 2)
