@@ -274,7 +274,8 @@ def test_warmup_runs_every_kernel_on_arrays_of_every_kind(monkeypatch):
     for run in usual_runs(functools.partial(nbbp.Sequential, backend="numpy")):
         run()
     ours = {name for name, pair in KERNELS.items() if is_ours(pair._function)} - {"clear"}  # for layers of one's own
-    assert ours <= {name for name, _ in bound}
+    owned = {"affine_columns", "product_with_columns"}  # which compiled programs alone have, where there are threads
+    assert ours - owned <= {name for name, _ in bound}
     warm = bound.copy()
     X, y = nbbp.datasets.load_digits()
     for units, loss, target in ((10, "softmax_cross_entropy", y), (2, "mse", X[:, :2])):

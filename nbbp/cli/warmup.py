@@ -92,6 +92,8 @@ def usual_runs(model: functools.partial[Sequential]) -> Iterator[Callable]:
     columns_within = [Dense(4), Embedding({0: 5}), BatchNorm(), Dense(3)]
     yield functools.partial(_fit, model(columns_within), VALUES, batch_size=ROWS - 1)  # and a single row
     yield functools.partial(_fit, model([Dense(ROWS), Dense(ROWS), Dense(3)]), VALUES, batch_size=ROWS)
+    yield functools.partial(_fit, model([Dense(128), Dense(128), Dense(3)]), VALUES, batch_size=64)  # cores own weights
+    yield functools.partial(_step, model([Dense(3)]))
     network = model([Dense(4), Dense(3)], "softmax_cross_entropy", averaging=EMA(), metrics=["accuracy"])
     yield functools.partial(
         _fit, network, LABELS, sample_weight=np.ones(ROWS), accumulate=2, callbacks=[Inspect(every=1)]
@@ -107,6 +109,14 @@ def _fit(model: Sequential, y: np.ndarray, batch_size: int = 256, **settings) ->
     """Train, measure and predict with single rows, shards and blocks."""
     model.fit(X, y, batch_size=batch_size, validation_data=(X, y), verbose=0, **settings)
     model.predict(X)
+
+
+def _step(model: Sequential) -> None:
+    """Train in a loop by hand."""
+    model.build(4)
+    step = model.step(ROWS)
+    step.backward(step.forward(X))
+    step.update()
 
 
 def _fit_graph(settings: dict) -> None:
