@@ -106,3 +106,18 @@ def test_a_model_does_not_hold_many_rows():
         tracemalloc.stop()
     assert held() is None
     assert after - before < 4 * 64 * FEW_ROWS  # of the hidden layer
+
+
+def test_a_trainer_that_is_reused_takes_the_weights_of_its_data(rng):
+    X, y = rng.standard_normal((96, 4)), rng.standard_normal((96, 1))
+    weights = rng.random((6, 96)) + 0.1
+    again, anew = nbbp.Sequential([nbbp.Dense(1)]), nbbp.Sequential([nbbp.Dense(1)])
+    for model in (again, anew):
+        model.build(4)
+    for weight in weights:
+        again.built.trainer(again.prepare(X, y, weight), 32, mean_weight=1.0).train(1, again.epochs)
+        other = anew.copy()
+        other.built.trainer(other.prepare(X, y, weight), 32, mean_weight=1.0).train(1, anew.epochs)
+        anew.take(other)
+        again.epochs, anew.epochs = again.epochs + 1, anew.epochs + 1
+        assert again.params.tobytes() == anew.params.tobytes()

@@ -106,9 +106,9 @@ class Built:
             return make()
         key = threads.count(), data.form, batch_size, parts, shuffle, record_outputs, mean_weight, self.update.kind()
         trainer = self._trainers.get(data.rows, key, make)
-        if trainer.source.data is not data:
-            trainer.source.exchange(data)
+        if trainer.source.data is not data and any(weights is not None for weights in data.weights):
             trainer.forget()
+        trainer.source.exchange(data)
         return trainer
 
     def train_on(self, data: Data) -> float:
