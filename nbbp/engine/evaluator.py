@@ -6,7 +6,6 @@ takes its share of them through the whole network, some at a time, which stay in
 
 import dataclasses
 import functools
-import itertools
 import math
 from collections.abc import Sequence
 
@@ -55,15 +54,15 @@ class Evaluator:
 
     Attributes
     ----------
-    blocks : dict of tuple of int to Blocks
-        What many rows go through, by the sizes of the blocks of each thread.
+    blocks : dict of (int, int) to Blocks
+        What many rows go through, by the number of threads and the rows of a block.
     """
 
     def __init__(self, network: Network, backend: str, activations: Sequence[str]) -> None:
         self.network, self.backend = network, backend
         self._activations = [ACTIVATIONS[name] for name in activations]
         self._bound: dict[tuple, _Block] = {}
-        self.blocks: dict[tuple[int, ...], Blocks] = {}
+        self.blocks: dict[tuple[int, int], Blocks] = {}
         self._plans: dict[tuple[int, int], Blocks] = {}
         self._lock = forks.lock()  # blocks are shared, and kernels release the GIL
 
@@ -113,10 +112,10 @@ class Evaluator:
             if threads.worthwhile(params.size * rows / 10):
                 count = max(1, min(threads.count(), rows // ROWS))
         edges = np.array([*(rows * m // count // ROWS * ROWS for m in range(count)), rows])
-        sizes = (_block_size(int(np.diff(edges).min()), most),) * count  # of which few are bound
-        if sizes not in self.blocks:
-            self.blocks[sizes] = self._bind_blocks(sizes)
-        return self.blocks[sizes].over(edges)
+        key = count, _block_size(int(np.diff(edges).min()), most)
+        if key not in self.blocks:
+            self.blocks[key] = self._bind_blocks(*key)
+        return self.blocks[key].over(edges)
 
     @functools.cached_property
     def _block_rows(self) -> int:
@@ -125,12 +124,10 @@ class Evaluator:
         widest = max(math.prod(edge.shape) for edge in edges) * self.network.dtype.itemsize
         return max(16, min(BLOCK_ROWS, BLOCK_BYTES // widest))
 
-    def _bind_blocks(self, sizes: tuple[int, ...]) -> Blocks:
-        """Programs of so many rows, one for each thread."""
-        program = Program(self.backend, self.network.dtype, sum(sizes), training=False)
-        parts = [
-            program.part(slice(end - size, end)) for size, end in zip(sizes, itertools.accumulate(sizes), strict=True)
-        ]
+    def _bind_blocks(self, count: int, rows: int) -> Blocks:
+        """Programs of so many rows, one for each of `count` threads."""
+        program = Program(self.backend, self.network.dtype, count * rows, training=False)
+        parts = [program.part(slice(m * rows, (m + 1) * rows)) for m in range(count)]
         buffers = []
         for part in parts:
             given = self._inputs(part, ())

@@ -1,6 +1,7 @@
 """Loops that run bound programs step after step without Python."""
 
 import copy
+import math
 from collections.abc import Iterator
 from typing import cast
 
@@ -202,7 +203,7 @@ class Blocks:
     """
 
     def __init__(self, programs: list[Program], buffers: list[list[np.ndarray]]) -> None:
-        self._programs, self._rows = programs, np.array([[program.rows] for program in programs])
+        self._programs, self._rows = programs, programs[0].rows
         found = []
         for program, own in zip(programs, buffers, strict=True):
             found.append([word for bound in program.calls for word in _words(cast(Call, bound), own)])
@@ -219,7 +220,7 @@ class Blocks:
 
         There lie as many rows as the program has, or more; the last block of a program may overlap with the one before.
         """
-        most = np.ceil(np.diff(edges)[:, None] / self._rows).astype(int).max()
+        most = math.ceil(np.diff(edges).max() / self._rows)
         cut = copy.copy(self)
         cut._bound = {}
         cut._begins = np.minimum(edges[:-1, None] + self._rows * np.arange(most), edges[1:, None] - self._rows)
