@@ -18,14 +18,18 @@ from nbbp.layers import (
     Add,
     BatchNorm,
     Concatenate,
+    Conv1D,
+    Conv2D,
     Dense,
     Dropout,
     Embedding,
+    Flatten,
     GaussianNoise,
     Layer,
     LayerNorm,
     Multiply,
     Parameter,
+    Reshape,
     Residual,
     Spec,
 )
@@ -51,13 +55,14 @@ if TYPE_CHECKING:
     from nbbp import sklearn as sklearn
 
 __all__ = [
-    "ACTIVATIONS", "EMA", "INITIALIZERS", "LAYERS", "LOSSES", "METRICS", "OPTIMIZERS", "SGD", "SWA", "Activation",
-    "Adadelta", "Adagrad", "Adam", "AdamW", "Add", "BatchNorm", "Checkpoint", "Comparison", "Concatenate", "Dense",
-    "Diagnosis", "DivergenceError", "Dropout", "Embedding", "Ensemble", "GaussianNoise", "History", "Input", "Inspect",
-    "Layer", "LayerNorm", "Lion", "Model", "ModelFileError", "Multiply", "Nadam", "Parameter", "PruningReport",
-    "RMSprop", "Residual", "Sequential", "Spec", "TwinError", "__version__", "activations", "callbacks",
-    "check_gradients", "compare", "datasets", "diagnose", "distill", "exchange", "find_learning_rate", "fit_lbfgs",
-    "initializers", "kernel", "load", "losses", "plots", "prune", "pruning_report", "schedules", "streams", "tables",
+    "ACTIVATIONS", "EMA", "INITIALIZERS", "LAYERS", "LOSSES", "METRICS", "OPTIMIZERS", "SGD", "SWA",
+    "Activation", "Adadelta", "Adagrad", "Adam", "AdamW", "Add", "BatchNorm", "Checkpoint", "Comparison",
+    "Concatenate", "Conv1D", "Conv2D", "Dense", "Diagnosis", "DivergenceError", "Dropout", "Embedding",
+    "Ensemble", "Flatten", "GaussianNoise", "History", "Input", "Inspect", "Layer", "LayerNorm", "Lion",
+    "Model", "ModelFileError", "Multiply", "Nadam", "Parameter", "PruningReport", "RMSprop", "Reshape",
+    "Residual", "Sequential", "Spec", "TwinError", "__version__", "activations", "callbacks", "check_gradients",
+    "compare", "datasets", "diagnose", "distill", "exchange", "find_learning_rate", "fit_lbfgs", "initializers",
+    "kernel", "load", "losses", "plots", "prune", "pruning_report", "schedules", "streams", "tables",
     "trackers",
 ]  # fmt: skip
 

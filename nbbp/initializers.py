@@ -1,6 +1,6 @@
 """Initial values of parameters, drawn by NumPy: each initializer takes a shape and a generator and returns float64.
 
-For a weight of shape (n_in, n_out), the fans are n_in and n_out; for a longer shape (n_out, n_in, *kernel), they are
+For a weight of shape (n_in, n_out), the fans are n_in and n_out; for a longer shape (*kernel, n_in, n_out), they are
 n_in and n_out times the kernel's size (Glorot and Bengio 2010).
 To add one, write a function of (shape, rng) and enter it in INITIALIZERS.
 """
@@ -16,10 +16,9 @@ Initializer = Callable[[tuple[int, ...], np.random.Generator], np.ndarray]
 def _fans(shape: tuple[int, ...]) -> tuple[int, int]:
     if len(shape) < 2:
         return shape[0], shape[0]
-    if len(shape) == 2:
-        return shape[0], shape[1]
-    size = math.prod(shape[2:])
-    return shape[1] * size, shape[0] * size
+    *kernel, n_in, n_out = shape
+    size = math.prod(kernel)
+    return n_in * size, n_out * size
 
 
 def zeros(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:

@@ -7,8 +7,9 @@ import numba
 import numpy as np
 from numba import prange
 
-from nbbp.kernels.gemm import FROM_ZERO, ROWS, VECTOR_BYTES, VECTORS, at, columns, multiply_panel
 from nbbp.kernels.jit import compiled
+from nbbp.kernels.pointers import at
+from nbbp.kernels.tiles import FROM_ZERO, ROWS, VECTOR_BYTES, VECTORS, columns, multiply_panel
 
 
 def _multiply_add(a, b, c, length):

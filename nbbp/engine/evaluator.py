@@ -19,7 +19,7 @@ from nbbp.engine.program import Program
 from nbbp.engine.runner import Blocks, Runner
 from nbbp.kernels import forks, threads
 from nbbp.kernels.batches import copy
-from nbbp.kernels.gemm import ROWS
+from nbbp.kernels.tiles import ROWS
 
 BLOCK_ROWS = 512  # of a block, at most
 BLOCK_BYTES = 1 << 18  # of a block's activations, if one thread takes it through the network

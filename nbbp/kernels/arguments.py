@@ -19,7 +19,7 @@ from nbbp.kernels.clock import Clock
 Lengths = dict[str, int]
 Values = Callable[[np.random.Generator, tuple[int, ...], np.dtype, Lengths], np.ndarray]
 """An array of this shape, and of this dtype if it holds floats, where each letter has the given length."""
-Derived = Callable[..., int | tuple[int, ...]]
+Derived = Callable[..., int | tuple[int, ...] | range]
 """A length, or the possible lengths, from the letters that the parameters name, or `itemsize`, the floats' bytes."""
 
 
@@ -126,16 +126,16 @@ class Arguments:
         got = " ".join(str(a.shape) for a in given)
         return ValueError(f"{name} takes C-contiguous arrays {self.shapes}, got {got}")
 
-    def _possible(self, letter: str, lengths: Lengths, itemsize: int) -> tuple[int, ...]:
+    def _possible(self, letter: str, lengths: Lengths, itemsize: int) -> tuple[int, ...] | range:
         derive, names = self._derived[letter]
         known = {**lengths, "itemsize": itemsize}
         found = derive(*(known[name] for name in names))
-        return found if isinstance(found, tuple) else (found,)
+        return found if isinstance(found, tuple | range) else (found,)
 
     def random(self, rng: np.random.Generator, lengths: Lengths, dtype) -> list[np.ndarray]:
         """Arrays with which the kernel may be called, for lengths of the free letters."""
         dtype = np.dtype(dtype)
-        lengths = lengths | {k: int(rng.choice(self._possible(k, lengths, dtype.itemsize))) for k in self._derived}
+        lengths = lengths | {k: int(rng.choice(self._possible(k, lengths, dtype.itemsize)[:9])) for k in self._derived}
         drawn = []
         for name, letters in zip(self.names, self.letters, strict=True):
             shape = tuple(lengths[k] if k.isalpha() else int(k) for k in letters)

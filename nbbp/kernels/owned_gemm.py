@@ -6,17 +6,15 @@ sums are those of `gemm`, bit for bit.
 
 from nbbp.kernels.arguments import fitting
 from nbbp.kernels.gemm import (
-    FROM_ZERO,
     MULTIPLIED_ROWS,
-    ROWS,
     affine_reference,
-    multiply,
     multiply_many_rows,
     product_of_transposed_reference,
     sum_rows,
 )
 from nbbp.kernels.jit import kernel
 from nbbp.kernels.pointers import at
+from nbbp.kernels.tiles import FROM_ZERO, ROWS, multiply
 
 
 def affine_columns_reference(y, x, w, b, first):

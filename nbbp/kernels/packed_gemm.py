@@ -12,18 +12,10 @@ from numba import get_thread_id, prange
 
 from nbbp.kernels import arrays, threads
 from nbbp.kernels.arguments import scratch as any_scratch
-from nbbp.kernels.gemm import (
-    FROM_ZERO,
-    ROWS,
-    VECTOR_BYTES,
-    VECTORS,
-    affine_reference,
-    columns,
-    multiply_panel,
-    transpose_block,
-)
+from nbbp.kernels.gemm import affine_reference, transpose_block
 from nbbp.kernels.jit import device, kernel
 from nbbp.kernels.pointers import at
+from nbbp.kernels.tiles import FROM_ZERO, ROWS, VECTOR_BYTES, VECTORS, columns, multiply_panel
 
 LARGE = 1 << 20  # bytes of B beyond which packing pays off
 MANY_ROWS = 128  # least rows of A for which it pays off

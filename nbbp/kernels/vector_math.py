@@ -15,8 +15,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from nbbp.kernels.gemm import FMA
 from nbbp.kernels.jit import device
+from nbbp.kernels.tiles import FMA
 
 
 def _fma(builder, a, b, c):

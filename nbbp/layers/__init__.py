@@ -7,12 +7,16 @@ from nbbp.layers.activation import Activation as Activation
 from nbbp.layers.add import Add as Add
 from nbbp.layers.batch_norm import BatchNorm as BatchNorm
 from nbbp.layers.concatenate import Concatenate as Concatenate
+from nbbp.layers.conv1d import Conv1D as Conv1D
+from nbbp.layers.conv2d import Conv2D as Conv2D
 from nbbp.layers.dense import Dense as Dense
 from nbbp.layers.dropout import Dropout as Dropout
 from nbbp.layers.embedding import Embedding as Embedding
+from nbbp.layers.flatten import Flatten as Flatten
 from nbbp.layers.gaussian_noise import GaussianNoise as GaussianNoise
 from nbbp.layers.layer_norm import LayerNorm as LayerNorm
 from nbbp.layers.multiply import Multiply as Multiply
+from nbbp.layers.reshape import Reshape as Reshape
 from nbbp.layers.residual import Residual as Residual
 
 LAYERS: dict[str, type[Layer]] = {

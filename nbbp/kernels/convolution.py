@@ -1,0 +1,264 @@
+"""Convolutions as products of windows, without a copy of each.
+
+With channels last, the window at position p and its element k are at x[positions[p] + taps[k]]: windows at any
+strides, dilation and groups are rows of a matrix that is never written. The kernels take x with its padding.
+"""
+
+import numpy as np
+from numba import prange, types
+
+from nbbp.kernels.arguments import below, fitting
+from nbbp.kernels.jit import device, kernel
+from nbbp.kernels.pointers import at, on_stack
+from nbbp.kernels.tiles import FROM_ZERO, ROWS, VECTOR_BYTES, VECTORS, columns, multiply_at_offsets
+from nbbp.kernels.vector_math import ZERO
+
+
+def panels(n: int, itemsize: int) -> tuple[int, int]:
+    """The number of panels of n columns, and the columns of each, whole vectors: all but the last are equally wide."""
+    vector = VECTOR_BYTES // itemsize
+    vectors = -(-n // vector)
+    count = -(-vectors // VECTORS)
+    return count, -(-vectors // count) * vector
+
+
+def pad_reference(padded, x, before):
+    padded[:] = 0
+    top, left = before
+    padded[:, top : top + x.shape[1], left : left + x.shape[2]] = x
+
+
+def _fitting_image(rng, shape, dtype, lengths):
+    return np.array(
+        [rng.integers(0, lengths["H"] - lengths["i"] + 1), rng.integers(0, lengths["W"] - lengths["j"] + 1)]
+    )
+
+
+@kernel(pad_reference, "(b,H,W,c) (b,i,j,c) (2)", cycles=0.3, values={"before": _fitting_image})
+def pad(padded, x, before):
+    """padded = x within zeros, from row before[0] and column before[1] on."""
+    height, width, channels = x.shape[1:]
+    row = width * channels
+    for t in prange(padded.shape[0] * padded.shape[1]):
+        image, i = t // padded.shape[1], t % padded.shape[1] - before[0]
+        target = padded[image, t % padded.shape[1]].reshape(-1)
+        if i < 0 or i >= height:
+            for j in range(target.shape[0]):
+                target[j] = ZERO(target[j])
+        else:
+            left = before[1] * channels
+            for j in range(left):
+                target[j] = ZERO(target[j])
+            inside, source = target[left : left + row], x[image, i].reshape(-1)
+            for j in range(row):
+                inside[j] = source[j]
+            for j in range(left + row, target.shape[0]):
+                target[j] = ZERO(target[j])
+
+
+def pack_columns_reference(packed, w, first):
+    count, k, width = packed.shape
+    own = w[:, first[0] : first[0] + count * width]
+    whole = np.zeros((k, count * width), w.dtype)
+    whole[:, : own.shape[1]] = own
+    packed[:] = whole.reshape(k, count, width).swapaxes(0, 1)
+
+
+@kernel(pack_columns_reference, "(T,k,C) (k,F) (1)", cycles=20.0, values={"first": below("F")})
+def pack_columns(packed, w, first):
+    """packed = the columns of w from `first` on, panel by panel; 0 beyond the last one."""
+    count, k, width = packed.shape
+    for t in range(count):
+        begin = first[0] + t * width
+        whole = max(0, min(width, w.shape[1] - begin))
+        for i in range(k):
+            target, source = packed[t, i], w[i][begin : begin + whole]
+            for j in range(whole):
+                target[j] = source[j]
+            for j in range(whole, width):
+                target[j] = ZERO(target[j])
+
+
+def pack_turned_reference(packed, w, chosen, first):
+    count, _, filters, width = packed.shape
+    whole = np.zeros((len(chosen), filters, count * width), w.dtype)
+    whole[:, :, : w.shape[1]] = w[chosen][:, :, first[0] : first[0] + filters].swapaxes(1, 2)
+    packed[:] = whole.reshape(len(chosen), filters, count, width).transpose(2, 0, 1, 3)
+
+
+@kernel(
+    pack_turned_reference,
+    "(T,s,f,C) (K,c,F) (s) (1)",
+    cycles=20.0,
+    values={"chosen": below("K"), "first": fitting("f", "F")},
+    lengths={"T": lambda c, itemsize: panels(c, itemsize)[0], "C": lambda c, itemsize: panels(c, itemsize)[1]},
+)
+def pack_turned(packed, w, chosen, first):
+    """packed[s, f, c] = w[chosen[s], c, first + f], panel by panel of c; 0 beyond the last one."""
+    count, taps, filters, width = packed.shape
+    channels = w.shape[1]
+    for t in range(count):
+        for s in range(taps):
+            for f in range(filters):
+                target = packed[t, s, f]
+                whole = min(width, channels - t * width)
+                for j in range(whole):
+                    target[j] = w[chosen[s], t * width + j, first[0] + f]
+                for j in range(whole, width):
+                    target[j] = ZERO(target[j])
+
+
+def _offsets_within(letter):
+    """Offsets of which two together lie within an array of this length."""
+    return lambda rng, shape, dtype, lengths: rng.integers(0, lengths[letter] // 2, shape).astype(np.int32)
+
+
+def _places_of_rows(rng, shape, dtype, lengths):
+    return (rng.permutation(shape[0]) * lengths["f"]).astype(np.int32)
+
+
+POSITIONS = 64  # that a thread takes at a time
+TAPS = 256  # whose weights stay in the first-level cache for all of them
+
+
+def convolve_reference(y, x, packed, b, positions, taps, places):
+    w = packed.swapaxes(0, 1).reshape(len(taps), -1)[:, : len(b)]
+    y[places[:, None] + np.arange(len(b))] = x[positions[:, None] + taps] @ w + b
+
+
+@kernel(
+    convolve_reference,
+    "(Y) (X) (T,k,C) (f) (p) (k) (p)",
+    cycles=1 / 16,
+    values={"positions": _offsets_within("X"), "taps": _offsets_within("X"), "places": _places_of_rows},
+    lengths={
+        "Y": lambda p, f: range(p * f, 2**40),
+        "T": lambda f, itemsize: panels(f, itemsize)[0],
+        "C": lambda f, itemsize: panels(f, itemsize)[1],
+    },
+)
+def convolve(y, x, packed, b, positions, taps, places):
+    """y[places[p] + j] = sum_k x[positions[p] + taps[k]] w[k, j] + b[j], where `packed` has w in panels."""
+    count, k, width = packed.shape
+    windows, n = positions.shape[0], b.shape[0]
+    for t in prange((windows + POSITIONS - 1) // POSITIONS):
+        begin = t * POSITIONS
+        m = min(POSITIONS, windows - begin)
+        if k == 0:
+            for i in range(begin, begin + m):
+                for j in range(n):
+                    y[places[i] + j] = b[j]
+            continue
+        for q in range(count):
+            j = q * width
+            c = at(y, j)
+            for some in range(0, k, TAPS):
+                start, own = (c, 1) if some else (at(b, j), 0)
+                multiply_at_offsets(
+                    m, min(width, n - j), min(TAPS, k - some), at(x, 0), at(positions, begin), at(taps, some),
+                    at(packed, (q * k + some) * width), width, c, at(places, begin), start, own,
+                )  # fmt: skip
+
+
+GROUP = 2048  # windows whose products one thread sums
+ADDED_WINDOWS = 128  # the products of so many are added in float64
+STRIPE = 64  # tiles whose sums stay in the second-level cache
+TILE = ROWS * VECTORS * VECTOR_BYTES // 4
+
+_part_of_tile, _rows_of_tile = on_stack(TILE), on_stack(ROWS, types.int32)
+_slopes_of_panel = on_stack(ADDED_WINDOWS * VECTORS * VECTOR_BYTES // 4)
+
+
+def groups(windows: int) -> int:
+    """The number of groups of windows whose products are summed by themselves."""
+    return -(-windows // GROUP)
+
+
+@device
+def _multiply_group(sums, x, dy, positions, taps, first, tile, last_tile, begin, end):
+    """sums = the products of some windows, x[positions + taps], and dy: some tiles of taps, and all columns."""
+    (k, n), size = sums.shape, dy.shape[1]
+    part, rows, panel = _part_of_tile(at(x, 0)), _rows_of_tile(at(x, 0)), _slopes_of_panel(at(x, 0))
+    vector = columns(at(x, 0)) // VECTORS
+    vectors = (n + vector - 1) // vector
+    count = (vectors + VECTORS - 1) // VECTORS
+    width = (vectors + count - 1) // count * vector
+    for j in range(0, n, width):
+        w = min(width, n - j)
+        for r in range(ROWS):
+            rows[r] = r * w
+        for p in range(begin, end, ADDED_WINDOWS):
+            windows = min(ADDED_WINDOWS, end - p)
+            for r in range(windows):
+                target, source = at(panel, r * width), at(dy, (p + r) * size + first + j)
+                for q in range(w):
+                    target[q] = source[q]
+            for t in range(tile, last_tile):
+                i = t * ROWS
+                m = min(ROWS, k - i)
+                multiply_at_offsets(
+                    m, w, windows, at(x, 0), at(taps, i), at(positions, p), panel, width, part, rows, part, FROM_ZERO
+                )
+                for r in range(m):
+                    row, added = at(sums, (i + r) * n + j), at(part, r * w)
+                    if p == begin:
+                        for q in range(w):
+                            row[q] = added[q]
+                    else:
+                        for q in range(w):
+                            row[q] += added[q]
+
+
+def convolve_weights_reference(sums, x, dy, positions, taps, first):
+    count = len(sums)
+    for g in range(count):
+        own = slice(len(dy) * g // count, len(dy) * (g + 1) // count)
+        windows, slopes = x[positions[own, None] + taps], dy[own, first[0] : first[0] + sums.shape[2]]
+        sums[g] = windows.T @ slopes
+
+
+@kernel(
+    convolve_weights_reference,
+    "(G,k,f) (X) (p,F) (p) (k) (1)",
+    cycles=1 / 16,
+    values={"positions": _offsets_within("X"), "taps": _offsets_within("X"), "first": fitting("f", "F")},
+    lengths={"G": lambda p: range(1, p + 1)},
+)
+def convolve_weights(sums, x, dy, positions, taps, first):
+    """sums[g][k, j] = sum over the windows p of group g of x[positions[p] + taps[k]] dy[p, first + j]."""
+    count, k = sums.shape[:2]
+    tiles, windows = (k + ROWS - 1) // ROWS, dy.shape[0]
+    stripes = min(tiles, max((tiles + STRIPE - 1) // STRIPE, 16 // count, 1))
+    for t in prange(count * stripes):
+        g, stripe = t // stripes, t % stripes
+        _multiply_group(
+            sums[g], x, dy, positions, taps, first[0], tiles * stripe // stripes, tiles * (stripe + 1) // stripes,
+            windows * g // count, windows * (g + 1) // count,
+        )  # fmt: skip
+
+
+STRIP = 256  # columns that are summed at a time
+
+_totals_of_strip = on_stack(STRIP)
+
+
+def sum_groups_reference(dw, sums, first):
+    dw[:, first[0] : first[0] + sums.shape[2]] = sums.sum(axis=0)
+
+
+@kernel(sum_groups_reference, "(k,F) (G,k,f) (1)", cycles=0.3, values={"first": fitting("f", "F")})
+def sum_groups(dw, sums, first):
+    """Columns of dw from `first` on = the sums of all groups, added."""
+    count, k, n = sums.shape
+    for i in prange(k):
+        row = at(dw, i * dw.shape[1] + first[0])
+        for begin in range(0, n, STRIP):
+            some, width = _totals_of_strip(at(sums, 0)), min(STRIP, n - begin)
+            for j in range(width):
+                some[j] = sums[0, i, begin + j]
+            for g in range(1, count):
+                added = at(sums, (g * k + i) * n + begin)
+                for j in range(width):
+                    some[j] += added[j]
+            for j in range(width):
+                row[begin + j] = some[j]

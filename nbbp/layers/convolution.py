@@ -1,0 +1,267 @@
+"""What convolutions share: their settings, and their products over windows.
+
+A convolution takes a large array (rows, height, width, channels) to a small one (rows, windows of them, filters) with
+weights (height, width, channels of a group, filters); its three products are bound here. A transposed convolution is
+the gradient of one, so it consists of the same products.
+"""
+
+import dataclasses
+import functools
+import itertools
+from typing import ClassVar
+
+import numpy as np
+
+from nbbp import checks
+from nbbp.activations import ACTIVATIONS
+from nbbp.engine.layer import Layer, Parameter
+from nbbp.initializers import INITIALIZERS, Initializer, zeros
+from nbbp.kernels import convolution as kernels
+from nbbp.layers.activation import Activation
+from nbbp.layers.windows import Numbers, Padding, Windows, check_padding, each_axis
+
+
+@functools.lru_cache(maxsize=256)
+def _numbers(*values: int) -> np.ndarray:
+    """Integers of a kernel, the same array for equal ones."""
+    return np.array(values, np.int64)
+
+
+def _offsets(*terms: np.ndarray) -> np.ndarray:
+    """Sums of one term from each array, the last one fastest, as offsets in an array."""
+    total = functools.reduce(np.add.outer, terms).reshape(-1)
+    if total.size and total[-1] >= 2**31:
+        raise ValueError(
+            f"a mini-batch has more than {2**31:,} numbers in an array of a convolution; choose fewer rows"
+        )
+    return np.ascontiguousarray(total, np.int32)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Lines:
+    """The windows that positions meet along one axis.
+
+    Attributes
+    ----------
+    taps : list of list of (int, int)
+        For each residue of the stride, an element of the windows and the window that the first such position meets with
+        it, counted from the beginning of the padding.
+    before, after : int
+        The padding of the windows.
+    """
+
+    taps: list[list[tuple[int, int]]]
+    before: int
+    after: int
+
+    @classmethod
+    def along(cls, length: int, size: int, stride: int, dilation: int, padding: Numbers, windows: int) -> "_Lines":
+        met = [
+            [(q, (first - q * dilation) // stride) for q in range(size) if (first - q * dilation) % stride == 0]
+            for first in range(padding[0], padding[0] + min(stride, length))
+        ]
+        last = [(length - 1 - residue) // stride for residue in range(len(met))]  # position of each residue
+        least = min([0, *(window for taps in met for _, window in taps)])
+        most = max([windows - 1, *(window + n for taps, n in zip(met, last, strict=True) for _, window in taps)])
+        return cls([[(q, window - least) for q, window in taps] for taps in met], -least, most - windows + 1)
+
+
+@functools.lru_cache(maxsize=256)
+def _lines(windows: Windows) -> tuple[_Lines, _Lines]:
+    """The windows that positions meet along each of two axes."""
+    axes = zip(
+        windows.lengths, windows.size, windows.strides, windows.dilation, windows.padding, windows.outputs, strict=True
+    )
+    height, width = (_Lines.along(*axis) for axis in axes)
+    return height, width
+
+
+@functools.lru_cache(maxsize=256)
+def _of_windows(windows: Windows, rows: int, channels: int, own: int) -> tuple[np.ndarray, np.ndarray]:
+    """Offsets in the padded large array: of windows, and of a window's elements."""
+    height, width = windows.padded
+    row = width * channels
+    (down, right), (below, beside) = windows.strides, windows.dilation
+    high, wide = (np.arange(n) for n in windows.outputs)
+    tall, broad = (np.arange(n) for n in windows.size)
+    return (
+        _offsets(np.arange(rows) * (height * row), high * (down * row), wide * (right * channels)),
+        _offsets(tall * (below * row), broad * (beside * channels), np.arange(own)),
+    )
+
+
+@functools.lru_cache(maxsize=64)
+def _of_rows(count: int, size: int) -> np.ndarray:
+    """Offsets of rows of `size` numbers."""
+    return _offsets(np.arange(count) * size)
+
+
+@functools.lru_cache(maxsize=256)
+def _of_residue(windows: Windows, residue: Numbers, rows: int, channels: int, filters: int, own: int):
+    """For the positions of a residue: their windows in the padded small array, elements of these, and the positions.
+
+    And the elements of the windows' size, among all in order, that they meet.
+    """
+    lines = _lines(windows)
+    sizes = [n + line.before + line.after for n, line in zip(windows.outputs, lines, strict=True)]
+    row, image = sizes[1] * filters, sizes[0] * sizes[1] * filters
+    counts = [-(-(n - r) // s) for n, r, s in zip(windows.lengths, residue, windows.strides, strict=True)]
+    (height, width), batch = windows.lengths, np.arange(rows)
+    down, right = (np.arange(n) * s + r for n, s, r in zip(counts, windows.strides, residue, strict=True))
+    tall, wide = (line.taps[r] for line, r in zip(lines, residue, strict=True))
+    shifts = [np.array([window for _, window in taps], np.int64) for taps in (tall, wide)]
+    return (
+        _offsets(batch * image, np.arange(counts[0]) * row, np.arange(counts[1]) * filters),
+        _offsets(shifts[0] * row, shifts[1] * filters, np.arange(own)),
+        _offsets(batch * (height * width * channels), down * (width * channels), right * channels),
+        _numbers(*(q * windows.size[1] + s for q, _ in tall for s, _ in wide)),
+    )
+
+
+def _padded(b, x: np.ndarray, padding) -> np.ndarray:
+    """x within zeros; itself if there are none."""
+    (top, bottom), (left, right) = padding
+    if top == bottom == left == right == 0:
+        return x
+    rows, height, width, channels = x.shape
+    padded = b.buffer(rows, top + height + bottom, left + width + right, channels)
+    b.call(kernels.pad, padded, x, _numbers(top, left))
+    return padded
+
+
+class Products:
+    """The products of one convolution, for a binding.
+
+    Parameters
+    ----------
+    b : Binding
+    windows : Windows
+        Over the positions of the large array.
+    channels, filters : int
+        Of the large and of the small array.
+    groups : int
+    """
+
+    def __init__(self, b, windows: Windows, channels: int, filters: int, groups: int) -> None:
+        self.b, self.windows = b, windows.on_two_axes()
+        self.channels, self.filters = channels, filters
+        self.own_channels, self.own_filters = channels // groups, filters // groups  # of a group
+        self.each_group = [(g * self.own_channels, g * self.own_filters) for g in range(groups)]  # their first ones
+
+    def padded(self, large: np.ndarray) -> np.ndarray:
+        """The large array (rows, *positions, channels) with its padding."""
+        large = large.reshape(self.b.rows, *self.windows.lengths, self.channels)
+        return _padded(self.b, large, self.windows.padding)
+
+    def to_small(self, small: np.ndarray, padded: np.ndarray, w: np.ndarray, bias: np.ndarray) -> None:
+        """small = the convolution of the padded large array, plus a bias (filters,)."""
+        positions, taps = _of_windows(self.windows, self.b.rows, self.channels, self.own_channels)
+        places = _of_rows(len(positions), self.filters)
+        w = w.reshape(-1, self.filters)
+        count, width = kernels.panels(self.own_filters, w.itemsize)
+        for channel, first in self.each_group:
+            packed = self.b.derived(kernels.pack_columns, (count, len(w), width), w, _numbers(first))
+            self.b.call(
+                kernels.convolve, small.reshape(-1)[first:], padded.reshape(-1)[channel:], packed,
+                bias[first : first + self.own_filters], positions, taps, places,
+            )  # fmt: skip
+
+    def to_weights(self, dw: np.ndarray, padded: np.ndarray, small: np.ndarray) -> None:
+        """dw = the gradient of the weights, if `small` is that of the small array."""
+        positions, taps = _of_windows(self.windows, self.b.rows, self.channels, self.own_channels)
+        dw, small = dw.reshape(-1, self.filters), small.reshape(-1, self.filters)
+        count = kernels.groups(len(positions))
+        for channel, first in self.each_group:
+            sums = self.b.buffer(count, len(dw), self.own_filters, dtype=np.float64)
+            x, column = padded.reshape(-1)[channel:], _numbers(first)
+            self.b.call(kernels.convolve_weights, sums, x, small, positions, taps, column)
+            self.b.call(kernels.sum_groups, dw, sums, column)
+
+    def to_large(self, large: np.ndarray, small: np.ndarray, w: np.ndarray, bias: np.ndarray) -> None:
+        """large = the transposed convolution of the small array, plus a bias (channels,).
+
+        Positions that are a stride apart meet the same elements of the windows: each such residue is a convolution of
+        the small array, padded, with some of the weights.
+        """
+        b, windows, lines = self.b, self.windows, _lines(self.windows)
+        small = small.reshape(b.rows, *windows.outputs, self.filters)
+        small = _padded(b, small, [(line.before, line.after) for line in lines]).reshape(-1)
+        large, w = large.reshape(-1), w.reshape(-1, self.own_channels, self.filters)
+        count, width = kernels.panels(self.own_channels, w.itemsize)
+        for residue in itertools.product(*(range(len(line.taps)) for line in lines)):
+            positions, taps, places, chosen = _of_residue(
+                windows, residue, b.rows, self.channels, self.filters, self.own_filters
+            )
+            for channel, first in self.each_group:
+                shape = count, len(chosen), self.own_filters, width
+                packed = b.derived(kernels.pack_turned, shape, w, chosen, _numbers(first))
+                b.call(
+                    kernels.convolve, large[channel:], small[first:], packed.reshape(count, len(taps), width),
+                    bias[channel : channel + self.own_channels], positions, taps, places,
+                )  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Convolution(Layer):
+    """The settings of a convolution; each kind says how many axes of positions it has."""
+
+    axes: ClassVar[int] = 2
+
+    filters: int
+    kernel_size: int | Numbers
+    strides: int | Numbers = 1
+    padding: Padding = "valid"
+    activation: str = "linear"
+    use_bias: bool = True
+    dilation_rate: int | Numbers = 1
+    groups: int = 1
+    initializer: str | Initializer = "glorot_uniform"
+    l1: float = 0.0
+    l2: float = 0.0
+    max_norm: float | None = None
+
+    reads = ("x",)
+
+    def __post_init__(self) -> None:
+        kind = type(self).__name__
+        for name in ("filters", "groups"):
+            object.__setattr__(self, name, checks.positive_integer(f"{kind}: {name}", getattr(self, name)))
+        for name in ("kernel_size", "strides", "dilation_rate"):
+            object.__setattr__(self, name, each_axis(f"{kind}: {name}", getattr(self, name), self.axes))
+        object.__setattr__(self, "padding", check_padding(f"{kind}: padding", self.padding, self.axes))
+        checks.boolean(f"{kind}: use_bias", self.use_bias)
+        checks.choose("activation", self.activation, ACTIVATIONS)
+        checks.number(f"{kind}: l1", self.l1)
+        checks.number(f"{kind}: l2", self.l2)
+        if self.max_norm is not None:
+            checks.number(f"{kind}: max_norm", self.max_norm, open_low=True)
+        if not callable(self.initializer):
+            checks.choose("initializer", self.initializer, INITIALIZERS)
+
+    def expand(self, x):
+        if self.activation == "linear":
+            return NotImplemented
+        product, activation = self._parts
+        return activation(product(x))
+
+    @functools.cached_property
+    def _parts(self) -> "tuple[Layer, Activation]":
+        """The same two layers each time, so that calls of one layer share its parameters."""
+        return dataclasses.replace(self, activation="linear"), Activation(self.activation)
+
+    def grouped(self, channels: int, filters: int) -> None:
+        """ValueError if the groups do not divide the channels and the filters."""
+        for count, what in ((channels, "channels"), (filters, "filters")):
+            if count % self.groups:
+                raise ValueError(f"{type(self).__name__}: {self.groups} groups do not divide {count} {what}")
+
+    def weights(self, channels: int, filters: int) -> dict[str, Parameter]:
+        """The parameters: w (*kernel_size, channels of a group, filters), and b."""
+        initializer = self.initializer if callable(self.initializer) else INITIALIZERS[self.initializer]
+        shape = (*each_axis("kernel_size", self.kernel_size, self.axes), channels // self.groups, filters)
+        bias = {"b": Parameter((self.filters,), zeros)} if self.use_bias else {}
+        return {"w": Parameter(shape, initializer, self.l1, self.l2, self.max_norm)} | bias
+
+    def bias(self, b) -> np.ndarray:
+        """The bias, or zeros."""
+        return b.p.b if self.use_bias else b.buffer(self.filters)
