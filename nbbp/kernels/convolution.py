@@ -122,7 +122,8 @@ TAPS = 256  # whose weights stay in the first-level cache for all of them
 
 
 def convolve_reference(y, x, packed, b, positions, taps, places):
-    w = packed.swapaxes(0, 1).reshape(len(taps), -1)[:, : len(b)]
+    count, k, width = packed.shape
+    w = packed.swapaxes(0, 1).reshape(k, count * width)[:, : len(b)]
     y[places[:, None] + np.arange(len(b))] = x[positions[:, None] + taps] @ w + b
 
 
