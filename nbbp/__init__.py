@@ -19,7 +19,9 @@ from nbbp.layers import (
     BatchNorm,
     Concatenate,
     Conv1D,
+    Conv1DTranspose,
     Conv2D,
+    Conv2DTranspose,
     Dense,
     Dropout,
     Embedding,
@@ -57,13 +59,13 @@ if TYPE_CHECKING:
 __all__ = [
     "ACTIVATIONS", "EMA", "INITIALIZERS", "LAYERS", "LOSSES", "METRICS", "OPTIMIZERS", "SGD", "SWA",
     "Activation", "Adadelta", "Adagrad", "Adam", "AdamW", "Add", "BatchNorm", "Checkpoint", "Comparison",
-    "Concatenate", "Conv1D", "Conv2D", "Dense", "Diagnosis", "DivergenceError", "Dropout", "Embedding",
-    "Ensemble", "Flatten", "GaussianNoise", "History", "Input", "Inspect", "Layer", "LayerNorm", "Lion",
-    "Model", "ModelFileError", "Multiply", "Nadam", "Parameter", "PruningReport", "RMSprop", "Reshape",
-    "Residual", "Sequential", "Spec", "TwinError", "__version__", "activations", "callbacks", "check_gradients",
-    "compare", "datasets", "diagnose", "distill", "exchange", "find_learning_rate", "fit_lbfgs", "initializers",
-    "kernel", "load", "losses", "plots", "prune", "pruning_report", "schedules", "streams", "tables",
-    "trackers",
+    "Concatenate", "Conv1D", "Conv1DTranspose", "Conv2D", "Conv2DTranspose", "Dense", "Diagnosis",
+    "DivergenceError", "Dropout", "Embedding", "Ensemble", "Flatten", "GaussianNoise", "History", "Input",
+    "Inspect", "Layer", "LayerNorm", "Lion", "Model", "ModelFileError", "Multiply", "Nadam", "Parameter",
+    "PruningReport", "RMSprop", "Reshape", "Residual", "Sequential", "Spec", "TwinError", "__version__",
+    "activations", "callbacks", "check_gradients", "compare", "datasets", "diagnose", "distill", "exchange",
+    "find_learning_rate", "fit_lbfgs", "initializers", "kernel", "load", "losses", "plots", "prune",
+    "pruning_report", "schedules", "streams", "tables", "trackers",
 ]  # fmt: skip
 
 _ON_DEMAND = {"bench", "datasets", "exchange", "initializers", "plots", "sklearn", "trackers"}

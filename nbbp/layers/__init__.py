@@ -8,7 +8,9 @@ from nbbp.layers.add import Add as Add
 from nbbp.layers.batch_norm import BatchNorm as BatchNorm
 from nbbp.layers.concatenate import Concatenate as Concatenate
 from nbbp.layers.conv1d import Conv1D as Conv1D
+from nbbp.layers.conv1d_transpose import Conv1DTranspose as Conv1DTranspose
 from nbbp.layers.conv2d import Conv2D as Conv2D
+from nbbp.layers.conv2d_transpose import Conv2DTranspose as Conv2DTranspose
 from nbbp.layers.dense import Dense as Dense
 from nbbp.layers.dropout import Dropout as Dropout
 from nbbp.layers.embedding import Embedding as Embedding
