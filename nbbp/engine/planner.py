@@ -1,7 +1,9 @@
 """How a step is cut: which rows go through the network by themselves, and on how many cores."""
 
 import itertools
+import math
 
+from nbbp.engine.graph import Graph
 from nbbp.engine.network import Network
 from nbbp.engine.program import Program, Shards
 from nbbp.kernels import threads
@@ -10,15 +12,31 @@ SHARD_ROWS = 64  # in a shard, at least
 SHARD_PARAMETERS = 32_768  # beyond this, adding the shards' gradients costs more than the forks
 
 
-def cut(rows: int, parameters: int) -> list[slice]:
+def uses(graph: Graph) -> float:
+    """How many times a row uses each parameter on average: 1 in dense layers of features, many in convolutions."""
+    parameters = products = 0
+    for node in graph.nodes:
+        size = sum(math.prod(parameter.shape) for parameter in node.spec.parameters.values())
+        ends = node.inputs[0].shape, node.outputs[0].shape
+        parameters, products = parameters + size, products + size * min(math.prod(shape[:-1]) for shape in ends)
+    return products / max(parameters, 1)
+
+
+def cut(rows: int, parameters: int, uses: float = 1.0) -> list[slice]:
     """The shards of a mini-batch: rows that go through the whole network by themselves, one thread to a shard.
 
     With several shards, a step has one fork and join instead of one for each kernel, and what a shard computes
     stays in its core's cache; but every shard has its own gradients, which must be added. The cut depends on
-    shapes alone, never on threads: it determines the order in which gradients are summed, and thus their bits.
+    shapes alone, never on threads: it determines the order in which gradients are summed, and thus their bits. Rows
+    that use each parameter several times count as so many.
     """
     count = 1
-    while parameters <= SHARD_PARAMETERS and count < 16 and rows >= 2 * count * SHARD_ROWS:
+    while (
+        parameters <= SHARD_PARAMETERS * uses
+        and count < 16
+        and rows >= 2 * count
+        and rows * uses >= 2 * count * SHARD_ROWS
+    ):
         count *= 2
     edges = [rows * i // count for i in range(count + 1)]
     return [slice(a, b) for a, b in itertools.pairwise(edges)]
@@ -26,7 +44,8 @@ def cut(rows: int, parameters: int) -> list[slice]:
 
 def shards(network: Network, rows: int) -> list[slice]:
     """The shards of a mini-batch of this network; a single one if its rows depend on each other."""
-    return [slice(0, rows)] if network.graph.couples_rows else cut(rows, network.layout.size)
+    graph = network.graph
+    return [slice(0, rows)] if graph.couples_rows else cut(rows, network.layout.size, uses(graph))
 
 
 FORK_CYCLES, CYCLES_A_CORE = 5_000, 1_000  # of a fork and join, and for each core more: lines that travel

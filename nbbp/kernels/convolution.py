@@ -23,37 +23,38 @@ def panels(n: int, itemsize: int) -> tuple[int, int]:
 
 
 def pad_reference(padded, x, before):
-    padded[:] = 0
     top, left = before
+    padded[:] = 0
     padded[:, top : top + x.shape[1], left : left + x.shape[2]] = x
 
 
-def _fitting_image(rng, shape, dtype, lengths):
-    return np.array(
-        [rng.integers(0, lengths["H"] - lengths["i"] + 1), rng.integers(0, lengths["W"] - lengths["j"] + 1)]
-    )
+def _within(rng, shape, dtype, lengths):
+    """The first row and the first element of it."""
+    return np.array([rng.integers(0, lengths[whole] - lengths[part] + 1) for whole, part in ("Hi", "Mn")])
 
 
-@kernel(pad_reference, "(b,H,W,c) (b,i,j,c) (2)", cycles=0.3, values={"before": _fitting_image})
+@kernel(
+    pad_reference,
+    "(b,H,M) (b,i,n) (2)",
+    cycles=0.3,
+    values={"before": _within},
+    lengths={"H": lambda i: range(i, 2**31), "M": lambda n: range(n, 2**31)},
+)
 def pad(padded, x, before):
-    """padded = x within zeros, from row before[0] and column before[1] on."""
-    height, width, channels = x.shape[1:]
-    row = width * channels
+    """padded = x within zeros, from row before[0] and its element before[1] on; a row is that of all channels."""
+    height, length = x.shape[1:]
     for t in prange(padded.shape[0] * padded.shape[1]):
-        image, i = t // padded.shape[1], t % padded.shape[1] - before[0]
-        target = padded[image, t % padded.shape[1]].reshape(-1)
-        if i < 0 or i >= height:
-            for j in range(target.shape[0]):
-                target[j] = ZERO(target[j])
-        else:
-            left = before[1] * channels
-            for j in range(left):
-                target[j] = ZERO(target[j])
-            inside, source = target[left : left + row], x[image, i].reshape(-1)
-            for j in range(row):
+        image, row = t // padded.shape[1], t % padded.shape[1]
+        target, i = padded[image, row], row - before[0]
+        begin = before[1] if 0 <= i < height else target.shape[0]
+        for j in range(begin):
+            target[j] = ZERO(target[j])
+        if 0 <= i < height:
+            source, inside = x[image, i], target[begin:]
+            for j in range(length):
                 inside[j] = source[j]
-            for j in range(left + row, target.shape[0]):
-                target[j] = ZERO(target[j])
+            for j in range(length, inside.shape[0]):
+                inside[j] = ZERO(inside[j])
 
 
 def pack_columns_reference(packed, w, first):

@@ -12,7 +12,8 @@ from nbbp.layers.reshape import Reshape
 class Conv1DTranspose(Conv2DTranspose):
     """A transposed convolution over a series.
 
-    Samples are (time, channels), and w is (length, filters of a group, channels), as in Keras. The output's lengths and the parameters are those of `nbbp.Conv2DTranspose`, for one axis.
+    Samples are (time, channels), and w is (length, filters of a group, channels), as in Keras. The output's lengths and
+    the parameters are those of `nbbp.Conv2DTranspose`, for one axis.
     """
 
     axes: ClassVar[int] = 1

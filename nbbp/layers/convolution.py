@@ -124,8 +124,8 @@ def _padded(b, x: np.ndarray, padding) -> np.ndarray:
     if top == bottom == left == right == 0:
         return x
     rows, height, width, channels = x.shape
-    padded = b.buffer(rows, top + height + bottom, left + width + right, channels)
-    b.call(kernels.pad, padded, x, _numbers(top, left))
+    padded = b.buffer(rows, top + height + bottom, (left + width + right) * channels)
+    b.call(kernels.pad, padded, x.reshape(rows, height, -1), _numbers(top, left * channels))
     return padded
 
 
