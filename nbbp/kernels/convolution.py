@@ -162,12 +162,107 @@ def convolve(y, x, packed, b, positions, taps, places):
                 )  # fmt: skip
 
 
+LANES = 960  # windows whose sums stay in the first-level cache: whole tiles in any dtype and vector width
+FEW = 8  # filters at most
+
+_sums_of_lanes, _rows_of_tile = on_stack(FEW * LANES), on_stack(8, types.int32)
+
+
+def few(filters: int, itemsize: int) -> bool:
+    """Whether so many filters leave half of a vector empty, so that windows beside each other had better fill it."""
+    return 2 * filters * itemsize <= VECTOR_BYTES and filters <= FEW
+
+
+def planes_reference(planes, x, before):
+    top, left = before
+    planes[:] = 0
+    planes[:, :, top : top + x.shape[1], left : left + x.shape[2]] = np.moveaxis(x, 3, 1)
+
+
+def _within_planes(rng, shape, dtype, lengths):
+    return np.array([rng.integers(0, lengths[whole] - lengths[part] + 1) for whole, part in ("Hi", "Wj")])
+
+
+@kernel(
+    planes_reference,
+    "(b,c,H,W) (b,i,j,c) (2)",
+    cycles=1.0,
+    values={"before": _within_planes},
+    lengths={"H": lambda i: range(i, 2**31), "W": lambda j: range(j, 2**31)},
+)
+def planes(planes, x, before):
+    """planes = x with channels first, within zeros, from row before[0] and column before[1] on."""
+    for image in prange(x.shape[0]):
+        target = planes[image].reshape(-1)
+        for k in range(target.shape[0]):
+            target[k] = ZERO(target[k])
+        for c in range(x.shape[3]):
+            for i in range(x.shape[1]):
+                row, source = planes[image, c, before[0] + i][before[1] :], x[image, i].reshape(-1)
+                for j in range(x.shape[2]):
+                    row[j] = source[j * x.shape[3] + c]
+
+
+def convolve_planes_reference(y, planes, w, b, shifts, filters, taps):
+    high, wide = y.shape[1:3]
+    places = np.arange(high)[:, None] * planes.shape[3] + np.arange(wide)
+    windows = planes.reshape(len(planes), -1)[:, places[:, :, None] + shifts]
+    y[:] = windows @ w[filters + taps[:, None]] + b
+
+
+def _shifts(rng, shape, dtype, lengths):
+    """Offsets of elements of windows that lie within the planes of an image."""
+    last = (lengths["h"] - 1) * lengths["W"] + lengths["v"] - 1
+    return rng.integers(0, lengths["c"] * lengths["H"] * lengths["W"] - last, shape).astype(np.int32)
+
+
+@kernel(
+    convolve_planes_reference,
+    "(b,h,v,f) (b,c,H,W) (S) (f) (k) (f) (k)",
+    cycles=1 / 16,
+    values={"shifts": _shifts, "filters": _offsets_within("S"), "taps": _offsets_within("S")},
+    lengths={
+        "f": lambda: range(1, FEW + 1),
+        "H": lambda h: range(h, 2**31),
+        "W": lambda v: range(v, 2**31),
+    },
+)
+def convolve_planes(y, planes, w, b, shifts, filters, taps):
+    """y[i, j, f] = sum_k w[filters[f] + taps[k]] planes[i W + j + shifts[k]] + b[f]: windows fill the vectors."""
+    _, high, wide, n = y.shape
+    k, width = shifts.shape[0], planes.shape[3]
+    image, lanes = planes.shape[1] * planes.shape[2] * width, (high - 1) * width + wide
+    blocks = (lanes + LANES - 1) // LANES
+    for t in prange(y.shape[0] * blocks):
+        row, begin = t // blocks, t % blocks * LANES
+        count = min(LANES, lanes - begin)
+        sums, rows = _sums_of_lanes(at(b, 0)), _rows_of_tile(at(b, 0))
+        source, target = at(planes, row * image + begin), at(y, row * high * wide * n)
+        for f in range(n):
+            rows[f] = f * LANES
+            for q in range(count):
+                sums[f * LANES + q] = b[f]
+        panel = columns(sums)
+        for q in range(0, count, panel):
+            c = at(sums, q)
+            multiply_at_offsets(
+                n, min(panel, count - q), k, at(w, 0), at(filters, 0), at(taps, 0), at(source, q), at(shifts, 0),
+                c, rows, c, 1,
+            )  # fmt: skip
+        for i in range(begin // width, min(high, (begin + count - 1) // width + 1)):
+            first, last = max(begin - i * width, 0), min(begin + count - i * width, wide)
+            for f in range(n):
+                some, out = at(sums, f * LANES + i * width - begin), at(target, i * wide * n + f)
+                for j in range(first, last):
+                    out[j * n] = some[j]
+
+
 GROUP = 2048  # windows whose products one thread sums
 ADDED_WINDOWS = 128  # the products of so many are added in float64
 STRIPE = 64  # tiles whose sums stay in the second-level cache
 TILE = ROWS * VECTORS * VECTOR_BYTES // 4
 
-_part_of_tile, _rows_of_tile = on_stack(TILE), on_stack(ROWS, types.int32)
+_part_of_tile = on_stack(TILE)
 _slopes_of_panel = on_stack(ADDED_WINDOWS * VECTORS * VECTOR_BYTES // 4)
 
 
@@ -191,15 +286,18 @@ def _multiply_group(sums, x, dy, positions, taps, first, tile, last_tile, begin,
             rows[r] = r * w
         for p in range(begin, end, ADDED_WINDOWS):
             windows = min(ADDED_WINDOWS, end - p)
-            for r in range(windows):
-                target, source = at(panel, r * width), at(dy, (p + r) * size + first + j)
-                for q in range(w):
-                    target[q] = source[q]
+            slopes, apart = at(dy, p * size + first + j), size
+            if n > width:  # rows of dy are wider than a panel, so that its lines would be far apart
+                for r in range(windows):
+                    target, source = at(panel, r * width), at(slopes, r * size)
+                    for q in range(w):
+                        target[q] = source[q]
+                slopes, apart = panel, width
             for t in range(tile, last_tile):
                 i = t * ROWS
                 m = min(ROWS, k - i)
                 multiply_at_offsets(
-                    m, w, windows, at(x, 0), at(taps, i), at(positions, p), panel, width, part, rows, part, FROM_ZERO
+                    m, w, windows, at(x, 0), at(taps, i), at(positions, p), slopes, apart, part, rows, part, FROM_ZERO
                 )
                 for r in range(m):
                     row, added = at(sums, (i + r) * n + j), at(part, r * w)

@@ -6,7 +6,7 @@ after another, so its bits depend neither on the tile that contains it, nor on t
 
 A is read as scalars: at strides, so that A and its transpose cost the same, or at offsets, A[i, k] = a[rows[i] +
 ks[k]], which is what overlapping windows need (Dukhan, "The indirect convolution algorithm", 2019). B is read in
-panels of contiguous columns, in place or from a packed copy.
+panels of contiguous columns, in place or from a packed copy; or its rows begin at offsets.
 """
 
 import numba
@@ -40,6 +40,7 @@ FMA = "fmuladd" if "sse2" in _HOST and not has_feature("fma") else "fma"
 FROM_ZERO = -1
 
 _I32, _I64 = ir.IntType(32), ir.IntType(64)
+_OFFSETS = types.CPointer(types.int32)
 
 
 @intrinsic
@@ -59,38 +60,41 @@ def columns(typing_context, pointer):
     return types.intp(pointer), lambda context, builder, signature, args: _I64(count)
 
 
-def _tile(rows: int, vectors: int, at_offsets: bool = False):
+def _tile(rows: int, vectors: int):
     """C = start + A . B for `rows` rows and n columns, which fill `vectors` registers, the last one perhaps in part.
 
-    a, b, c, start are pointers, the others strides in elements: from row to row, and from one k to the next; or, for a
-    and c, pointers to offsets of rows, and of each k. A negative `start_row` means that the sums start from zero.
+    a, b, c, start are pointers, the others strides in elements: from row to row, and from one k to the next; or
+    pointers to offsets, of each row and each k: for a, for b, or for c. A negative `start_row` means that the sums
+    start from zero.
     """
 
     def tile(typing_context, n, k, a, a_row, a_k, b, b_k, c, c_row, start, start_row):
+        offsets = "".join(name for name, place in zip("abc", (a_k, b_k, c_row), strict=True) if place == _OFFSETS)
+
         def generate(context, builder, signature, args):
             number = context.get_value_type(c.dtype)
-            builder.call(_tile_function(builder.module, number, rows, vectors, at_offsets), args)
+            builder.call(_tile_function(builder.module, number, rows, vectors, offsets), args)
             return context.get_dummy_value()
 
-        stride = types.intp
-        place = types.CPointer(types.int32) if at_offsets else stride
-        return types.void(stride, stride, a, place, place, b, stride, c, place, start, stride), generate
+        number = types.intp
+        of_a, of_b, of_c = (_OFFSETS if name in offsets else number for name in "abc")
+        return types.void(number, number, a, of_a, of_a, b, of_b, c, of_c, start, number), generate
 
     return intrinsic(tile)
 
 
-def _tile_function(module, number, rows: int, vectors: int, at_offsets: bool):
+def _tile_function(module, number, rows: int, vectors: int, offsets: str):
     """The LLVM function behind `_tile`: a loop over k with rows x vectors sums in registers."""
     item_bytes = 4 if isinstance(number, ir.FloatType) else 8
     width = VECTOR_BYTES // item_bytes
     suffix = f"v{width}f{8 * item_bytes}"
-    name = f"nbbp_tile_{rows}x{vectors}_{suffix}{'_at_offsets' if at_offsets else ''}"
+    name = f"nbbp_tile_{rows}x{vectors}_{suffix}_{offsets}"
     if name in module.globals:
         return module.globals[name]
     pointer, vector = number.as_pointer(), ir.VectorType(number, width)
     integers, mask_type = ir.VectorType(_I32, width), ir.VectorType(ir.IntType(1), width)
-    place = _I32.as_pointer() if at_offsets else _I64
-    arguments = [_I64, _I64, pointer, place, place, pointer, _I64, pointer, place, pointer, _I64]
+    of_a, of_b, of_c = (_I32.as_pointer() if name in offsets else _I64 for name in "abc")
+    arguments = [_I64, _I64, pointer, of_a, of_a, pointer, of_b, pointer, of_c, pointer, _I64]
     function = ir.Function(module, ir.FunctionType(ir.VoidType(), arguments), name)
     function.linkage = "internal"
     function.attributes.add("noinline")
@@ -129,18 +133,20 @@ def _tile_function(module, number, rows: int, vectors: int, at_offsets: bool):
             code.store(value, vector_at(base, j)).align = item_bytes
 
     def offset(places, i):
+        """The i-th offset, or i strides."""
+        if places.type == _I64:
+            return code.mul(places, _I64(i))
         return code.sext(code.load(code.gep(places, [_I64(i)])), _I64)
-
-    def row_of(base, places, i):
-        return code.gep(base, [offset(places, i) if at_offsets else code.mul(places, _I64(i))])
 
     def body(masked):
         before = code.block
         preload, loop, done = (code.append_basic_block(x) for x in ("preload", "loop", "done"))
-        a_rows = [row_of(a, a_row, i) if at_offsets else code.mul(a_row, _I64(i)) for i in range(rows)]
+        a_rows = [offset(a_row, i) for i in range(rows)]
+        if "a" in offsets:
+            a_rows = [code.gep(a, [row]) for row in a_rows]
         code.cbranch(code.icmp_signed("<", start_row, _I64(0)), loop, preload)
         code.position_at_end(preload)
-        apart = [offset(c_row, i) if at_offsets else _I64(i) for i in range(rows)]
+        apart = [offset(c_row, i) if "c" in offsets else _I64(i) for i in range(rows)]
         start_rows = [code.gep(start, [code.mul(start_row, place)]) for place in apart]
         started = [load(row, j, masked) for row in start_rows for j in range(vectors)]
         code.branch(loop)
@@ -153,27 +159,29 @@ def _tile_function(module, number, rows: int, vectors: int, at_offsets: bool):
             value.add_incoming(from_preload, preload)
             return value
 
-        step, b_now = running(_I64, _I64(0), _I64(0)), running(pointer, b, b)
-        a_now = running(place, a_k, a_k) if at_offsets else running(pointer, a, a)
+        step = running(_I64, _I64(0), _I64(0))
+        a_now = running(of_a, a_k, a_k) if "a" in offsets else running(pointer, a, a)
+        b_now = running(of_b, b_k, b_k) if "b" in offsets else running(pointer, b, b)
         sums = [running(vector, zero, value) for value in started]
-        b_row = [load(b_now, j, masked) for j in range(vectors)]
+        b_begin = code.gep(b, [offset(b_now, 0)]) if "b" in offsets else b_now
+        b_row = [load(b_begin, j, masked) for j in range(vectors)]
         added = []
-        k_offset = offset(a_now, 0) if at_offsets else None
+        k_offset = offset(a_now, 0) if "a" in offsets else None
         for i in range(rows):
-            element = code.gep(a_rows[i], [k_offset]) if at_offsets else code.gep(a_now, [a_rows[i]])
+            element = code.gep(a_rows[i], [k_offset]) if "a" in offsets else code.gep(a_now, [a_rows[i]])
             scalar = splat(code.load(element), vector)
             added += [code.call(fma, [scalar, b_row[j], sums[i * vectors + j]]) for j in range(vectors)]
         following = code.add(step, _I64(1))
         step.add_incoming(following, loop)
-        a_now.add_incoming(code.gep(a_now, [_I64(1) if at_offsets else a_k]), loop)
-        b_now.add_incoming(code.gep(b_now, [b_k]), loop)
+        a_now.add_incoming(code.gep(a_now, [_I64(1) if "a" in offsets else a_k]), loop)
+        b_now.add_incoming(code.gep(b_now, [_I64(1) if "b" in offsets else b_k]), loop)
         for total, value in zip(sums, added, strict=True):
             total.add_incoming(value, loop)
         code.cbranch(code.icmp_signed("<", following, k), loop, done)
 
         code.position_at_end(done)
         for i in range(rows):
-            row = row_of(c, c_row, i)
+            row = code.gep(c, [offset(c_row, i)])
             for j in range(vectors):
                 store(added[i * vectors + j], row, j, masked)
         code.ret_void()
@@ -186,9 +194,9 @@ def _tile_function(module, number, rows: int, vectors: int, at_offsets: bool):
     return function
 
 
-def _tiles_of(rows: int, at_offsets: bool = False):
+def _tiles_of(rows: int):
     """A tile of this number of rows and of as many vectors as n columns need."""
-    one, two, three = (_tile(rows, vectors, at_offsets) for vectors in (1, 2, 3))
+    one, two, three = (_tile(rows, vectors) for vectors in (1, 2, 3))
 
     @device
     def tile(n, k, a, a_row, a_k, b, b_k, c, c_row, start, start_row):
@@ -206,12 +214,11 @@ def _tiles_of(rows: int, at_offsets: bool = False):
 BROAD = 8  # vectors of a tile for a single row
 _tile_broad = _tile(1, BROAD)
 _tile_8, _tile_4, _tile_2, _tile_1 = (_tiles_of(rows) for rows in (8, 4, 2, 1))
-_offsets_8, _offsets_4, _offsets_2, _offsets_1 = (_tiles_of(rows, at_offsets=True) for rows in (8, 4, 2, 1))
 
 
 @device
 def multiply_panel(m, n, k, a, a_row, a_k, b, b_k, c, c_row, start, start_row):
-    """C = start + A . B for m rows and at most `columns` columns."""
+    """C = start + A . B for m rows and at most `columns` columns; row k of B begins at b[k b_k], or at b[b_k[k]]."""
     i = 0
     while i < m:
         rows = m - i
@@ -242,16 +249,16 @@ def multiply_at_offsets(m, n, k, a, a_rows, a_ks, b, b_k, c, c_rows, start, star
         rows = m - i
         a_i, c_i = at(a_rows, i), at(c_rows, i)
         if ROWS == 8 and rows >= 8:
-            _offsets_8(n, k, a, a_i, a_ks, b, b_k, c, c_i, start, start_row)
+            _tile_8(n, k, a, a_i, a_ks, b, b_k, c, c_i, start, start_row)
             i += 8
         elif rows >= 4:
-            _offsets_4(n, k, a, a_i, a_ks, b, b_k, c, c_i, start, start_row)
+            _tile_4(n, k, a, a_i, a_ks, b, b_k, c, c_i, start, start_row)
             i += 4
         elif rows >= 2:
-            _offsets_2(n, k, a, a_i, a_ks, b, b_k, c, c_i, start, start_row)
+            _tile_2(n, k, a, a_i, a_ks, b, b_k, c, c_i, start, start_row)
             i += 2
         else:
-            _offsets_1(n, k, a, a_i, a_ks, b, b_k, c, c_i, start, start_row)
+            _tile_1(n, k, a, a_i, a_ks, b, b_k, c, c_i, start, start_row)
             i += 1
 
 

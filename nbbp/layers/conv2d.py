@@ -60,11 +60,10 @@ class Conv2D(Convolution):
     def forward(self, b):
         shape = b.x.shape[1:]
         b.products = Products(b, self.windows(shape), shape[-1], self.filters, self.groups)
-        b.padded = b.products.padded(b.x)
-        b.products.to_small(b.y, b.padded, b.p.w, self.bias(b))
+        b.products.to_small(b.y, b.x, b.p.w, self.bias(b))
 
     def backward(self, b):
-        b.products.to_weights(b.g.w, b.padded, b.dy)
+        b.products.to_weights(b.g.w, b.x, b.dy)
         if self.use_bias:
             b.call(column_sums, b.g.b, b.dy.reshape(-1, self.filters))
         if b.dx is not None:

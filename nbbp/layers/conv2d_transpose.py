@@ -58,9 +58,8 @@ class Conv2DTranspose(Conv2D):
         b.products.to_large(b.y, b.x, b.p.w, self.bias(b))
 
     def backward(self, b):
-        padded = b.products.padded(b.dy)
-        b.products.to_weights(b.g.w, padded, b.x)
+        b.products.to_weights(b.g.w, b.dy, b.x)
         if self.use_bias:
             b.call(column_sums, b.g.b, b.dy.reshape(-1, self.filters))
         if b.dx is not None:
-            b.products.to_small(b.dx, padded, b.p.w, b.buffer(b.x.shape[-1]))
+            b.products.to_small(b.dx, b.dy, b.p.w, b.buffer(b.x.shape[-1]))

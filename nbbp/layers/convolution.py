@@ -118,15 +118,24 @@ def _of_residue(windows: Windows, residue: Numbers, rows: int, channels: int, fi
     )
 
 
-def _padded(b, x: np.ndarray, padding) -> np.ndarray:
-    """x within zeros; itself if there are none."""
-    (top, bottom), (left, right) = padding
-    if top == bottom == left == right == 0:
-        return x
-    rows, height, width, channels = x.shape
-    padded = b.buffer(rows, top + height + bottom, (left + width + right) * channels)
-    b.call(kernels.pad, padded, x.reshape(rows, height, -1), _numbers(top, left * channels))
-    return padded
+@functools.lru_cache(maxsize=256)
+def _of_planes(windows: Windows, channels: int, filters: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Offsets of a window's elements in the planes of a padded large array; those of filters, and of taps, in w."""
+    height, width = windows.padded
+    (below, beside), (tall, broad) = windows.dilation, (np.arange(n) for n in windows.size)
+    shifts = _offsets(tall * (below * width), broad * beside, np.arange(channels) * (height * width))
+    return shifts, _of_rows(filters, 1), _of_rows(len(shifts), filters)
+
+
+@functools.lru_cache(maxsize=256)
+def _of_planes_turned(windows: Windows, channels: int, filters: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Offsets of what a position meets in the planes of a padded small array; those of channels, and of taps, in w."""
+    lines = _lines(windows)
+    height, width = (n + line.before + line.after for n, line in zip(windows.outputs, lines, strict=True))
+    (tall, high), (broad, wide) = (np.array(line.taps[0]).T for line in lines)
+    shifts = _offsets(high * width, wide, np.arange(filters) * (height * width))
+    taps = _offsets(tall * (windows.size[1] * channels * filters), broad * (channels * filters), np.arange(filters))
+    return shifts, _of_rows(channels, filters), taps
 
 
 class Products:
@@ -147,35 +156,64 @@ class Products:
         self.channels, self.filters = channels, filters
         self.own_channels, self.own_filters = channels // groups, filters // groups  # of a group
         self.each_group = [(g * self.own_channels, g * self.own_filters) for g in range(groups)]  # their first ones
+        self._padded: dict[int, np.ndarray] = {}
 
-    def padded(self, large: np.ndarray) -> np.ndarray:
-        """The large array (rows, *positions, channels) with its padding."""
-        large = large.reshape(self.b.rows, *self.windows.lengths, self.channels)
-        return _padded(self.b, large, self.windows.padding)
+    def _large(self, array: np.ndarray) -> np.ndarray:
+        return array.reshape(self.b.rows, *self.windows.lengths, self.channels)
 
-    def to_small(self, small: np.ndarray, padded: np.ndarray, w: np.ndarray, bias: np.ndarray) -> None:
-        """small = the convolution of the padded large array, plus a bias (filters,)."""
+    def _small(self, array: np.ndarray) -> np.ndarray:
+        return array.reshape(self.b.rows, *self.windows.outputs, self.filters)
+
+    def _within_zeros(self, x: np.ndarray, padding) -> np.ndarray:
+        """x (rows, height, width, channels) within zeros; itself if there are none; the same one for the same x."""
+        (top, bottom), (left, right) = padding
+        if top == bottom == left == right == 0:
+            return x.reshape(-1)
+        if x.ctypes.data not in self._padded:
+            rows, height, width, channels = x.shape
+            padded = self.b.buffer(rows, top + height + bottom, (left + width + right) * channels)
+            self.b.call(kernels.pad, padded, x.reshape(rows, height, -1), _numbers(top, left * channels))
+            self._padded[x.ctypes.data] = padded.reshape(-1)
+        return self._padded[x.ctypes.data]
+
+    def _fill_vectors_with_windows(self, filters: int, w: np.ndarray) -> bool:
+        """Whether windows beside each other fill the vectors, not the filters of one window."""
+        return kernels.few(filters, w.itemsize) and len(self.each_group) == 1 and self.windows.strides == (1, 1)
+
+    def _in_planes(self, y: np.ndarray, x: np.ndarray, padding, w: np.ndarray, bias: np.ndarray, offsets) -> None:
+        rows, height, width, channels = x.shape
+        (top, bottom), (left, right) = padding
+        planes = self.b.buffer(rows, channels, top + height + bottom, left + width + right)
+        self.b.call(kernels.planes, planes, x, _numbers(top, left))
+        self.b.call(kernels.convolve_planes, y, planes, w.reshape(-1), bias, *offsets)
+
+    def to_small(self, small: np.ndarray, large: np.ndarray, w: np.ndarray, bias: np.ndarray) -> None:
+        """small = the convolution of the large array, plus a bias (filters,)."""
+        large, padding = self._large(large), self.windows.padding
+        if self._fill_vectors_with_windows(self.filters, w):
+            offsets = _of_planes(self.windows, self.channels, self.filters)
+            self._in_planes(self._small(small), large, padding, w, bias, offsets)
+            return
+        x, y = self._within_zeros(large, padding), small.reshape(-1)
         positions, taps = _of_windows(self.windows, self.b.rows, self.channels, self.own_channels)
         places = _of_rows(len(positions), self.filters)
         w = w.reshape(-1, self.filters)
         count, width = kernels.panels(self.own_filters, w.itemsize)
         for channel, first in self.each_group:
             packed = self.b.derived(kernels.pack_columns, (count, len(w), width), w, _numbers(first))
-            self.b.call(
-                kernels.convolve, small.reshape(-1)[first:], padded.reshape(-1)[channel:], packed,
-                bias[first : first + self.own_filters], positions, taps, places,
-            )  # fmt: skip
+            own = bias[first : first + self.own_filters]
+            self.b.call(kernels.convolve, y[first:], x[channel:], packed, own, positions, taps, places)
 
-    def to_weights(self, dw: np.ndarray, padded: np.ndarray, small: np.ndarray) -> None:
+    def to_weights(self, dw: np.ndarray, large: np.ndarray, small: np.ndarray) -> None:
         """dw = the gradient of the weights, if `small` is that of the small array."""
+        x = self._within_zeros(self._large(large), self.windows.padding)
         positions, taps = _of_windows(self.windows, self.b.rows, self.channels, self.own_channels)
         dw, small = dw.reshape(-1, self.filters), small.reshape(-1, self.filters)
         count = kernels.groups(len(positions))
         for channel, first in self.each_group:
             sums = self.b.buffer(count, len(dw), self.own_filters, dtype=np.float64)
-            x, column = padded.reshape(-1)[channel:], _numbers(first)
-            self.b.call(kernels.convolve_weights, sums, x, small, positions, taps, column)
-            self.b.call(kernels.sum_groups, dw, sums, column)
+            self.b.call(kernels.convolve_weights, sums, x[channel:], small, positions, taps, _numbers(first))
+            self.b.call(kernels.sum_groups, dw, sums, _numbers(first))
 
     def to_large(self, large: np.ndarray, small: np.ndarray, w: np.ndarray, bias: np.ndarray) -> None:
         """large = the transposed convolution of the small array, plus a bias (channels,).
@@ -183,22 +221,24 @@ class Products:
         Positions that are a stride apart meet the same elements of the windows: each such residue is a convolution of
         the small array, padded, with some of the weights.
         """
-        b, windows, lines = self.b, self.windows, _lines(self.windows)
-        small = small.reshape(b.rows, *windows.outputs, self.filters)
-        small = _padded(b, small, [(line.before, line.after) for line in lines]).reshape(-1)
-        large, w = large.reshape(-1), w.reshape(-1, self.own_channels, self.filters)
+        windows, lines = self.windows, _lines(self.windows)
+        small, padding = self._small(small), [(line.before, line.after) for line in lines]
+        if self._fill_vectors_with_windows(self.channels, w):
+            offsets = _of_planes_turned(windows, self.channels, self.filters)
+            self._in_planes(self._large(large), small, padding, w, bias, offsets)
+            return
+        x, y, w = self._within_zeros(small, padding), large.reshape(-1), w.reshape(-1, self.own_channels, self.filters)
         count, width = kernels.panels(self.own_channels, w.itemsize)
         for residue in itertools.product(*(range(len(line.taps)) for line in lines)):
             positions, taps, places, chosen = _of_residue(
-                windows, residue, b.rows, self.channels, self.filters, self.own_filters
+                windows, residue, self.b.rows, self.channels, self.filters, self.own_filters
             )
             for channel, first in self.each_group:
                 shape = count, len(chosen), self.own_filters, width
-                packed = b.derived(kernels.pack_turned, shape, w, chosen, _numbers(first))
-                b.call(
-                    kernels.convolve, large[channel:], small[first:], packed.reshape(count, len(taps), width),
-                    bias[channel : channel + self.own_channels], positions, taps, places,
-                )  # fmt: skip
+                packed = self.b.derived(kernels.pack_turned, shape, w, chosen, _numbers(first))
+                packed = packed.reshape(count, len(taps), width)
+                own = bias[channel : channel + self.own_channels]
+                self.b.call(kernels.convolve, y[channel:], x[first:], packed, own, positions, taps, places)
 
 
 @dataclasses.dataclass(frozen=True)
