@@ -192,15 +192,22 @@ def _within_planes(rng, shape, dtype, lengths):
 )
 def planes(planes, x, before):
     """planes = x with channels first, within zeros, from row before[0] and column before[1] on."""
+    channels, height, width = planes.shape[1:]
+    size = height * width
     for image in prange(x.shape[0]):
         target = planes[image].reshape(-1)
         for k in range(target.shape[0]):
             target[k] = ZERO(target[k])
-        for c in range(x.shape[3]):
-            for i in range(x.shape[1]):
-                row, source = planes[image, c, before[0] + i][before[1] :], x[image, i].reshape(-1)
+        for i in range(x.shape[1]):
+            source = x[image, i].reshape(-1)
+            row = target[(before[0] + i) * width + before[1] :]
+            if channels == 1:
+                for j in range(source.shape[0]):
+                    row[j] = source[j]
+            else:
                 for j in range(x.shape[2]):
-                    row[j] = source[j * x.shape[3] + c]
+                    for c in range(channels):
+                        row[c * size + j] = source[j * channels + c]
 
 
 def convolve_planes_reference(y, planes, w, b, shifts, filters, taps):

@@ -213,7 +213,7 @@ def _tiles_of(rows: int):
 
 BROAD = 8  # vectors of a tile for a single row
 _tile_broad = _tile(1, BROAD)
-_tile_8, _tile_4, _tile_2, _tile_1 = (_tiles_of(rows) for rows in (8, 4, 2, 1))
+_tile_8, _tile_6, _tile_4, _tile_2, _tile_1 = (_tiles_of(rows) for rows in (8, 6, 4, 2, 1))
 
 
 @device
@@ -226,6 +226,9 @@ def multiply_panel(m, n, k, a, a_row, a_k, b, b_k, c, c_row, start, start_row):
         if ROWS == 8 and rows >= 8:
             _tile_8(n, k, a_i, a_row, a_k, b, b_k, c_i, c_row, start_i, start_row)
             i += 8
+        elif ROWS == 8 and rows >= 6:
+            _tile_6(n, k, a_i, a_row, a_k, b, b_k, c_i, c_row, start_i, start_row)
+            i += 6
         elif rows >= 4:
             _tile_4(n, k, a_i, a_row, a_k, b, b_k, c_i, c_row, start_i, start_row)
             i += 4
@@ -251,6 +254,9 @@ def multiply_at_offsets(m, n, k, a, a_rows, a_ks, b, b_k, c, c_rows, start, star
         if ROWS == 8 and rows >= 8:
             _tile_8(n, k, a, a_i, a_ks, b, b_k, c, c_i, start, start_row)
             i += 8
+        elif ROWS == 8 and rows >= 6:
+            _tile_6(n, k, a, a_i, a_ks, b, b_k, c, c_i, start, start_row)
+            i += 6
         elif rows >= 4:
             _tile_4(n, k, a, a_i, a_ks, b, b_k, c, c_i, start, start_row)
             i += 4
