@@ -304,7 +304,7 @@ def test_layers_of_one_network_draw_different_numbers():
 def test_random_numbers_in_lanes_are_those_of_the_whole_batch(backend, rng, monkeypatch):
     X, y = data(rng, 600)
     losses = []
-    for cut in (planner.cut, lambda rows, parameters: [slice(0, rows)]):
+    for cut in (planner.cut, lambda rows, *uses: [slice(0, rows)]):
         monkeypatch.setattr(planner, "cut", cut)
         layers = [tanh(8), nbbp.Dropout(0.4), nbbp.GaussianNoise(0.3), nbbp.Residual([nbbp.Dropout(0.5)]), tanh(2)]
         model = nbbp.Sequential(layers, optimizer=nbbp.SGD(0.1, gradient_noise=0.01), dtype="float64", backend=backend)
