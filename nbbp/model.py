@@ -240,8 +240,8 @@ class Model:
         return self.network.graph
 
     def summary(self) -> str:
-        """The layers with their outputs and numbers of parameters, as text."""
-        return summary.text(self.network.layout)
+        """The layers with their outputs and numbers of parameters, and the memory that training needs, as text."""
+        return f"{summary.text(self.network.layout)}\n{summary.memory(self.network.bytes_a_row())}"
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {len(self.network.graph.nodes)} layers, {len(self.params):,} parameters>"

@@ -137,6 +137,27 @@ def test_shapes_that_do_not_fit_are_named(layer, shape, message):
         layer(nbbp.Input(shape))
 
 
+def test_shapes_that_do_not_fit_are_shown_layer_by_layer():
+    layers = [nbbp.Conv2D(4, 5), nbbp.Conv2D(6, 5, 2), nbbp.Conv2D(8, 5)]
+    model = nbbp.Sequential(layers, loss="mse")
+    with pytest.raises(
+        ValueError, match=r"(?s)5 x 5 does not fit into 3 x 3.*\nlayer by layer: Input \(14, 14, 1\), "
+    ) as error:
+        model.build((14, 14, 1))
+    assert str(error.value).endswith("Conv2D (10, 10, 4), Conv2D (3, 3, 6)")
+
+
+def test_summary_states_the_memory_of_a_row():
+    """Twice as large an image needs about four times as much."""
+    sizes = []
+    for side in (32, 64):
+        x = nbbp.Input((side, side, 3))
+        model = nbbp.Model(x, nbbp.Conv2D(16, 3, padding="same", activation="relu")(x), loss="mse")
+        sizes.append(model.network.bytes_a_row())
+    assert 3.5 < sizes[1] / sizes[0] < 4.2
+    assert sizes[0] >= 4 * 32 * 32 * (3 + 16 + 16)
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

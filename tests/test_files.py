@@ -145,9 +145,9 @@ def test_layers_of_ones_own_come_back(tmp_path):
 
 def test_a_layer_that_is_not_defined_is_named(tmp_path):
     arrays, description = {}, files.read(saved(tmp_path, nbbp.Sequential([nbbp.Dense(3)])))[1]
-    description["layers"][0]["type"] = "Convolution"
+    description["layers"][0]["type"] = "Capsule"
     files.write(tmp_path / "other", arrays, description)
-    with pytest.raises(nbbp.ModelFileError, match="unknown layer 'Convolution'; a class of your own"):
+    with pytest.raises(nbbp.ModelFileError, match="unknown layer 'Capsule'; a class of your own"):
         nbbp.load(tmp_path / "other")
 
 

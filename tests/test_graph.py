@@ -106,7 +106,7 @@ class TestConvolution:
         trainer = model.built.trainer(model.prepare(X[:512], y[:512]), 512)
         program = trainer.runner.program
         (shards,) = (call for call in program.calls if isinstance(call, Shards))
-        assert len(shards.programs) == 8
+        assert len(shards.programs) == 16
         assert sum(call.kernel is toy_turn for call in program.once) == 2
         slow = model.with_backend("numpy")
         slow.predict(X)

@@ -202,7 +202,9 @@ def test_summary_counts_parameters():
     model = classifier()
     model.build(64)
     assert "1,040" in model.summary()
-    assert model.summary().splitlines()[-1].split() == ["total", "1,210"]
+    *_, total, memory = model.summary().splitlines()
+    assert total.split() == ["total", "1,210"]
+    assert re.fullmatch(r"training needs [\d.]+ KiB for each row of a mini-batch", memory)
 
 
 def test_history(tmp_path, digits):

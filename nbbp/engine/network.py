@@ -197,6 +197,14 @@ class Network:
                 wanted |= set(node.outputs)
         return wanted
 
+    def bytes_a_row(self) -> int:
+        """The memory that training needs for each row of a mini-batch: all that layers write, and its gradients."""
+        program = Program("numpy", self.dtype, 2)  # of two rows, since one is a special case for some layers
+        bound = self.forward(program, self.inputs(program))
+        slopes = [program.buffer(*output.array.shape) for output in bound.outputs]
+        self.backward(program, bound, slopes, self.grads)
+        return program.bytes // program.rows
+
     @property
     def penalized(self) -> bool:
         """Whether there are penalties on parameters that are trained."""

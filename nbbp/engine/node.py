@@ -135,6 +135,15 @@ def within(scope: Scope | str) -> Iterator[None]:
         _scopes.reset(token)
 
 
+def path_to(edge: Edge) -> str:
+    """The layers and shapes from an input to an edge: ``Input (28, 28, 1), Conv2D (26, 26, 6)``."""
+    steps = []
+    while edge.node is not None:
+        steps.append(f"{type(edge.node.layer).__name__} {edge.shape}")
+        edge = edge.node.inputs[0]
+    return ", ".join([f"Input {edge.shape}", *reversed(steps)])
+
+
 def connect(layer: "Layer", inputs: Sequence[Edge]) -> Any:
     """Call a layer: its output as an edge, or a tuple of several."""
     name = type(layer).__name__
@@ -149,7 +158,13 @@ def connect(layer: "Layer", inputs: Sequence[Edge]) -> Any:
     expanded = layer.expand(*inputs)
     if expanded is not NotImplemented:
         return expanded
-    node = Node(layer, tuple(inputs), layer.spec(*(edge.shape for edge in inputs)))
+    try:
+        spec = layer.spec(*(edge.shape for edge in inputs))
+    except ValueError as error:
+        if inputs[0].node is None:
+            raise
+        raise ValueError(f"{error}\nlayer by layer: {path_to(inputs[0])}") from None
+    node = Node(layer, tuple(inputs), spec)
     integers = [edge for edge in inputs if edge.dtype is not None]
     if integers and not (layer.takes_integers or node.spec.view):
         raise TypeError(f"{name} does not take integers, got {integers[0]!r}: call a layer before it that does")

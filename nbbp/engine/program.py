@@ -238,6 +238,11 @@ class Program:
         self._buffers.append(buffer)
         return buffer
 
+    @property
+    def bytes(self) -> int:
+        """The size of all buffers."""
+        return sum(buffer.nbytes for buffer in self._buffers)
+
     def derived(self, kernel: Kernel, shape: tuple[int, ...], *sources: np.ndarray) -> np.ndarray:
         """An array of `shape` that ``kernel(array, *sources)`` fills once at the beginning of a step."""
         key = kernel.name, shape, *(source.ctypes.data for source in sources)

@@ -101,6 +101,12 @@ def table(layers: Sequence[Layer], layout: Layout | None) -> list[tuple[str, str
     return [*rows, ("total", "", f"{layout.size:,}")]
 
 
+def memory(row: int) -> str:
+    """A sentence about the bytes of each row of a mini-batch."""
+    size = f"{row / 2**10:,.1f} KiB" if row < 2**20 else f"{row / 2**20:,.1f} MiB"
+    return f"training needs {size} for each row of a mini-batch"
+
+
 def text(layout: Layout) -> str:
     """The table as text."""
     rows = table([], layout)
