@@ -33,13 +33,11 @@ def _within(rng, shape, dtype, lengths):
     return np.array([rng.integers(0, lengths[whole] - lengths[part] + 1) for whole, part in ("Hi", "Mn")])
 
 
-@kernel(
-    pad_reference,
-    "(b,H,M) (b,i,n) (2)",
-    cycles=0.3,
-    values={"before": _within},
-    lengths={"H": lambda i: range(i, 2**31), "M": lambda n: range(n, 2**31)},
-)
+_PLACE = {"before": _within}
+_LARGER = {"H": lambda i: range(i, 2**31), "M": lambda n: range(n, 2**31)}
+
+
+@kernel(pad_reference, "(b,H,M) (b,i,n) (2)", cycles=0.3, values=_PLACE, lengths=_LARGER)
 def pad(padded, x, before):
     """padded = x within zeros, from row before[0] and its element before[1] on; a row is that of all channels."""
     height, length = x.shape[1:]
@@ -55,6 +53,22 @@ def pad(padded, x, before):
                 inside[j] = source[j]
             for j in range(length, inside.shape[0]):
                 inside[j] = ZERO(inside[j])
+
+
+def crop_reference(x, padded, before):
+    top, left = before
+    x[:] = padded[:, top : top + x.shape[1], left : left + x.shape[2]]
+
+
+@kernel(crop_reference, "(b,i,n) (b,H,M) (2)", cycles=0.3, values=_PLACE, lengths=_LARGER)
+def crop(x, padded, before):
+    """x = the part of padded from row before[0] and its element before[1] on."""
+    height = x.shape[1]
+    for t in prange(x.shape[0] * height):
+        image, i = t // height, t % height
+        target, source = x[image, i], padded[image, before[0] + i][before[1] :]
+        for j in range(target.shape[0]):
+            target[j] = source[j]
 
 
 def pack_columns_reference(packed, w, first):

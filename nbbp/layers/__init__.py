@@ -5,21 +5,30 @@ from nbbp.engine.layer import Parameter as Parameter
 from nbbp.engine.layer import Spec as Spec
 from nbbp.layers.activation import Activation as Activation
 from nbbp.layers.add import Add as Add
+from nbbp.layers.average_pool1d import AveragePool1D as AveragePool1D
+from nbbp.layers.average_pool2d import AveragePool2D as AveragePool2D
 from nbbp.layers.batch_norm import BatchNorm as BatchNorm
 from nbbp.layers.concatenate import Concatenate as Concatenate
 from nbbp.layers.conv1d import Conv1D as Conv1D
 from nbbp.layers.conv1d_transpose import Conv1DTranspose as Conv1DTranspose
 from nbbp.layers.conv2d import Conv2D as Conv2D
 from nbbp.layers.conv2d_transpose import Conv2DTranspose as Conv2DTranspose
+from nbbp.layers.crop2d import Crop2D as Crop2D
 from nbbp.layers.dense import Dense as Dense
 from nbbp.layers.dropout import Dropout as Dropout
 from nbbp.layers.embedding import Embedding as Embedding
 from nbbp.layers.flatten import Flatten as Flatten
 from nbbp.layers.gaussian_noise import GaussianNoise as GaussianNoise
+from nbbp.layers.global_average_pool import GlobalAveragePool as GlobalAveragePool
+from nbbp.layers.global_max_pool import GlobalMaxPool as GlobalMaxPool
 from nbbp.layers.layer_norm import LayerNorm as LayerNorm
+from nbbp.layers.max_pool1d import MaxPool1D as MaxPool1D
+from nbbp.layers.max_pool2d import MaxPool2D as MaxPool2D
 from nbbp.layers.multiply import Multiply as Multiply
 from nbbp.layers.reshape import Reshape as Reshape
 from nbbp.layers.residual import Residual as Residual
+from nbbp.layers.up_sample2d import UpSample2D as UpSample2D
+from nbbp.layers.zero_pad2d import ZeroPad2D as ZeroPad2D
 
 LAYERS: dict[str, type[Layer]] = {
     kind.__module__.rpartition(".")[2]: kind

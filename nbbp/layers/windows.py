@@ -23,14 +23,19 @@ def each_axis(name: str, value: int | Sequence[int], axes: int, least: int = 1) 
     return tuple(checks.integer(name, n, least) for n in numbers)
 
 
+def sides(name: str, value: int | Sequence[int | Sequence[int]], axes: int, words: str = "") -> tuple[Numbers, ...]:
+    """Numbers (before, after) for each axis, from one for all, or from one or two for each."""
+    numbers: Sequence = tuple(value) if isinstance(value, Sequence) else (value,) * axes
+    if isinstance(value, str) or len(numbers) != axes:
+        raise ValueError(f"{name} must be {words}a number, or one for each of {axes} axes, got {value!r}")
+    return tuple(each_axis(name, n, 2, least=0) for n in numbers)
+
+
 def check_padding(name: str, padding: Padding, axes: int) -> str | tuple[Numbers, ...]:
     """The padding of a layer's settings: a word, or (before, after) for each axis."""
     if isinstance(padding, str):
         return checks.choose(name, padding, PADDINGS)
-    numbers: Sequence = tuple(padding) if isinstance(padding, Sequence) else (padding,) * axes
-    if len(numbers) != axes:
-        raise ValueError(f"{name} must be valid, same, a number, or one for each of {axes} axes, got {padding!r}")
-    return tuple(each_axis(name, n, 2, least=0) for n in numbers)
+    return sides(name, padding, axes, "valid, same, ")
 
 
 @dataclasses.dataclass(frozen=True)
