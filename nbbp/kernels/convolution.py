@@ -278,13 +278,10 @@ def convolve_planes(y, planes, w, b, shifts, filters, taps):
                     out[j * n] = some[j]
 
 
-GROUP = 2048  # windows whose products one thread sums
-ADDED_WINDOWS = 128  # the products of so many are added in float64
-STRIPE = 64  # tiles whose sums stay in the second-level cache
-TILE = ROWS * VECTORS * VECTOR_BYTES // 4
+GROUP = 1024  # windows whose products one thread sums; the sums of groups are added in float64
+CLOSE_WINDOWS = 128  # whose rows of dy stay in the first-level cache for all taps
 
-_part_of_tile = on_stack(TILE)
-_slopes_of_panel = on_stack(ADDED_WINDOWS * VECTORS * VECTOR_BYTES // 4)
+_slopes_of_panel = on_stack(CLOSE_WINDOWS * VECTORS * VECTOR_BYTES // 4)
 
 
 def groups(windows: int) -> int:
@@ -296,17 +293,16 @@ def groups(windows: int) -> int:
 def _multiply_group(sums, x, dy, positions, taps, first, tile, last_tile, begin, end):
     """sums = the products of some windows, x[positions + taps], and dy: some tiles of taps, and all columns."""
     (k, n), size = sums.shape, dy.shape[1]
-    part, rows, panel = _part_of_tile(at(x, 0)), _rows_of_tile(at(x, 0)), _slopes_of_panel(at(x, 0))
-    vector = columns(at(x, 0)) // VECTORS
+    rows, panel, vector = _rows_of_tile(at(x, 0)), _slopes_of_panel(at(x, 0)), columns(at(x, 0)) // VECTORS
+    for r in range(ROWS):
+        rows[r] = r * n
     vectors = (n + vector - 1) // vector
     count = (vectors + VECTORS - 1) // VECTORS
-    width = (vectors + count - 1) // count * vector
+    width = (vectors + count - 1) // count * vector  # as in `panels`
     for j in range(0, n, width):
         w = min(width, n - j)
-        for r in range(ROWS):
-            rows[r] = r * w
-        for p in range(begin, end, ADDED_WINDOWS):
-            windows = min(ADDED_WINDOWS, end - p)
+        for p in range(begin, end, CLOSE_WINDOWS):
+            windows = min(CLOSE_WINDOWS, end - p)
             slopes, apart = at(dy, p * size + first + j), size
             if n > width:  # rows of dy are wider than a panel, so that its lines would be far apart
                 for r in range(windows):
@@ -315,19 +311,11 @@ def _multiply_group(sums, x, dy, positions, taps, first, tile, last_tile, begin,
                         target[q] = source[q]
                 slopes, apart = panel, width
             for t in range(tile, last_tile):
-                i = t * ROWS
-                m = min(ROWS, k - i)
+                c = at(sums, t * ROWS * n + j)
                 multiply_at_offsets(
-                    m, w, windows, at(x, 0), at(taps, i), at(positions, p), slopes, apart, part, rows, part, FROM_ZERO
-                )
-                for r in range(m):
-                    row, added = at(sums, (i + r) * n + j), at(part, r * w)
-                    if p == begin:
-                        for q in range(w):
-                            row[q] = added[q]
-                    else:
-                        for q in range(w):
-                            row[q] += added[q]
+                    min(ROWS, k - t * ROWS), w, windows, at(x, 0), at(taps, t * ROWS), at(positions, p), slopes, apart,
+                    c, rows, c, FROM_ZERO if p == begin else 1,
+                )  # fmt: skip
 
 
 def convolve_weights_reference(sums, x, dy, positions, taps, first):
@@ -335,7 +323,7 @@ def convolve_weights_reference(sums, x, dy, positions, taps, first):
     for g in range(count):
         own = slice(len(dy) * g // count, len(dy) * (g + 1) // count)
         windows, slopes = x[positions[own, None] + taps], dy[own, first[0] : first[0] + sums.shape[2]]
-        sums[g] = windows.T @ slopes
+        np.matmul(windows.T, slopes, out=sums[g])
 
 
 @kernel(
@@ -349,7 +337,7 @@ def convolve_weights(sums, x, dy, positions, taps, first):
     """sums[g][k, j] = sum over the windows p of group g of x[positions[p] + taps[k]] dy[p, first + j]."""
     count, k = sums.shape[:2]
     tiles, windows = (k + ROWS - 1) // ROWS, dy.shape[0]
-    stripes = min(tiles, max((tiles + STRIPE - 1) // STRIPE, 16 // count, 1))
+    stripes = min(tiles, max(16 // count, 1))
     for t in prange(count * stripes):
         g, stripe = t // stripes, t % stripes
         _multiply_group(
@@ -360,26 +348,26 @@ def convolve_weights(sums, x, dy, positions, taps, first):
 
 STRIP = 256  # columns that are summed at a time
 
-_totals_of_strip = on_stack(STRIP)
+_totals_of_strip = on_stack(STRIP, types.float64)
 
 
 def sum_groups_reference(dw, sums, first):
-    dw[:, first[0] : first[0] + sums.shape[2]] = sums.sum(axis=0)
+    dw[:, first[0] : first[0] + sums.shape[2]] = sums.sum(axis=0, dtype=np.float64)
 
 
 @kernel(sum_groups_reference, "(k,F) (G,k,f) (1)", cycles=0.3, values={"first": fitting("f", "F")})
 def sum_groups(dw, sums, first):
-    """Columns of dw from `first` on = the sums of all groups, added."""
+    """Columns of dw from `first` on = the sums of all groups, added in float64."""
     count, k, n = sums.shape
     for i in prange(k):
-        row = at(dw, i * dw.shape[1] + first[0])
+        totals = _totals_of_strip(at(dw, 0))
         for begin in range(0, n, STRIP):
-            some, width = _totals_of_strip(at(sums, 0)), min(STRIP, n - begin)
+            width, row = min(STRIP, n - begin), at(sums, i * n + begin)
             for j in range(width):
-                some[j] = sums[0, i, begin + j]
+                totals[j] = row[j]
             for g in range(1, count):
-                added = at(sums, (g * k + i) * n + begin)
+                added = at(row, g * k * n)
                 for j in range(width):
-                    some[j] += added[j]
+                    totals[j] += added[j]
             for j in range(width):
-                row[begin + j] = some[j]
+                dw[i, first[0] + begin + j] = totals[j]

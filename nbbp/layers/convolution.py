@@ -210,10 +210,12 @@ class Products:
         positions, taps = _of_windows(self.windows, self.b.rows, self.channels, self.own_channels)
         dw, small = dw.reshape(-1, self.filters), small.reshape(-1, self.filters)
         count = kernels.groups(len(positions))
+        alone = count == 1 and len(self.each_group) == 1
         for channel, first in self.each_group:
-            sums = self.b.buffer(count, len(dw), self.own_filters, dtype=np.float64)
+            sums = dw.reshape(1, *dw.shape) if alone else self.b.buffer(count, len(dw), self.own_filters)
             self.b.call(kernels.convolve_weights, sums, x[channel:], small, positions, taps, _numbers(first))
-            self.b.call(kernels.sum_groups, dw, sums, _numbers(first))
+            if not alone:
+                self.b.call(kernels.sum_groups, dw, sums, _numbers(first))
 
     def to_large(self, large: np.ndarray, small: np.ndarray, w: np.ndarray, bias: np.ndarray) -> None:
         """large = the transposed convolution of the small array, plus a bias (channels,).
