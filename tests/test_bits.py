@@ -9,7 +9,7 @@ import runs
 
 import nbbp
 from nbbp.activations import ACTIVATIONS
-from nbbp.engine.planner import cut
+from nbbp.engine.planner import number_of_shards
 
 pytestmark = pytest.mark.slow
 
@@ -25,7 +25,7 @@ def on_one_thread() -> str:
 def test_the_networks_run_in_lanes_and_by_operation():
     for model, lanes in ((runs.narrow(), 8), (runs.wide(), 1)):
         model.build(32)
-        assert len(cut(512, len(model.params))) == lanes
+        assert number_of_shards(512, len(model.params)) == lanes
 
 
 @pytest.mark.parametrize("threads", [2, 4])

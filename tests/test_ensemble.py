@@ -127,6 +127,7 @@ def test_the_bar_of_an_ensemble_has_its_epochs_and_ends_at_100_percent(digits, c
         {},
         {"shuffle": False},
         {"accumulate": 3},
+        {"shards": 4},
         {"validation_data": True},
         {"class_weight": "balanced"},
         {"sample_weight": np.linspace(0, 2, 300), "class_weight": dict(enumerate(range(1, 11)))},

@@ -69,9 +69,9 @@ def test_rows_in_lanes_give_the_gradients_of_the_whole_batch(digits):
     X, y = digits[0][:999], digits[1][:999]
     model = classifier(optimizer=nbbp.SGD(1.0), dtype="float64", metrics=["accuracy"])
     model.build(64)
-    from nbbp.engine.planner import cut
+    from nbbp.engine.planner import number_of_shards
 
-    assert len(cut(999, len(model.params))) == 8
+    assert number_of_shards(999, len(model.params)) == 8
     other = model.with_backend("numpy")
     for m in (model, other):
         before, loss = m.params.copy(), m.evaluate(X, y)

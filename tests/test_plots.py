@@ -1,7 +1,8 @@
-"""Curves of histories: what is drawn where, and in which style."""
+"""Curves, images and convolutions: what is drawn where, and in which style."""
 
 import numpy as np
 import pytest
+from matplotlib.text import Text
 
 import nbbp
 
@@ -124,3 +125,222 @@ def test_overfitting_is_judged_in_the_epochs_that_were_validated():
     few = history(9)
     few.extend(history(2, val_loss=[3, 2]))
     assert "overfitting: it needs validation data in 8 epochs, and had them in 2" in nbbp.diagnose(few).not_judged
+
+
+def texts(figure) -> list[Text]:
+    """All texts that are drawn: ticks beyond the limits of an axis are not."""
+    found = list(figure.texts)
+    for axes in figure.axes:
+        found += [axes.title, axes.xaxis.label, axes.yaxis.label]
+        for axis in (axes.xaxis, axes.yaxis):
+            low, high = sorted(axis.get_view_interval())
+            for tick in axis.get_major_ticks():
+                found += [text for text in (tick.label1, tick.label2) if low <= tick.get_loc() <= high]
+    return [text for text in found if text.get_visible() and text.get_text().strip()]
+
+
+def cut_off(figure) -> list[str]:
+    """Texts that reach beyond the figure, or lie on another."""
+    figure.draw_without_rendering()
+    drawn = [(text.get_text(), text.get_window_extent()) for text in texts(figure)]
+    width, height = figure.bbox.size
+    outside = [text for text, box in drawn if min(box.x0, box.y0) < -1 or box.x1 > width + 1 or box.y1 > height + 1]
+    return outside + [
+        f"{a} on {b}" for k, (a, box) in enumerate(drawn) for b, other in drawn[:k] if box.overlaps(other)
+    ]
+
+
+DIGITS = nbbp.datasets.load_digits()
+NAMES = ["zero", "one", "two", "three", "four", "a name that is rather long", "six", "seven", "eight", "nine"]
+
+
+@pytest.fixture(scope="module")
+def convolutional():
+    layers = [
+        nbbp.Reshape((8, 8, 1)), nbbp.Conv2D(5, 3, activation="relu"), nbbp.BatchNorm(), nbbp.Conv2D(3, (2, 3)),
+        nbbp.Dropout(0.2), nbbp.Activation("tanh"), nbbp.Flatten(), nbbp.Dense(10),
+    ]  # fmt: skip
+    model = nbbp.Sequential(layers, "softmax_cross_entropy", "adam", dtype="float64")
+    model.fit(DIGITS[0][:200], DIGITS[1][:200], epochs=2, verbose=0)
+    return model
+
+
+@pytest.mark.parametrize("names", [None, NAMES])
+@pytest.mark.parametrize("count", [1, 7, 30])
+def test_images_have_their_classes_and_wrong_predictions(names, count):
+    X, y = DIGITS[0][:40].reshape(-1, 8, 8), DIGITS[1][:40]
+    guess = np.where(np.arange(40) % 5 == 2, 5, y)
+    known = [str(k) for k in range(10)] if names is None else names
+    wrong = [known[g] if g != t else "" for g, t in zip(guess, y, strict=True)][:count]
+    for truth, predicted in ((y, guess), (np.eye(10)[y], 0.5 * np.eye(10)[guess])):
+        figure = nbbp.plots.images(X, truth, predicted, names, count)
+        assert [axis.get_title() for axis in figure.axes] == [known[k] for k in y[:count]]
+        assert [axis.get_xlabel() for axis in figure.axes] == wrong
+        assert {axis.xaxis.label.get_color() for axis in figure.axes} == {nbbp.plots.COLORS[1]}
+        assert figure.get_suptitle().startswith(f"{wrong.count('')} of {count} right")
+        assert not cut_off(figure)
+    for axis, picture in zip(figure.axes, X, strict=False):
+        np.testing.assert_array_equal(axis.images[0].get_array(), picture)
+    assert [axis.get_title() for axis in nbbp.plots.images(X, predicted=guess, count=3).axes] == list(
+        map(str, guess[:3])
+    )
+
+
+@pytest.mark.parametrize("shape", [(6, 4), (6, 4, 1), (6, 4, 3)])
+def test_images_are_bytes_or_floats_of_any_range(shape, rng, tmp_path):
+    bytes_ = rng.integers(0, 255, (3, *shape), dtype=np.uint8)
+    bytes_.flat[:2] = 0, 255
+    plain = bytes_[..., 0] if shape[2:] == (1,) else bytes_
+    for given, expected in ((bytes_, plain), (bytes_ / 255, plain / 255), (bytes_ - 99.0, plain / 255)):
+        figure = nbbp.plots.images(given, path=tmp_path / "images.png")
+        for axis, picture in zip(figure.axes, expected, strict=True):
+            np.testing.assert_allclose(axis.images[0].get_array(), picture, atol=1e-12)
+            assert axis.images[0].get_clim() == (0, 255 if given.dtype == np.uint8 else 1)
+    assert (tmp_path / "images.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_what_images_refuse():
+    X, y = DIGITS[0][:4].reshape(-1, 8, 8), DIGITS[1][:4]
+    for wrong, message in (
+        (lambda: nbbp.plots.images(DIGITS[0]), r"X must be images .*reshape"),
+        (lambda: nbbp.plots.images(np.ones((2, 3, 3, 4))), "1 or 3 channels"),
+        (lambda: nbbp.plots.images(X, y[:3]), "y has 3 rows, and there are 4 images"),
+        (lambda: nbbp.plots.images(X, [0, 1, 2, 3], names=["a", "b"]), "y: labels must lie in 0 to 1"),
+        (lambda: nbbp.plots.images(X, np.eye(3)[[0, 1, 2, 1]], names=["a", "b"]), "3 columns, and there are 2 classes"),
+        (lambda: nbbp.plots.images(X, [0.5, 1, 2, 3]), "y must be labels or probabilities"),
+        (lambda: nbbp.plots.images(X, np.full((4, 8), np.nan)), "y must be finite"),
+        (lambda: nbbp.plots.images(np.ones((999, 2, 2)), count=999), "room for 200 images"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            wrong()
+
+
+def mosaic(figure) -> tuple[np.ndarray, np.ndarray]:
+    """The image of a figure, and the limits of its colours."""
+    (image,) = figure.axes[0].images
+    return np.ma.filled(image.get_array(), np.nan), np.array(image.get_clim())
+
+
+def test_filters_are_one_table_of_their_weights(convolutional, tmp_path):
+    first, second = (convolutional.named_params()[f"conv2d_{k}.w"] for k in (0, 1))
+    figure = nbbp.plots.filters(convolutional, path=tmp_path / "filters.png")
+    table, limits = mosaic(figure)
+    np.testing.assert_array_equal(table, np.concatenate([first[:, :, 0, k] for k in range(5)], axis=1))
+    np.testing.assert_array_equal(limits, np.abs(first).max() * np.array([-1, 1]))
+    assert figure.axes[0].get_title() == "conv2d_0: 5 filters of 3 x 3, 1 channel"
+    figure = nbbp.plots.filters(convolutional, "conv2d_1")
+    np.testing.assert_array_equal(
+        mosaic(figure)[0], np.block([[second[:, :, c, f] for c in range(5)] for f in range(3)])
+    )
+    assert (figure.axes[0].get_xlabel(), figure.axes[0].get_ylabel()) == ("channel", "filter")
+    assert not cut_off(figure)
+    for wrong in (2, -1, "dense_0"):
+        with pytest.raises(ValueError, match=r"layer must be a convolution: 0 to 1, or one of conv2d_0, conv2d_1; got"):
+            nbbp.plots.filters(convolutional, wrong)
+    dense = nbbp.Sequential([nbbp.Dense(1)])
+    dense.build(2)
+    with pytest.raises(ValueError, match="the model has no convolution"):
+        nbbp.plots.filters(dense)
+
+
+def test_filters_in_time_and_of_transposed_convolutions():
+    layers = [nbbp.Conv1D(4, 3), nbbp.Conv1D(2, 5), nbbp.Reshape((-1, 2, 2)), nbbp.Conv2DTranspose(6, (2, 3))]
+    model = nbbp.Sequential(layers)
+    model.build((30, 1))
+    one, two, back = (w for name, w in model.named_params().items() if name.endswith(".w"))
+    np.testing.assert_array_equal(mosaic(nbbp.plots.filters(model))[0], one[:, 0].T)
+    np.testing.assert_array_equal(mosaic(nbbp.plots.filters(model, 1))[0], np.hstack([two[..., 0].T, two[..., 1].T]))
+    table = np.block([[back[:, :, f, c] for f in range(6)] for c in range(2)])
+    np.testing.assert_array_equal(mosaic(nbbp.plots.filters(model, 2))[0], table)
+    for k in range(3):
+        assert not cut_off(nbbp.plots.filters(model, k))
+
+
+def test_feature_maps_are_what_the_layers_give(convolutional, tmp_path):
+    """A model that ends with the layer gives the same, whatever overwrites the outputs in the whole one."""
+    x, before = DIGITS[0][300], convolutional.params.copy()
+    figure = nbbp.plots.feature_maps(convolutional, x, path=tmp_path / "maps.png")
+    assert not cut_off(figure)
+    ends = {"conv2d_0, relu": 2, "batchnorm_0": 3, "conv2d_1": 4, "dropout_0, tanh": 6}
+    maps = [axis for axis in figure.axes if axis.get_title()]
+    assert [axis.get_title().partition("\n")[0] for axis in maps] == list(ends)
+    for axis, end in zip(maps, ends.values(), strict=True):
+        part = nbbp.Sequential(convolutional.layers[:end], dtype="float64")
+        part.build(64)
+        part.params[:] = before[: part.params.size]
+        part.network.state[:] = convolutional.network.state[: part.network.state.size]
+        (expected,) = part.predict([x])
+        table = np.ma.filled(axis.images[0].get_array(), np.nan)
+        high, wide, channels = expected.shape
+        tiles = table.reshape(-1, high, table.shape[1] // wide, wide).swapaxes(1, 2).reshape(-1, high, wide)
+        np.testing.assert_allclose(tiles[:channels], expected.transpose(2, 0, 1), rtol=1e-12, atol=1e-14)
+        assert np.isnan(tiles[channels:]).all()
+    for one in (nbbp.plots.feature_maps(convolutional, x, "conv2d_1"), nbbp.plots.feature_maps(convolutional, x, 2)):
+        assert one.axes[0].get_title().startswith("conv2d_1\n3 channels of 5 x 4")
+    np.testing.assert_array_equal(convolutional.params, before)
+    with pytest.raises(ValueError, match=r"0 to 3, or one of conv2d_0, batchnorm_0, conv2d_1, dropout_0; got 'flatten"):
+        nbbp.plots.feature_maps(convolutional, x, "flatten_0")
+
+
+def test_feature_maps_of_a_series_and_of_features(rng):
+    model = nbbp.Sequential([nbbp.Conv1D(4, 3, activation="tanh"), nbbp.Flatten(), nbbp.Dense(1)])
+    model.build((20, 2))
+    x = rng.standard_normal((20, 2)).astype(np.float32)
+    figure = nbbp.plots.feature_maps(model, x)
+    part = nbbp.Sequential(model.layers[:1])
+    part.build((20, 2), params=model.params[: 3 * 2 * 4 + 4])
+    np.testing.assert_allclose(figure.axes[0].images[0].get_array(), part.predict([x])[0].T, rtol=1e-6)
+    assert (figure.axes[0].get_xlabel(), figure.axes[0].get_ylabel()) == ("time", "channel")
+    assert not cut_off(figure)
+    dense = nbbp.Sequential([nbbp.Dense(1)])
+    dense.build(2)
+    with pytest.raises(ValueError, match="no layer whose outputs have positions"):
+        nbbp.plots.feature_maps(dense, [1.0, 2.0])
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_saliency_is_the_size_of_the_gradient_of_the_classs_output(given, convolutional, tmp_path):
+    X, y = DIGITS[0][300:305].astype(float), np.array([3, 1, 4, 1, 5])
+    grads, predicted = convolutional.grads.copy(), convolutional.predict(X).argmax(axis=1)
+    figure = nbbp.plots.saliency(convolutional, X, y if given else None, tmp_path / "saliency.png")
+    assert not cut_off(figure)
+    np.testing.assert_array_equal(convolutional.grads, grads)
+    step = convolutional.step(64 * 2, training=False)
+    for axis, x, label in zip(figure.axes, X, y if given else predicted, strict=True):
+        moved = np.concatenate([x + 1e-6 * np.eye(64), x - 1e-6 * np.eye(64)])
+        above, below = step.forward(moved)[:, label].copy().reshape(2, 64)
+        slopes = np.abs(above - below) / 2e-6
+        image, drawn = (shown.get_array() for shown in axis.images)
+        np.testing.assert_array_equal(image, x.reshape(8, 8))
+        np.testing.assert_allclose(drawn, (slopes / slopes.max()).reshape(8, 8), rtol=1e-5, atol=1e-7)
+        assert axis.get_title() == f"class {label}"
+
+
+def test_saliency_of_colours_and_of_two_classes(rng):
+    model = nbbp.Sequential([nbbp.Flatten(), nbbp.Dense(1)], "binary_cross_entropy")
+    model.build((2, 5, 3))
+    model.named_params()["dense_0.b"][:] = 1
+    X = rng.random((2, 2, 5, 3)).astype(np.float32) * 1e-3
+    figure = nbbp.plots.saliency(model, X)
+    slopes = np.abs(model.named_params()["dense_0.w"]).reshape(2, 5, 3).max(axis=2)
+    for axis in figure.axes:
+        np.testing.assert_allclose(axis.images[1].get_array(), slopes / slopes.max(), rtol=1e-6)
+        assert axis.get_title() == "class 1"
+
+
+def test_what_saliency_refuses(convolutional):
+    for wrong, message in (
+        (lambda m: nbbp.plots.saliency(m, DIGITS[0][:3], [0, 1, 10]), "y: labels must lie in 0 to 9"),
+        (lambda m: nbbp.plots.saliency(m, DIGITS[0][:3], [0, 1]), "y has 2 rows, and there are 3 images"),
+        (lambda m: nbbp.plots.saliency(m, DIGITS[0][:201]), "room for 200 images"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            wrong(convolutional)
+    dense = nbbp.Sequential([nbbp.Dense(2)])
+    dense.build(4)
+    with pytest.raises(ValueError, match=r"a model of images, and the input's shape is \(4,\)"):
+        nbbp.plots.saliency(dense, np.ones((2, 4)))
+    tagger = nbbp.Sequential([nbbp.Dense(2)])
+    tagger.build((4, 4))
+    with pytest.raises(ValueError, match="one output for each class"):
+        nbbp.plots.saliency(tagger, np.ones((2, 4, 4)))

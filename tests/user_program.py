@@ -116,6 +116,7 @@ def train(folder: pathlib.Path) -> nbbp.History:
     assert_type(history.plot(folder / "curve.png", log=True), Figure)
     assert_type(nbbp.plots.loss_curves({"first": history}), Figure)
     assert_type(nbbp.plots.confusion_matrix(y, model.predict(X), path=folder / "confusion.png"), Figure)
+    assert_type(nbbp.plots.images(X.reshape(-1, 8, 8), y, model.predict(X), path=folder / "images.png"), Figure)
     print(nbbp.diagnose(history))
 
     predictions: np.ndarray = model.predict(X)

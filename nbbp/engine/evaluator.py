@@ -14,7 +14,9 @@ import numpy as np
 from nbbp.activations import ACTIVATIONS
 from nbbp.engine.data import Data
 from nbbp.engine.layer import Array
+from nbbp.engine.layout import Layout
 from nbbp.engine.network import Network
+from nbbp.engine.node import Edge
 from nbbp.engine.program import Program
 from nbbp.engine.runner import Blocks, Runner
 from nbbp.kernels import forks, threads
@@ -172,6 +174,16 @@ class Evaluator:
         for z, activation in zip(outputs, self._activations, strict=True):
             bind_activation(program, activation.name, z)
         return tuple(z.reshape(program.rows, -1) for z in outputs)
+
+
+def values(network: Network, backend: str, edges: Sequence[Edge], data: Data) -> Arrays:
+    """The values (rows, *shape) of some edges of a network for the inputs of some data, as in prediction.
+
+    As outputs, nothing overwrites them; the parameters are copied.
+    """
+    graph = network.graph.with_outputs(edges)
+    seen = Network(Layout(graph), network.dtype, network.seed, network.params, network.state)
+    return Evaluator(seen, backend, ["linear"] * len(graph.outputs))(data)[len(network.graph.outputs) :]
 
 
 def _block_size(rows: int, most: int) -> int:

@@ -1,6 +1,7 @@
 """Graphs: the nodes between some inputs and outputs."""
 
 import collections
+import copy
 import heapq
 import itertools
 from collections.abc import Iterator, Sequence
@@ -93,6 +94,12 @@ class Graph:
     def top(self, node: Node) -> str:
         """The first part of a node's path: the composite layer that it belongs to, or itself."""
         return self.names[node].partition(".")[0]
+
+    def with_outputs(self, edges: Sequence[Edge]) -> "Graph":
+        """The same graph, with further outputs among its edges; the order of its nodes and their names stay."""
+        graph = copy.copy(self)
+        graph.outputs = (*self.outputs, *edges)
+        return graph
 
     def mask_of(self, edge: Edge) -> int | None:
         """The input whose mask applies to an edge; None if the edge has no positions, or other ones."""

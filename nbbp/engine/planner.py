@@ -8,7 +8,8 @@ from nbbp.engine.network import Network
 from nbbp.engine.program import Program, Shards
 from nbbp.kernels import threads
 
-SHARD_ROWS = 64  # in a shard, at least
+SHARD_NUMBERS = (1, 2, 4, 8, 16)  # that a mini-batch is cut into: their gradients are added as a balanced tree
+SHARD_ROWS = 64  # in a shard, at least, unless the user says how many shards there are
 SHARD_PARAMETERS = 32_768  # beyond this, adding the shards' gradients costs more than the forks
 
 
@@ -22,30 +23,42 @@ def uses(graph: Graph) -> float:
     return products / max(parameters, 1)
 
 
-def cut(rows: int, parameters: int, uses: float = 1.0) -> list[slice]:
-    """The shards of a mini-batch: rows that go through the whole network by themselves, one thread to a shard.
+def number_of_shards(rows: int, parameters: int, uses: float = 1.0) -> int:
+    """The number of shards of a mini-batch: rows that go through the whole network by themselves, each on one thread.
 
     With several shards, a step has one fork and join instead of one for each kernel, and what a shard computes
-    stays in its core's cache; but every shard has its own gradients, which must be added. The cut depends on
+    stays in its core's cache; but every shard has its own gradients, which must be added. The number depends on
     shapes alone, never on threads: it determines the order in which gradients are summed, and thus their bits. Rows
     that use each parameter several times count as so many.
     """
-    count = 1
-    while (
-        parameters <= SHARD_PARAMETERS * uses
-        and count < 16
-        and rows >= 2 * count
-        and rows * uses >= 2 * count * SHARD_ROWS
-    ):
-        count *= 2
+    most = min(rows, rows * uses / SHARD_ROWS) if parameters <= SHARD_PARAMETERS * uses else 1
+    return max(number for number in SHARD_NUMBERS if number <= max(1, most))
+
+
+def cut(rows: int, count: int) -> list[slice]:
+    """The rows of each shard, from n i // count to n (i + 1) // count; of n < count rows, some shards have none."""
     edges = [rows * i // count for i in range(count + 1)]
     return [slice(a, b) for a, b in itertools.pairwise(edges)]
 
 
-def shards(network: Network, rows: int) -> list[slice]:
-    """The shards of a mini-batch of this network; a single one if its rows depend on each other."""
+def shards(network: Network, rows: int, count: int | None = None) -> list[slice]:
+    """The shards of a mini-batch of this network: `count` of them, or as many as its shapes decide.
+
+    Raises
+    ------
+    ValueError
+        If there are to be several, and the rows depend on each other.
+    """
     graph = network.graph
-    return [slice(0, rows)] if graph.couples_rows else cut(rows, network.layout.size, uses(graph))
+    coupling = [type(node.layer).__name__ for node in graph.nodes if node.spec.couples_rows]
+    if coupling and count not in (None, 1):
+        raise ValueError(
+            f"{coupling[0]} needs all rows of a mini-batch, and with shards={count} each goes through the network "
+            f"without the others: leave out shards"
+        )
+    if count is None:
+        count = 1 if coupling else number_of_shards(rows, network.layout.size, uses(graph))
+    return cut(rows, count)
 
 
 FORK_CYCLES, CYCLES_A_CORE = 5_000, 1_000  # of a fork and join, and for each core more: lines that travel

@@ -55,6 +55,7 @@ def settings(fit: "ObservedFit") -> dict[str, Any]:
         "rows": fit.settings["rows"],
         "batch_size": fit.batch_size,
         "accumulate": fit.accumulate,
+        "shards": fit.shards,
         "epochs": fit.epochs,
         "seed": model.seed,
         "dtype": model.dtype.name,

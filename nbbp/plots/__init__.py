@@ -4,9 +4,11 @@ Figures are made without pyplot: they need no display, and no figure stays open.
 """
 
 from nbbp.plots.benchmarks import benchmark, comparison
+from nbbp.plots.convolutions import feature_maps, filters
 from nbbp.plots.curves import learning_rate, loss_curves, small_curve, smoothed
 from nbbp.plots.figure import COLORS
 from nbbp.plots.networks import gradient_flow, weights
+from nbbp.plots.pictures import images, saliency
 from nbbp.plots.predictions import confusion_matrix, decision_boundary
 
 __all__ = [
@@ -15,9 +17,13 @@ __all__ = [
     "comparison",
     "confusion_matrix",
     "decision_boundary",
+    "feature_maps",
+    "filters",
     "gradient_flow",
+    "images",
     "learning_rate",
     "loss_curves",
+    "saliency",
     "small_curve",
     "smoothed",
     "weights",

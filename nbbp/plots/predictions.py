@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from nbbp import checks
+from nbbp.plots.classes import columns, guessed
 from nbbp.plots.figure import COLORS, finish, new_figure
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def confusion_matrix(y, prediction, names: Sequence[str] | None = None, path=Non
     if isinstance(names, str | os.PathLike):
         raise TypeError(f"names must be a list of a name for each class, got {names!r}; a file is path={names!r}")
     names = None if names is None else [str(name) for name in names]
-    y, prediction = _columns("y", y), _columns("prediction", prediction)
+    y, prediction = columns("y", y), columns("prediction", prediction)
     labels = prediction.shape[1] == 1 and bool(np.all(prediction == np.floor(prediction)))
     size = max(2, prediction.shape[1])
     if labels:
@@ -50,7 +51,7 @@ def confusion_matrix(y, prediction, names: Sequence[str] | None = None, path=Non
     if size > MOST_CLASSES:
         raise ValueError(f"a matrix has room for {MOST_CLASSES} classes, and these would be {size:g}")
     truth = _true(y, len(prediction), size if labels else prediction.shape[1])
-    guess = checks.labels("prediction", prediction, size)[:, 0] if labels else _guessed(prediction)
+    guess = checks.labels("prediction", prediction, size)[:, 0] if labels else guessed(prediction)
     names = [str(k) for k in range(size)] if names is None else names
     if len(names) != size:
         raise ValueError(f"there are {size} classes and {len(names)} names")
@@ -96,7 +97,7 @@ def decision_boundary(model: "Sequential", X, y, path=None) -> Figure:
     X = checks.features("X", X, np.float64, None)
     if X.ndim != 2 or X.shape[1] != 2:
         raise ValueError(f"a boundary is drawn over two features; X has the shape {X.shape}")
-    y = _columns("y", y)
+    y = columns("y", y)
     if len(y) != len(X):
         raise ValueError(f"X has {len(X)} rows and y has {len(y)}")
     low, high = X.min(axis=0), X.max(axis=0)
@@ -119,7 +120,7 @@ def _draw_classes(
     axis, first: np.ndarray, second: np.ndarray, surface: np.ndarray, X: np.ndarray, y: np.ndarray
 ) -> None:
     """Draw regions in a light colour; the points of a class have the same colour and their own marker."""
-    guess, truth = _guessed(surface), _true(y, len(X), surface.shape[1])
+    guess, truth = guessed(surface), _true(y, len(X), surface.shape[1])
     size = max(2, surface.shape[1])
     colors = [COLORS[k % len(COLORS)] for k in range(size)]
     regions = guess.reshape(len(second), len(first))
@@ -148,11 +149,6 @@ def _draw_values(figure, axis, first, second, surface: np.ndarray, X: np.ndarray
     figure.colorbar(contours, label="prediction; in the points, the true value")
 
 
-def _guessed(prediction: np.ndarray) -> np.ndarray:
-    """The class of every row (rows,) of predictions (rows, outputs)."""
-    return prediction.argmax(axis=1) if prediction.shape[1] > 1 else (prediction[:, 0] >= 0.5).astype(int)
-
-
 def _true(y: np.ndarray, rows: int, outputs: int) -> np.ndarray:
     """The class of every row (rows,) of targets (rows, 1) or (rows, outputs)."""
     if len(y) != rows or y.shape[1] not in (1, outputs):
@@ -164,10 +160,3 @@ def _true(y: np.ndarray, rows: int, outputs: int) -> np.ndarray:
     if y.min() < 0 or y.max() > 1:
         raise ValueError(f"y must hold 0 and 1 if one column predicts, got values from {y.min():g} to {y.max():g}")
     return (y[:, 0] >= 0.5).astype(int)
-
-
-def _columns(name: str, data) -> np.ndarray:
-    """The data as finite numbers (rows, columns)."""
-    given = checks.array(name, data)
-    checks.finite(name, given, given)
-    return given.reshape(len(given), -1)

@@ -16,7 +16,7 @@ from nbbp.model import Model
 from nbbp.recipes.folds import Fold, checked, dealt
 from nbbp.streams import Stream
 from nbbp.training import progress
-from nbbp.training.fit import Fit, checked_callbacks, validation
+from nbbp.training.fit import Fit, checked_callbacks, checked_shards, validation
 from nbbp.training.history import History
 from nbbp.training.interrupts import Interrupts
 from nbbp.training.trainer import RUN_SECONDS, DivergenceError
@@ -97,6 +97,7 @@ class Ensemble:
         resume: Callable[[int], Any] | None = None,
         allow_changes: bool = False,
         mask=None,
+        shards: int | None = None,
         rows: Sequence | None = None,
         folds: bool | Iterable[tuple] = False,
     ) -> list[History]:
@@ -104,8 +105,10 @@ class Ensemble:
 
         Parameters
         ----------
-        X, y, epochs, batch_size, validation_data, shuffle, sample_weight, class_weight, accumulate, allow_changes, mask
+        X, y, epochs, batch_size, validation_data, shuffle, sample_weight, class_weight, accumulate
             As for `Model.fit`, but X must not be a stream.
+        allow_changes, mask, shards
+            As for `Model.fit`.
         verbose : {0, 1}
             Nothing, or a progress bar for all members.
         callbacks : callable, optional
@@ -134,6 +137,7 @@ class Ensemble:
         epochs = checks.positive_integer("epochs", epochs)
         batch_size = checks.positive_integer("batch_size", batch_size)
         accumulate = checks.positive_integer("accumulate", accumulate)
+        shards = checked_shards(shards)
         if verbose not in (0, 1):
             raise ValueError(f"verbose must be 0 or 1, got {verbose!r}")
         given = [_of_member("callbacks", callbacks, k) for k in range(len(self))]
@@ -153,7 +157,7 @@ class Ensemble:
             fits.append(
                 Fit(
                     member, data, measured, epochs, batch_size, accumulate, shuffle, chosen[k], verbose,
-                    resumed[k], allow_changes, clock=clocks[k], interrupts=interrupts,
+                    resumed[k], allow_changes, clock=clocks[k], interrupts=interrupts, shards=shards,
                 )
             )  # fmt: skip
             fits[k].history.label = f"member {k}"

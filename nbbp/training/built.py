@@ -88,6 +88,7 @@ class Built:
     def trainer(
         self, data: Data, batch_size: int, parts: int = 1, shuffle: bool = True, record_outputs: bool = False,
         mean_weight: float | None = None, progress: Callable = iter, clock: Clock | None = None,
+        shards: int | None = None,
     ) -> Trainer:  # fmt: skip
         """A trainer on these data; one that is bound to other data of the same form is reused.
 
@@ -95,16 +96,17 @@ class Built:
         """
 
         def make() -> Trainer:
-            pace = self._paces.get(min(batch_size, data.rows), parts, lambda: threads.Pace(RUN_SECONDS))
+            pace = self._paces.get(min(batch_size, data.rows), (parts, shards), lambda: threads.Pace(RUN_SECONDS))
             return Trainer(
-                self.network, self.objective, self.update, data, batch_size, self.backend, parts=parts,
+                self.network, self.objective, self.update, data, batch_size, self.backend, parts=parts, shards=shards,
                 shuffle=shuffle, record_outputs=record_outputs, mean_weight=mean_weight, clock=clock, pace=pace,
                 progress=progress,
             )  # fmt: skip
 
         if clock is not None or min(batch_size, data.rows) > FEW_ROWS:
             return make()
-        key = threads.count(), data.form, batch_size, parts, shuffle, record_outputs, mean_weight, self.update.kind()
+        how = batch_size, parts, shards, shuffle, record_outputs, mean_weight
+        key = threads.count(), data.form, *how, self.update.kind()
         trainer = self._trainers.get(data.rows, key, make)
         if trainer.source.data is not data and any(weights is not None for weights in data.weights):
             trainer.forget()

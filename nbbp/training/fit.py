@@ -10,6 +10,7 @@ import numpy as np
 from nbbp import checks
 from nbbp.callbacks import Callback
 from nbbp.engine.data import Data
+from nbbp.engine.planner import SHARD_NUMBERS
 from nbbp.insight.summary import plain
 from nbbp.kernels.clock import Clock
 from nbbp.streams import Stream
@@ -41,6 +42,7 @@ def fit(
     resume=None,
     allow_changes: bool = False,
     mask=None,
+    shards: int | None = None,
 ) -> History:
     """Train the model; when called again, training continues where it stopped.
 
@@ -78,6 +80,12 @@ def fit(
         For a stream, only its first chunk and how it is cut are compared.
     mask : ndarray (rows, *positions), bool, optional
         False at masked elements of the input, which are treated as absent.
+    shards : {1, 2, 4, 8, 16}, optional
+        The number of parts of a mini-batch of n rows that go through the network side by side: part i has the rows
+        from n i // shards to n (i + 1) // shards, so that of fewer rows than shards, some have none. Their gradients
+        are added as a balanced binary tree, whose order decides the last bits of the results; the number of threads
+        does not. By default the number of shards follows from the rows and the number of parameters, and with
+        `accumulate` it is 1; if it is given, a micro-batch has its share of rows in each shard.
 
     Ctrl-C (and SIGTERM) end a fit between two mini-batches: the model stays as it is then, `history` contains what was
     measured, and a `Checkpoint` is written.
@@ -96,12 +104,14 @@ def fit(
     DivergenceError
         If the loss is no longer finite.
     ValueError
-        Among others if a fit is resumed with other layers, settings or callbacks, or, without `allow_changes`,
+        If there are to be several shards and a layer such as `BatchNorm` needs all rows of a mini-batch, and, among
+        others, if a fit is resumed with other layers, settings or callbacks, or, without `allow_changes`,
         with another learning rate or other data; the model stays as it is.
     """
     epochs = checks.positive_integer("epochs", epochs)
     batch_size = checks.positive_integer("batch_size", batch_size)
     accumulate = checks.positive_integer("accumulate", accumulate)
+    shards = checked_shards(shards)
     if verbose not in (0, 1, 2):
         raise ValueError(f"verbose must be 0, 1 or 2, got {verbose!r}")
     callbacks = checked_callbacks(callbacks)
@@ -117,9 +127,20 @@ def fit(
         data = model.prepare(X, y, sample_weight, class_weight, mask)
     held_out = None if validation_data is None else validation(model, validation_data)
     checked = Fit(
-        model, data, held_out, epochs, batch_size, accumulate, shuffle, callbacks, verbose, resume, allow_changes
-    )
+        model, data, held_out, epochs, batch_size, accumulate, shuffle, callbacks, verbose, resume, allow_changes,
+        shards=shards,
+    )  # fmt: skip
     return checked.run()
+
+
+def checked_shards(shards: int | None) -> int | None:
+    """The user's number of shards."""
+    if shards is None:
+        return None
+    if isinstance(shards, bool) or not isinstance(shards, int | np.integer) or shards not in SHARD_NUMBERS:
+        *few, last = SHARD_NUMBERS
+        raise ValueError(f"shards must be {', '.join(map(str, few))} or {last}, or None; got {shards!r}")
+    return int(shards)
 
 
 def checked_callbacks(callbacks: Sequence[Callback]) -> list[Callback]:
@@ -178,10 +199,11 @@ class Fit(ObservedFit):
         mean_weight: float | None = None,
         clock: Clock | None = None,
         interrupts: Interrupts | None = None,
+        shards: int | None = None,
     ) -> None:
         super().__init__(
             model, validation, data.rows, epochs, batch_size, parts, shuffle, callbacks, verbose,
-            not isinstance(data, Stream), interrupts,
+            not isinstance(data, Stream), interrupts, shards,
         )  # fmt: skip
         self._resumed = Resumed(resume) if resume is not None and has_checkpoints(resume) else None
         self.given: dict[str, Any] = {}
@@ -196,10 +218,14 @@ class Fit(ObservedFit):
         self.trainer: Any  # a Trainer or a StreamTrainer
         if isinstance(data, Stream):
             prepared = functools.partial(model.prepare, whole=False)
-            self.trainer = StreamTrainer(built, data, prepared, batch_size, parts, shuffle, mean_weight, compiling)
+            self.trainer = StreamTrainer(
+                built, data, prepared, batch_size, parts, shuffle, mean_weight, compiling, shards
+            )
         else:
             recorded = bool(any(built.measure.metrics))
-            self.trainer = built.trainer(data, batch_size, parts, shuffle, recorded, mean_weight, compiling, clock)
+            self.trainer = built.trainer(
+                data, batch_size, parts, shuffle, recorded, mean_weight, compiling, clock, shards
+            )
         self.trainer.start_anew()
         self.data = self.trainer.source.data
         self.history = model.history = History(self.trainer.steps_per_epoch, label=model.backend)

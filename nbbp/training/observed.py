@@ -28,8 +28,8 @@ class ObservedFit:
         The training data; for a stream the rows in the buffer.
     validation : Data or None
         The data that are evaluated after every epoch.
-    epochs, batch_size, accumulate : int
-        The arguments of the fit.
+    epochs, batch_size, accumulate, shards : int
+        The arguments of the fit; shards may be None.
     callbacks : list of Callback
         The callbacks in order; those that write checkpoints come last at the end of an epoch, when all others have
         recorded it, and first at the end of the fit, before any other changes the model.
@@ -50,14 +50,15 @@ class ObservedFit:
     def __init__(
         self, model: "Model", validation: Data | None, rows: int, epochs: int, batch_size: int, accumulate: int,
         shuffle: bool, callbacks: Sequence[Callback], verbose: int, measures_training: bool,
-        interrupts: Interrupts | None,
+        interrupts: Interrupts | None, shards: int | None = None,
     ) -> None:  # fmt: skip
         self.model, self.epochs, self.batch_size, self.accumulate = model, epochs, batch_size, accumulate
+        self.shards = shards
         self.callbacks = sorted(callbacks, key=lambda callback: isinstance(callback, Checkpoint))
         self.validation, self._verbose, self._measures_training = validation, verbose, measures_training
         self.settings = {
-            "rows": rows, "batch_size": batch_size, "accumulate": accumulate, "shuffle": bool(shuffle),
-            "recorded": list(self.recorded),
+            "rows": rows, "batch_size": batch_size, "accumulate": accumulate, "shards": shards,
+            "shuffle": bool(shuffle), "recorded": list(self.recorded),
         }  # fmt: skip
         self._interrupts = Interrupts() if interrupts is None else interrupts
         self._ending_epoch, self._ends = False, contextlib.ExitStack()

@@ -27,8 +27,7 @@ class StreamTrainer:
 
     def __init__(
         self, built: Built, stream: Stream, check: Callable[..., Data], batch_size: int, parts: int, shuffle: bool,
-        mean_weight: float | None = None,
-        progress: Callable = iter,
+        mean_weight: float | None = None, progress: Callable = iter, shards: int | None = None,
     ) -> None:  # fmt: skip
         network = built.network
         self._stream, self._check, self._shuffle, self._seed = stream, check, shuffle, network.seed
@@ -47,8 +46,8 @@ class StreamTrainer:
         self._whole, self._rest = (
             Trainer(
                 network, built.objective, built.update, data.part(slice(rows)), batch_size, built.backend,
-                parts=parts, shuffle=shuffle, rest_of_more=rows < self._buffer_rows, mean_weight=mean_weight,
-                progress=progress,
+                parts=parts, shards=shards, shuffle=shuffle, rest_of_more=rows < self._buffer_rows,
+                mean_weight=mean_weight, progress=progress,
             )
             for rows in (self._buffer_rows, rest or self._buffer_rows)
         )  # fmt: skip

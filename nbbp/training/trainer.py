@@ -58,6 +58,8 @@ class Trainer:
     parts : int
         The number of micro-batches of `batch_size` rows that go through the network one after the other before an
         update is made from all of them.
+    shards : int, optional
+        The number of shards of each mini-batch, see `nbbp.engine.planner`; by default it follows from shapes.
     shuffle : bool
         Whether the rows are shuffled in every epoch, in an order that the network's seed determines.
     record_outputs : bool
@@ -81,23 +83,11 @@ class Trainer:
     """
 
     def __init__(
-        self,
-        network: Network,
-        objective: Objective,
-        update: Update,
-        data: Data,
-        batch_size: int,
-        backend: str,
-        *,
-        parts: int = 1,
-        shuffle: bool = True,
-        record_outputs: bool = False,
-        rest_of_more: bool = False,
-        mean_weight: float | None = None,
-        clock: Clock | None = None,
-        pace: threads.Pace | None = None,
-        progress: Callable = iter,
-    ) -> None:
+        self, network: Network, objective: Objective, update: Update, data: Data, batch_size: int, backend: str, *,
+        parts: int = 1, shards: int | None = None, shuffle: bool = True, record_outputs: bool = False,
+        rest_of_more: bool = False, mean_weight: float | None = None, clock: Clock | None = None,
+        pace: threads.Pace | None = None, progress: Callable = iter,
+    ) -> None:  # fmt: skip
         self.network, self.objective, self.update, self.source = network, objective, update, Source(data)
         self.rows = data.rows
         self._part_rows = min(batch_size, self.rows)
@@ -111,7 +101,7 @@ class Trainer:
         self.epochs_together = max(1, ROWS_TOGETHER // self.rows)
         steps, rows = self.epochs_together * self.steps_per_epoch, self.epochs_together * self.rows
         self.clock = Clock() if clock is None else clock
-        self._steps_together = steps
+        self._steps_together, self._shards = steps, shards
         self._shuffle, self._pace = shuffle, pace or threads.Pace(RUN_SECONDS)
         self._stream = random.stream(network.seed, random.SHUFFLING)
         orders = arrays.copied(np.tile(np.arange(self.rows), (self.epochs_together, 1)))
@@ -157,11 +147,7 @@ class Trainer:
         scales = objective.scales(program, self._shares_of_rows if divided else None)
         objective.bind_denominators(program, scales, self.source, order)
         # gather, weigh, forward, losses, backward
-        shard_grads = None
-        if rows > self._part_rows:
-            self._bind_parts(program, scales)
-        else:
-            shard_grads = self._bind_shards(program, scales)
+        shard_grads = self._bind_shards(program, scales)
         if shard_grads is not None and (network.penalized or self.update.reads_gradient):
             program.call(add_shards, network.grads, shard_grads, np.zeros(1, np.int64))
             shard_grads = None
@@ -174,28 +160,39 @@ class Trainer:
         return program
 
     def _bind_shards(self, program: Program, scales: Scales) -> np.ndarray | None:
-        """Bind the mini-batch in one piece; or in shards side by side, whose gradients are returned to be added."""
-        grads, shards = self.network.grads, planner.shards(self.network, program.rows)
+        """Bind the mini-batch as one; or in shards side by side, whose gradients are returned to be added.
+
+        With shards, a micro-batch has its share of rows in each of them. A shard without rows has a gradient of 0.
+        """
+        grads, most, count = self.network.grads, self._part_rows, self._shards
+        if count is None and program.rows > most:  # by default, micro-batches are not cut
+            count = 1
+        shards = planner.shards(self.network, program.rows, count)
         if len(shards) == 1:
-            self._bind_rows(program, scales, grads)
+            self._bind_parts(program, scales, grads, most)
             return None
         shard_grads = program.buffer(len(shards), len(grads))
-        programs = [program.part(rows) for rows in shards]
-        for part, rows, own in zip(programs, shards, shard_grads, strict=True):
-            self._bind_rows(part, scales.part(rows), own)
+        programs = []
+        for rows, own in zip(shards, shard_grads, strict=True):
+            if rows.start < rows.stop:
+                programs.append(program.part(rows))
+                self._bind_parts(programs[-1], scales.part(rows), own, -(-most // len(shards)))
         program.call_shards(programs)
         return shard_grads
 
-    def _bind_parts(self, program: Program, scales: Scales) -> None:
-        """Bind the mini-batch in micro-batches one after the other, in the same buffers; their gradients are added."""
-        part_grads, part = program.buffer(len(self.network.grads)), None
-        for begin in range(0, program.rows, self._part_rows):
-            rows = slice(begin, min(begin + self._part_rows, program.rows))
+    def _bind_parts(self, program: Program, scales: Scales, grads: np.ndarray, most: int) -> None:
+        """Bind micro-batches of `most` rows, one after the other in the same buffers; their gradients are added."""
+        if program.rows <= most:
+            self._bind_rows(program, scales, grads)
+            return
+        part_grads, part = program.buffer(len(grads)), None
+        for begin in range(0, program.rows, most):
+            rows = slice(begin, min(begin + most, program.rows))
             part = program.part(rows, after=part)
-            self._bind_rows(part, scales.part(rows), part_grads if begin else self.network.grads)
+            self._bind_rows(part, scales.part(rows), part_grads if begin else grads)
             program.calls += part.calls
             if begin:
-                program.call(accumulate, self.network.grads, part_grads)
+                program.call(accumulate, grads, part_grads)
 
     def _bind_rows(self, program: Program, scales: Scales, grads: np.ndarray) -> None:
         """Bind gather, weigh, forward, losses and backward of the rows of a program."""

@@ -1,0 +1,148 @@
+"""Shards of a mini-batch whose number the user gives: which rows they have, and how their gradients are added."""
+
+import numba
+import numpy as np
+import pytest
+
+import nbbp
+from nbbp import streams
+from nbbp.engine.planner import SHARD_NUMBERS, number_of_shards
+from nbbp.insight.summary import settings
+
+ROWS = 195  # the last mini-batch of 64 has 3 rows
+
+
+def data():
+    rng = np.random.default_rng(0)
+    return rng.standard_normal((ROWS, 9), dtype=np.float32), rng.integers(0, 3, ROWS)
+
+
+def network(units: int = 20, *more, **given) -> nbbp.Sequential:
+    layers = [nbbp.Dense(units, "tanh"), *more, nbbp.Dropout(0.2), nbbp.Dense(3)]
+    model = nbbp.Sequential(layers, "softmax_cross_entropy", nbbp.Adam(0.01), ["accuracy"], **given)
+    model.build(9)
+    return model
+
+
+def bits(model, *given, **how) -> tuple:
+    given = given or data()
+    history = model.fit(*given, verbose=0, **{"epochs": 3, "batch_size": 64} | how)
+    return history.step_loss.tobytes(), model.params.tobytes(), model.grads.tobytes()
+
+
+@pytest.mark.parametrize("backend", ["numba", "numpy"])
+@pytest.mark.parametrize(
+    ("rows", "shards"), [(rows, s) for rows in (1, 3, 7, 12, 16) for s in SHARD_NUMBERS if rows <= 2 * s]
+)
+def test_gradients_are_added_as_a_balanced_tree_of_the_shards(rows, shards, backend, rng):
+    """With powers of two no product is rounded, and a shard of two rows at most has one sum."""
+    X, y = (np.ldexp(rng.choice([-1, 1], (rows, 1)), rng.integers(-9, 9, (rows, 1))) for _ in range(2))
+    model = nbbp.Sequential([nbbp.Dense(1, use_bias=False)], backend=backend)
+    model.build(1)
+    model.params[:] = 0
+    model.fit(X, y, batch_size=rows, shuffle=False, shards=shards, verbose=0)
+    slopes = (-2 * X * y).astype(np.float32) * (np.float32(1) / np.float32(rows))
+    sums = [slopes[rows * i // shards : rows * (i + 1) // shards].sum(dtype=np.float32) for i in range(shards)]
+    while len(sums) > 1:
+        sums = [a + b for a, b in zip(sums[::2], sums[1::2], strict=True)]
+    assert model.grads.tolist() == sums
+
+
+@pytest.mark.skipif(numba.config.NUMBA_NUM_THREADS < 2, reason="there is one thread")
+@pytest.mark.parametrize("shards", [1, 4, 16])
+@pytest.mark.parametrize("units", [20, 4000], ids=["narrow", "wide"])
+def test_bits_do_not_change_with_threads(units, shards):
+    every, runs = numba.get_num_threads(), []
+    try:
+        for threads in (1, 2):
+            numba.set_num_threads(threads)
+            runs.append(bits(network(units), batch_size=24, shards=shards))
+    finally:
+        numba.set_num_threads(every)
+    assert runs[0] == runs[1]
+
+
+def test_the_number_of_shards_moves_the_last_bits_alone():
+    one, two = network(), network()
+    a, b = (m.fit(*data(), epochs=3, batch_size=64, shards=s, verbose=0) for m, s in ((one, 1), (two, 2)))
+    assert one.params.tobytes() != two.params.tobytes()
+    np.testing.assert_allclose(one.params, two.params, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(a.step_loss, b.step_loss, rtol=1e-5)
+    np.testing.assert_allclose(a["accuracy"], b["accuracy"])
+
+
+def test_shapes_decide_by_default():
+    model = network()
+    assert number_of_shards(128, model.params.size) == 2
+    X, y = (array[:128] for array in data())
+    expected = bits(model.copy(), X, y, batch_size=128)
+    assert bits(model.copy(), X, y, batch_size=128, shards=2) == expected
+    assert bits(model.copy(), X, y, batch_size=128, shards=4) != expected
+
+
+def test_a_model_is_fitted_with_one_number_and_then_another():
+    model = network()
+    bits(model, shards=1)
+    expected = bits(model.copy(), shards=16)
+    assert bits(model, shards=16) == expected
+
+
+@pytest.mark.parametrize("backend", ["numba", "numpy"])
+@pytest.mark.parametrize("shards", [1, 2, 8])
+@pytest.mark.parametrize(("batch", "parts"), [(8, 4), (7, 3), (5, 2), (200, 3)])
+def test_micro_batches_have_their_share_of_rows_in_each_shard(batch, parts, shards, backend, rng):
+    weights = rng.uniform(0, 2, ROWS)
+    whole, in_parts = (network(dtype="float64", backend=backend) for _ in range(2))
+    a = whole.fit(*data(), 2, batch * parts, sample_weight=weights, shards=shards, verbose=0)
+    b = in_parts.fit(*data(), 2, batch, accumulate=parts, sample_weight=weights, shards=shards, verbose=0)
+    np.testing.assert_allclose(a.step_loss, b.step_loss, rtol=1e-11)
+    np.testing.assert_allclose(a["accuracy"], b["accuracy"], rtol=1e-12)
+    np.testing.assert_allclose(whole.params, in_parts.params, rtol=1e-8, atol=1e-11)
+
+
+def test_a_stream_has_the_bits_of_memory():
+    stream = streams.from_arrays(*data(), buffer_rows=128)
+    expected = bits(network(), shards=8, shuffle=False)
+    assert bits(network(), stream, shards=8, shuffle=False) == expected
+    assert bits(network(), stream, shards=2, shuffle=False) != expected
+
+
+@pytest.mark.parametrize("shards", [0, -1, 3, 32, True, 4.0, "auto"])
+def test_other_numbers_are_refused(shards):
+    model = network()
+    with pytest.raises(ValueError, match=f"shards must be 1, 2, 4, 8 or 16, or None; got {shards!r}"):
+        model.fit(*data(), shards=shards)
+    with pytest.raises(ValueError, match="shards must be 1, 2, 4, 8 or 16"):
+        nbbp.Ensemble([model]).fit(*data(), shards=shards)
+    assert model.steps == 0
+
+
+def test_rows_that_depend_on_each_other_are_not_cut():
+    model = network(20, nbbp.BatchNorm())
+    expected = bits(model.copy())
+    for given in (data(), [streams.from_arrays(*data())]):
+        with pytest.raises(ValueError, match=r"BatchNorm needs all rows of a mini-batch.*shards=2"):
+            model.fit(*given, shards=2)
+    assert bits(model, shards=1) == expected
+
+
+def test_a_fit_is_resumed_with_its_shards(tmp_path):
+    def fit(epochs, folder, **how):
+        model = network()
+        return bits(model, epochs=epochs, callbacks=[nbbp.Checkpoint(folder)], resume=folder, **how)
+
+    expected = fit(5, tmp_path / "whole", shards=8)
+    fit(2, tmp_path / "ended", shards=8)
+    for other in ({}, {"shards": 4}):
+        with pytest.raises(ValueError, match="shards was 8, and is"):
+            fit(5, tmp_path / "ended", **other)
+    assert fit(5, tmp_path / "ended", shards=8) == expected
+
+
+def test_settings_name_the_shards():
+    seen = []
+    noting = nbbp.callbacks.Call(lambda fit: seen.append(settings(fit)["shards"]))
+    model = network()
+    model.fit(*data(), shards=4, callbacks=[noting], verbose=0)
+    model.fit(*data(), callbacks=[noting], verbose=0)
+    assert seen == [4, None]
