@@ -17,6 +17,8 @@ def drawn(kind: type[Convolution], rng: np.random.Generator) -> tuple[Convolutio
     while True:
         groups = int(rng.choice([1, 1, 1, 2, 3]))
         channels, filters = groups * int(rng.integers(1, 5)), groups * int(rng.integers(1, 20))
+        if rng.random() < 0.2:  # depthwise
+            groups = filters = channels = int(rng.integers(2, 70))
         size, strides, dilation = (tuple(int(n) for n in rng.integers(1, m, kind.axes)) for m in (8, 4, 3))
         numbers = tuple(tuple(int(n) for n in rng.integers(0, 4, 2)) for _ in range(kind.axes))
         padding = ("valid", "same", int(rng.integers(0, 4)), numbers)[rng.integers(4)]

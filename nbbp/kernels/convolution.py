@@ -7,7 +7,7 @@ strides, dilation and groups are rows of a matrix that is never written. The ker
 import numpy as np
 from numba import prange, types
 
-from nbbp.kernels.arguments import below, fitting
+from nbbp.kernels.arguments import Values, below, fitting
 from nbbp.kernels.jit import device, kernel
 from nbbp.kernels.pointers import at, on_stack
 from nbbp.kernels.tiles import FROM_ZERO, ROWS, VECTOR_BYTES, VECTORS, columns, multiply_at_offsets
@@ -123,13 +123,19 @@ def pack_turned(packed, w, chosen, first):
                     target[j] = ZERO(target[j])
 
 
-def _offsets_within(letter):
-    """Offsets of which two together lie within an array of this length."""
-    return lambda rng, shape, dtype, lengths: rng.integers(0, lengths[letter] // 2, shape).astype(np.int32)
+def offsets_within(whole: str, part: str | None = None) -> Values:
+    """Offsets, of which two together leave room in an array of this length for so many elements."""
+
+    def drawn(rng, shape, dtype, lengths):
+        room = lengths[whole] - (lengths[part] if part else 1)
+        return rng.integers(0, room // 2 + 1, shape).astype(np.int32)
+
+    return drawn
 
 
-def _places_of_rows(rng, shape, dtype, lengths):
-    return (rng.permutation(shape[0]) * lengths["f"]).astype(np.int32)
+def places_of_rows(length: str) -> Values:
+    """Offsets of rows of this length, in any order."""
+    return lambda rng, shape, dtype, lengths: (rng.permutation(shape[0]) * lengths[length]).astype(np.int32)
 
 
 POSITIONS = 64  # that a thread takes at a time
@@ -146,7 +152,7 @@ def convolve_reference(y, x, packed, b, positions, taps, places):
     convolve_reference,
     "(Y) (X) (T,k,C) (f) (p) (k) (p)",
     cycles=1 / 16,
-    values={"positions": _offsets_within("X"), "taps": _offsets_within("X"), "places": _places_of_rows},
+    values={"positions": offsets_within("X"), "taps": offsets_within("X"), "places": places_of_rows("f")},
     lengths={
         "Y": lambda p, f: range(p * f, 2**40),
         "T": lambda f, itemsize: panels(f, itemsize)[0],
@@ -241,7 +247,7 @@ def _shifts(rng, shape, dtype, lengths):
     convolve_planes_reference,
     "(b,h,v,f) (b,c,H,W) (S) (f) (k) (f) (k)",
     cycles=1 / 16,
-    values={"shifts": _shifts, "filters": _offsets_within("S"), "taps": _offsets_within("S")},
+    values={"shifts": _shifts, "filters": offsets_within("S"), "taps": offsets_within("S")},
     lengths={
         "f": lambda: range(1, FEW + 1),
         "H": lambda h: range(h, 2**31),
@@ -330,7 +336,7 @@ def convolve_weights_reference(sums, x, dy, positions, taps, first):
     convolve_weights_reference,
     "(G,k,f) (X) (p,F) (p) (k) (1)",
     cycles=1 / 16,
-    values={"positions": _offsets_within("X"), "taps": _offsets_within("X"), "first": fitting("f", "F")},
+    values={"positions": offsets_within("X"), "taps": offsets_within("X"), "first": fitting("f", "F")},
     lengths={"G": lambda p: range(1, p + 1)},
 )
 def convolve_weights(sums, x, dy, positions, taps, first):

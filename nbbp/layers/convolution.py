@@ -17,6 +17,7 @@ from nbbp.activations import ACTIVATIONS
 from nbbp.engine.layer import Layer, Parameter
 from nbbp.initializers import INITIALIZERS, Initializer, zeros
 from nbbp.kernels import convolution as kernels
+from nbbp.kernels import depthwise
 from nbbp.layers.activation import Activation
 from nbbp.layers.windows import Numbers, Padding, Windows, check_padding, each_axis
 
@@ -156,6 +157,7 @@ class Products:
         self.channels, self.filters = channels, filters
         self.own_channels, self.own_filters = channels // groups, filters // groups  # of a group
         self.each_group = [(g * self.own_channels, g * self.own_filters) for g in range(groups)]  # their first ones
+        self._depthwise = groups > 1 and self.own_channels == self.own_filters == 1
         self._padded: dict[int, np.ndarray] = {}
 
     def _large(self, array: np.ndarray) -> np.ndarray:
@@ -198,6 +200,9 @@ class Products:
         positions, taps = _of_windows(self.windows, self.b.rows, self.channels, self.own_channels)
         places = _of_rows(len(positions), self.filters)
         w = w.reshape(-1, self.filters)
+        if self._depthwise:
+            self.b.call(depthwise.convolve_each, y, x, w, bias, positions, taps, _numbers(*range(len(w))), places)
+            return
         count, width = kernels.panels(self.own_filters, w.itemsize)
         for channel, first in self.each_group:
             packed = self.b.derived(kernels.pack_columns, (count, len(w), width), w, _numbers(first))
@@ -209,6 +214,9 @@ class Products:
         x = self._within_zeros(self._large(large), self.windows.padding)
         positions, taps = _of_windows(self.windows, self.b.rows, self.channels, self.own_channels)
         dw, small = dw.reshape(-1, self.filters), small.reshape(-1, self.filters)
+        if self._depthwise:
+            self.b.call(depthwise.convolve_each_weights, dw, x, small, positions, taps)
+            return
         count = kernels.groups(len(positions))
         alone = count == 1 and len(self.each_group) == 1
         for channel, first in self.each_group:
@@ -235,6 +243,10 @@ class Products:
             positions, taps, places, chosen = _of_residue(
                 windows, residue, self.b.rows, self.channels, self.filters, self.own_filters
             )
+            if self._depthwise:
+                own = w.reshape(-1, self.channels)
+                self.b.call(depthwise.convolve_each, y, x, own, bias, positions, taps, chosen, places)
+                continue
             for channel, first in self.each_group:
                 shape = count, len(chosen), self.own_filters, width
                 packed = self.b.derived(kernels.pack_turned, shape, w, chosen, _numbers(first))
