@@ -72,6 +72,16 @@ def wide(seed: int = 0) -> nbbp.Sequential:
     return nbbp.Sequential([nbbp.Dense(512, "relu"), nbbp.Dense(512, "tanh"), nbbp.Dense(2)], "mse", "sgd", seed=seed)
 
 
+def images(seed: int = 0) -> nbbp.Sequential:
+    """A network of convolutions, with many filters and with few, on images of 8 x 4."""
+    layers = [
+        nbbp.Reshape((8, 4, 1)), nbbp.Conv2D(20, 3, padding="same", activation="relu"), nbbp.MaxPool2D(2, 1),
+        nbbp.Conv2D(6, 2, activation="tanh"), nbbp.Conv2DTranspose(5, 3, 2), nbbp.AveragePool2D(2, 1),
+        nbbp.Conv2D(20, 3, 2, "same", groups=5), nbbp.Conv2D(20, 2, groups=20), nbbp.Flatten(), nbbp.Dense(2),
+    ]  # fmt: skip
+    return nbbp.Sequential(layers, "mse", nbbp.Adam(), seed=seed)
+
+
 def digest(*arrays: np.ndarray) -> str:
     """Of the bits of arrays."""
     return hashlib.sha256(b"".join(np.ascontiguousarray(a).tobytes() for a in arrays)).hexdigest()

@@ -14,7 +14,7 @@ from nbbp.engine.planner import number_of_shards
 pytestmark = pytest.mark.slow
 
 IN_LANES = "import runs; print(runs.fitted(runs.narrow(), 2))"
-TRAIN = IN_LANES + "; print(runs.fitted(runs.wide()))"
+TRAIN = IN_LANES + "; print(runs.fitted(runs.wide())); print(runs.fitted(runs.images()))"
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +59,7 @@ FIXED = {
     "layers": "c2ca5e7886ee7e89",
     "embeddings": "170f14e98696a83b",
     "projections": "3a8a61b4c13cd564",
+    "convolutions": "b835922147b0e701",
 }
 
 
@@ -88,6 +89,9 @@ def _fixed(what: str):
     if what == "projections":
         inner = nbbp.Residual([nbbp.Dense(12, "tanh"), nbbp.Dropout(0.2)])  # of one width: nothing is projected
         yield [nbbp.Residual([nbbp.Dense(12, "relu"), inner, nbbp.BatchNorm()]), nbbp.Dense(2)], {}, y
+    if what == "convolutions":
+        for dtype in ("float32", "float64"):
+            yield [*runs.images().layers[1:-1], nbbp.Dense(2)], {"dtype": dtype}, y
     if what == "embeddings":
         yield [nbbp.Embedding({8: 3, 9: 5}, dimension=4), nbbp.Dense(6, "relu"), nbbp.Dense(2)], {}, y
 
@@ -97,6 +101,8 @@ def _fixed(what: str):
 def test_a_fixed_run_has_the_bits_that_it_had(what):
     """Where a change is meant to move bits, the changelog says so and the digests here are replaced."""
     X, _ = runs.rows(96, 8)
+    if what == "convolutions":
+        X = runs.rows(96, 32)[0].reshape(96, 8, 4, 1)
     if what == "embeddings":
         X = np.column_stack([X, np.arange(96) % 3, np.arange(96) * 7 % 5])
     made = hashlib.sha256()
