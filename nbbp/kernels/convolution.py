@@ -139,7 +139,7 @@ def places_of_rows(length: str) -> Values:
 
 
 POSITIONS = 64  # that a thread takes at a time
-TAPS = 256  # whose weights stay in the first-level cache for all of them
+NUMBERS = 10_240  # of weights, which stay in the first-level cache for all of them
 
 
 def convolve_reference(y, x, packed, b, positions, taps, places):
@@ -174,10 +174,12 @@ def convolve(y, x, packed, b, positions, taps, places):
         for q in range(count):
             j = q * width
             c = at(y, j)
-            for some in range(0, k, TAPS):
+            blocks = (k * width + NUMBERS - 1) // NUMBERS
+            block = (k + blocks - 1) // blocks
+            for some in range(0, k, block):
                 start, own = (c, 1) if some else (at(b, j), 0)
                 multiply_at_offsets(
-                    m, min(width, n - j), min(TAPS, k - some), at(x, 0), at(positions, begin), at(taps, some),
+                    m, min(width, n - j), min(block, k - some), at(x, 0), at(positions, begin), at(taps, some),
                     at(packed, (q * k + some) * width), width, c, at(places, begin), start, own,
                 )  # fmt: skip
 
