@@ -1,5 +1,7 @@
 """Exchange of networks of images and series: convolutions, and the orders of their axes elsewhere."""
 
+import runpy
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -64,6 +66,16 @@ def networks(draw):
 
 @given(networks())
 @settings(max_examples=100, deadline=None)
+def test_numpy_file_predicts_the_same(tmp_path_factory, made):
+    model, X = made
+    path = tmp_path_factory.mktemp("numpy") / "network.py"
+    nbbp.exchange.to_numpy_file(model, path)
+    for mine, expected in zip(runpy.run_path(str(path))["predict"](X), model.predict(X), strict=True):
+        assert_close(mine, expected, 1e-5 if model.dtype == "float32" else 1e-12)
+
+
+@given(networks())
+@settings(max_examples=100, deadline=None)
 def test_onnx_file_predicts_the_same(tmp_path_factory, made):
     onnx, onnxruntime = pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
     model, X = made
@@ -100,3 +112,29 @@ def test_onnx_file_flattens_integers(tmp_path):
     X = np.array([[[3, 1, 2], [5, 2, 2**24 + 1]]], np.int32)
     (y,) = onnxruntime.InferenceSession(tmp_path / "network.onnx").run(None, {"X": X})
     assert_close(y, model.predict(X), 1e-6)
+
+
+def test_numpy_file_is_readable(tmp_path):
+    layers = [
+        nbbp.Conv2D(4, (3, 2), 2, "same", "relu", groups=2),
+        nbbp.Conv2DTranspose(2, 3, (2, 1), padding=1, use_bias=False),
+        nbbp.Flatten(),
+    ]
+    model = filled(nbbp.Sequential(layers, backend="numpy"), (6, 5, 2))
+    nbbp.exchange.to_numpy_file(model, tmp_path / "network.py")
+    text = (tmp_path / "network.py").read_text()
+    forward = """
+    x = np.asarray(X, np.float32)
+    x = _convolution(x, weights["conv2d_0.w"], strides=2, padding=(0, 1), groups=2)
+    x = x + weights["conv2d_0.b"]
+    x = np.maximum(x, 0)  # relu
+    x = _transposed_convolution(x, weights["conv2dtranspose_0.w"], (5, 3), strides=(2, 1), padding=1)
+    x = x.reshape(len(x), 30)
+    return x
+
+
+def _transposed_convolution("""
+    assert forward in text
+    assert max(len(line) for line in text.splitlines()) <= 120
+    nbbp.exchange.to_numpy_file(filled(nbbp.Sequential([nbbp.Dense(2)]), 3), tmp_path / "network.py")
+    assert "convolution" not in (tmp_path / "network.py").read_text()
