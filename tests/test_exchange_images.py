@@ -1,14 +1,16 @@
 """Exchange of networks of images and series: convolutions, and the orders of their axes elsewhere."""
 
+import math
 import runpy
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from test_exchange import assert_close, filled, onnx_session
 
 import nbbp
+from nbbp.exchange import channels, walk
 
 SMALL = st.sampled_from(["linear", "tanh", "relu", "softmax"])
 
@@ -21,6 +23,22 @@ def convolution(draw, kind, channels: int) -> nbbp.Layer:
     return kind(
         groups * draw(st.integers(1, 4)), size, strides, padding, draw(SMALL), draw(st.booleans()), dilation, groups
     )
+
+
+def flat_layers(draw, edges):
+    """A flat edge behind layers that keep its features, and behind some that bring others."""
+    x = edges[-1]
+    for _ in range(draw(st.integers(0, 3))):
+        choice = draw(st.integers(0, 4))
+        if choice <= 1:
+            x = draw(st.sampled_from([nbbp.BatchNorm(), nbbp.LayerNorm(0.1)]))(x)
+        elif choice == 2:
+            x = nbbp.Activation(draw(SMALL))(nbbp.Dropout()(x))
+        elif choice == 3:
+            x = nbbp.Add()(x, edges[-1] if edges[-1].shape == x.shape else x)
+        else:
+            x = nbbp.Residual([nbbp.Dense(2), nbbp.Dense(draw(st.sampled_from([3, *x.shape])))])(x)
+    return nbbp.Concatenate()(*edges, x, nbbp.Dense(2)(x)) if len(edges) > 1 and draw(st.booleans()) else x
 
 
 @st.composite
@@ -54,9 +72,13 @@ def networks(draw):
             edges.append(draw(st.sampled_from([nbbp.Add, nbbp.Multiply]))()(one, draw(st.sampled_from(others))))
         else:
             edges.append(nbbp.Activation(draw(SMALL))(nbbp.Dropout()(one)))
-    ends = [nbbp.Dense(3)(nbbp.Concatenate()(nbbp.Flatten()(edges[-1]), nbbp.Flatten()(edges[-2:][0])))]
+    flat = [nbbp.Flatten()(edge) for edge in edges[-2:]]
+    ends = [nbbp.Dense(3)(flat_layers(draw, flat)), draw(st.sampled_from(flat))]
     ends += [edges[-1]] if draw(st.booleans()) and edges[-1] is not x else []
-    ends += [nbbp.Flatten()(edges[-2])] if len(edges) > 1 and draw(st.booleans()) else []
+    if draw(st.booleans()):
+        features = nbbp.Dense(math.prod(one.shape))(flat_layers(draw, flat[-1:]))
+        image = nbbp.Reshape(one.shape)(draw(st.sampled_from([nbbp.BatchNorm(), nbbp.Activation("tanh")]))(features))
+        ends.append(nbbp.Flatten()(kinds[0](2, 1)(image)))
     losses = [draw(st.sampled_from(["mse", "softmax_cross_entropy"])) for _ in ends]
     dtype = draw(st.sampled_from(["float32", "float64"]))
     model = filled(nbbp.Model(x, ends, losses, dtype=dtype, backend="numpy"), None, draw(st.integers(0, 99)))
@@ -138,3 +160,138 @@ def _transposed_convolution("""
     assert max(len(line) for line in text.splitlines()) <= 120
     nbbp.exchange.to_numpy_file(filled(nbbp.Sequential([nbbp.Dense(2)]), 3), tmp_path / "network.py")
     assert "convolution" not in (tmp_path / "network.py").read_text()
+
+
+def torch_outputs(graph, state, X):
+    """The outputs of a graph before their activations, as PyTorch computes them with channels first."""
+    torch = pytest.importorskip("torch")
+    F = torch.nn.functional
+    activations = {"linear": lambda z: z, "tanh": torch.tanh, "relu": torch.relu, "softmax": lambda z: z.softmax(1)}
+    values = {graph.inputs[0]: torch.from_numpy(np.moveaxis(X, -1, 1).copy())}
+    for node in graph.nodes:
+        layer, name, (x, *others) = node.layer, graph.names[graph.owners[node]], [values[e] for e in node.inputs]
+        p = {key.rpartition(".")[2]: array for key, array in state.items() if key.rpartition(".")[0] == name}
+        if isinstance(layer, nbbp.Conv1DTranspose | nbbp.Conv2DTranspose):
+            windows = layer.windows(node.inputs[0].shape)
+            transposed = {1: F.conv_transpose1d, 2: F.conv_transpose2d}[layer.axes]
+            y = transposed(x, p["weight"], None, windows.strides, 0, 0, layer.groups, windows.dilation)
+            for axis, ((before, _), n) in enumerate(zip(windows.padding, windows.lengths, strict=True), 2):
+                missing = torch.zeros((*y.shape[:axis], n, *y.shape[axis + 1 :]), dtype=y.dtype)
+                y = torch.cat([y, missing], axis).narrow(axis, before, n)
+            y = y + p["bias"].reshape(-1, *[1] * layer.axes) if "bias" in p else y
+        elif isinstance(layer, nbbp.Conv1D | nbbp.Conv2D):
+            windows = layer.windows(node.inputs[0].shape)
+            x = F.pad(x, [n for pair in reversed(windows.padding) for n in pair])
+            conv = {1: F.conv1d, 2: F.conv2d}[layer.axes]
+            y = conv(x, p["weight"], p.get("bias"), windows.strides, 0, windows.dilation, layer.groups)
+        elif isinstance(layer, nbbp.Dense):
+            y = F.linear(x.movedim(1, -1), p["weight"], p.get("bias")).movedim(-1, 1)
+        elif isinstance(layer, nbbp.BatchNorm):
+            y = F.batch_norm(x, p["running_mean"], p["running_var"], p["weight"], p["bias"], eps=layer.epsilon)
+        elif isinstance(layer, nbbp.LayerNorm):
+            x = x.movedim(1, -1)
+            y = F.layer_norm(x, x.shape[-1:], p["weight"], p["bias"], layer.epsilon).movedim(-1, 1)
+        elif isinstance(layer, nbbp.Flatten):
+            y = x.flatten(1)
+        elif isinstance(layer, nbbp.Reshape):
+            *positions, channels = node.outputs[0].shape
+            y = x.unflatten(1, (channels, *positions))
+        elif isinstance(layer, nbbp.Concatenate):
+            y = torch.cat([x, *others], 1)
+        elif isinstance(layer, nbbp.Add | nbbp.Multiply):
+            y = x
+            for other in others:
+                y = y + other if isinstance(layer, nbbp.Add) else y * other
+        else:
+            y = activations[layer.name](x) if isinstance(layer, nbbp.Activation) else x
+        values[node.outputs[0]] = y
+    return [values[edge] for edge in graph.outputs]
+
+
+@given(networks())
+@settings(max_examples=100, deadline=None)
+def test_torch_predicts_the_same_and_back(made):
+    model, X = made
+    graph = model.network.graph
+    reshaped = [edge for node in graph.nodes for edge in node.outputs if isinstance(node.layer, nbbp.Reshape)]
+    convolutions = [node for node in graph.nodes if isinstance(node.layer, nbbp.Conv1D | nbbp.Conv2D)]
+    assume(any(node.inputs[0] not in reshaped for node in convolutions))  # otherwise channels of X may come last
+    state = nbbp.exchange.to_torch_state_dict(model)
+    with_links = {"softmax": lambda z: z.softmax(1), "linear": lambda z: z}
+    outputs = torch_outputs(graph, state, X)
+    for edge, z, activation, expected in zip(
+        graph.outputs, outputs, walk.output_activations(model), model.predict(X), strict=True
+    ):
+        if isinstance(edge.node.layer, nbbp.Flatten):
+            expected = expected.reshape(-1, *edge.node.inputs[0].shape)
+        mine = with_links[activation](z).numpy().reshape(len(X), expected.shape[-1], *expected.shape[1:-1])
+        assert_close(np.moveaxis(mine, 1, -1), expected, 1e-5 if model.dtype == "float32" else 1e-12)
+    again = nbbp.Model(model.inputs.given, model.outputs.given, "mse", dtype=model.dtype.name, backend="numpy")
+    for source in (state, {f"net.{name}": array for name, array in state.items()}):
+        again.params[:] = 0
+        nbbp.exchange.from_torch(again, source)
+        assert np.array_equal(again.params, model.params)
+        assert np.array_equal(again.network.state, model.network.state)
+
+
+def test_torch_weights_of_a_sequential(rng):
+    """As a PyTorch user writes it: features behind Flatten, and before Unflatten, have channels first."""
+    torch = pytest.importorskip("torch")
+    nn = torch.nn
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        nn.Conv2d(2, 6, 3, stride=2, padding=1, groups=2), nn.ReLU(), nn.BatchNorm2d(6),
+        nn.Flatten(), nn.BatchNorm1d(72), nn.Dropout(), nn.Linear(72, 12), nn.Tanh(),
+        nn.Unflatten(1, (3, 2, 2)), nn.ConvTranspose2d(3, 2, (3, 2), (2, 1), bias=False),
+    )  # fmt: skip
+    network(torch.randn(20, 2, 8, 6))  # so that running statistics are no longer the first ones
+    network.eval()
+    layers = [
+        nbbp.Conv2D(6, 3, 2, padding=1, activation="relu", groups=2), nbbp.BatchNorm(),
+        nbbp.Flatten(), nbbp.BatchNorm(), nbbp.Dropout(), nbbp.Dense(12, "tanh"),
+        nbbp.Reshape((2, 2, 3)), nbbp.Conv2DTranspose(2, (3, 2), (2, 1), use_bias=False),
+    ]  # fmt: skip
+    model = nbbp.Sequential(layers, "mse", backend="numpy")
+    with pytest.raises(RuntimeError, match=r"model.build\(features\)"):
+        nbbp.exchange.from_torch(model, network.state_dict())
+    model.build((8, 6, 2))
+    nbbp.exchange.from_torch(model, network.state_dict())
+    X = rng.standard_normal((5, 8, 6, 2)).astype(np.float32)
+    with torch.no_grad():
+        z = network(torch.from_numpy(np.moveaxis(X, -1, 1).copy())).numpy()
+    assert_close(model.predict(X), np.moveaxis(z, 1, -1), 1e-5)
+    state = nbbp.exchange.to_torch_state_dict(model)
+    assert state.keys() == network.state_dict().keys()
+    assert all(np.array_equal(state[name], array) for name, array in network.state_dict().items() if "num" not in name)
+
+
+def test_features_that_need_two_orders_in_torch():
+    pytest.importorskip("torch")
+    x = nbbp.Input((4, 2, 3))
+    wide, high = nbbp.Conv2D(3, 1)(x), nbbp.Reshape((2, 2, 6))(x)
+    high = nbbp.Conv2D(6, 1)(high)
+    added = nbbp.Add()(nbbp.Flatten()(wide), nbbp.Flatten()(high))
+    beside = nbbp.Concatenate()(nbbp.Flatten()(wide), nbbp.Flatten()(high))
+    turned = nbbp.Conv2D(2, 1)(nbbp.Reshape((2, 2, 6))(nbbp.Flatten()(wide)))
+    joined = nbbp.Conv2D(2, 1)(nbbp.Reshape((2, 4, 6))(beside))
+    for y, name in ((added, "add_0"), (turned, "reshape_0"), (joined, "concatenate_0")):
+        model = nbbp.Model(x, nbbp.Dense(2)(nbbp.Flatten()(y)), backend="numpy")
+        with pytest.raises(ValueError, match=rf"{name}: PyTorch, .* no order of features .* 4 x 2 x 3"):
+            nbbp.exchange.to_torch_state_dict(model)
+    nbbp.exchange.to_torch_state_dict(nbbp.Model(x, nbbp.Dense(2)(beside), backend="numpy"))
+
+
+class Plain(nbbp.Layer):
+    """One's own, without parameters."""
+
+
+def test_a_layer_whose_order_in_torch_is_not_known(monkeypatch):
+    pytest.importorskip("torch")
+    model = nbbp.Sequential([nbbp.Conv2D(3, 1), Plain(), nbbp.Flatten(), Plain(), nbbp.Dense(2)], backend="numpy")
+    model.build((2, 3, 2))
+    with pytest.raises(ValueError, match=r"plain_0: the order of Plain's features .* is not known; .*KEEP_ORDER"):
+        nbbp.exchange.to_torch_state_dict(model)
+    monkeypatch.setattr(channels, "KEEP_ORDER", channels.KEEP_ORDER | {Plain})
+    weight = nbbp.exchange.to_torch_state_dict(model)["4.weight"].numpy()
+    w = model.named_params()["dense_0.w"].reshape(2, 3, 3, 2)
+    assert np.array_equal(weight, w.transpose(3, 2, 0, 1).reshape(2, 18))
