@@ -295,3 +295,48 @@ def test_a_layer_whose_order_in_torch_is_not_known(monkeypatch):
     weight = nbbp.exchange.to_torch_state_dict(model)["4.weight"].numpy()
     w = model.named_params()["dense_0.w"].reshape(2, 3, 3, 2)
     assert np.array_equal(weight, w.transpose(3, 2, 0, 1).reshape(2, 18))
+
+
+IMAGE = [
+    nbbp.Conv2D(4, (3, 2), 2, "same", "relu", dilation_rate=1, groups=2),
+    nbbp.BatchNorm(epsilon=1e-3),
+    nbbp.Conv2DTranspose(3, (2, 3), (2, 4), "same"),
+    nbbp.Conv2DTranspose(2, 2, (3, 1), use_bias=False),
+    nbbp.Reshape((-1, 4)),
+    nbbp.Conv1D(3, 3, padding="same", dilation_rate=2),
+    nbbp.Conv1DTranspose(2, 2, 3),
+    nbbp.Flatten(),
+    nbbp.Dense(3),
+]
+
+
+def test_keras_weights_of_images(rng):
+    model = filled(nbbp.Sequential(IMAGE, backend="numpy"), (7, 5, 2))
+    given = [array.copy() for array in model.network.layout.named(model.params, model.network.state).values()]
+    again = nbbp.Sequential(IMAGE, backend="numpy")
+    with pytest.raises(RuntimeError, match=r"model.build\(features\)"):
+        nbbp.exchange.from_keras(again, given)
+    again.build((7, 5, 2))
+    nbbp.exchange.from_keras(again, given)
+    assert np.array_equal(again.params, model.params)
+    assert np.array_equal(again.network.state, model.network.state)
+
+
+def test_keras_predicts_the_same(rng):
+    pytest.importorskip("torch")
+    keras = pytest.importorskip("keras")
+    keras.utils.set_random_seed(0)
+    K = keras.layers
+    network = keras.Sequential([
+        keras.Input((7, 5, 2)), K.Conv2D(4, (3, 2), 2, "same", groups=2, activation="relu"), K.BatchNormalization(),
+        K.Conv2DTranspose(3, (2, 3), (2, 4), "same"), K.Conv2DTranspose(2, 2, (3, 1), use_bias=False),
+        K.Reshape((-1, 4)), K.Conv1D(3, 3, padding="same", dilation_rate=2), K.Conv1DTranspose(2, 2, 3),
+        K.Flatten(), K.Dense(3),
+    ])  # fmt: skip
+    X = rng.standard_normal((4, 7, 5, 2)).astype(np.float32)
+    network.compile("sgd", "mse")
+    network.fit(X, np.ones((4, 3)), epochs=2, verbose=0)
+    model = nbbp.Sequential(IMAGE, backend="numpy")
+    model.build((7, 5, 2))
+    nbbp.exchange.from_keras(model, network)
+    assert_close(model.predict(X), keras.ops.convert_to_numpy(network(X)), 1e-5)
