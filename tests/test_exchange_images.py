@@ -15,7 +15,9 @@ from nbbp.exchange import channels, walk
 SMALL = st.sampled_from(["linear", "tanh", "relu", "softmax"])
 
 
-def convolution(draw, kind, channels: int) -> nbbp.Layer:
+def convolution(draw, axes: int, channels: int) -> nbbp.Layer:
+    kinds = [nbbp.Conv1D, nbbp.Conv1DTranspose] if axes == 1 else [nbbp.Conv2D, nbbp.Conv2DTranspose]
+    kind = draw(st.sampled_from(kinds))
     groups = draw(st.sampled_from([n for n in (1, 2, 3, 4) if channels % n == 0]))
     size, strides, dilation = (draw(st.tuples(*[st.integers(1, n)] * kind.axes)) for n in (4, 3, 2))
     numbers = st.tuples(*[st.tuples(st.integers(0, 3), st.integers(0, 3))] * kind.axes)
@@ -23,6 +25,21 @@ def convolution(draw, kind, channels: int) -> nbbp.Layer:
     return kind(
         groups * draw(st.integers(1, 4)), size, strides, padding, draw(SMALL), draw(st.booleans()), dilation, groups
     )
+
+
+def pool(draw, axes: int) -> nbbp.Layer:
+    kinds = [nbbp.MaxPool1D, nbbp.AveragePool1D] if axes == 1 else [nbbp.MaxPool2D, nbbp.AveragePool2D]
+    size = draw(st.tuples(*[st.integers(1, 4)] * axes))
+    strides = draw(st.one_of(st.none(), st.tuples(*[st.integers(1, 3)] * axes)))
+    numbers = [st.tuples(st.integers(0, n - 1), st.integers(0, n - 1)) for n in size]
+    padding = draw(st.one_of(st.sampled_from(["valid", "same"]), st.tuples(*numbers)))
+    return draw(st.sampled_from(kinds))(size, strides, padding)
+
+
+def resizing(draw) -> nbbp.Layer:
+    sides = draw(st.tuples(*[st.tuples(*[st.integers(0, 2)] * 2)] * 2))
+    factors = draw(st.tuples(*[st.integers(1, 3)] * 2))
+    return draw(st.sampled_from([nbbp.UpSample2D(factors), nbbp.ZeroPad2D(sides), nbbp.Crop2D(sides)]))
 
 
 def flat_layers(draw, edges):
@@ -45,14 +62,15 @@ def flat_layers(draw, edges):
 def networks(draw):
     """A model of images or series that branch, meet and become flat, and data for it."""
     axes = draw(st.sampled_from([1, 2]))
-    kinds = [nbbp.Conv1D, nbbp.Conv1DTranspose] if axes == 1 else [nbbp.Conv2D, nbbp.Conv2DTranspose]
+    conv = nbbp.Conv1D if axes == 1 else nbbp.Conv2D
     x = nbbp.Input((*(draw(st.integers(1, 9)) for _ in range(axes)), draw(st.integers(1, 4))))
     edges = [x]
     for _ in range(draw(st.integers(1, 6))):
         one = draw(st.sampled_from(edges[-2:]))
-        choice = draw(st.integers(0, 7))
+        choice = draw(st.integers(-2, 7))
         if choice <= 2:
-            layer = convolution(draw, draw(st.sampled_from(kinds)), one.shape[-1])
+            layer = convolution(draw, axes, one.shape[-1]) if choice >= 0 else pool(draw, axes)
+            layer = resizing(draw) if choice == -1 and axes == 2 else layer
             try:
                 y = layer(one)
             except ValueError:  # its windows do not fit
@@ -62,7 +80,7 @@ def networks(draw):
         elif choice == 3:
             edges.append(nbbp.BatchNorm()(one))
         elif choice == 4:
-            inner = [kinds[0](one.shape[-1] + draw(st.integers(0, 1)), 3, padding="same"), nbbp.LayerNorm(0.1)]
+            inner = [conv(one.shape[-1] + draw(st.integers(0, 1)), 3, padding="same"), nbbp.LayerNorm(0.1)]
             edges.append(nbbp.Residual(inner)(one))
         elif choice == 5:
             others = [edge for edge in edges if edge.shape[:-1] == one.shape[:-1]]
@@ -74,11 +92,14 @@ def networks(draw):
             edges.append(nbbp.Activation(draw(SMALL))(nbbp.Dropout()(one)))
     flat = [nbbp.Flatten()(edge) for edge in edges[-2:]]
     ends = [nbbp.Dense(3)(flat_layers(draw, flat)), draw(st.sampled_from(flat))]
+    if draw(st.booleans()):
+        over_all = draw(st.sampled_from([nbbp.GlobalMaxPool(), nbbp.GlobalAveragePool()]))
+        ends.append(nbbp.Dense(2)(over_all(edges[-1])))
     ends += [edges[-1]] if draw(st.booleans()) and edges[-1] is not x else []
     if draw(st.booleans()):
         features = nbbp.Dense(math.prod(one.shape))(flat_layers(draw, flat[-1:]))
         image = nbbp.Reshape(one.shape)(draw(st.sampled_from([nbbp.BatchNorm(), nbbp.Activation("tanh")]))(features))
-        ends.append(nbbp.Flatten()(kinds[0](2, 1)(image)))
+        ends.append(nbbp.Flatten()(conv(2, 1)(image)))
     losses = [draw(st.sampled_from(["mse", "softmax_cross_entropy"])) for _ in ends]
     dtype = draw(st.sampled_from(["float32", "float64"]))
     model = filled(nbbp.Model(x, ends, losses, dtype=dtype, backend="numpy"), None, draw(st.integers(0, 99)))
@@ -113,7 +134,8 @@ def test_onnx_file_changes_the_order_of_axes_once(tmp_path):
     """Before the first convolution and before Flatten, however many layers are between them."""
     onnx = pytest.importorskip("onnx")
     conv = nbbp.Conv2D(4, 3, padding="same", activation="relu")
-    layers = [conv, nbbp.BatchNorm(), nbbp.Residual([conv, nbbp.Dropout(), conv]), nbbp.Activation("softmax"), conv]
+    layers = [conv, nbbp.BatchNorm(), nbbp.Residual([conv, nbbp.Dropout(), conv]), nbbp.Activation("softmax")]
+    layers += [nbbp.MaxPool2D(), nbbp.ZeroPad2D(1), conv, nbbp.Crop2D(1), nbbp.AveragePool2D(2, padding="same")]
     model = filled(nbbp.Sequential([*layers, nbbp.Flatten(), nbbp.Dense(2)], backend="numpy"), (6, 5, 3))
     X = np.random.default_rng(0).standard_normal((3, 6, 5, 3))
     assert_close(onnx_session(model, tmp_path / "network.onnx")(X), model.predict(X), 1e-5)
@@ -184,6 +206,25 @@ def torch_outputs(graph, state, X):
             x = F.pad(x, [n for pair in reversed(windows.padding) for n in pair])
             conv = {1: F.conv1d, 2: F.conv2d}[layer.axes]
             y = conv(x, p["weight"], p.get("bias"), windows.strides, 0, windows.dilation, layer.groups)
+        elif isinstance(layer, nbbp.MaxPool1D | nbbp.MaxPool2D | nbbp.AveragePool1D | nbbp.AveragePool2D):
+            windows = layer.windows(node.inputs[0].shape)
+            around = [n for pair in reversed(windows.padding) for n in pair]
+            if isinstance(layer, nbbp.MaxPool2D):
+                maxima = {1: F.max_pool1d, 2: F.max_pool2d}[layer.axes]
+                y = maxima(F.pad(x, around, value=-np.inf), windows.size, windows.strides)
+            else:
+                mean = {1: F.avg_pool1d, 2: F.avg_pool2d}[layer.axes]
+                each = [mean(F.pad(z, around), windows.size, windows.strides) for z in (x, torch.ones_like(x))]
+                y = each[0] / each[1]
+        elif isinstance(layer, nbbp.UpSample2D):
+            y = F.interpolate(x, scale_factor=tuple(map(float, layer.size)))
+        elif isinstance(layer, nbbp.ZeroPad2D | nbbp.Crop2D):
+            pads, sign = (layer.padding, 1) if isinstance(layer, nbbp.ZeroPad2D) else (layer.cropping, -1)
+            y = F.pad(x, [sign * n for pair in reversed(pads) for n in pair])
+        elif isinstance(layer, nbbp.GlobalMaxPool):
+            y = x.flatten(2).amax(2)
+        elif isinstance(layer, nbbp.GlobalAveragePool):
+            y = x.flatten(2).mean(2)
         elif isinstance(layer, nbbp.Dense):
             y = F.linear(x.movedim(1, -1), p["weight"], p.get("bias")).movedim(-1, 1)
         elif isinstance(layer, nbbp.BatchNorm):
@@ -240,14 +281,14 @@ def test_torch_weights_of_a_sequential(rng):
     nn = torch.nn
     torch.manual_seed(0)
     network = nn.Sequential(
-        nn.Conv2d(2, 6, 3, stride=2, padding=1, groups=2), nn.ReLU(), nn.BatchNorm2d(6),
-        nn.Flatten(), nn.BatchNorm1d(72), nn.Dropout(), nn.Linear(72, 12), nn.Tanh(),
+        nn.Conv2d(2, 6, 3, stride=2, padding=1, groups=2), nn.ReLU(), nn.BatchNorm2d(6), nn.MaxPool2d((2, 1)),
+        nn.Flatten(), nn.BatchNorm1d(36), nn.Dropout(), nn.Linear(36, 12), nn.Tanh(),
         nn.Unflatten(1, (3, 2, 2)), nn.ConvTranspose2d(3, 2, (3, 2), (2, 1), bias=False),
     )  # fmt: skip
     network(torch.randn(20, 2, 8, 6))  # so that running statistics are no longer the first ones
     network.eval()
     layers = [
-        nbbp.Conv2D(6, 3, 2, padding=1, activation="relu", groups=2), nbbp.BatchNorm(),
+        nbbp.Conv2D(6, 3, 2, padding=1, activation="relu", groups=2), nbbp.BatchNorm(), nbbp.MaxPool2D((2, 1)),
         nbbp.Flatten(), nbbp.BatchNorm(), nbbp.Dropout(), nbbp.Dense(12, "tanh"),
         nbbp.Reshape((2, 2, 3)), nbbp.Conv2DTranspose(2, (3, 2), (2, 1), use_bias=False),
     ]  # fmt: skip

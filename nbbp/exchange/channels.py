@@ -17,25 +17,48 @@ from nbbp.engine.node import Edge, Node, Shape
 from nbbp.layers import (
     Activation,
     Add,
+    AveragePool1D,
+    AveragePool2D,
     BatchNorm,
     Concatenate,
     Conv1D,
     Conv1DTranspose,
     Conv2D,
     Conv2DTranspose,
+    Crop2D,
     Dense,
     Dropout,
     Flatten,
     GaussianNoise,
+    GlobalAveragePool,
+    GlobalMaxPool,
     LayerNorm,
+    MaxPool1D,
+    MaxPool2D,
     Multiply,
     Reshape,
+    UpSample2D,
+    ZeroPad2D,
 )
 
 Order = tuple[Shape, ...]
 """The shapes of the images whose elements are one after another in an array, each with channels first in PyTorch."""
 
-CHANNELS_FIRST: set[type[Layer]] = {Conv1D, Conv1DTranspose, Conv2D, Conv2DTranspose}
+CHANNELS_FIRST: set[type[Layer]] = {
+    AveragePool1D,
+    AveragePool2D,
+    Conv1D,
+    Conv1DTranspose,
+    Conv2D,
+    Conv2DTranspose,
+    Crop2D,
+    GlobalAveragePool,
+    GlobalMaxPool,
+    MaxPool1D,
+    MaxPool2D,
+    UpSample2D,
+    ZeroPad2D,
+}
 """Layers whose inputs and outputs with positions have channels first in PyTorch."""
 
 KEEP_ORDER: set[type[Layer]] = {Activation, Add, BatchNorm, Dropout, GaussianNoise, LayerNorm, Multiply}
@@ -56,9 +79,10 @@ def orders(graph: Graph) -> dict[Edge, np.ndarray]:
     known = _Known(graph).orders
     for node in graph.nodes:
         kind, edges = type(node.layer), (*node.inputs, *node.outputs)
-        if kind not in CHANNELS_FIRST | KEEP_ORDER | OTHERS and any(
-            edge in known and not _same(known[edge], ((math.prod(edge.shape),),)) for edge in edges
-        ):
+        if kind in CHANNELS_FIRST:
+            edges = tuple(edge for edge in edges if _axes(edge) == 1)
+        moved = (edge for edge in edges if edge in known and not _same(known[edge], ((math.prod(edge.shape),),)))
+        if kind not in KEEP_ORDER | OTHERS and any(moved):
             raise ValueError(
                 f"{graph.names[node]}: the order of {kind.__name__}'s features in PyTorch is not known; if it is that "
                 f"of its input, enter it in nbbp.exchange.channels.KEEP_ORDER"

@@ -35,3 +35,52 @@ def _settings(node: Node) -> str:
 def _short(numbers: Any) -> Any:
     """Equal numbers as one."""
     return _short(numbers[0]) if isinstance(numbers, tuple) and len(set(numbers)) == 1 else numbers
+
+
+def max_pool(node: Node, p: dict[str, str], y: str, x: str) -> list[str]:
+    size, within = _pooled(node)
+    return [f"{y} = _windows({x}, {size}{_settings(node)}, outside=-np.inf).max({within})"]
+
+
+def average_pool(node: Node, p: dict[str, str], y: str, x: str) -> list[str]:
+    size, within = _pooled(node)
+    arguments = f"{size}{_settings(node)}"
+    return [
+        f"count = _windows(np.ones_like({x}[:1]), {arguments}).sum({within})",
+        f"{y} = _windows({x}, {arguments}).sum({within}) / count",
+    ]
+
+
+def _pooled(node: Node) -> tuple[tuple[int, ...], str]:
+    """The size of the windows, and the argument for a sum over their positions."""
+    windows: Windows = node.layer.windows(node.inputs[0].shape)  # type: ignore[attr-defined]
+    axes = len(windows.size)
+    return windows.size, f"axis={tuple(range(1 + axes, 1 + 2 * axes))}"
+
+
+def global_max(node: Node, p: dict[str, str], y: str, x: str) -> list[str]:
+    return [f"{y} = {x}.max(axis={_positions(node)})"]
+
+
+def global_average(node: Node, p: dict[str, str], y: str, x: str) -> list[str]:
+    return [f"{y} = {x}.mean(axis={_positions(node)}, dtype=float).astype({x}.dtype)"]
+
+
+def _positions(node: Node) -> tuple[int, ...]:
+    """The axes of positions of the input."""
+    return tuple(range(1, len(node.inputs[0].shape)))
+
+
+def enlarged(node: Node, p: dict[str, str], y: str, x: str) -> list[str]:
+    down, across = node.layer.size  # type: ignore[attr-defined]
+    return [f"{y} = {x}.repeat({down}, axis=1).repeat({across}, axis=2)"]
+
+
+def padded(node: Node, p: dict[str, str], y: str, x: str) -> list[str]:
+    return [f"{y} = np.pad({x}, {((0, 0), *node.layer.padding, (0, 0))})"]  # type: ignore[attr-defined]
+
+
+def cropped(node: Node, p: dict[str, str], y: str, x: str) -> list[str]:
+    (top, _), (left, _) = node.layer.cropping  # type: ignore[attr-defined]
+    height, width, _ = node.outputs[0].shape
+    return [f"{y} = {x}[:, {top}:{top + height}, {left}:{left + width}]"]

@@ -18,21 +18,30 @@ from nbbp.exchange import onnx_estimators, onnx_images, walk
 from nbbp.layers import (
     Activation,
     Add,
+    AveragePool1D,
+    AveragePool2D,
     BatchNorm,
     Concatenate,
     Conv1D,
     Conv1DTranspose,
     Conv2D,
     Conv2DTranspose,
+    Crop2D,
     Dense,
     Dropout,
     Embedding,
     Flatten,
     GaussianNoise,
+    GlobalAveragePool,
+    GlobalMaxPool,
     Layer,
     LayerNorm,
+    MaxPool1D,
+    MaxPool2D,
     Multiply,
     Reshape,
+    UpSample2D,
+    ZeroPad2D,
 )
 from nbbp.layers.convolution import Convolution
 from nbbp.model import Model
@@ -54,12 +63,12 @@ def to_onnx(model: "Model | MLPClassifier | MLPRegressor", path: str | os.PathLi
     A single input is named ``X`` and a single output ``predictions``; several have the names by which `Model.fit` takes
     them, and a named `Input` keeps its name. Predictions are those of `Model.predict` without a mask. Dropout and noise
     are left out, and batch normalization uses its running statistics. Arrays have the model's dtype, and integer inputs
-    stay integers; in a float64 model, gelu and convolutions have float32's precision, since onnxruntime has no other,
-    and so has epsilon, which ONNX stores as float32. An Embedding takes the nearest category for a number out of range.
+    stay integers; in a float64 model, gelu, convolutions and average pools have float32's precision, since onnxruntime
+    has no other, and so has epsilon, which ONNX stores as float32. An Embedding takes the nearest category for a number
+    out of range.
 
-    Inputs and outputs have features last, as in nbbp. Convolutions and their like have channels first in ONNX: there is
-    a Transpose where the order changes, such as before the first convolution and before a Flatten, and none between
-    such layers.
+    Inputs and outputs have features last, as in nbbp. Convolutions and pools have channels first in ONNX: there is a
+    Transpose where the order changes, such as before the first convolution and before a Flatten, and none between.
 
     The outputs of a fitted estimator of `nbbp.sklearn` are what its methods return: ``label`` and ``probabilities`` of
     a classifier, ``predictions`` (rows,) of a regressor of one value.
@@ -370,20 +379,29 @@ def _reshape(writer: Writer, node: Node, p: Parameters, x: str) -> str:
 LAYERS: dict[type[Layer], Callable[..., str | Sequence[str]]] = {
     Activation: lambda writer, node, p, x: _activate(writer, node.layer.name, x),
     Add: lambda writer, node, p, *xs: functools.reduce(functools.partial(writer.operator, "Add"), xs),
+    AveragePool1D: onnx_images.pool,
+    AveragePool2D: onnx_images.pool,
     BatchNorm: _batch_norm,
     Concatenate: lambda writer, node, p, *xs: writer.operator("Concat", *xs, axis=writer.axis),
     Conv1D: onnx_images.convolution,
     Conv1DTranspose: onnx_images.transposed_convolution,
     Conv2D: onnx_images.convolution,
     Conv2DTranspose: onnx_images.transposed_convolution,
+    Crop2D: onnx_images.cropped,
     Dense: _dense,
     Dropout: lambda writer, node, p, x: x,
     Embedding: _embedding,
     Flatten: _reshape,
     GaussianNoise: lambda writer, node, p, x: x,
+    GlobalAveragePool: onnx_images.global_average,
+    GlobalMaxPool: onnx_images.global_max,
     LayerNorm: _layer_norm,
+    MaxPool1D: onnx_images.pool,
+    MaxPool2D: onnx_images.pool,
     Multiply: lambda writer, node, p, x, other: writer.operator("Mul", x, other),
     Reshape: _reshape,
+    UpSample2D: onnx_images.enlarged,
+    ZeroPad2D: onnx_images.padded,
 }
 """Functions of the writer, the node, the names of its parameters and of its inputs, that add operators and return the
 name of the output, or names of several."""
@@ -391,8 +409,30 @@ name of the output, or names of several."""
 OF_INTEGERS = {Embedding, Flatten, Reshape}
 """Layers that take integer inputs as they are; others take them in the model's dtype."""
 
-CHANNELS_FIRST = {Conv1D, Conv1DTranspose, Conv2D, Conv2DTranspose}
+CHANNELS_FIRST = {
+    AveragePool1D,
+    AveragePool2D,
+    Conv1D,
+    Conv1DTranspose,
+    Conv2D,
+    Conv2DTranspose,
+    MaxPool1D,
+    MaxPool2D,
+    UpSample2D,
+}
 """Layers whose functions take and return arrays (rows, channels, *positions); those of others have features last."""
 
-IN_ANY_ORDER = {Activation, Add, BatchNorm, Concatenate, Dropout, GaussianNoise, Multiply}
+IN_ANY_ORDER = {
+    Activation,
+    Add,
+    BatchNorm,
+    Concatenate,
+    Crop2D,
+    Dropout,
+    GaussianNoise,
+    GlobalAveragePool,
+    GlobalMaxPool,
+    Multiply,
+    ZeroPad2D,
+}
 """Layers whose functions take arrays in either order, all in the same, and return them in it: see `Writer.axis`."""

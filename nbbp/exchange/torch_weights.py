@@ -107,7 +107,8 @@ def to_torch_state_dict(model: Model) -> dict:
     first in what nn.Flatten makes of an image: the parameters of the layers behind it have that order of features, up
     to the columns of a Linear; and so have those before an nn.Unflatten that makes an image, from the rows of a Linear
     on. Layers that PyTorch applies to the last axis, nn.Linear and nn.LayerNorm, need an image with channels last. A
-    convolution with more padding on one side than on the other, as "same" may have, is one that pads before.
+    convolution with more padding on one side than on the other, as "same" may have, is one that pads before; a global
+    pool, which returns (rows, channels), is one module too.
 
     Raises
     ------
