@@ -322,6 +322,23 @@ def test_features_that_need_two_orders_in_torch():
     nbbp.exchange.to_torch_state_dict(nbbp.Model(x, nbbp.Dense(2)(beside), backend="numpy"))
 
 
+def test_a_shared_layer_has_one_order_in_torch(rng):
+    pytest.importorskip("torch")
+    x, z = nbbp.Input((2, 3, 2)), nbbp.Input(4)
+    shared = nbbp.Dense(3)
+    first = shared(nbbp.Dense(12)(z))  # as features that come from nowhere else
+    y = nbbp.Add()(first, shared(nbbp.Flatten()(nbbp.Conv2D(2, 1)(x))))
+    model = filled(nbbp.Model([x, z], y, backend="numpy"), None)
+    state = {name: array.numpy() for name, array in nbbp.exchange.to_torch_state_dict(model).items()}
+    X, Z = rng.standard_normal((5, 2, 3, 2)).astype(np.float32), rng.standard_normal((5, 4)).astype(np.float32)
+    names = {array.shape: name.removesuffix(".weight") for name, array in state.items() if name.endswith("weight")}
+    conv, dense, both = names[2, 2, 1, 1], names[12, 4], names[3, 12]
+    image = np.einsum("nhwc,fc->nfhw", X, state[f"{conv}.weight"][..., 0, 0]) + state[f"{conv}.bias"][:, None, None]
+    features = image.reshape(5, 12) + Z @ state[f"{dense}.weight"].T + state[f"{dense}.bias"]
+    expected = features @ state[f"{both}.weight"].T + 2 * state[f"{both}.bias"]
+    assert_close(model.predict([X, Z]), expected, 1e-5)
+
+
 class Plain(nbbp.Layer):
     """One's own, without parameters."""
 

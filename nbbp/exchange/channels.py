@@ -115,7 +115,7 @@ class _Known:
         before = -1
         while len(self.orders) > before:
             before = len(self.orders)
-            for node in (*self._graph.nodes, *reversed(self._graph.nodes)):
+            for node in self._graph.nodes:
                 self._follow(node)
 
     def _follow(self, node: Node) -> None:
