@@ -4,7 +4,6 @@ To support a layer of one's own, add a function to `LAYERS`; for an activation, 
 """
 
 import functools
-import itertools
 import math
 import os
 from collections.abc import Callable, Sequence
@@ -15,6 +14,7 @@ import numpy as np
 from nbbp._version import __version__
 from nbbp.engine.node import Edge, Node
 from nbbp.exchange import onnx_estimators, onnx_images, walk
+from nbbp.exchange.onnx_writer import Output, Parameters, Writer
 from nbbp.layers import (
     Activation,
     Add,
@@ -52,9 +52,6 @@ if TYPE_CHECKING:
 
 OPSET, IR_VERSION = 17, 8  # the first with LayerNormalization, of ONNX 1.12: older runtimes read it too
 LIMIT = 2**31 - 2**20  # bytes of arrays; protobuf writes no more than 2 GiB
-
-Output = tuple[str, np.dtype | type, Sequence[int]]
-"""The name of an array, its dtype, and its axes after the rows."""
 
 
 def to_onnx(model: "Model | MLPClassifier | MLPRegressor", path: str | os.PathLike) -> None:
@@ -134,7 +131,7 @@ def _described(ends: dict[str, Output]) -> list:
     ]
 
 
-def _write_nodes(writer: "Writer", model: Model) -> dict[str, Output]:
+def _write_nodes(writer: Writer, model: Model) -> dict[str, Output]:
     """Add the operators of each node, then the output activations; returns the predictions by the outputs' names."""
     network, graph = model.network, model.network.graph
     constants = {
@@ -173,7 +170,7 @@ def _stored(layer: Layer, array: np.ndarray) -> np.ndarray:
 class _Arrays:
     """The names of the edges' arrays, each with channels last or first, or both; of flat ones the two are the same."""
 
-    def __init__(self, writer: "Writer") -> None:
+    def __init__(self, writer: Writer) -> None:
         self._writer = writer
         self._known: dict[tuple[Edge, bool], str] = {}
         self._integers: dict[Edge, str] = {}
@@ -208,74 +205,6 @@ class _Arrays:
         if type(node.layer) in IN_ANY_ORDER:
             return any((edge, True) in self._known for edge in node.inputs)
         return type(node.layer) in CHANNELS_FIRST
-
-
-class Writer:
-    """The operators and constants of a file, as they are added.
-
-    Parameters
-    ----------
-    dtype : numpy.dtype
-        The dtype of the model.
-    taken : sequence of str
-        The names of inputs and outputs.
-
-    Attributes
-    ----------
-    operators : list of onnx.NodeProto
-    constants : dict of str to onnx.TensorProto
-    scope : str
-        The prefix of new names, such as ``dense_0/``.
-    axis : int
-        The axis of features of the arrays that the current layer takes and returns: -1, or 1 for channels first.
-    """
-
-    def __init__(self, dtype: np.dtype, taken: Sequence[str]) -> None:
-        self.operators: list = []
-        self.constants: dict = {}
-        self.dtype, self.scope, self.axis = dtype, "", -1
-        self._taken, self._numbers = set(taken), {}  # type: set[str], dict[float, str]
-
-    def operator(self, kind: str, *inputs: str, **attributes) -> str:
-        """Add an operator; returns the name of its output."""
-        from onnx import helper
-
-        output = self._name(kind)
-        self.operators.append(helper.make_node(kind, inputs, [output], output, **attributes))
-        return output
-
-    def result(self, name: str, x: str) -> None:
-        """Make x an output of the network."""
-        from onnx import helper
-
-        self.operators.append(helper.make_node("Identity", [x], [name], self._name("Identity")))
-
-    def array(self, name: str, values) -> str:
-        """Add a constant; returns its name."""
-        from onnx import numpy_helper
-
-        name = self._name(name)
-        self.constants[name] = numpy_helper.from_array(np.asarray(values, order="C"), name)
-        return name
-
-    def number(self, value: float) -> str:
-        """Add a number in the model's dtype, once; returns its name."""
-        if value not in self._numbers:
-            self._numbers[value] = self.array(f"{value!r}", np.array(value, self.dtype))
-        return self._numbers[value]
-
-    def cast(self, x: str, dtype) -> str:
-        """Add a cast to a dtype; returns the name of its output."""
-        from onnx import helper
-
-        return self.operator("Cast", x, to=helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
-
-    def _name(self, name: str) -> str:
-        """The name in the scope, with a number if it is taken."""
-        names = (f"{self.scope}{name}{f'_{k}' if k else ''}" for k in itertools.count())
-        name = next(name for name in names if name not in self._taken)
-        self._taken.add(name)
-        return name
 
 
 def _activate(writer: Writer, name: str, x: str) -> str:
@@ -329,10 +258,6 @@ ACTIVATIONS: dict[str, Callable[[Writer, str], str]] = {
     "exponential": lambda writer, x: writer.operator("Exp", x),
     "softmax": lambda writer, x: writer.operator("Softmax", x, axis=writer.axis),
 }
-
-
-Parameters = dict[str, str]
-"""Names of the constants of a layer's parameters and state, by their short names."""
 
 
 def _dense(writer: Writer, node: Node, p: Parameters, x: str) -> str:

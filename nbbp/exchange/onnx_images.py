@@ -4,19 +4,16 @@ Those with windows are for arrays with channels first, as ONNX has them, the oth
 """
 
 import itertools
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from nbbp.engine.node import Node
+from nbbp.exchange.onnx_writer import Parameters, Writer
 from nbbp.layers import MaxPool2D
 from nbbp.layers.windows import Windows
 
-if TYPE_CHECKING:
-    from nbbp.exchange.onnx_file import Parameters, Writer
 
-
-def in_float32(writer: "Writer", kind: str, x: str, *more: str, **attributes) -> str:
+def in_float32(writer: Writer, kind: str, x: str, *more: str, **attributes) -> str:
     """Add an operator that onnxruntime has for float32 only; returns the name of its output, in the model's dtype."""
     if writer.dtype == np.float32:
         return writer.operator(kind, x, *more, **attributes)
@@ -28,13 +25,13 @@ def _pads(windows: Windows) -> list[int]:
     return list(itertools.chain(*zip(*windows.padding, strict=True)))
 
 
-def _positions(writer: "Writer", node: Node) -> list[int]:
+def _positions(writer: Writer, node: Node) -> list[int]:
     """The axes of positions of the input."""
     axes = len(node.inputs[0].shape)
     return list(range(2, axes + 1) if writer.axis == 1 else range(1, axes))
 
 
-def convolution(writer: "Writer", node: Node, p: "Parameters", x: str) -> str:
+def convolution(writer: Writer, node: Node, p: Parameters, x: str) -> str:
     layer = node.layer
     windows: Windows = layer.windows(node.inputs[0].shape)  # type: ignore[attr-defined]
     return in_float32(
@@ -43,7 +40,7 @@ def convolution(writer: "Writer", node: Node, p: "Parameters", x: str) -> str:
     )  # fmt: skip
 
 
-def transposed_convolution(writer: "Writer", node: Node, p: "Parameters", x: str) -> str:
+def transposed_convolution(writer: Writer, node: Node, p: Parameters, x: str) -> str:
     layer = node.layer
     windows: Windows = layer.windows(node.inputs[0].shape)  # type: ignore[attr-defined]
     met = [(n - 1) * s + r for n, s, r in zip(windows.outputs, windows.strides, windows.reach, strict=True)]
@@ -54,7 +51,7 @@ def transposed_convolution(writer: "Writer", node: Node, p: "Parameters", x: str
     )  # fmt: skip
 
 
-def pool(writer: "Writer", node: Node, p: "Parameters", x: str) -> str:
+def pool(writer: Writer, node: Node, p: Parameters, x: str) -> str:
     windows: Windows = node.layer.windows(node.inputs[0].shape)  # type: ignore[attr-defined]
     settings = {"kernel_shape": windows.size, "strides": windows.strides, "pads": _pads(windows)}
     if isinstance(node.layer, MaxPool2D):
@@ -62,27 +59,27 @@ def pool(writer: "Writer", node: Node, p: "Parameters", x: str) -> str:
     return in_float32(writer, "AveragePool", x, **settings, count_include_pad=0)
 
 
-def global_max(writer: "Writer", node: Node, p: "Parameters", x: str) -> str:
+def global_max(writer: Writer, node: Node, p: Parameters, x: str) -> str:
     return writer.operator("ReduceMax", x, axes=_positions(writer, node), keepdims=0)
 
 
-def global_average(writer: "Writer", node: Node, p: "Parameters", x: str) -> str:
+def global_average(writer: Writer, node: Node, p: Parameters, x: str) -> str:
     return writer.operator("ReduceMean", x, axes=_positions(writer, node), keepdims=0)
 
 
-def enlarged(writer: "Writer", node: Node, p: "Parameters", x: str) -> str:
+def enlarged(writer: Writer, node: Node, p: Parameters, x: str) -> str:
     scales = writer.array("scales", np.array([1, 1, *node.layer.size], np.float32))  # type: ignore[attr-defined]
     nearest = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
     return in_float32(writer, "Resize", x, "", scales, **nearest)
 
 
-def padded(writer: "Writer", node: Node, p: "Parameters", x: str) -> str:
+def padded(writer: Writer, node: Node, p: Parameters, x: str) -> str:
     pads = np.zeros((2, len(node.inputs[0].shape) + 1), np.int64)  # before and after, along each axis
     pads[:, _positions(writer, node)] = np.transpose(node.layer.padding)  # type: ignore[attr-defined]
     return writer.operator("Pad", x, writer.array("pads", pads.ravel()))
 
 
-def cropped(writer: "Writer", node: Node, p: "Parameters", x: str) -> str:
+def cropped(writer: Writer, node: Node, p: Parameters, x: str) -> str:
     starts = [before for before, _ in node.layer.cropping]  # type: ignore[attr-defined]
     ends = [start + n for start, n in zip(starts, node.outputs[0].shape, strict=False)]
     settings = {"starts": starts, "ends": ends, "axes": _positions(writer, node)}
