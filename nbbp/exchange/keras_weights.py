@@ -10,10 +10,23 @@ from nbbp.engine.layer import Layer
 from nbbp.engine.layout import Layout
 from nbbp.exchange.walk import check
 from nbbp.exchange.weights import AnyModel, fill
-from nbbp.layers import BatchNorm, Dense, Embedding, LayerNorm
+from nbbp.layers import (
+    BatchNorm,
+    Conv1D,
+    Conv1DTranspose,
+    Conv2D,
+    Conv2DTranspose,
+    Dense,
+    Embedding,
+    LayerNorm,
+)
 
 CLASSES: dict[type, str] = {
     Dense: "Dense",
+    Conv1D: "Conv1D",
+    Conv1DTranspose: "Conv1DTranspose",
+    Conv2D: "Conv2D",
+    Conv2DTranspose: "Conv2DTranspose",
     BatchNorm: "BatchNormalization",
     LayerNorm: "LayerNormalization",
     Embedding: "Embedding",
@@ -23,10 +36,10 @@ CLASSES: dict[type, str] = {
 def from_keras(model: AnyModel, source) -> AnyModel:
     """Give a model the weights of a Keras network of the same architecture.
 
-    Arrays are taken in the order of Keras's `get_weights()`: kernel and bias of a Dense; gamma, beta, moving mean and
-    moving variance of a BatchNormalization; gamma and beta of a LayerNormalization. An nbbp Embedding takes one array
-    for each of its columns, a Residual those of its layers and then the projection's kernel; the layers of a `Model`
-    follow in the order of their calls. Optimizer, averages and pruning are reset.
+    Arrays are taken in the order of Keras's `get_weights()`: kernel and bias of a Dense or a convolution;
+    gamma, beta, moving mean and moving variance of a BatchNormalization; gamma and beta of a LayerNormalization. An
+    nbbp Embedding takes one array for each of its columns, a Residual those of its layers and then the projection's
+    kernel; the layers of a `Model` follow in the order of their calls. Optimizer, averages and pruning are reset.
 
     Keras's normalizations have epsilon 1e-3 by default, nbbp's 1e-5. The epsilon of a Keras model or file is checked; a
     list of arrays has none. A Keras model with branches may list its layers in another order: then give a list in
@@ -53,7 +66,7 @@ def from_keras(model: AnyModel, source) -> AnyModel:
     """
     check(model)
     given = list(_read(source))
-    features = given[0][1].shape[0] if given and given[0][1].ndim else None
+    features = given[0][1].shape[0] if given and given[0][1].ndim in (1, 2) else None
     return fill(model, features, lambda *flat: _assign(list(_wanted(*flat)), given))
 
 

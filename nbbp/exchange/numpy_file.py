@@ -5,6 +5,7 @@ To support a layer of one's own, add a function to `LAYERS`; for an activation, 
 
 import base64
 import collections
+import inspect
 import itertools
 import json
 import os
@@ -17,19 +18,34 @@ from nbbp._version import __version__
 from nbbp.engine.forms import Form
 from nbbp.engine.graph import Graph
 from nbbp.engine.node import Edge, Node
-from nbbp.exchange import walk
+from nbbp.exchange import numpy_functions, numpy_images, walk
 from nbbp.layers import (
     Activation,
     Add,
+    AveragePool1D,
+    AveragePool2D,
     BatchNorm,
     Concatenate,
+    Conv1D,
+    Conv1DTranspose,
+    Conv2D,
+    Conv2DTranspose,
+    Crop2D,
     Dense,
     Dropout,
     Embedding,
+    Flatten,
     GaussianNoise,
+    GlobalAveragePool,
+    GlobalMaxPool,
     Layer,
     LayerNorm,
+    MaxPool1D,
+    MaxPool2D,
     Multiply,
+    Reshape,
+    UpSample2D,
+    ZeroPad2D,
 )
 from nbbp.model import Model
 from nbbp.storage.files import replace
@@ -47,7 +63,7 @@ import numpy as np
 def predict(X):
     """Predictions {outputs} for X {inputs}."""
 {lines}
-
+{functions}
 
 def _array(shape, text):
     """Little-endian {dtype} numbers in base64."""
@@ -64,9 +80,9 @@ def to_numpy_file(model: Model, path: str | os.PathLike) -> None:
     """Write a model as a Python file with a function ``predict(X)``, made to be read.
 
     The function has a line or two of NumPy for each layer, takes and returns what `Model.predict` does without a mask,
-    in the model's dtype, and leaves out dropout and noise. The arrays follow as base64 text, a third longer than their
-    bytes; for networks beyond a few million parameters `to_onnx` is better. An Embedding takes the nearest category
-    for a number out of range.
+    in the model's dtype, and leaves out dropout and noise. Below it are the functions that it calls, such as a
+    convolution, and the arrays as base64 text, a third longer than their bytes; for networks beyond a few million
+    parameters `to_onnx` is better. An Embedding takes the nearest category for a number out of range.
 
     Raises
     ------
@@ -86,6 +102,7 @@ def to_numpy_file(model: Model, path: str | os.PathLike) -> None:
         dtype=model.dtype.name,
         bytes=model.dtype.itemsize,
         lines=textwrap.indent("\n".join(lines), " " * 4),
+        functions=_functions("\n".join(lines)),
         weights="\n".join(itertools.starmap(_literal, network.layout.named(network.params, network.state).items())),
     )
     replace(path, text.encode())
@@ -108,6 +125,16 @@ def _shapes(form: Form, edges: Sequence[Edge]) -> str:
     if isinstance(packed, dict):
         return "{" + ", ".join(f"{name}: {shape}" for name, shape in packed.items()) + "}"
     return f"[{', '.join(packed)}]" if isinstance(packed, list) else packed
+
+
+def _functions(text: str) -> str:
+    """The functions of `numpy_functions` that a text calls, and those that they call."""
+    sources = []
+    for function in numpy_functions.FUNCTIONS:
+        if f" {function.__name__}(" in text:
+            sources.append(f"\n\n{inspect.getsource(function)}")
+            text += sources[-1]
+    return "".join(sources)
 
 
 def _literal(name: str, array: np.ndarray) -> str:
@@ -244,17 +271,36 @@ def _embedding(node: Node, p: Parameters, y: str, x: str) -> list[str]:
     return ["pieces = [", *(f"    {piece}," for piece in pieces), "]", f"{y} = np.concatenate(pieces, axis=-1)"]
 
 
+def _reshape(node: Node, p: Parameters, y: str, x: str) -> list[str]:
+    return [f"{y} = {x}.reshape(len({x}), {', '.join(map(str, node.outputs[0].shape))})"]
+
+
 LAYERS: dict[type[Layer], Callable[..., list[str]]] = {
     Activation: lambda node, p, y, x: _activation(node.layer.name, y, x),
     Add: lambda node, p, y, *xs: [f"{y} = {' + '.join(xs)}"],
+    AveragePool1D: numpy_images.average_pool,
+    AveragePool2D: numpy_images.average_pool,
     BatchNorm: _batch_norm,
     Concatenate: lambda node, p, y, *xs: [f"{y} = np.concatenate([{', '.join(xs)}], axis=-1)"],
+    Conv1D: numpy_images.convolution,
+    Conv1DTranspose: numpy_images.transposed_convolution,
+    Conv2D: numpy_images.convolution,
+    Conv2DTranspose: numpy_images.transposed_convolution,
+    Crop2D: numpy_images.cropped,
     Dense: _dense,
     Dropout: lambda node, p, y, x: [],
     Embedding: _embedding,
+    Flatten: _reshape,
     GaussianNoise: lambda node, p, y, x: [],
+    GlobalAveragePool: numpy_images.global_average,
+    GlobalMaxPool: numpy_images.global_max,
     LayerNorm: _layer_norm,
+    MaxPool1D: numpy_images.max_pool,
+    MaxPool2D: numpy_images.max_pool,
     Multiply: lambda node, p, y, x, other: [f"{y} = {x} * {other}"],
+    Reshape: _reshape,
+    UpSample2D: numpy_images.enlarged,
+    ZeroPad2D: numpy_images.padded,
 }
 """Functions of the node, the expressions of its parameters, the output's variable and the inputs', that return lines;
 after the first line the inputs may be overwritten; there are none if the output is the first input."""

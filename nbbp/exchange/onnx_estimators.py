@@ -1,14 +1,13 @@
 """ONNX operators for the results of a scikit-learn estimator: class labels, and values with one axis."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from nbbp.exchange.onnx_file import Output, Writer
+from nbbp.exchange.onnx_writer import Output, Writer
 
 
-def answers(writer: "Writer", estimator: Any, y: str) -> "dict[str, Output]":
+def answers(writer: Writer, estimator: Any, y: str) -> dict[str, Output]:
     """Add the operators that turn the network's predictions y (rows, outputs) into the estimator's results.
 
     The outputs are ``label`` and ``probabilities`` of a classifier, ``predictions`` of a regressor.

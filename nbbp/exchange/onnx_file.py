@@ -4,7 +4,6 @@ To support a layer of one's own, add a function to `LAYERS`; for an activation, 
 """
 
 import functools
-import itertools
 import math
 import os
 from collections.abc import Callable, Sequence
@@ -14,20 +13,37 @@ import numpy as np
 
 from nbbp._version import __version__
 from nbbp.engine.node import Edge, Node
-from nbbp.exchange import onnx_estimators, walk
+from nbbp.exchange import onnx_estimators, onnx_images, walk
+from nbbp.exchange.onnx_writer import Output, Parameters, Writer
 from nbbp.layers import (
     Activation,
     Add,
+    AveragePool1D,
+    AveragePool2D,
     BatchNorm,
     Concatenate,
+    Conv1D,
+    Conv1DTranspose,
+    Conv2D,
+    Conv2DTranspose,
+    Crop2D,
     Dense,
     Dropout,
     Embedding,
+    Flatten,
     GaussianNoise,
+    GlobalAveragePool,
+    GlobalMaxPool,
     Layer,
     LayerNorm,
+    MaxPool1D,
+    MaxPool2D,
     Multiply,
+    Reshape,
+    UpSample2D,
+    ZeroPad2D,
 )
+from nbbp.layers.convolution import Convolution
 from nbbp.model import Model
 from nbbp.storage import files
 
@@ -37,9 +53,6 @@ if TYPE_CHECKING:
 OPSET, IR_VERSION = 17, 8  # the first with LayerNormalization, of ONNX 1.12: older runtimes read it too
 LIMIT = 2**31 - 2**20  # bytes of arrays; protobuf writes no more than 2 GiB
 
-Output = tuple[str, np.dtype | type, Sequence[int]]
-"""The name of an array, its dtype, and its axes after the rows."""
-
 
 def to_onnx(model: "Model | MLPClassifier | MLPRegressor", path: str | os.PathLike) -> None:
     """Write a model as ONNX: inputs (rows, *input_shape) to predictions (rows, *positions, outputs), for any rows.
@@ -47,8 +60,12 @@ def to_onnx(model: "Model | MLPClassifier | MLPRegressor", path: str | os.PathLi
     A single input is named ``X`` and a single output ``predictions``; several have the names by which `Model.fit` takes
     them, and a named `Input` keeps its name. Predictions are those of `Model.predict` without a mask. Dropout and noise
     are left out, and batch normalization uses its running statistics. Arrays have the model's dtype, and integer inputs
-    stay integers; in a float64 model, gelu has float32's precision, since onnxruntime has no other, and so has
-    epsilon, which ONNX stores as float32. An Embedding takes the nearest category for a number out of range.
+    stay integers; in a float64 model, gelu, convolutions and average pools have float32's precision, since onnxruntime
+    has no other, and so has epsilon, which ONNX stores as float32. An Embedding takes the nearest category for a number
+    out of range.
+
+    Inputs and outputs have features last, as in nbbp. Convolutions and pools have channels first in ONNX: there is a
+    Transpose where the order changes, such as before the first convolution and before a Flatten, and none between.
 
     The outputs of a fitted estimator of `nbbp.sklearn` are what its methods return: ``label`` and ``probabilities`` of
     a classifier, ``predictions`` (rows,) of a regressor of one value.
@@ -114,99 +131,80 @@ def _described(ends: dict[str, Output]) -> list:
     ]
 
 
-def _write_nodes(writer: "Writer", model: Model) -> dict[str, Output]:
+def _write_nodes(writer: Writer, model: Model) -> dict[str, Output]:
     """Add the operators of each node, then the output activations; returns the predictions by the outputs' names."""
     network, graph = model.network, model.network.graph
-    named = network.layout.named(network.params, network.state)
-    arrays = {name: writer.array(name, array) for name, array in named.items()}
-    known: dict[Edge, str] = dict(zip(graph.inputs, walk.input_names(model), strict=True))
-    integers = {edge for edge in graph.inputs if edge.dtype is not None and edge.dtype.kind in "iu"}
-
-    @functools.cache
-    def number(edge: Edge) -> str:
-        """The name of an array in the model's dtype."""
-        return writer.cast(known[edge], model.dtype) if edge in integers else known[edge]
-
+    constants = {
+        f"{place.name}.{key}": writer.array(f"{place.name}.{key}", _stored(place.layer, array))
+        for place in network.layout.places
+        for key, array in vars(place.views(network.params, network.state)).items()
+    }
+    arrays = _Arrays(writer)
+    for source, name in zip(graph.inputs, walk.input_names(model), strict=True):
+        arrays.hold(source, name)
     for node in graph.nodes:
         write = walk.of_layer(LAYERS, model, node, "ONNX", "nbbp.exchange.onnx_file.LAYERS")
         writer.scope = f"{graph.names[node]}/"
-        p = {key: arrays[name] for key, name in walk.parameters(model, node).items()}
-        given = [known[edge] if type(node.layer) in OF_INTEGERS else number(edge) for edge in node.inputs]
+        first = arrays.come_first(node)
+        writer.axis = 1 if first else -1
+        p = {key: constants[name] for key, name in walk.parameters(model, node).items()}
+        given = [arrays.given(e) if type(node.layer) in OF_INTEGERS else arrays.read(e, first) for e in node.inputs]
         made = write(writer, node, p, *given)
-        known |= zip(node.outputs, [made] if isinstance(made, str) else made, strict=True)
+        for edge, name in zip(node.outputs, [made] if isinstance(made, str) else made, strict=True):
+            arrays.hold(edge, name, first)
+    writer.axis = -1
     predictions: dict[str, Output] = {}
     activations = walk.output_activations(model)
     for name, edge, activation in zip(walk.output_names(model), graph.outputs, activations, strict=True):
         writer.scope = f"{name}/"
-        predictions[name] = (_activate(writer, activation, number(edge)), model.dtype, edge.shape)
+        predictions[name] = (_activate(writer, activation, arrays.read(edge)), model.dtype, edge.shape)
     writer.scope = ""
     return predictions
 
 
-class Writer:
-    """The operators and constants of a file, as they are added.
+def _stored(layer: Layer, array: np.ndarray) -> np.ndarray:
+    """A parameter as the file holds it."""
+    return walk.outputs_first(array).astype(np.float32) if isinstance(layer, Convolution) else array
 
-    Parameters
-    ----------
-    dtype : numpy.dtype
-        The dtype of the model.
-    taken : sequence of str
-        The names of inputs and outputs.
 
-    Attributes
-    ----------
-    operators : list of onnx.NodeProto
-    constants : dict of str to onnx.TensorProto
-    scope : str
-        The prefix of new names, such as ``dense_0/``.
-    """
+class _Arrays:
+    """The names of the edges' arrays, each with channels last or first, or both; of flat ones the two are the same."""
 
-    def __init__(self, dtype: np.dtype, taken: Sequence[str]) -> None:
-        self.operators: list = []
-        self.constants: dict = {}
-        self.dtype, self.scope = dtype, ""
-        self._taken, self._numbers = set(taken), {}  # type: set[str], dict[float, str]
+    def __init__(self, writer: Writer) -> None:
+        self._writer = writer
+        self._known: dict[tuple[Edge, bool], str] = {}
+        self._integers: dict[Edge, str] = {}
 
-    def operator(self, kind: str, *inputs: str, **attributes) -> str:
-        """Add an operator; returns the name of its output."""
-        from onnx import helper
+    def hold(self, edge: Edge, name: str, first: bool = False) -> None:
+        """Name an edge's array."""
+        if edge.dtype is None:
+            self._known[edge, first and len(edge.shape) > 1] = name
+        else:
+            self._integers[edge] = name
 
-        output = self._name(kind)
-        self.operators.append(helper.make_node(kind, inputs, [output], output, **attributes))
-        return output
+    def given(self, edge: Edge) -> str:
+        """Integers as they are; an array of the model's dtype with channels last."""
+        return self.read(edge) if edge.dtype is None else self._integers[edge]
 
-    def result(self, name: str, x: str) -> None:
-        """Make x an output of the network."""
-        from onnx import helper
+    def read(self, edge: Edge, first: bool = False) -> str:
+        """An array in the model's dtype, with channels first or last."""
+        axes = len(edge.shape)
+        first = first and axes > 1
+        if (edge, first) not in self._known:
+            if first:
+                name = self._writer.operator("Transpose", self.read(edge), perm=[0, axes, *range(1, axes)])
+            elif edge in self._integers:
+                name = self._writer.cast(self._integers[edge], self._writer.dtype)
+            else:
+                name = self._writer.operator("Transpose", self._known[edge, True], perm=[0, *range(2, axes + 1), 1])
+            self._known[edge, first] = name
+        return self._known[edge, first]
 
-        self.operators.append(helper.make_node("Identity", [x], [name], self._name("Identity")))
-
-    def array(self, name: str, values) -> str:
-        """Add a constant; returns its name."""
-        from onnx import numpy_helper
-
-        name = self._name(name)
-        self.constants[name] = numpy_helper.from_array(np.asarray(values, order="C"), name)
-        return name
-
-    def number(self, value: float) -> str:
-        """Add a number in the model's dtype, once; returns its name."""
-        if value not in self._numbers:
-            self._numbers[value] = self.array(f"{value!r}", np.array(value, self.dtype))
-        return self._numbers[value]
-
-    def cast(self, x: str, dtype) -> str:
-        """Add a cast to a dtype; returns the name of its output."""
-        from onnx import helper
-
-        return self.operator("Cast", x, to=helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
-
-    def _name(self, name: str) -> str:
-        """The name in the scope, with a number if it is taken."""
-        names = (f"{self.scope}{name}{f'_{k}' if k else ''}" for k in itertools.count())
-        name = next(name for name in names if name not in self._taken)
-        self._taken.add(name)
-        return name
+    def come_first(self, node: Node) -> bool:
+        """Whether a node takes and returns arrays with channels first."""
+        if type(node.layer) in IN_ANY_ORDER:
+            return any((edge, True) in self._known for edge in node.inputs)
+        return type(node.layer) in CHANNELS_FIRST
 
 
 def _activate(writer: Writer, name: str, x: str) -> str:
@@ -258,12 +256,8 @@ ACTIVATIONS: dict[str, Callable[[Writer, str], str]] = {
     "gelu": _gelu,
     "silu": lambda writer, x: writer.operator("Mul", x, writer.operator("Sigmoid", x)),
     "exponential": lambda writer, x: writer.operator("Exp", x),
-    "softmax": lambda writer, x: writer.operator("Softmax", x, axis=-1),
+    "softmax": lambda writer, x: writer.operator("Softmax", x, axis=writer.axis),
 }
-
-
-Parameters = dict[str, str]
-"""Names of the constants of a layer's parameters and state, by their short names."""
 
 
 def _dense(writer: Writer, node: Node, p: Parameters, x: str) -> str:
@@ -274,12 +268,13 @@ def _dense(writer: Writer, node: Node, p: Parameters, x: str) -> str:
 
 
 def _batch_norm(writer: Writer, node: Node, p: Parameters, x: str) -> str:
-    """ONNX has the features in the second axis, nbbp in the last."""
+    """ONNX has the features in the second axis."""
     shape, epsilon = node.inputs[0].shape, node.layer.epsilon  # type: ignore[attr-defined]
-    if len(shape) > 1:
-        x = writer.operator("Reshape", x, writer.array("rows", np.array([-1, shape[-1]])))
+    if len(shape) == 1 or writer.axis == 1:
+        return writer.operator("BatchNormalization", x, *p.values(), epsilon=epsilon)
+    x = writer.operator("Reshape", x, writer.array("rows", np.array([-1, shape[-1]])))
     y = writer.operator("BatchNormalization", x, *p.values(), epsilon=epsilon)
-    return y if len(shape) == 1 else writer.operator("Reshape", y, writer.array("shape", np.array([-1, *shape])))
+    return writer.operator("Reshape", y, writer.array("shape", np.array([-1, *shape])))
 
 
 def _layer_norm(writer: Writer, node: Node, p: Parameters, x: str) -> str:
@@ -302,20 +297,67 @@ def _embedding(writer: Writer, node: Node, p: Parameters, x: str) -> str:
     return writer.operator("Concat", *pieces, axis=-1)
 
 
+def _reshape(writer: Writer, node: Node, p: Parameters, x: str) -> str:
+    return writer.operator("Reshape", x, writer.array("shape", np.array([0, *node.outputs[0].shape])))  # 0: the rows
+
+
 LAYERS: dict[type[Layer], Callable[..., str | Sequence[str]]] = {
     Activation: lambda writer, node, p, x: _activate(writer, node.layer.name, x),
     Add: lambda writer, node, p, *xs: functools.reduce(functools.partial(writer.operator, "Add"), xs),
+    AveragePool1D: onnx_images.pool,
+    AveragePool2D: onnx_images.pool,
     BatchNorm: _batch_norm,
-    Concatenate: lambda writer, node, p, *xs: writer.operator("Concat", *xs, axis=-1),
+    Concatenate: lambda writer, node, p, *xs: writer.operator("Concat", *xs, axis=writer.axis),
+    Conv1D: onnx_images.convolution,
+    Conv1DTranspose: onnx_images.transposed_convolution,
+    Conv2D: onnx_images.convolution,
+    Conv2DTranspose: onnx_images.transposed_convolution,
+    Crop2D: onnx_images.cropped,
     Dense: _dense,
     Dropout: lambda writer, node, p, x: x,
     Embedding: _embedding,
+    Flatten: _reshape,
     GaussianNoise: lambda writer, node, p, x: x,
+    GlobalAveragePool: onnx_images.global_average,
+    GlobalMaxPool: onnx_images.global_max,
     LayerNorm: _layer_norm,
+    MaxPool1D: onnx_images.pool,
+    MaxPool2D: onnx_images.pool,
     Multiply: lambda writer, node, p, x, other: writer.operator("Mul", x, other),
+    Reshape: _reshape,
+    UpSample2D: onnx_images.enlarged,
+    ZeroPad2D: onnx_images.padded,
 }
 """Functions of the writer, the node, the names of its parameters and of its inputs, that add operators and return the
 name of the output, or names of several."""
 
-OF_INTEGERS = {Embedding}
+OF_INTEGERS = {Embedding, Flatten, Reshape}
 """Layers that take integer inputs as they are; others take them in the model's dtype."""
+
+CHANNELS_FIRST = {
+    AveragePool1D,
+    AveragePool2D,
+    Conv1D,
+    Conv1DTranspose,
+    Conv2D,
+    Conv2DTranspose,
+    MaxPool1D,
+    MaxPool2D,
+    UpSample2D,
+}
+"""Layers whose functions take and return arrays (rows, channels, *positions); those of others have features last."""
+
+IN_ANY_ORDER = {
+    Activation,
+    Add,
+    BatchNorm,
+    Concatenate,
+    Crop2D,
+    Dropout,
+    GaussianNoise,
+    GlobalAveragePool,
+    GlobalMaxPool,
+    Multiply,
+    ZeroPad2D,
+}
+"""Layers whose functions take arrays in either order, all in the same, and return them in it: see `Writer.axis`."""

@@ -1,6 +1,7 @@
 """Import of PyTorch's weights from a state_dict or a safetensors file, and export.
 
-A PyTorch Linear stores its weight as (out, in), nbbp's Dense as (in, out); other arrays differ in their names only.
+A PyTorch Linear stores its weight as (out, in), nbbp's Dense as (in, out), and convolutions alike; PyTorch has channels
+first, and therefore another order of features behind a Flatten. Other arrays differ in their names only.
 """
 
 import collections
@@ -8,16 +9,28 @@ import contextlib
 import os
 import re
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import safetensors.numpy
 
 from nbbp.engine.graph import Graph
 from nbbp.engine.layout import Layout, Place
-from nbbp.engine.node import Node, Scope
-from nbbp.exchange.walk import check
+from nbbp.engine.node import Edge, Node, Scope
+from nbbp.exchange.channels import orders
+from nbbp.exchange.walk import check, outputs_first
 from nbbp.exchange.weights import AnyModel, fill
-from nbbp.layers import BatchNorm, Dense, Embedding, LayerNorm
+from nbbp.layers import (
+    BatchNorm,
+    Conv1D,
+    Conv1DTranspose,
+    Conv2D,
+    Conv2DTranspose,
+    Dense,
+    Embedding,
+    LayerNorm,
+)
+from nbbp.layers.convolution import Convolution
 from nbbp.model import Model
 from nbbp.sequential import Sequential
 from nbbp.storage.files import replace
@@ -36,7 +49,8 @@ def from_torch(model: AnyModel, source) -> AnyModel:
 
     A state_dict has no activations and no epsilon: PyTorch's BatchNorm and LayerNorm have 1e-5 by default, as nbbp's
     do; their momentum is 1 minus nbbp's. A PyTorch network that is trained with CrossEntropyLoss or
-    BCEWithLogitsLoss returns logits, to which `predict` applies the loss's output activation.
+    BCEWithLogitsLoss returns logits, to which `predict` applies the loss's output activation. PyTorch's images have
+    channels first, nbbp's last: `to_torch_state_dict` says what that means for weights.
 
     Parameters
     ----------
@@ -88,10 +102,18 @@ def to_torch_state_dict(model: Model) -> dict:
 
     The network returns nbbp's outputs before the output activation: apply softmax or sigmoid to get predictions.
 
+    PyTorch's images and series have channels first, (rows, channels, height, width); weights of a convolution are
+    (filters, channels, height, width), and (channels, filters, height, width) if it is transposed. Channels also come
+    first in what nn.Flatten makes of an image: the parameters of the layers behind it have that order of features, up
+    to the columns of a Linear; and so have those before an nn.Unflatten that makes an image, from the rows of a Linear
+    on. Layers that PyTorch applies to the last axis, nn.Linear and nn.LayerNorm, need an image with channels last. A
+    convolution with more padding on one side than on the other, as "same" may have, is one that pads before; a global
+    pool, which returns (rows, channels), is one module too.
+
     Raises
     ------
     ValueError
-        If a layer with parameters, such as one of one's own, is not in `NAMES`.
+        If a layer with parameters, such as one of one's own, is not in `NAMES`, or if features need two orders at once.
     ImportError
         If PyTorch is not installed.
     """
@@ -108,7 +130,7 @@ def to_safetensors(model: Model, path: str | os.PathLike) -> None:
     Raises
     ------
     ValueError
-        If a layer with parameters, such as one of one's own, is not in `NAMES`.
+        As `to_torch_state_dict`.
     """
     replace(path, safetensors.numpy.save(_state_dict(model)))
 
@@ -118,30 +140,41 @@ def _state_dict(model: Model) -> Arrays:
     check(model)
     network = model.network
     named = _arrays(model, network.layout, network.params, network.state)
-    state = {name: array.copy() for name, (_, array) in named.items()}
+    state = {name: array[index].copy() for name, (_, array, index) in named.items()}
     counted = [name.removesuffix("running_var") for name in state if name.endswith(".running_var")]
     return state | {f"{module}{COUNTER}": np.array(model.steps) for module in counted}
 
 
 NAMES: dict[type, dict[str, str]] = {
-    Dense: {"w": "weight", "b": "bias"},
+    **{kind: {"w": "weight", "b": "bias"} for kind in (Dense, Conv1D, Conv1DTranspose, Conv2D, Conv2DTranspose)},
     BatchNorm: {"gamma": "weight", "beta": "bias", "mean": "running_mean", "variance": "running_var"},
     LayerNorm: {"gamma": "weight", "beta": "bias"},
 }
 """The names of a layer's arrays in PyTorch's module; an Embedding's table is a module of its own."""
 
-Wanted = dict[str, tuple[str, np.ndarray]]
-"""By PyTorch's name: nbbp's name, and a view in PyTorch's shape."""
+Wanted = dict[str, tuple[str, np.ndarray, Any]]
+"""By PyTorch's name: nbbp's name, a view in PyTorch's shape, and the index of its elements in PyTorch's order."""
 
 
 def _arrays(model: Model, layout: Layout, params: np.ndarray, state: np.ndarray) -> Wanted:
     modules = dict(_in_rows(layout.graph)) if isinstance(model, Sequential) else layout.graph.names
+    moved = orders(layout.graph)
     wanted = {}
     for place in layout.places:
         for key, view in vars(place.views(params, state)).items():
             name = f"{modules[place.node]}.{_name(place, key)}"
-            wanted[name] = f"{place.name}.{key}", view.T if type(place.layer) is Dense else view
+            if isinstance(place.layer, Dense | Convolution):
+                view = outputs_first(view)
+            wanted[name] = f"{place.name}.{key}", view, _index(place.node, view, moved)
     return wanted
+
+
+def _index(node: Node, view: np.ndarray, moved: dict[Edge, np.ndarray]) -> Any:
+    """The index of a view's elements in PyTorch's order; its axes are the features of the output and of the input."""
+    features = [moved.get(edge) for edge in (*node.outputs, *node.inputs)][: view.ndim]
+    if all(index is None for index in features):
+        return ...
+    return np.ix_(*(np.arange(n) if index is None else index for n, index in zip(view.shape, features, strict=True)))
 
 
 def _name(place: Place, key: str) -> str:
@@ -219,13 +252,13 @@ def _numbered_alike(names) -> bool:
 
 def _assign(wanted: Wanted, given: Arrays, ordered: bool) -> None:
     names = {name: name for name in wanted} if wanted.keys() == given.keys() else _matched(given, wanted, ordered)
-    for name, (ours, view) in wanted.items():
+    for name, (ours, view, index) in wanted.items():
         array = given[names[name]]
         if array.shape != view.shape:
             raise ValueError(
                 f"{ours} takes an array of shape {view.shape} from PyTorch, {names[name]} has {array.shape}"
             )
-        view[...] = array
+        view[index] = array
 
 
 def _matched(given: Arrays, wanted: Wanted, ordered: bool) -> dict[str, str]:

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
+import numpy as np
+
 from nbbp.engine.layer import Layer
 from nbbp.engine.node import Node
 from nbbp.model import Model
@@ -38,6 +40,12 @@ def parameters(model: Model, node: Node) -> dict[str, str]:
     """Full names of a node's parameters and state, by their short ones: ``{"w": "dense_0.w"}``."""
     place = model.network.layout.of(node)
     return {key: f"{place.name}.{key}" for key in (*place.parameters, *place.state)}
+
+
+def outputs_first(array: np.ndarray) -> np.ndarray:
+    """Weights (*window, inputs, outputs) as other programs have them, (outputs, inputs, *window); a vector as it is."""
+    axes = range(array.ndim)
+    return array.transpose(*axes[:-3:-1], *axes[:-2])
 
 
 def of_layer(table: dict[type[Layer], Entry], model: Model, node: Node, kind: str, path: str) -> Entry:
