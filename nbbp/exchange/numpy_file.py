@@ -19,6 +19,7 @@ from nbbp.engine.forms import Form
 from nbbp.engine.graph import Graph
 from nbbp.engine.node import Edge, Node
 from nbbp.exchange import numpy_functions, numpy_images, walk
+from nbbp.insight import summary
 from nbbp.layers import (
     Activation,
     Add,
@@ -92,10 +93,10 @@ def to_numpy_file(model: Model, path: str | os.PathLike) -> None:
     walk.check(model)
     network, graph = model.network, model.network.graph
     lines = list(_forward(model))
-    summary = "\n".join(line.rstrip() for line in model.summary().splitlines())
+    layers = "\n".join(line.rstrip() for line in summary.text(model.network.layout).splitlines())
     text = FILE.format(
         version=__version__,
-        summary=_within_quotes(summary),
+        summary=_within_quotes(layers),
         math="import math\n" if any("math." in line for line in lines) else "",
         outputs=_within_quotes(_shapes(model.outputs, graph.outputs)),
         inputs=_within_quotes(_shapes(model.inputs, graph.inputs)),
