@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from nbbp.bench.convolutions import Convolution
 from nbbp.bench.limits import Limits, caches
 from nbbp.bench.workloads import Workload
 
@@ -34,9 +35,9 @@ class Roofline:
         return self.products + self.bytes
 
 
-def roofline(workload: Workload, limits: Limits, threads: int) -> Roofline:
+def roofline(workload: Workload | Convolution, limits: Limits, threads: int) -> Roofline:
     """The roofline of a workload."""
-    inputs = 4 * workload.batch * workload.sizes[0]
+    inputs = 4 * workload.batch * workload.features
     held, moved = 4 * 4 * workload.parameters + inputs, 7 * 4 * workload.parameters + inputs
     level = next((cache.name for cache in caches() if held <= threads * cache.share(threads)), "memory")
     return Roofline(workload.flops / limits.fma_peak, moved / limits.all_threads[level], level)

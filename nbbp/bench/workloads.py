@@ -25,6 +25,11 @@ class Workload:
         return self.rows // self.batch
 
     @property
+    def features(self) -> int:
+        """The number of a row's inputs."""
+        return self.sizes[0]
+
+    @property
     def parameters(self) -> int:
         """The number of weights and biases."""
         return sum((n_in + 1) * n_out for n_in, n_out in zip(self.sizes, self.sizes[1:], strict=False))
