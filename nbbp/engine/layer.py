@@ -9,6 +9,7 @@ import numpy as np
 from nbbp.engine.node import Edge, Shape, connect
 from nbbp.initializers import Initializer
 from nbbp.kernels import threads
+from nbbp.kernels.gemm import ADDED_ROWS, column_sums, row_blocks, sum_parts, total_of_parts
 from nbbp.kernels.jit import Kernel
 from nbbp.schedules import Schedule
 
@@ -149,6 +150,15 @@ class Binding:
     def call(self, kernel: Kernel, *arrays: np.ndarray) -> "Call":
         """Append a call."""
         return self.program.call(kernel, *arrays)
+
+    def sum_rows(self, sums: np.ndarray, x: np.ndarray) -> None:
+        """Append the sum of x (rows, n) over its rows: threads share the columns of few rows, the blocks of many."""
+        if len(x) <= ADDED_ROWS:
+            self.call(column_sums, sums, x)
+            return
+        parts = self.buffer(row_blocks(len(x)), len(sums))
+        self.call(sum_parts, parts, x)
+        self.call(total_of_parts, sums, parts)
 
     def buffer(self, *shape: int, dtype=None, per_thread: bool = False) -> np.ndarray:
         """An array, 0 at first, through which one call passes values to a later one; by default in the model's dtype.
