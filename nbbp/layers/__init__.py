@@ -21,6 +21,7 @@ from nbbp.layers.flatten import Flatten as Flatten
 from nbbp.layers.gaussian_noise import GaussianNoise as GaussianNoise
 from nbbp.layers.global_average_pool import GlobalAveragePool as GlobalAveragePool
 from nbbp.layers.global_max_pool import GlobalMaxPool as GlobalMaxPool
+from nbbp.layers.group_norm import GroupNorm as GroupNorm
 from nbbp.layers.layer_norm import LayerNorm as LayerNorm
 from nbbp.layers.max_pool1d import MaxPool1D as MaxPool1D
 from nbbp.layers.max_pool2d import MaxPool2D as MaxPool2D
