@@ -49,3 +49,32 @@ def test_group_norm_refuses_what_it_cannot_cut_and_masks(rng):
     X = rng.standard_normal((3, 5, 2))
     with pytest.raises(ValueError, match=r"groupnorm_0: GroupNorm takes no mask.*LayerNorm"):
         model.predict(X, mask=np.ones((3, 5), bool))
+
+
+def passed(layer: nbbp.Layer, X: np.ndarray, training: bool = True, steps: int = 0, **settings):
+    """The output of a layer in a step, and the gradient of its input where that of its output is 1, 2, 3, ..."""
+    x = nbbp.Input(X.shape[1:])
+    model = nbbp.Model(x, layer(x), dtype="float64", **settings)
+    model.update.steps = steps
+    if not training:
+        return model.predict(X)
+    step = model.step(len(X))
+    z = step.forward(X).copy()
+    return z, step.backward(np.arange(1.0, 1 + z.size).reshape(z.shape)).copy()
+
+
+@pytest.mark.parametrize("backend", ["numba", "numpy"])
+def test_spatial_dropout_drops_channels(backend, rng):
+    X = rng.uniform(1, 2, (200, 3, 4, 50))
+    z, dx = passed(nbbp.SpatialDropout(0.3), X, backend=backend)
+    kept = (z != 0).any(axis=(1, 2), keepdims=True)
+    assert kept.mean() == pytest.approx(0.7, abs=5 * (0.21 / kept.size) ** 0.5)
+    np.testing.assert_array_equal(z, np.where(kept, X * (1 / 0.7), 0))
+    np.testing.assert_array_equal(dx, np.where(kept, np.arange(1.0, 1 + z.size).reshape(z.shape) * (1 / 0.7), 0))
+    np.testing.assert_array_equal(passed(nbbp.SpatialDropout(0.3), X, training=False), X)
+
+
+def test_spatial_dropout_of_vectors_is_dropout(rng):
+    X = rng.standard_normal((20, 30))
+    for mine, other in zip(passed(nbbp.SpatialDropout(0.3), X), passed(nbbp.Dropout(0.3), X), strict=True):
+        np.testing.assert_array_equal(mine, other)

@@ -28,6 +28,7 @@ from nbbp.layers.max_pool2d import MaxPool2D as MaxPool2D
 from nbbp.layers.multiply import Multiply as Multiply
 from nbbp.layers.reshape import Reshape as Reshape
 from nbbp.layers.residual import Residual as Residual
+from nbbp.layers.spatial_dropout import SpatialDropout as SpatialDropout
 from nbbp.layers.up_sample2d import UpSample2D as UpSample2D
 from nbbp.layers.zero_pad2d import ZeroPad2D as ZeroPad2D
 
