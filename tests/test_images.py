@@ -78,3 +78,87 @@ def test_spatial_dropout_of_vectors_is_dropout(rng):
     X = rng.standard_normal((20, 30))
     for mine, other in zip(passed(nbbp.SpatialDropout(0.3), X), passed(nbbp.Dropout(0.3), X), strict=True):
         np.testing.assert_array_equal(mine, other)
+
+
+def pixels(rng, rows: int = 60) -> tuple[np.ndarray, np.ndarray]:
+    return rng.integers(0, 256, (rows, 4, 3, 2), np.uint8), rng.integers(0, 3, rows)
+
+
+def of_pixels(**settings) -> nbbp.Sequential:
+    layers = [nbbp.Rescale(1 / 127.5, -1.0), nbbp.Flatten(), nbbp.Dense(8, "tanh"), nbbp.Dense(3)]
+    return nbbp.Sequential(layers, loss="softmax_cross_entropy", **settings)
+
+
+class TestRescale:
+    @pytest.mark.parametrize("backend", ["numba", "numpy"])
+    def test_bytes_give_the_bits_of_floats(self, backend, rng, tmp_path):
+        """In a fit, of arrays and of a stream, in predictions of few and of many rows, in a step and in a file."""
+        X, y = pixels(rng, 700)
+        model, other = of_pixels(backend=backend), of_pixels(backend=backend)
+        streamed = of_pixels(backend=backend)
+        losses = [m.fit(x, y, epochs=2, verbose=0).step_loss for m, x in ((model, X), (other, X.astype(np.float32)))]
+        np.testing.assert_array_equal(*losses)
+        losses = [
+            m.fit(nbbp.streams.from_arrays(x, y, buffer_rows=700), verbose=0, shuffle=False).step_loss
+            for m, x in ((streamed, X), (of_pixels(backend=backend), X.astype(np.float32)))
+        ]
+        np.testing.assert_array_equal(*losses)
+        assert streamed.network.graph.inputs[0].dtype == np.uint8
+        model.save(tmp_path / "model.safetensors")
+        loaded = nbbp.load(tmp_path / "model.safetensors")
+        assert loaded.network.graph.inputs[0].dtype == np.uint8
+        for rows in (X[:3], X):
+            expected = other.predict(rows.astype(np.float32))
+            for m in (model, loaded, model.copy()):
+                np.testing.assert_array_equal(m.predict(rows), expected)
+        assert model.evaluate(X, y) == other.evaluate(X.astype(np.float32), y)
+        steps = [m.step(30) for m in (model, other)]
+        outputs = [step.forward(x) for step, x in zip(steps, (X[:30], X[:30].astype(np.float32)), strict=True)]
+        np.testing.assert_array_equal(*outputs)
+
+    def test_bytes_are_not_copied(self, rng):
+        X, y = pixels(rng)
+        model = of_pixels()
+        assert model.prepare(X, y).inputs[0] is X
+
+    @pytest.mark.parametrize(("wrong", "shown"), [(0.5, "0.5"), (256, "256"), (-1, "-1"), (np.nan, "nan")])
+    def test_a_network_of_bytes_refuses_other_numbers(self, wrong, shown, rng):
+        X, y = pixels(rng)
+        model = of_pixels()
+        model.fit(X, y, verbose=0)
+        others = X.astype(np.float32)
+        others[7, 0, 0, 0] = wrong
+        for call in (model.predict, lambda x: model.fit(x, y, verbose=0)):
+            with pytest.raises(ValueError, match=rf"X must .*got {shown}.* in row 7"):
+                call(others)
+
+    def test_floats_make_a_network_of_floats(self, rng):
+        X, y = pixels(rng)
+        model = of_pixels()
+        model.fit(X / 2, y, verbose=0)
+        assert model.network.graph.inputs[0].dtype is None
+        np.testing.assert_array_equal(model.predict(X), model.predict(X.astype(np.float64)))
+
+    def test_a_network_that_does_not_fit_is_not_built(self, rng):
+        X, _ = pixels(rng)
+        model = nbbp.Sequential([nbbp.Rescale(1.0), nbbp.Reshape((4, 6)), nbbp.Dense(2)])
+        with pytest.raises(ValueError, match="do not fit"):
+            model.predict(X[:, :3])
+        assert model.predict(X).shape == (60, 4, 2)
+
+    def test_a_convolution_follows(self, rng):
+        X, y = pixels(rng)
+        losses = []
+        for dtype in ("uint8", None):
+            x = nbbp.Input((4, 3, 2), dtype)
+            h = nbbp.Conv2D(4, 2, activation="relu")(nbbp.Rescale(1 / 255)(x))
+            model = nbbp.Model(x, nbbp.Dense(3)(nbbp.Flatten()(h)), loss="softmax_cross_entropy")
+            losses.append(model.fit(X, y, epochs=2, verbose=0).step_loss)
+        np.testing.assert_array_equal(*losses)
+
+    def test_its_arguments(self):
+        with pytest.raises(TypeError, match="Rescale: scale must be a number, got '1/255'"):
+            nbbp.Rescale("1/255")
+        with pytest.raises(ValueError, match="Rescale: offset must be"):
+            nbbp.Rescale(1.0, np.inf)
+        assert nbbp.Rescale(2.0, -1.0).scale == 2

@@ -210,6 +210,8 @@ class Layer:
     """What `backward` reads: "x" for the inputs, "y" for the outputs; determines what may be overwritten."""
     takes_integers: bool = False
     """Whether inputs may be integers, see `nbbp.Input`."""
+    keeps_bytes: bool = False
+    """Whether X of uint8 stays so for a `Sequential` that begins with this layer."""
 
     def __call__(self, *inputs: Edge) -> Any:
         """The output of this layer for these inputs, in a graph."""
