@@ -39,6 +39,9 @@ from nbbp.layers import (
     MaxPool2D,
     Multiply,
     Parameter,
+    RandomCrop,
+    RandomFlip,
+    RandomShift,
     Rescale,
     Reshape,
     Residual,
@@ -75,11 +78,11 @@ __all__ = [
     "Crop2D", "Dense", "Diagnosis", "DivergenceError", "Dropout", "Embedding", "Ensemble", "Flatten",
     "GaussianNoise", "GlobalAveragePool", "GlobalMaxPool", "GroupNorm", "History", "Input", "Inspect", "Layer",
     "LayerNorm", "Lion", "MaxPool1D", "MaxPool2D", "Model", "ModelFileError", "Multiply", "Nadam", "Parameter",
-    "PruningReport", "RMSprop", "Rescale", "Reshape", "Residual", "Sequential", "SpatialDropout", "Spec",
-    "TwinError", "UpSample2D", "ZeroPad2D", "__version__", "activations", "callbacks", "check_gradients",
-    "compare", "datasets", "diagnose", "distill", "exchange", "find_learning_rate", "fit_lbfgs", "initializers",
-    "kernel", "load", "losses", "plots", "prune", "pruning_report", "schedules", "streams", "tables",
-    "trackers",
+    "PruningReport", "RMSprop", "RandomCrop", "RandomFlip", "RandomShift", "Rescale", "Reshape", "Residual",
+    "Sequential", "SpatialDropout", "Spec", "TwinError", "UpSample2D", "ZeroPad2D", "__version__",
+    "activations", "callbacks", "check_gradients", "compare", "datasets", "diagnose", "distill", "exchange",
+    "find_learning_rate", "fit_lbfgs", "initializers", "kernel", "load", "losses", "plots", "prune",
+    "pruning_report", "schedules", "streams", "tables", "trackers",
 ]  # fmt: skip
 
 _ON_DEMAND = {"bench", "datasets", "exchange", "initializers", "plots", "sklearn", "trackers"}

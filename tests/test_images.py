@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import nbbp
+from nbbp.engine import planner
 
 
 def first(array: np.ndarray) -> np.ndarray:
@@ -51,14 +52,15 @@ def test_group_norm_refuses_what_it_cannot_cut_and_masks(rng):
         model.predict(X, mask=np.ones((3, 5), bool))
 
 
-def passed(layer: nbbp.Layer, X: np.ndarray, training: bool = True, steps: int = 0, **settings):
-    """The output of a layer in a step, and the gradient of its input where that of its output is 1, 2, 3, ..."""
+def passed(layer: nbbp.Layer, X: np.ndarray, training: bool = True, before: int = 0, **settings):
+    """The output of a layer in a step, after some others, and the gradient of x where that of y is 1, 2, 3, ..."""
     x = nbbp.Input(X.shape[1:])
     model = nbbp.Model(x, layer(x), dtype="float64", **settings)
-    model.update.steps = steps
     if not training:
         return model.predict(X)
     step = model.step(len(X))
+    for _ in range(before):
+        step.forward(X)
     z = step.forward(X).copy()
     return z, step.backward(np.arange(1.0, 1 + z.size).reshape(z.shape)).copy()
 
@@ -162,3 +164,93 @@ class TestRescale:
         with pytest.raises(ValueError, match="Rescale: offset must be"):
             nbbp.Rescale(1.0, np.inf)
         assert nbbp.Rescale(2.0, -1.0).scale == 2
+
+
+MOVES = {
+    "flip": nbbp.RandomFlip(vertical=True), "shift": nbbp.RandomShift(2, 3), "crop": nbbp.RandomCrop(4, 2),
+    "far": nbbp.RandomShift(9, 0), "whole": nbbp.RandomCrop(5, 7),
+}  # fmt: skip
+
+
+def changes(layer: nbbp.Layer, image: np.ndarray) -> list[np.ndarray]:
+    """All that a layer may make of an image."""
+    height, width = image.shape[:2]
+    if isinstance(layer, nbbp.RandomFlip):
+        return [image[::v, ::h] for v in (1, -1) for h in (1, -1)]
+    around = 9
+    wide = np.pad(image, ((around, around), (around, around), (0, 0)))
+    if isinstance(layer, nbbp.RandomShift):
+        tops, lefts = range(-layer.height, layer.height + 1), range(-layer.width, layer.width + 1)
+    else:
+        tops, lefts = range(height - layer.height + 1), range(width - layer.width + 1)
+        height, width = layer.height, layer.width
+    return [wide[around + t : around + t + height, around + s : around + s + width] for t in tops for s in lefts]
+
+
+class TestRandomChanges:
+    @pytest.mark.parametrize("backend", ["numba", "numpy"])
+    @pytest.mark.parametrize("name", MOVES)
+    def test_every_image_is_one_of_its_changes_and_gradients_follow(self, name, backend, rng):
+        layer = MOVES[name]
+        X = rng.uniform(1, 2, (400, 5, 7, 3))
+        z, dx = passed(layer, X, backend=backend)
+        found = []
+        for x, own in zip(X, z, strict=True):
+            which = next(k for k, image in enumerate(changes(layer, x)) if np.array_equal(image, own))
+            found.append(which)
+        dz = np.arange(1.0, 1 + z.size).reshape(z.shape)
+        probe = rng.standard_normal(X.shape)
+        moved = np.stack([changes(layer, p)[k] for p, k in zip(probe, found, strict=True)])
+        np.testing.assert_allclose((dx * probe).sum(axis=(1, 2, 3)), (dz * moved).sum(axis=(1, 2, 3)), rtol=1e-9)
+
+    @pytest.mark.parametrize("name", MOVES)
+    def test_prediction(self, name, rng):
+        X = rng.standard_normal((30, 5, 7, 3))
+        expected = {"crop": X[:, 0:4, 2:4]}.get(name, X)
+        np.testing.assert_array_equal(passed(MOVES[name], X, training=False), expected)
+
+    def test_changes_are_equally_probable_and_new_in_each_step(self, rng):
+        layer, X = nbbp.RandomShift(1, 2), rng.standard_normal((6000, 3, 5, 1))
+        which = []
+        for before in (0, 1):
+            z, _ = passed(layer, X, before=before)
+            found = [[np.array_equal(i, own) for i in changes(layer, x)] for x, own in zip(X, z, strict=True)]
+            which.append(np.argmax(found, axis=1))
+            np.testing.assert_allclose(np.mean(found, axis=0), 1 / 15, atol=5 * (1 / 15 / 6000) ** 0.5)
+        assert np.mean(which[0] == which[1]) == pytest.approx(1 / 15, abs=0.02)
+
+    @pytest.mark.parametrize("backend", ["numba", "numpy"])
+    def test_shards_change_images_as_the_whole_batch_does(self, backend, rng, monkeypatch):
+        X, y = rng.standard_normal((300, 5, 7, 3)), rng.standard_normal((300, 2))
+        layers = [nbbp.RandomFlip(), nbbp.RandomShift(1, 2), nbbp.RandomCrop(3, 4), nbbp.SpatialDropout(0.4)]
+        losses = []
+        for cut in (planner.cut, lambda rows, parameters: [slice(0, rows)]):
+            monkeypatch.setattr(planner, "cut", cut)
+            model = nbbp.Sequential([*layers, nbbp.Flatten(), nbbp.Dense(2)], dtype="float64", backend=backend)
+            losses.append(model.fit(X, y, epochs=3, batch_size=256, verbose=0).step_loss)
+        np.testing.assert_allclose(losses[0], losses[1], rtol=1e-12)
+
+    @pytest.mark.parametrize(
+        ("make", "error", "message"),
+        [
+            (lambda: nbbp.RandomFlip(1), TypeError, "RandomFlip: horizontal must be True or False, got 1"),
+            (lambda: nbbp.RandomShift(-1, 2), ValueError, "RandomShift: height must be 0 or more, got -1"),
+            (lambda: nbbp.RandomShift(1, 0.5), TypeError, "RandomShift: width must be an integer, got 0.5"),
+            (lambda: nbbp.RandomCrop(0, 2), ValueError, "RandomCrop: height must be 1 or more, got 0"),
+            (lambda: nbbp.RandomCrop(3, 9)(nbbp.Input((5, 7, 1))), ValueError,
+             "a window of 3 x 9 pixels does not fit into images of 5 x 7"),
+            (lambda: nbbp.RandomFlip()(nbbp.Input((5, 7))), ValueError,
+             r"RandomFlip takes images \(height, width, channels\), got samples of shape \(5, 7\)"),
+            (lambda: nbbp.RandomFlip()(nbbp.Input((5, 7, 1), "uint8")), TypeError, "RandomFlip does not take integers"),
+        ],
+    )  # fmt: skip
+    def test_errors(self, make, error, message):
+        with pytest.raises(error, match=message):
+            make()
+
+    @pytest.mark.parametrize("layer", [nbbp.RandomFlip(), nbbp.RandomShift(1, 1), nbbp.RandomCrop(2, 2)])
+    def test_masks_are_refused(self, layer, rng):
+        x = nbbp.Input((4, 4, 1))
+        model = nbbp.Model(x, nbbp.Dense(1)(layer(x)))
+        with pytest.raises(ValueError, match="takes no mask, which would not move with the image"):
+            model.predict(rng.standard_normal((2, 4, 4, 1)), mask=np.ones((2, 4, 4), bool))

@@ -26,6 +26,9 @@ from nbbp.layers.layer_norm import LayerNorm as LayerNorm
 from nbbp.layers.max_pool1d import MaxPool1D as MaxPool1D
 from nbbp.layers.max_pool2d import MaxPool2D as MaxPool2D
 from nbbp.layers.multiply import Multiply as Multiply
+from nbbp.layers.random_crop import RandomCrop as RandomCrop
+from nbbp.layers.random_flip import RandomFlip as RandomFlip
+from nbbp.layers.random_shift import RandomShift as RandomShift
 from nbbp.layers.rescale import Rescale as Rescale
 from nbbp.layers.reshape import Reshape as Reshape
 from nbbp.layers.residual import Residual as Residual
