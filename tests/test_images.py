@@ -158,6 +158,26 @@ class TestRescale:
             losses.append(model.fit(X, y, epochs=2, verbose=0).step_loss)
         np.testing.assert_array_equal(*losses)
 
+    @pytest.mark.parametrize("backend", ["numba", "numpy"])
+    @pytest.mark.parametrize("readers", ["one", "two", "masked"])
+    def test_it_gathers_the_rows_that_only_it_reads(self, readers, backend, rng):
+        X, y = pixels(rng)
+        X, y = X[:, 0], rng.standard_normal((60, 3, 2))
+        mask = rng.random((60, 3)) < 0.7 if readers == "masked" else None
+        losses, kernels = [], []
+        for dtype in ("uint8", None):
+            x = nbbp.Input((3, 2), dtype)
+            z = nbbp.Dense(2)(nbbp.Rescale(1 / 255)(x))
+            if readers == "two":
+                z = nbbp.Add()(z, nbbp.Rescale(0.01, 1.0)(x))
+            model = nbbp.Model(x, z, backend=backend)
+            losses.append(model.fit(X, y, epochs=2, batch_size=25, mask=mask, verbose=0).step_loss)
+            trainer = model.built.trainer(model.prepare(X, y, mask=mask), 25)
+            kernels.append({call.kernel.name for call in trainer.runner.program.calls})
+        np.testing.assert_array_equal(*losses)
+        assert ("gather_rescaled" in kernels[0]) == (readers == "one")
+        assert "gather_rescaled" not in kernels[1]
+
     def test_its_arguments(self):
         with pytest.raises(TypeError, match="Rescale: scale must be a number, got '1/255'"):
             nbbp.Rescale("1/255")
@@ -224,7 +244,7 @@ class TestRandomChanges:
         X, y = rng.standard_normal((300, 5, 7, 3)), rng.standard_normal((300, 2))
         layers = [nbbp.RandomFlip(), nbbp.RandomShift(1, 2), nbbp.RandomCrop(3, 4), nbbp.SpatialDropout(0.4)]
         losses = []
-        for cut in (planner.cut, lambda rows, parameters: [slice(0, rows)]):
+        for cut in (planner.cut, lambda rows, *others: [slice(0, rows)]):
             monkeypatch.setattr(planner, "cut", cut)
             model = nbbp.Sequential([*layers, nbbp.Flatten(), nbbp.Dense(2)], dtype="float64", backend=backend)
             losses.append(model.fit(X, y, epochs=3, batch_size=256, verbose=0).step_loss)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import types
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -210,6 +211,8 @@ class Layer:
     """What `backward` reads: "x" for the inputs, "y" for the outputs; determines what may be overwritten."""
     takes_integers: bool = False
     """Whether inputs may be integers, see `nbbp.Input`."""
+    gathers: bool = False
+    """Whether `gather` takes the place of `forward` where only this layer reads an input of integers without a mask."""
     keeps_bytes: bool = False
     """Whether X of uint8 stays so for a `Sequential` that begins with this layer."""
 
@@ -236,6 +239,14 @@ class Layer:
 
     def check_input(self, name: str, x: np.ndarray) -> None:
         """ValueError if this layer, the first of a network, cannot take the rows of x."""
+
+    def gather(self, b: Binding, bind: Callable[..., None]) -> None:
+        """Bind what `forward` does, from rows anywhere in the data: for layers with `gathers` alone.
+
+        ``bind(kernel, y, *arrays)`` binds ``kernel(y, data, *arrays, order, clock)``, with data (all rows, elements).
+        The indices of the mini-batch's rows are in `order` from clock[0].row on.
+        """
+        raise NotImplementedError
 
     def forward(self, b: Binding) -> None:
         """Bind the calls that overwrite the outputs from the inputs."""

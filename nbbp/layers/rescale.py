@@ -3,11 +3,14 @@
 import dataclasses
 import math
 
-import numpy as np
+from numba import prange
 
 from nbbp import checks
 from nbbp.engine.layer import Layer
+from nbbp.kernels.arguments import below
+from nbbp.kernels.arrays import LINE
 from nbbp.kernels.jit import kernel
+from nbbp.kernels.pointers import at, prefetch
 
 
 def rescale_reference(y, x, numbers):
@@ -20,6 +23,24 @@ def rescale(y, x, numbers):
     scale, offset = numbers[0], numbers[1]
     for i in range(y.shape[0]):
         y[i] = type(scale)(x[i]) * scale + offset
+
+
+def gather_rescaled_reference(y, data, numbers, order, clock):
+    rows = data[order[clock["row"][0] : clock["row"][0] + len(y)]]
+    y[:] = rows.astype(y.dtype) * numbers[0] + numbers[1]
+
+
+@kernel(gather_rescaled_reference, "(b,n) (R,n) (2) (S) (1)", cycles=1.0, values={"order": below("R")})
+def gather_rescaled(y, data, numbers, order, clock):
+    """The mini-batch's rows of `data`, rescaled: see `gather_rows`."""
+    last, scale, offset = y.shape[0] - 1, numbers[0], numbers[1]
+    for i in prange(y.shape[0]):
+        ahead = order[clock[0].row + min(i + 2, last)]
+        for j in range(0, data.shape[1], LINE):
+            prefetch(at(data, ahead * data.shape[1] + j))
+        row, source = y[i], data[order[clock[0].row + i]]
+        for j in range(row.shape[0]):
+            row[j] = type(scale)(source[j]) * scale + offset
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +62,7 @@ class Rescale(Layer):
 
     reads = ()
     takes_integers = True
+    gathers = True
     keeps_bytes = True
 
     def __post_init__(self) -> None:
@@ -53,6 +75,9 @@ class Rescale(Layer):
 
     def forward(self, b):
         b.call(rescale, b.y.reshape(-1), b.x.reshape(-1), b.constant(self.scale, self.offset))
+
+    def gather(self, b, bind):
+        bind(gather_rescaled, b.y.reshape(b.rows, -1), b.constant(self.scale, self.offset))
 
     def backward(self, b):
         b.call(rescale, b.dx.reshape(-1), b.dy.reshape(-1), b.constant(self.scale, 0.0))
