@@ -148,7 +148,7 @@ def is_as_needed(data, dtype, input_shape) -> bool:
         and (flags := data.flags).c_contiguous
         and flags.aligned
         and len(data) > 0
-        and math.isfinite(np.vdot(data, data))
+        and (data.dtype.kind in "iu" or math.isfinite(np.vdot(data, data)))
     )
 
 

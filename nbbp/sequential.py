@@ -104,10 +104,19 @@ class Sequential(Model):
     def _arrays(self, name: str, X, mask) -> Any:
         X = super()._arrays(name, X, mask)
         if not self.is_built:
+            if self._entry is None and self.layers[0].keeps_bytes and getattr(X, "dtype", None) == np.uint8:
+                self._build_for_bytes(X.shape[1:])
+                return X
             if mask is None:  # masked values may be anything
                 X = features(name, X, self.dtype)
             self.build(np.shape(X)[1:])
         return X
+
+    def _build_for_bytes(self, shape: Shape) -> None:
+        entry = Input(shape, "uint8")
+        graph = chain(entry, self.layers)
+        self._entry, self.inputs = entry, Form("input", entry)
+        self._build(graph)
 
     def _arguments(self) -> dict[str, Any]:
         layers = self.layers if self._entry is None else [self._entry, *self.layers]

@@ -10,6 +10,7 @@ import pytest
 from nbbp.kernels import packed_gemm
 from nbbp.kernels.arguments import below, positive, scratch
 from nbbp.kernels.clock import Clock
+from nbbp.kernels.gemm import ADDED_ROWS
 from nbbp.kernels.jit import KERNELS, TwinError, kernel
 from nbbp.kernels.threads import PIECE
 
@@ -58,6 +59,22 @@ def test_compiled_kernel_agrees_with_its_reference(name, dtype):
         pair.parallel(*parallel)
         same = (serial[index].tobytes() == parallel[index].tobytes() for index in pair.arguments.compared())
         assert all(same), lengths
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("name", ["sum_parts", "batch_squares", "batch_slopes"])
+def test_rows_are_summed_in_blocks(name, dtype, rng):
+    pair = KERNELS[name]
+    lengths = dict.fromkeys(pair.arguments.free_letters(), 2 * ADDED_ROWS + 45) | {"n": 70}
+    given = pair.arguments.random(rng, lengths, dtype)
+    expected, *got = ([a.copy() for a in given] for _ in range(3))
+    pair.reference(*expected)
+    assert 3 in expected[0].shape
+    for arrays, compiled in zip(got, (pair.serial, pair.parallel), strict=True):
+        compiled(*arrays)
+        for a, b in zip(arrays, expected, strict=True):
+            np.testing.assert_allclose(a, b, rtol=0, atol=1000 * np.finfo(dtype).eps)
+    assert [a.tobytes() for a in got[0]] == [a.tobytes() for a in got[1]]
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

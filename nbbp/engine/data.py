@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -121,9 +121,12 @@ class Source:
         self.data = NO_DATA
 
     def gather(
-        self, program: Program, inputs: Sequence[np.ndarray], order: np.ndarray
+        self, program: Program, inputs: Sequence[np.ndarray], order: np.ndarray, left: Collection[int] = ()
     ) -> tuple[list[np.ndarray], list[np.ndarray | None]]:
-        """Bind the gathering of a mini-batch's rows: overwrites `inputs`; returns the targets and the inputs' masks."""
+        """Bind the gathering of a mini-batch's rows: overwrites `inputs`; returns the targets and the inputs' masks.
+
+        Inputs whose numbers are in `left` are left to their layers.
+        """
         data, clock, rows = self.data, program.clock.record, program.rows
         targets = [arrays.zeros((rows, t.shape[1]), t.dtype) for t in data.targets]
         masks = [None if m is None else arrays.zeros((rows, m.shape[1]), m.dtype) for m in data.masks]
@@ -136,9 +139,19 @@ class Source:
             )  # fmt: skip
         for field, buffers in (("inputs", flat), ("targets", targets), ("masks", masks)):
             for k, buffer in enumerate(buffers):
-                if buffer is not None and not (together and k == 0 and field != "masks"):
+                done = (together and k == 0 and field != "masks") or (field == "inputs" and k in left)
+                if buffer is not None and not done:
                     self._gather_rows(program, field, k, buffer, order)
         return targets, masks
+
+    def gathering(self, program: Program, k: int, order: np.ndarray) -> Callable[..., None]:
+        """A function that binds a kernel to the rows of input k: see `nbbp.Layer.gather`."""
+
+        def bind(kernel: Kernel, y: np.ndarray, *others: np.ndarray) -> None:
+            clock = program.clock.record
+            self.call(program, kernel, lambda d: (y, d.inputs[k].reshape(d.rows, -1), *others, order, clock))
+
+        return bind
 
     def _gather_rows(self, program: Program, field: str, k: int, buffer: np.ndarray, order: np.ndarray) -> None:
         clock = program.clock.record

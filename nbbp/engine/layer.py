@@ -2,6 +2,7 @@
 
 import dataclasses
 import types
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from nbbp.engine.node import Edge, Shape, connect
 from nbbp.initializers import Initializer
 from nbbp.kernels import threads
+from nbbp.kernels.gemm import ADDED_ROWS, column_sums, row_blocks, sum_parts, total_of_parts
 from nbbp.kernels.jit import Kernel
 from nbbp.schedules import Schedule
 
@@ -150,6 +152,15 @@ class Binding:
         """Append a call."""
         return self.program.call(kernel, *arrays)
 
+    def sum_rows(self, sums: np.ndarray, x: np.ndarray) -> None:
+        """Append the sum of x (rows, n) over its rows: threads share the columns of few rows, the blocks of many."""
+        if len(x) <= ADDED_ROWS:
+            self.call(column_sums, sums, x)
+            return
+        parts = self.buffer(row_blocks(len(x)), len(sums))
+        self.call(sum_parts, parts, x)
+        self.call(total_of_parts, sums, parts)
+
     def buffer(self, *shape: int, dtype=None, per_thread: bool = False) -> np.ndarray:
         """An array, 0 at first, through which one call passes values to a later one; by default in the model's dtype.
 
@@ -200,6 +211,10 @@ class Layer:
     """What `backward` reads: "x" for the inputs, "y" for the outputs; determines what may be overwritten."""
     takes_integers: bool = False
     """Whether inputs may be integers, see `nbbp.Input`."""
+    gathers: bool = False
+    """Whether `gather` takes the place of `forward` where only this layer reads an input of integers without a mask."""
+    keeps_bytes: bool = False
+    """Whether X of uint8 stays so for a `Sequential` that begins with this layer."""
 
     def __call__(self, *inputs: Edge) -> Any:
         """The output of this layer for these inputs, in a graph."""
@@ -224,6 +239,14 @@ class Layer:
 
     def check_input(self, name: str, x: np.ndarray) -> None:
         """ValueError if this layer, the first of a network, cannot take the rows of x."""
+
+    def gather(self, b: Binding, bind: Callable[..., None]) -> None:
+        """Bind what `forward` does, from rows anywhere in the data: for layers with `gathers` alone.
+
+        ``bind(kernel, y, *arrays)`` binds ``kernel(y, data, *arrays, order, clock)``, with data (all rows, elements).
+        The indices of the mini-batch's rows are in `order` from clock[0].row on.
+        """
+        raise NotImplementedError
 
     def forward(self, b: Binding) -> None:
         """Bind the calls that overwrite the outputs from the inputs."""

@@ -2,7 +2,8 @@
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 
@@ -66,12 +67,24 @@ class Network:
             program.buffer(program.rows, *edge.shape, dtype=edge.dtype or self.dtype) for edge in self.graph.inputs
         )
 
+    def gathered_by_layers(self) -> list[int]:
+        """The numbers of the inputs of integers whose only reader gathers the rows of a mini-batch itself."""
+        found = []
+        for k, edge in enumerate(self.graph.inputs):
+            nodes = self.graph.consumers.get(edge, [])
+            alone = len(nodes) == 1 and edge not in self.graph.outputs
+            if alone and edge.dtype is not None and nodes[0].layer.gathers:
+                found.append(k)
+        return found
+
     def forward(
-        self, program: Program, inputs: Sequence[np.ndarray], masks: Sequence[np.ndarray | None] | None = None
-    ) -> Pass:
+        self, program: Program, inputs: Sequence[np.ndarray], masks: Sequence[np.ndarray | None] | None = None,
+        gathering: Mapping[int, Callable[..., None]] = MappingProxyType({}),
+    ) -> Pass:  # fmt: skip
         """Bind the forward pass of the inputs (rows, *shape), with their masks (rows, *positions).
 
-        Masked elements of an input are overwritten with 0.
+        Masked elements of an input are overwritten with 0. Where an input's number is in `gathering`, its reader
+        gathers the rows: see `nbbp.Layer.gather`.
         """
         graph = self.graph
         given = masks or [None] * len(inputs)
@@ -83,6 +96,7 @@ class Network:
             if x.mask is not None:  # selected, not multiplied: 0 x NaN is NaN
                 there = x.mask.reshape(-1)
                 program.call(clear_masked, x.array.reshape(len(there), -1), there)
+        left = {graph.inputs[k]: bind for k, bind in gathering.items()}
         bindings = {}
         storage: dict[Edge, Edge] = {}  # for an edge that shares memory, the edge that owns it
         for node in graph.nodes:
@@ -100,7 +114,9 @@ class Network:
             name, p = graph.names[node], self._views[graph.owners[node]]
             binding = Binding(program, name, [known[edge] for edge in node.inputs], outputs, p)
             calls = len(program.calls)
-            if not node.spec.view:
+            if node.inputs[0] in left:
+                node.layer.gather(binding, left[node.inputs[0]])
+            elif not node.spec.view:
                 node.layer.forward(binding)
             if not shared and len(program.calls) == calls:
                 raise TypeError(f"{name}: forward computed y itself, or not at all; it must bind b.call(...)")

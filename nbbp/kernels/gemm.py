@@ -111,6 +111,54 @@ def sum_rows(sums, x, m, n, x_row):
         _add_strip(min(strip, n - j), m, at(x, j), x_row, at(sums, j))
 
 
+def row_blocks(rows: int) -> int:
+    """The number of blocks of ADDED_ROWS rows, the last of which may be shorter."""
+    return -(-rows // ADDED_ROWS)
+
+
+def sum_parts_reference(parts, x):
+    for part, first in zip(parts, range(0, len(x), ADDED_ROWS), strict=True):
+        part[:] = x[first : first + ADDED_ROWS].sum(axis=0)
+
+
+@kernel(sum_parts_reference, "(P,n) (m,n)", cycles=0.2, lengths={"P": lambda m: row_blocks(m)})
+def sum_parts(parts, x):
+    """The sums of blocks of ADDED_ROWS rows of x, overwritten."""
+    m, n = x.shape
+    width = BROAD * (columns(at(x, 0)) // VECTORS)
+    strips = (n + width - 1) // width
+    for t in prange(parts.shape[0] * strips):
+        i, j = t // strips * ADDED_ROWS, t % strips * width
+        _add_strip(min(width, n - j), min(ADDED_ROWS, m - i), at(x, i * n + j), n, at(parts, t // strips * n + j))
+
+
+@device
+def add_parts(sums, parts):
+    """sums = the rows of `parts`, added in float64."""
+    n = sums.shape[0]
+    totals = _totals_of_strip(at(sums, 0))
+    for begin in range(0, n, STRIP):
+        width = min(STRIP, n - begin)
+        for j in range(width):
+            totals[j] = 0.0
+        for p in range(parts.shape[0]):
+            part = parts[p][begin : begin + width]
+            for j in range(width):
+                totals[j] += part[j]
+        for j in range(width):
+            sums[begin + j] = totals[j]
+
+
+def total_of_parts_reference(sums, parts):
+    sums[:] = parts.sum(axis=0, dtype=np.float64)
+
+
+@kernel(total_of_parts_reference, "(n) (P,n)", cycles=0.5)
+def total_of_parts(sums, parts):
+    """The sums over all rows, from those of blocks of rows."""
+    add_parts(sums, parts)
+
+
 @intrinsic
 def transpose_block(typing_context, y, y_row, x, x_row):
     """y = x' for square blocks as wide as a vector: log2(width) rounds of exchanges between pairs of registers."""

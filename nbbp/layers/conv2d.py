@@ -3,7 +3,6 @@
 import dataclasses
 
 from nbbp.engine.layer import Spec
-from nbbp.kernels.gemm import column_sums
 from nbbp.layers.convolution import Convolution, Products
 from nbbp.layers.flatten import Flatten
 from nbbp.layers.reshape import as_image
@@ -65,6 +64,6 @@ class Conv2D(Convolution):
     def backward(self, b):
         b.products.to_weights(b.g.w, b.x, b.dy)
         if self.use_bias:
-            b.call(column_sums, b.g.b, b.dy.reshape(-1, self.filters))
+            b.sum_rows(b.g.b, b.dy.reshape(-1, self.filters))
         if b.dx is not None:
             b.products.to_large(b.dx, b.dy, b.p.w, b.buffer(b.x.shape[-1]))

@@ -3,7 +3,6 @@
 import dataclasses
 
 from nbbp.engine.layer import Spec
-from nbbp.kernels.gemm import column_sums
 from nbbp.layers.conv2d import Conv2D
 from nbbp.layers.convolution import Products
 from nbbp.layers.flatten import Flatten
@@ -60,6 +59,6 @@ class Conv2DTranspose(Conv2D):
     def backward(self, b):
         b.products.to_weights(b.g.w, b.dy, b.x)
         if self.use_bias:
-            b.call(column_sums, b.g.b, b.dy.reshape(-1, self.filters))
+            b.sum_rows(b.g.b, b.dy.reshape(-1, self.filters))
         if b.dx is not None:
             b.products.to_small(b.dx, b.dy, b.p.w, b.buffer(b.x.shape[-1]))

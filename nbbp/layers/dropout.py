@@ -1,6 +1,7 @@
 """Dropout: in training, outputs are zeroed at random and the others scaled up."""
 
 import dataclasses
+import math
 
 import numpy as np
 from numba import prange
@@ -52,7 +53,7 @@ class Dropout(Layer):
     reads = ()
 
     def __post_init__(self) -> None:
-        checks.number("Dropout: rate", self.rate, high=1.0)
+        checks.number(f"{type(self).__name__}: rate", self.rate, high=1.0)
 
     @classmethod
     def example(cls, x):
@@ -67,12 +68,20 @@ class Dropout(Layer):
         b.drawn = None
         if b.training and self.rate:
             keep = 1 - self.rate
-            first = b.first_row * (b.y.size // b.rows)
+            first = b.first_row * self.decisions(b.y.shape[1:])
             draw = np.array([b.stream(), min(int(keep * 2.0**64), 2**64 - 1), first], np.uint64)
             b.drawn = b.constant(1 / keep), draw, b.clock
-            b.call(dropout, b.y.reshape(-1), *b.drawn)
+            self.drop(b, b.y)
 
     def backward(self, b):
         """dx shares the memory of dy."""
         if b.drawn is not None:
-            b.call(dropout, b.dy.reshape(-1), *b.drawn)
+            self.drop(b, b.dy)
+
+    def decisions(self, shape) -> int:
+        """The number of random decisions for a sample."""
+        return math.prod(shape)
+
+    def drop(self, b, y) -> None:
+        """Drop from y what was drawn."""
+        b.call(dropout, y.reshape(-1), *b.drawn)

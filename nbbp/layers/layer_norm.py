@@ -9,7 +9,6 @@ from nbbp import checks
 from nbbp.engine.layer import Layer, Parameter, Spec
 from nbbp.initializers import ones, zeros
 from nbbp.kernels.arguments import positive
-from nbbp.kernels.gemm import column_sums
 from nbbp.kernels.jit import kernel
 from nbbp.kernels.sums import total
 from nbbp.kernels.vector_math import ONE
@@ -99,5 +98,5 @@ class LayerNorm(Layer):
         dx, dy, x = (array.reshape(-1, array.shape[-1]) for array in (dx, b.dy, b.x))
         slope = b.buffer(*x.shape)
         b.call(layer_norm_backward, dx, slope, dy, x, b.p.gamma, *b.statistics)
-        b.call(column_sums, b.g.gamma, slope)
-        b.call(column_sums, b.g.beta, dy)
+        b.sum_rows(b.g.gamma, slope)
+        b.sum_rows(b.g.beta, dy)

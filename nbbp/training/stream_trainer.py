@@ -34,7 +34,8 @@ class StreamTrainer:
         self.rows = stream.rows
         self.batch_size = min(parts * min(batch_size, self.rows), self.rows)
         self.steps_per_epoch = -(-self.rows // self.batch_size)
-        row_bytes = math.prod(network.graph.inputs[0].shape) * network.params.itemsize
+        entry = network.graph.inputs[0]
+        row_bytes = math.prod(entry.shape) * (entry.dtype or network.dtype).itemsize
         wanted = stream.buffer_rows or max(1, BUFFER_BYTES // row_bytes)
         self._buffer_rows = min(self.rows, max(1, wanted // self.batch_size) * self.batch_size)
         with contextlib.closing(self._buffers(range(stream.chunks), 0)) as buffers:

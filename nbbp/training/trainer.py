@@ -198,9 +198,11 @@ class Trainer:
         """Bind gather, weigh, forward, losses and backward of the rows of a program."""
         network, objective, order = self.network, self.objective, self._order[program.first_row :]
         inputs = network.inputs(program)
-        targets, masks = self.source.gather(program, inputs, order)
+        left = [] if self.source.data.masks else network.gathered_by_layers()
+        targets, masks = self.source.gather(program, inputs, order, left)
         objective.bind_scales(program, scales, self.source, order)
-        bound = network.forward(program, inputs, masks)
+        gathering = {k: self.source.gathering(program, k, order) for k in left}
+        bound = network.forward(program, inputs, masks, gathering)
         slopes = objective.bind(program, bound.outputs, targets, scales)
         network.backward(program, bound, slopes, grads)
         for record, output in zip(self._outputs or (), bound.outputs, strict=False):
