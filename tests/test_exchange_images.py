@@ -78,7 +78,8 @@ def networks(draw):
             if max(y.shape) <= 30:
                 edges.append(y)
         elif choice == 3:
-            edges.append(nbbp.BatchNorm()(one))
+            groups = draw(st.sampled_from([n for n in range(1, 5) if one.shape[-1] % n == 0]))
+            edges.append(draw(st.sampled_from([nbbp.BatchNorm(), nbbp.GroupNorm(groups, 0.1)]))(one))
         elif choice == 4:
             inner = [conv(one.shape[-1] + draw(st.integers(0, 1)), 3, padding="same"), nbbp.LayerNorm(0.1)]
             edges.append(nbbp.Residual(inner)(one))
@@ -89,7 +90,7 @@ def networks(draw):
             others = [edge for edge in edges if edge.shape == one.shape]
             edges.append(draw(st.sampled_from([nbbp.Add, nbbp.Multiply]))()(one, draw(st.sampled_from(others))))
         else:
-            edges.append(nbbp.Activation(draw(SMALL))(nbbp.Dropout()(one)))
+            edges.append(nbbp.Activation(draw(SMALL))(nbbp.SpatialDropout(0.2)(one)))
     flat = [nbbp.Flatten()(edge) for edge in edges[-2:]]
     ends = [nbbp.Dense(3)(flat_layers(draw, flat)), draw(st.sampled_from(flat))]
     if draw(st.booleans()):
@@ -229,6 +230,8 @@ def torch_outputs(graph, state, X):
             y = F.linear(x.movedim(1, -1), p["weight"], p.get("bias")).movedim(-1, 1)
         elif isinstance(layer, nbbp.BatchNorm):
             y = F.batch_norm(x, p["running_mean"], p["running_var"], p["weight"], p["bias"], eps=layer.epsilon)
+        elif isinstance(layer, nbbp.GroupNorm):
+            y = F.group_norm(x, layer.groups, p["weight"], p["bias"], layer.epsilon)
         elif isinstance(layer, nbbp.LayerNorm):
             x = x.movedim(1, -1)
             y = F.layer_norm(x, x.shape[-1:], p["weight"], p["bias"], layer.epsilon).movedim(-1, 1)
@@ -358,6 +361,8 @@ def test_a_layer_whose_order_in_torch_is_not_known(monkeypatch):
 IMAGE = [
     nbbp.Conv2D(4, (3, 2), 2, "same", "relu", dilation_rate=1, groups=2),
     nbbp.BatchNorm(epsilon=1e-3),
+    nbbp.GroupNorm(2),
+    nbbp.SpatialDropout(0.2),
     nbbp.Conv2DTranspose(3, (2, 3), (2, 4), "same"),
     nbbp.Conv2DTranspose(2, 2, (3, 1), use_bias=False),
     nbbp.Reshape((-1, 4)),
@@ -387,6 +392,7 @@ def test_keras_predicts_the_same(rng):
     K = keras.layers
     network = keras.Sequential([
         keras.Input((7, 5, 2)), K.Conv2D(4, (3, 2), 2, "same", groups=2, activation="relu"), K.BatchNormalization(),
+        K.GroupNormalization(2), K.SpatialDropout2D(0.2),
         K.Conv2DTranspose(3, (2, 3), (2, 4), "same"), K.Conv2DTranspose(2, 2, (3, 1), use_bias=False),
         K.Reshape((-1, 4)), K.Conv1D(3, 3, padding="same", dilation_rate=2), K.Conv1DTranspose(2, 2, 3),
         K.Flatten(), K.Dense(3),
@@ -398,3 +404,13 @@ def test_keras_predicts_the_same(rng):
     model.build((7, 5, 2))
     nbbp.exchange.from_keras(model, network)
     assert_close(model.predict(X), keras.ops.convert_to_numpy(network(X)), 1e-5)
+
+
+@pytest.mark.parametrize("shape", [(6,), (5, 6), (2, 3, 2, 6)])
+@pytest.mark.parametrize("layer", [nbbp.GroupNorm(3), nbbp.SpatialDropout(0.2)])
+def test_any_number_of_positions(layer, shape, tmp_path, rng):
+    model = filled(nbbp.Sequential([layer], backend="numpy"), shape)
+    X = rng.standard_normal((4, *shape))
+    nbbp.exchange.to_numpy_file(model, tmp_path / "network.py")
+    assert_close(runpy.run_path(str(tmp_path / "network.py"))["predict"](X), model.predict(X), 1e-5)
+    assert_close(onnx_session(model, tmp_path / "network.onnx")(X), model.predict(X), 1e-5)

@@ -32,11 +32,13 @@ from nbbp.layers import (
     GaussianNoise,
     GlobalAveragePool,
     GlobalMaxPool,
+    GroupNorm,
     LayerNorm,
     MaxPool1D,
     MaxPool2D,
     Multiply,
     Reshape,
+    SpatialDropout,
     UpSample2D,
     ZeroPad2D,
 )
@@ -54,6 +56,7 @@ CHANNELS_FIRST: set[type[Layer]] = {
     Crop2D,
     GlobalAveragePool,
     GlobalMaxPool,
+    GroupNorm,
     MaxPool1D,
     MaxPool2D,
     UpSample2D,
@@ -61,7 +64,7 @@ CHANNELS_FIRST: set[type[Layer]] = {
 }
 """Layers whose inputs and outputs with positions have channels first in PyTorch."""
 
-KEEP_ORDER: set[type[Layer]] = {Activation, Add, BatchNorm, Dropout, GaussianNoise, LayerNorm, Multiply}
+KEEP_ORDER: set[type[Layer]] = {Activation, Add, BatchNorm, Dropout, GaussianNoise, LayerNorm, Multiply, SpatialDropout}
 """Layers whose inputs and outputs have the same order."""
 
 OTHERS: set[type[Layer]] = {Concatenate, Dense, Flatten, Reshape}

@@ -18,6 +18,7 @@ from nbbp.layers import (
     Conv2DTranspose,
     Dense,
     Embedding,
+    GroupNorm,
     LayerNorm,
 )
 
@@ -28,6 +29,7 @@ CLASSES: dict[type, str] = {
     Conv2D: "Conv2D",
     Conv2DTranspose: "Conv2DTranspose",
     BatchNorm: "BatchNormalization",
+    GroupNorm: "GroupNormalization",
     LayerNorm: "LayerNormalization",
     Embedding: "Embedding",
 }
@@ -37,14 +39,14 @@ def from_keras(model: AnyModel, source) -> AnyModel:
     """Give a model the weights of a Keras network of the same architecture.
 
     Arrays are taken in the order of Keras's `get_weights()`: kernel and bias of a Dense or a convolution;
-    gamma, beta, moving mean and moving variance of a BatchNormalization; gamma and beta of a LayerNormalization. An
+    gamma, beta, moving mean and moving variance of a BatchNormalization; gamma and beta of the other normalizations. An
     nbbp Embedding takes one array for each of its columns, a Residual those of its layers and then the projection's
     kernel; the layers of a `Model` follow in the order of their calls. Optimizer, averages and pruning are reset.
 
-    Keras's normalizations have epsilon 1e-3 by default, nbbp's 1e-5. The epsilon of a Keras model or file is checked; a
-    list of arrays has none. A Keras model with branches may list its layers in another order: then give a list in
-    nbbp's order. If a Keras model ends in a softmax or sigmoid that the loss already applies to its outputs, the
-    nbbp model must not have that last activation.
+    Keras's normalizations have epsilon 1e-3 by default, nbbp's BatchNorm and LayerNorm 1e-5. The epsilon of a
+    Keras model or file is checked; a list of arrays has none. A Keras model with branches may list its layers in
+    another order: then give a list in nbbp's order. If a Keras model ends in a softmax or sigmoid that the loss already
+    applies to its outputs, the nbbp model must not have that last activation.
 
     Parameters
     ----------

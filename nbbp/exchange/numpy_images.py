@@ -1,5 +1,6 @@
 """Lines of NumPy for the layers of images and series."""
 
+import math
 from typing import Any
 
 from nbbp.engine.node import Node
@@ -84,3 +85,15 @@ def cropped(node: Node, p: dict[str, str], y: str, x: str) -> list[str]:
     (top, _), (left, _) = node.layer.cropping  # type: ignore[attr-defined]
     height, width, _ = node.outputs[0].shape
     return [f"{y} = {x}[:, {top}:{top + height}, {left}:{left + width}]"]
+
+
+def group_norm(node: Node, p: dict[str, str], y: str, x: str) -> list[str]:
+    groups, epsilon = node.layer.groups, node.layer.epsilon  # type: ignore[attr-defined]
+    *positions, channels = node.inputs[0].shape
+    grouped, shape = (math.prod(positions), groups, channels // groups), (*positions, channels)
+    return [
+        f"{y} = {x}.reshape(len({x}), {', '.join(map(str, grouped))})  # group norm",
+        f"{y} = {y} - {y}.mean(axis=(1, 3), keepdims=True)",
+        f"{y} = {y} / np.sqrt(np.square({y}).mean(axis=(1, 3), keepdims=True) + {epsilon})",
+        f"{y} = {y}.reshape(len({y}), {', '.join(map(str, shape))}) * {p['gamma']} + {p['beta']}",
+    ]

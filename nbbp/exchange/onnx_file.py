@@ -34,12 +34,14 @@ from nbbp.layers import (
     GaussianNoise,
     GlobalAveragePool,
     GlobalMaxPool,
+    GroupNorm,
     Layer,
     LayerNorm,
     MaxPool1D,
     MaxPool2D,
     Multiply,
     Reshape,
+    SpatialDropout,
     UpSample2D,
     ZeroPad2D,
 )
@@ -60,9 +62,9 @@ def to_onnx(model: "Model | MLPClassifier | MLPRegressor", path: str | os.PathLi
     A single input is named ``X`` and a single output ``predictions``; several have the names by which `Model.fit` takes
     them, and a named `Input` keeps its name. Predictions are those of `Model.predict` without a mask. Dropout and noise
     are left out, and batch normalization uses its running statistics. Arrays have the model's dtype, and integer inputs
-    stay integers; in a float64 model, gelu, convolutions and average pools have float32's precision, since onnxruntime
-    has no other, and so has epsilon, which ONNX stores as float32. An Embedding takes the nearest category for a number
-    out of range.
+    stay integers; in a float64 model, gelu, convolutions, average pools and GroupNorm have float32's precision, since
+    onnxruntime has no other, and so has epsilon, which ONNX stores as float32. An Embedding takes the nearest category
+    for a number out of range.
 
     Inputs and outputs have features last, as in nbbp. Convolutions and pools have channels first in ONNX: there is a
     Transpose where the order changes, such as before the first convolution and before a Flatten, and none between.
@@ -320,11 +322,13 @@ LAYERS: dict[type[Layer], Callable[..., str | Sequence[str]]] = {
     GaussianNoise: lambda writer, node, p, x: x,
     GlobalAveragePool: onnx_images.global_average,
     GlobalMaxPool: onnx_images.global_max,
+    GroupNorm: onnx_images.group_norm,
     LayerNorm: _layer_norm,
     MaxPool1D: onnx_images.pool,
     MaxPool2D: onnx_images.pool,
     Multiply: lambda writer, node, p, x, other: writer.operator("Mul", x, other),
     Reshape: _reshape,
+    SpatialDropout: lambda writer, node, p, x: x,
     UpSample2D: onnx_images.enlarged,
     ZeroPad2D: onnx_images.padded,
 }
@@ -341,6 +345,7 @@ CHANNELS_FIRST = {
     Conv1DTranspose,
     Conv2D,
     Conv2DTranspose,
+    GroupNorm,
     MaxPool1D,
     MaxPool2D,
     UpSample2D,
@@ -358,6 +363,7 @@ IN_ANY_ORDER = {
     GlobalAveragePool,
     GlobalMaxPool,
     Multiply,
+    SpatialDropout,
     ZeroPad2D,
 }
 """Layers whose functions take arrays in either order, all in the same, and return them in it: see `Writer.axis`."""

@@ -84,3 +84,16 @@ def cropped(writer: Writer, node: Node, p: Parameters, x: str) -> str:
     ends = [start + n for start, n in zip(starts, node.outputs[0].shape, strict=False)]
     settings = {"starts": starts, "ends": ends, "axes": _positions(writer, node)}
     return writer.operator("Slice", x, *(writer.array(name, np.array(values)) for name, values in settings.items()))
+
+
+def group_norm(writer: "Writer", node: Node, p: "Parameters", x: str) -> str:
+    """A group is a channel of InstanceNormalization; GroupNormalization is of a later opset."""
+    groups, epsilon = node.layer.groups, node.layer.epsilon  # type: ignore[attr-defined]
+    *positions, channels = node.inputs[0].shape
+    unchanged = (writer.array(name, np.full(groups, n, np.float32)) for name, n in (("ones", 1), ("zeros", 0)))
+    y = writer.operator("Reshape", x, writer.array("groups", np.array([0, groups, -1])))
+    y = in_float32(writer, "InstanceNormalization", y, *unchanged, epsilon=epsilon)
+    y = writer.operator("Reshape", y, writer.array("shape", np.array([0, channels, *positions])))
+    by_channel = writer.array("channels", np.array([channels, *(1 for _ in positions)]))
+    gamma, beta = (writer.operator("Reshape", p[key], by_channel) for key in ("gamma", "beta"))
+    return writer.operator("Add", writer.operator("Mul", y, gamma), beta)

@@ -28,6 +28,7 @@ from nbbp.layers import (
     Conv2DTranspose,
     Dense,
     Embedding,
+    GroupNorm,
     LayerNorm,
 )
 from nbbp.layers.convolution import Convolution
@@ -47,10 +48,10 @@ def from_torch(model: AnyModel, source) -> AnyModel:
     (``0``, ``2``; ``fc1``, ``fc2``), otherwise in the order of the state_dict, that of their definition. Optimizer,
     averages and pruning are reset.
 
-    A state_dict has no activations and no epsilon: PyTorch's BatchNorm and LayerNorm have 1e-5 by default, as nbbp's
-    do; their momentum is 1 minus nbbp's. A PyTorch network that is trained with CrossEntropyLoss or
-    BCEWithLogitsLoss returns logits, to which `predict` applies the loss's output activation. PyTorch's images have
-    channels first, nbbp's last: `to_torch_state_dict` says what that means for weights.
+    A state_dict has no activations and no epsilon: PyTorch's normalizations have 1e-5 by default, as nbbp's BatchNorm
+    and LayerNorm do, but GroupNorm has 1e-3; their momentum is 1 minus nbbp's. A PyTorch network that is trained with
+    CrossEntropyLoss or BCEWithLogitsLoss returns logits, to which `predict` applies the loss's output activation.
+    PyTorch's images have channels first, nbbp's last: `to_torch_state_dict` says what that means for weights.
 
     Parameters
     ----------
@@ -148,6 +149,7 @@ def _state_dict(model: Model) -> Arrays:
 NAMES: dict[type, dict[str, str]] = {
     **{kind: {"w": "weight", "b": "bias"} for kind in (Dense, Conv1D, Conv1DTranspose, Conv2D, Conv2DTranspose)},
     BatchNorm: {"gamma": "weight", "beta": "bias", "mean": "running_mean", "variance": "running_var"},
+    GroupNorm: {"gamma": "weight", "beta": "bias"},
     LayerNorm: {"gamma": "weight", "beta": "bias"},
 }
 """The names of a layer's arrays in PyTorch's module; an Embedding's table is a module of its own."""
