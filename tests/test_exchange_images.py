@@ -39,7 +39,8 @@ def pool(draw, axes: int) -> nbbp.Layer:
 def resizing(draw) -> nbbp.Layer:
     sides = draw(st.tuples(*[st.tuples(*[st.integers(0, 2)] * 2)] * 2))
     factors = draw(st.tuples(*[st.integers(1, 3)] * 2))
-    return draw(st.sampled_from([nbbp.UpSample2D(factors), nbbp.ZeroPad2D(sides), nbbp.Crop2D(sides)]))
+    crop = nbbp.RandomCrop(*draw(st.tuples(*[st.integers(1, 5)] * 2)))
+    return draw(st.sampled_from([nbbp.UpSample2D(factors), nbbp.ZeroPad2D(sides), nbbp.Crop2D(sides), crop]))
 
 
 def flat_layers(draw, edges):
@@ -90,7 +91,7 @@ def networks(draw):
             others = [edge for edge in edges if edge.shape == one.shape]
             edges.append(draw(st.sampled_from([nbbp.Add, nbbp.Multiply]))()(one, draw(st.sampled_from(others))))
         else:
-            edges.append(nbbp.Activation(draw(SMALL))(nbbp.SpatialDropout(0.2)(one)))
+            edges.append(nbbp.Activation(draw(SMALL))(nbbp.SpatialDropout(0.2)(nbbp.Rescale(0.7, -0.1)(one))))
     flat = [nbbp.Flatten()(edge) for edge in edges[-2:]]
     ends = [nbbp.Dense(3)(flat_layers(draw, flat)), draw(st.sampled_from(flat))]
     if draw(st.booleans()):
@@ -222,6 +223,11 @@ def torch_outputs(graph, state, X):
         elif isinstance(layer, nbbp.ZeroPad2D | nbbp.Crop2D):
             pads, sign = (layer.padding, 1) if isinstance(layer, nbbp.ZeroPad2D) else (layer.cropping, -1)
             y = F.pad(x, [sign * n for pair in reversed(pads) for n in pair])
+        elif isinstance(layer, nbbp.RandomCrop):
+            top, left = ((n - m) // 2 for n, m in zip(x.shape[2:], (layer.height, layer.width), strict=True))
+            y = x[:, :, top : top + layer.height, left : left + layer.width]
+        elif isinstance(layer, nbbp.Rescale):
+            y = x * layer.scale + layer.offset
         elif isinstance(layer, nbbp.GlobalMaxPool):
             y = x.flatten(2).amax(2)
         elif isinstance(layer, nbbp.GlobalAveragePool):
@@ -414,3 +420,19 @@ def test_any_number_of_positions(layer, shape, tmp_path, rng):
     nbbp.exchange.to_numpy_file(model, tmp_path / "network.py")
     assert_close(runpy.run_path(str(tmp_path / "network.py"))["predict"](X), model.predict(X), 1e-5)
     assert_close(onnx_session(model, tmp_path / "network.onnx")(X), model.predict(X), 1e-5)
+
+
+def test_pixels_stay_bytes(tmp_path, rng):
+    onnx, onnxruntime = pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
+    x = nbbp.Input((8, 7, 3), "uint8", name="X")
+    y = nbbp.RandomShift(1, 1)(nbbp.RandomFlip()(nbbp.Rescale(1 / 255)(x)))
+    y = nbbp.Flatten()(nbbp.Conv2D(4, 3)(nbbp.RandomCrop(6, 6)(y)))
+    model = filled(nbbp.Model(x, y, backend="numpy"), None)
+    X = rng.integers(0, 256, (4, 8, 7, 3)).astype(np.uint8)
+    nbbp.exchange.to_onnx(model, tmp_path / "network.onnx")
+    onnx.checker.check_model(tmp_path / "network.onnx", full_check=True)
+    session = onnxruntime.InferenceSession(tmp_path / "network.onnx")
+    assert session.get_inputs()[0].type == "tensor(uint8)"
+    assert_close(session.run(None, {"X": X})[0], model.predict(X), 1e-5)
+    nbbp.exchange.to_numpy_file(model, tmp_path / "network.py")
+    assert_close(runpy.run_path(str(tmp_path / "network.py"))["predict"](X), model.predict(X), 1e-5)

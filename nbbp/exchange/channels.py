@@ -37,6 +37,10 @@ from nbbp.layers import (
     MaxPool1D,
     MaxPool2D,
     Multiply,
+    RandomCrop,
+    RandomFlip,
+    RandomShift,
+    Rescale,
     Reshape,
     SpatialDropout,
     UpSample2D,
@@ -59,12 +63,25 @@ CHANNELS_FIRST: set[type[Layer]] = {
     GroupNorm,
     MaxPool1D,
     MaxPool2D,
+    RandomCrop,
     UpSample2D,
     ZeroPad2D,
 }
 """Layers whose inputs and outputs with positions have channels first in PyTorch."""
 
-KEEP_ORDER: set[type[Layer]] = {Activation, Add, BatchNorm, Dropout, GaussianNoise, LayerNorm, Multiply, SpatialDropout}
+KEEP_ORDER: set[type[Layer]] = {
+    Activation,
+    Add,
+    BatchNorm,
+    Dropout,
+    GaussianNoise,
+    LayerNorm,
+    Multiply,
+    RandomFlip,
+    RandomShift,
+    Rescale,
+    SpatialDropout,
+}
 """Layers whose inputs and outputs have the same order."""
 
 OTHERS: set[type[Layer]] = {Concatenate, Dense, Flatten, Reshape}

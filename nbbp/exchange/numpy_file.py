@@ -45,6 +45,10 @@ from nbbp.layers import (
     MaxPool1D,
     MaxPool2D,
     Multiply,
+    RandomCrop,
+    RandomFlip,
+    RandomShift,
+    Rescale,
     Reshape,
     SpatialDropout,
     UpSample2D,
@@ -83,8 +87,8 @@ def to_numpy_file(model: Model, path: str | os.PathLike) -> None:
     """Write a model as a Python file with a function ``predict(X)``, made to be read.
 
     The function has a line or two of NumPy for each layer, takes and returns what `Model.predict` does without a mask,
-    in the model's dtype, and leaves out dropout and noise. Below it are the functions that it calls, such as a
-    convolution, and the arrays as base64 text, a third longer than their bytes; for networks beyond a few million
+    in the model's dtype, and leaves out what acts in training alone. Below it are the functions that it calls, such as
+    a convolution, and the arrays as base64 text, a third longer than their bytes; for networks beyond a few million
     parameters `to_onnx` is better. An Embedding takes the nearest category for a number out of range.
 
     Raises
@@ -302,6 +306,10 @@ LAYERS: dict[type[Layer], Callable[..., list[str]]] = {
     MaxPool1D: numpy_images.max_pool,
     MaxPool2D: numpy_images.max_pool,
     Multiply: lambda node, p, y, x, other: [f"{y} = {x} * {other}"],
+    RandomCrop: numpy_images.cropped,
+    RandomFlip: lambda node, p, y, x: [],
+    RandomShift: lambda node, p, y, x: [],
+    Rescale: lambda node, p, y, x: [f"{y} = {x} * {node.layer.scale} + {node.layer.offset}"],
     Reshape: _reshape,
     SpatialDropout: lambda node, p, y, x: [],
     UpSample2D: numpy_images.enlarged,

@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 from nbbp.engine.node import Node
+from nbbp.exchange import walk
 from nbbp.layers.windows import Windows
 
 
@@ -82,7 +83,7 @@ def padded(node: Node, p: dict[str, str], y: str, x: str) -> list[str]:
 
 
 def cropped(node: Node, p: dict[str, str], y: str, x: str) -> list[str]:
-    (top, _), (left, _) = node.layer.cropping  # type: ignore[attr-defined]
+    top, left = walk.margins(node)
     height, width, _ = node.outputs[0].shape
     return [f"{y} = {x}[:, {top}:{top + height}, {left}:{left + width}]"]
 

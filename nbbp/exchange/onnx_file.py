@@ -40,6 +40,10 @@ from nbbp.layers import (
     MaxPool1D,
     MaxPool2D,
     Multiply,
+    RandomCrop,
+    RandomFlip,
+    RandomShift,
+    Rescale,
     Reshape,
     SpatialDropout,
     UpSample2D,
@@ -60,11 +64,11 @@ def to_onnx(model: "Model | MLPClassifier | MLPRegressor", path: str | os.PathLi
     """Write a model as ONNX: inputs (rows, *input_shape) to predictions (rows, *positions, outputs), for any rows.
 
     A single input is named ``X`` and a single output ``predictions``; several have the names by which `Model.fit` takes
-    them, and a named `Input` keeps its name. Predictions are those of `Model.predict` without a mask. Dropout and noise
-    are left out, and batch normalization uses its running statistics. Arrays have the model's dtype, and integer inputs
-    stay integers; in a float64 model, gelu, convolutions, average pools and GroupNorm have float32's precision, since
-    onnxruntime has no other, and so has epsilon, which ONNX stores as float32. An Embedding takes the nearest category
-    for a number out of range.
+    them, and a named `Input` keeps its name. Predictions are those of `Model.predict` without a mask. What acts in
+    training alone is left out, and batch normalization uses its running statistics. Arrays have the model's dtype, and
+    integer inputs stay integers; in a float64 model, gelu, convolutions, average pools and GroupNorm have float32's
+    precision, since onnxruntime has no other, and so has epsilon, which ONNX stores as float32. An Embedding takes the
+    nearest category for a number out of range.
 
     Inputs and outputs have features last, as in nbbp. Convolutions and pools have channels first in ONNX: there is a
     Transpose where the order changes, such as before the first convolution and before a Flatten, and none between.
@@ -299,6 +303,11 @@ def _embedding(writer: Writer, node: Node, p: Parameters, x: str) -> str:
     return writer.operator("Concat", *pieces, axis=-1)
 
 
+def _rescale(writer: Writer, node: Node, p: Parameters, x: str) -> str:
+    y = writer.operator("Mul", x, writer.number(node.layer.scale))  # type: ignore[attr-defined]
+    return writer.operator("Add", y, writer.number(node.layer.offset))  # type: ignore[attr-defined]
+
+
 def _reshape(writer: Writer, node: Node, p: Parameters, x: str) -> str:
     return writer.operator("Reshape", x, writer.array("shape", np.array([0, *node.outputs[0].shape])))  # 0: the rows
 
@@ -327,6 +336,10 @@ LAYERS: dict[type[Layer], Callable[..., str | Sequence[str]]] = {
     MaxPool1D: onnx_images.pool,
     MaxPool2D: onnx_images.pool,
     Multiply: lambda writer, node, p, x, other: writer.operator("Mul", x, other),
+    RandomCrop: onnx_images.cropped,
+    RandomFlip: lambda writer, node, p, x: x,
+    RandomShift: lambda writer, node, p, x: x,
+    Rescale: _rescale,
     Reshape: _reshape,
     SpatialDropout: lambda writer, node, p, x: x,
     UpSample2D: onnx_images.enlarged,
@@ -363,6 +376,10 @@ IN_ANY_ORDER = {
     GlobalAveragePool,
     GlobalMaxPool,
     Multiply,
+    RandomCrop,
+    RandomFlip,
+    RandomShift,
+    Rescale,
     SpatialDropout,
     ZeroPad2D,
 }

@@ -8,6 +8,7 @@ import itertools
 import numpy as np
 
 from nbbp.engine.node import Node
+from nbbp.exchange import walk
 from nbbp.exchange.onnx_writer import Parameters, Writer
 from nbbp.layers import MaxPool2D
 from nbbp.layers.windows import Windows
@@ -80,13 +81,13 @@ def padded(writer: Writer, node: Node, p: Parameters, x: str) -> str:
 
 
 def cropped(writer: Writer, node: Node, p: Parameters, x: str) -> str:
-    starts = [before for before, _ in node.layer.cropping]  # type: ignore[attr-defined]
+    starts = walk.margins(node)
     ends = [start + n for start, n in zip(starts, node.outputs[0].shape, strict=False)]
     settings = {"starts": starts, "ends": ends, "axes": _positions(writer, node)}
     return writer.operator("Slice", x, *(writer.array(name, np.array(values)) for name, values in settings.items()))
 
 
-def group_norm(writer: "Writer", node: Node, p: "Parameters", x: str) -> str:
+def group_norm(writer: Writer, node: Node, p: Parameters, x: str) -> str:
     """A group is a channel of InstanceNormalization; GroupNormalization is of a later opset."""
     groups, epsilon = node.layer.groups, node.layer.epsilon  # type: ignore[attr-defined]
     *positions, channels = node.inputs[0].shape

@@ -7,6 +7,7 @@ import numpy as np
 
 from nbbp.engine.layer import Layer
 from nbbp.engine.node import Node
+from nbbp.layers import Crop2D
 from nbbp.model import Model
 
 Entry = TypeVar("Entry")
@@ -40,6 +41,15 @@ def parameters(model: Model, node: Node) -> dict[str, str]:
     """Full names of a node's parameters and state, by their short ones: ``{"w": "dense_0.w"}``."""
     place = model.network.layout.of(node)
     return {key: f"{place.name}.{key}" for key in (*place.parameters, *place.state)}
+
+
+def margins(node: Node) -> tuple[int, int]:
+    """The number of rows above and of columns to the left that a crop leaves out in prediction."""
+    if isinstance(node.layer, Crop2D):
+        (top, _), (left, _) = node.layer.cropping  # type: ignore[misc]
+        return top, left
+    (height, width, _), (high, wide, _) = node.inputs[0].shape, node.outputs[0].shape
+    return (height - high) // 2, (width - wide) // 2
 
 
 def outputs_first(array: np.ndarray) -> np.ndarray:
