@@ -6,7 +6,10 @@ import math
 import numpy as np
 import pytest
 
-from nbbp.bench import limits, profile
+import nbbp
+from nbbp.bench import limits, products, profile
+from nbbp.bench.convolutions import CONVOLUTIONS, LECUN_1989, LENET, PRODUCTS, SERIES, VGG
+from nbbp.bench.networks import Network, Weights
 from nbbp.bench.roofline import roofline
 from nbbp.bench.workloads import WORKLOADS
 from nbbp.cli import main
@@ -51,6 +54,113 @@ def test_roofline_of_a_step():
     assert few.products == pytest.approx(WORKLOADS["toy"].flops / 5e11)
     assert few.bytes == pytest.approx((28 * 121 + 4 * 1000 * 10) / speeds[few.level])
     assert few.seconds == few.products + few.bytes < many.seconds
+
+
+def test_operations_and_parameters_of_convolutional_networks():
+    assert LENET.parameters == 61_706  # as in Keras and PyTorch
+    assert LENET.products[:2] == [2 * 28 * 28 * 25 * 6, 2 * 10 * 10 * 25 * 6 * 16]
+    assert VGG.parameters == 896 + 9_248 + 18_496 + 36_928 + 40_970
+    assert SERIES.parameters == 1_152 + 164_096 + 98_432 + 2 * 512 + 1_290
+    assert SERIES.products == [2 * 150 * 8 * 128, 2 * 150 * 5 * 128 * 256, 2 * 150 * 3 * 256 * 128, 2 * 1_280]
+    assert LECUN_1989.parameters == 312 + 3_612 + 193 * 30 + 310
+    workload = CONVOLUTIONS["lecun-1989"]
+    assert workload.flops == 6 * (8 * 8 * 25 * 12 + 4 * 4 * 25 * 144 + 5_760 + 300) - 2 * 8 * 8 * 25 * 12
+    speeds = {"L2": 4e11, "L3": 2e11, "memory": 4e10}
+    allowed = roofline(workload, limits.Limits(5e11, 4e-8, speeds, speeds), 1)
+    assert allowed.products == pytest.approx(workload.flops / 5e11)
+    assert allowed.bytes == pytest.approx((28 * workload.parameters + 4 * 16 * 16) / speeds[allowed.level])
+
+
+def _disturbed(network: Network) -> Weights:
+    """Weights of which none is 0, and running averages of a network that has been trained."""
+    rng = np.random.default_rng(1)
+    return [
+        {name: a + rng.uniform(0.1, 0.3, a.shape).astype(np.float32) * (a.ndim == 1) for name, a in own.items()}
+        for own in network.weights()
+    ]
+
+
+def _samples(network: Network) -> np.ndarray:
+    return np.random.default_rng(2).random((3, *network.shape), dtype=np.float32)
+
+
+def _probabilities(network: Network, weights: Weights) -> np.ndarray:
+    model = nbbp.Sequential(network.layers, loss="softmax_cross_entropy")
+    model.build(network.shape)
+    named = model.network.layout.named(model.network.params, model.network.state)
+    for array, values in zip(named.values(), (a for own in weights for a in own.values()), strict=True):
+        array[...] = values
+    return model.predict(_samples(network))
+
+
+@pytest.mark.parametrize("network", [LENET, VGG, SERIES, LECUN_1989], ids=["lenet", "vgg", "series", "lecun-1989"])
+class TestTheSameNetwork:
+    def test_in_pytorch(self, network):
+        torch = pytest.importorskip("torch")
+        from nbbp.bench.networks.torch import module
+
+        weights = _disturbed(network)
+        theirs = module(network, weights).eval()
+        assert sum(p.numel() for p in theirs.parameters()) == network.parameters
+        x = torch.from_numpy(np.moveaxis(_samples(network), -1, 1).copy())
+        with torch.inference_mode():
+            np.testing.assert_allclose(theirs(x).softmax(1), _probabilities(network, weights), rtol=1e-4, atol=1e-6)
+
+    def test_in_jax(self, network):
+        jax = pytest.importorskip("jax")
+        from nbbp.bench.networks.jax import arrays, forward
+
+        weights = _disturbed(network)
+        params, averages = arrays(weights)
+        assert sum(a.size for a in jax.tree.leaves(params)) == network.parameters
+        z, _ = forward(network, params, averages, _samples(network), training=False)
+        np.testing.assert_allclose(jax.nn.softmax(z), _probabilities(network, weights), rtol=1e-4, atol=1e-6)
+
+    def test_in_onnx(self, network):
+        pytest.importorskip("onnx")
+        onnxruntime = pytest.importorskip("onnxruntime")
+        from nbbp.bench.networks.onnx import model
+
+        weights = _disturbed(network)
+        session = onnxruntime.InferenceSession(
+            model(network, weights).SerializeToString(), providers=["CPUExecutionProvider"]
+        )
+        (p,) = session.run(None, {"x": np.moveaxis(_samples(network), -1, 1).copy()})
+        np.testing.assert_allclose(p, _probabilities(network, weights), rtol=1e-4, atol=1e-6)
+
+
+def test_statistics_of_mini_batches_in_jax_are_those_of_pytorch():
+    jax, torch = pytest.importorskip("jax"), pytest.importorskip("torch")
+    from nbbp.bench.networks.jax import arrays, forward
+    from nbbp.bench.networks.torch import module
+
+    weights = _disturbed(SERIES)
+    theirs, x = module(SERIES, weights).train(), _samples(SERIES)
+    z, averages = forward(SERIES, *arrays(weights), x, training=True)
+    expected = theirs(torch.from_numpy(np.moveaxis(x, -1, 1).copy()))
+    np.testing.assert_allclose(z, expected.detach(), rtol=1e-4, atol=1e-5)
+    running = [buffer for name, buffer in theirs.named_buffers() if "running" in name]
+    for own, buffer in zip(jax.tree.leaves(averages), running, strict=True):
+        np.testing.assert_allclose(own, buffer, rtol=1e-4, atol=1e-6)
+
+
+def test_each_product_of_a_layer_has_its_own_padding_and_packing():
+    def kernels(layer: Network, rows: int) -> list[list[str]]:
+        return [[call.kernel.name for call in (*p.once, *p.calls)] for p in products.programs(layer, rows)]
+
+    forward, inputs, weights = kernels(*PRODUCTS["16 x 14x14x256, 3x3"])
+    assert forward == ["pack_columns", "pad", "convolve"]
+    assert inputs == ["pack_turned", "pad", "convolve"]
+    assert weights == ["convolve_weights", "sum_groups", "column_sums"]
+    forward, inputs, weights = kernels(*PRODUCTS["16 x 14x14x256, 1x1"])
+    assert (forward, inputs) == (["pack_columns", "convolve"], ["pack_turned", "convolve"])
+    assert kernels(*products.DENSE["64"]) == [["affine"], ["transpose", "affine"], ["product_of_transposed"]]
+
+
+def test_each_product_of_a_layer_is_timed(monkeypatch):
+    monkeypatch.setattr(products, "SECONDS", 0.002)
+    share = products.measure(*PRODUCTS["16 x 14x14x256, 1x1"])
+    assert all(0 < each < math.inf for each in (share.forward, share.input_gradient, share.weight_gradient))
 
 
 def test_the_calls_of_a_profile_add_up_to_the_step(monkeypatch):

@@ -81,8 +81,8 @@ def measure(
     Parameters
     ----------
     workloads, peers
-        Names from WORKLOADS or PREDICTIONS of `nbbp.bench.workloads` or from `nbbp.bench.estimators.ESTIMATIONS`, and
-        from `nbbp.bench.peers.PEERS`.
+        Names from a table of `nbbp.bench.workloads`, `nbbp.bench.convolutions` or `nbbp.bench.estimators`, and from
+        `nbbp.bench.peers.PEERS`.
     rounds : int
     report
         Called with each result as soon as it is available.

@@ -1,4 +1,4 @@
-"""The three products of a dense layer as a share of the FMA peak: forward, input gradient, weight gradient."""
+"""The three products of a layer as a share of the FMA peak: forward, input gradient, weight gradient."""
 
 import dataclasses
 import time
@@ -6,6 +6,7 @@ import time
 import numpy as np
 
 import nbbp
+from nbbp.bench.networks import Network
 from nbbp.bench.peak import fma_peak
 from nbbp.engine.program import Program
 from nbbp.engine.runner import Runner
@@ -15,12 +16,14 @@ SIZES = (16, 48, 63, 64, 96, 127, 128, 192, 255, 256, 384, 511, 512, 768, 1023, 
 SECONDS = 0.05  # per measurement
 REPEATS = 5
 
+DENSE = {str(size): (Network((size,), (nbbp.Dense(size),)), size) for size in SIZES}
+"""A dense layer and the number of its rows, by the size of a batch, of inputs and of outputs."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Share:
-    """Shares of the FMA peak of all threads, for a batch, inputs and outputs of one size."""
+    """Shares of the FMA peak of all threads."""
 
-    size: int
     forward: float
     input_gradient: float
     weight_gradient: float
@@ -41,22 +44,30 @@ def _flops(runner: Runner, operations: int) -> float:
     return operations / best
 
 
-def measure(size: int, dtype: str = "float32") -> Share:
-    """Time the calls that a dense layer of size x size binds for `size` rows."""
-    model = nbbp.Sequential([nbbp.Input(size), nbbp.Dense(size)], dtype=dtype)
+def programs(layer: Network, rows: int, dtype: str = "float32") -> tuple[Program, Program, Program]:
+    """What a network of one layer binds for `rows` rows: forward, input gradient, weight gradient.
+
+    Each pads and packs its own operands; the weight gradient reads the inputs that forward has padded.
+    """
+    model = nbbp.Sequential([nbbp.Input(layer.shape), *layer.layers], dtype=dtype)
     network = model.network
 
     def bound(backward: bool, to_inputs: bool = False) -> Program:
-        program = Program("numba", dtype, size)
+        program = Program("numba", dtype, rows)
         forward = network.forward(program, network.inputs(program))
         if backward:
             program.calls.clear()
-            slope = program.buffer(size, size)
+            program.once.clear()
+            slope = program.buffer(rows, *network.graph.outputs[0].shape)
             network.backward(program, forward, [slope], network.grads, to_inputs)
         return program
 
-    weights, both, inputs = bound(True), bound(True, True), Program("numba", dtype, size)
+    weights, both, inputs = bound(True), bound(True, True), Program("numba", dtype, rows)
     inputs.calls += [*both.once, *both.calls[len(weights.calls) :]]
-    operations, peak = 2 * size**3, fma_peak(threads.count(), dtype)
-    shares = (_flops(Runner(program), operations) / peak for program in (bound(False), inputs, weights))
-    return Share(size, *shares)
+    return bound(False), inputs, weights
+
+
+def measure(layer: Network, rows: int, dtype: str = "float32") -> Share:
+    """Time the three products of a network of one layer for `rows` rows."""
+    operations, peak = rows * sum(layer.products), fma_peak(threads.count(), dtype)
+    return Share(*(_flops(Runner(program), operations) / peak for program in programs(layer, rows, dtype)))

@@ -15,6 +15,7 @@ from numba import prange, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from nbbp.bench.convolutions import Convolution
 from nbbp.bench.peers import nbbp
 from nbbp.bench.workloads import Workload
 from nbbp.engine.program import Call, Shards
@@ -198,7 +199,7 @@ class Profile:
     step_on_one_thread: float
 
 
-def measure(workload: Workload) -> Profile:
+def measure(workload: Workload | Convolution) -> Profile:
     """Profile nbbp's training step."""
     trainer = nbbp.trainer(workload)
     every, one = _Step(trainer, alone=False), _Step(trainer, alone=True)

@@ -13,16 +13,16 @@ import numpy as np
 from llvmlite import binding
 
 import nbbp
+from nbbp.bench.convolutions import TRAINED
 from nbbp.bench.limits import Limits
 from nbbp.bench.measure import Result
 from nbbp.bench.profile import Profile
 from nbbp.bench.roofline import Roofline
-from nbbp.bench.workloads import WORKLOADS
 from nbbp.kernels import threads
 
 
 def header(peers: Sequence[str]) -> str:
-    return f"{'workload':13}" + "".join(f"{peer:>42}" for peer in peers)
+    return f"{'workload':18}" + "".join(f"{peer:>42}" for peer in peers)
 
 
 def line(result: Result, peers: Sequence[str]) -> str:
@@ -34,7 +34,7 @@ def line(result: Result, peers: Sequence[str]) -> str:
         else:
             ratio = f" ({result.ratio(peer):.2f}x)" if peer != "nbbp" and "nbbp" in result.rounds else ""
             cells.append(f"{result.median(peer) * 1e6:,.2f} / {result.best(peer) * 1e6:,.2f}{ratio}")
-    return f"{result.workload:13}" + "".join(f"{cell:>42}" for cell in cells)
+    return f"{result.workload:18}" + "".join(f"{cell:>42}" for cell in cells)
 
 
 def missing(results: Sequence[Result]) -> list[str]:
@@ -84,12 +84,12 @@ def limits(before: Limits, after: Limits) -> list[str]:
 
 def rooflines(results: Sequence[Result], allowed: dict[str, Roofline]) -> list[str]:
     """The microseconds that the limits allow each workload, and what share of nbbp's best round they are."""
-    lines = [f"{'workload':13}{'products':>12}{'share':>8}{'bytes':>12}{'from':>8}{'both':>12}{'share':>8}"]
+    lines = [f"{'workload':18}{'products':>12}{'share':>8}{'bytes':>12}{'from':>8}{'both':>12}{'share':>8}"]
     for result in results:
         if result.workload in allowed and "nbbp" in result.rounds:
             least, best = allowed[result.workload], result.best("nbbp")
             lines.append(
-                f"{result.workload:13}{least.products * 1e6:12,.2f}{least.products / best:8.1%}"
+                f"{result.workload:18}{least.products * 1e6:12,.2f}{least.products / best:8.1%}"
                 f"{least.bytes * 1e6:12,.2f}{least.level:>8}{least.seconds * 1e6:12,.2f}{least.seconds / best:8.1%}"
             )
     return lines
@@ -114,7 +114,7 @@ def profile(measured: Profile) -> list[str]:
 def memory(results: Sequence[Result]) -> list[str]:
     """The peak size of every peer's process."""
     return [
-        f"{result.workload:13}" + ", ".join(f"{peer} {size:,.0f}" for peer, size in result.mebibytes.items())
+        f"{result.workload:18}" + ", ".join(f"{peer} {size:,.0f}" for peer, size in result.mebibytes.items())
         for result in results
     ]
 
@@ -125,7 +125,7 @@ def as_json(result: Result, allowed: Roofline | None = None) -> dict:
         "workload": result.workload,
         "seconds": result.rounds,
         "ratio": {peer: result.ratio(peer) for peer in result.rounds} if "nbbp" in result.rounds else {},
-        "flops": WORKLOADS[result.workload].flops if result.workload in WORKLOADS else None,
+        "flops": TRAINED[result.workload].flops if result.workload in TRAINED else None,
         "roofline": dataclasses.asdict(allowed) if allowed else None,
         "mebibytes": result.mebibytes,
         "missing": result.missing,

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 
+from nbbp.bench.convolutions import CONVOLUTION_PREDICTIONS, CONVOLUTIONS
 from nbbp.bench.estimators import ESTIMATIONS
 from nbbp.bench.peers import Unsupported
 from nbbp.bench.workloads import PREDICTIONS, WORKLOADS
@@ -33,7 +34,8 @@ def peak_mebibytes() -> float:
 def prepared(module, name: str) -> tuple[Callable, int]:
     """The function to time, and the number of steps that one call takes."""
     tables: dict[str, dict] = {
-        "prepare": WORKLOADS, "prepare_prediction": PREDICTIONS, "prepare_estimation": ESTIMATIONS
+        "prepare": WORKLOADS, "prepare_prediction": PREDICTIONS, "prepare_estimation": ESTIMATIONS,
+        "prepare_convolution": CONVOLUTIONS, "prepare_convolution_prediction": CONVOLUTION_PREDICTIONS,
     }  # fmt: skip
     function, table = next((function, table) for function, table in tables.items() if name in table)
     if not hasattr(module, function):

@@ -8,6 +8,7 @@ from nbbp.cli.commands import Command
 if TYPE_CHECKING:
     from nbbp.bench.limits import Limits
     from nbbp.bench.measure import Result
+    from nbbp.bench.networks import Network
 
 
 def register(command: Command) -> None:
@@ -16,8 +17,8 @@ def register(command: Command) -> None:
         "names",
         nargs="*",
         metavar="NAME",
-        help="a workload, training (the default), prediction, sklearn, conditions, products, startup or plan; profile "
-        "and workloads for the time of each call within a step",
+        help="a workload, training (the default), prediction, convolution, sklearn, conditions, products, startup or "
+        "plan; profile and workloads for the time of each call within a step",
     )
     sub.add_argument("--peers", nargs="+", default=[], metavar="PEER", help="all that are installed when none is named")
     sub.add_argument("--rounds", type=int, default=7, help="interleaved rounds (%(default)s)")
@@ -27,10 +28,16 @@ def register(command: Command) -> None:
 
 def bench(arguments) -> None:
     """Time training steps and predictions side by side with the peers that are installed; and nbbp's own behaviour."""
+    from nbbp.bench.convolutions import CONVOLUTION_PREDICTIONS, CONVOLUTIONS, PRODUCTS, TRAINED
     from nbbp.bench.peers import PEERS
     from nbbp.bench.workloads import PREDICTIONS, WORKLOADS
 
-    names = [*WORKLOADS, "training", "prediction", "sklearn", "conditions", "products", "startup", "plan", "profile"]
+    groups: dict[str, list[str]] = {name: [name] for name in TRAINED} | {
+        "training": [*WORKLOADS],
+        "prediction": [*PREDICTIONS],
+        "convolution": [*CONVOLUTIONS, *CONVOLUTION_PREDICTIONS],
+    }
+    names = [*groups, "sklearn", "conditions", "products", "startup", "plan", "profile"]
     for given, table, kind in ((arguments.names, names, "benchmark"), (arguments.peers, PEERS, "peer")):
         unknown = [name for name in given if name not in table]
         if unknown:
@@ -38,18 +45,16 @@ def bench(arguments) -> None:
     if arguments.rounds < 1:
         raise ValueError(f"--rounds must be 1 or more, got {arguments.rounds}")
     chosen = arguments.names or ["training"]
-    workloads = list(WORKLOADS) if "training" in chosen else [name for name in chosen if name in WORKLOADS]
-    from nbbp.bench import limits, report
+    workloads = list(dict.fromkeys(name for group in chosen for name in groups.get(group, [])))
+    from nbbp.bench import limits, products, report
 
     print(", ".join(f"{name} {value}" for name, value in report.machine().items()))
     before = limits.measure()
     parts: dict = {}
     results = []
     if "profile" in chosen:
-        parts["profile"] = _bench_profile(workloads or list(WORKLOADS))
-        workloads = []
-    if "prediction" in chosen:
-        workloads += PREDICTIONS
+        parts["profile"] = _bench_profile([name for name in workloads if name in TRAINED] or list(WORKLOADS))
+        workloads = [name for name in workloads if name not in TRAINED]
     if workloads:
         results = _bench_side_by_side(workloads, arguments)
     if "sklearn" in chosen:
@@ -57,7 +62,11 @@ def bench(arguments) -> None:
     if "conditions" in chosen:
         parts["conditions"] = _bench_conditions(arguments.rounds)
     if "products" in chosen:
-        parts["products"] = _bench_products()
+        print("share of the FMA peak; batch, inputs and outputs of one size, float32")
+        parts["products"] = _bench_products(products.DENSE)
+    if "convolution" in chosen:
+        print("share of the FMA peak; images x height x width x channels and as many filters, padding same, float32")
+        parts["convolution products"] = _bench_products(PRODUCTS)
     if "startup" in chosen:
         parts["startup"] = _bench_startup()
     if "plan" in chosen:
@@ -94,11 +103,11 @@ def _bench_side_by_side(workloads: list[str], arguments) -> "list[Result]":
 
 def _hold_against(best: "Limits", results: "list[Result]") -> list[dict]:
     from nbbp.bench import report
+    from nbbp.bench.convolutions import TRAINED
     from nbbp.bench.roofline import roofline
-    from nbbp.bench.workloads import WORKLOADS
     from nbbp.kernels import threads
 
-    allowed = {name: roofline(workload, best, threads.count()) for name, workload in WORKLOADS.items()}
+    allowed = {name: roofline(workload, best, threads.count()) for name, workload in TRAINED.items()}
     if any(result.workload in allowed and "nbbp" in result.rounds for result in results):
         print("microseconds a step that these limits allow, and their share of nbbp's best round")
         print(*report.rooflines(results, allowed), sep="\n")
@@ -107,12 +116,12 @@ def _hold_against(best: "Limits", results: "list[Result]") -> list[dict]:
 
 def _bench_profile(workloads: list[str]) -> list[dict]:
     from nbbp.bench import profile, report
-    from nbbp.bench.workloads import WORKLOADS
+    from nbbp.bench.convolutions import TRAINED
 
     print("microseconds of each call, in the best epoch")
     measured = []
     for name in workloads:
-        measured.append(profile.measure(WORKLOADS[name]))
+        measured.append(profile.measure(TRAINED[name]))
         print(*report.profile(measured[-1]), sep="\n", flush=True)
     return [dataclasses.asdict(each) for each in measured]
 
@@ -159,15 +168,14 @@ def _bench_plan() -> list[dict]:
     return [dataclasses.asdict(each) for each in plans]
 
 
-def _bench_products() -> list[dict]:
+def _bench_products(layers: "dict[str, tuple[Network, int]]") -> list[dict]:
     from nbbp.bench import products
 
-    print("share of the FMA peak; batch, inputs and outputs of one size, float32")
-    print(f"{'size':>6} {'forward':>10} {'input grad':>12} {'weight grad':>12}")
+    print(f"{'':24} {'forward':>10} {'input grad':>12} {'weight grad':>12}")
     shares = []
-    for size in products.SIZES:
-        share = products.measure(size)
-        row = f"{size:6} {share.forward:10.0%} {share.input_gradient:12.0%} {share.weight_gradient:12.0%}"
+    for name, (layer, rows) in layers.items():
+        share = products.measure(layer, rows)
+        row = f"{name:24} {share.forward:10.0%} {share.input_gradient:12.0%} {share.weight_gradient:12.0%}"
         print(row, flush=True)
-        shares.append(dataclasses.asdict(share))
+        shares.append({"layer": name} | dataclasses.asdict(share))
     return shares

@@ -1,10 +1,20 @@
 """onnxruntime, which only predicts."""
 
+import numpy as np
+
+from nbbp.bench.convolutions import ConvolutionPrediction
 from nbbp.bench.workloads import Prediction
 
 
-def prepare_prediction(prediction: Prediction):
+def _prediction(model, x: np.ndarray):
+    """A function that returns what the model makes of x."""
     import onnxruntime
+
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    return lambda: session.run(None, {"x": x})[0]
+
+
+def prepare_prediction(prediction: Prediction):
     from onnx import TensorProto, helper, numpy_helper
 
     (w1, b1), (w2, b2) = prediction.weights()
@@ -22,6 +32,11 @@ def prepare_prediction(prediction: Prediction):
         [numpy_helper.from_array(a, name) for name, a in (("w1", w1), ("b1", b1), ("w2", w2), ("b2", b2))],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
-    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    x = prediction.data()
-    return lambda: session.run(None, {"x": x})[0]
+    return _prediction(model, prediction.data())
+
+
+def prepare_convolution_prediction(prediction: ConvolutionPrediction):
+    from nbbp.bench.networks.onnx import model
+
+    samples = np.ascontiguousarray(np.moveaxis(prediction.data(), -1, 1))
+    return _prediction(model(prediction.network, prediction.network.weights()), samples)

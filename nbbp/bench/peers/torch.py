@@ -1,23 +1,20 @@
 """PyTorch, eager, on all threads: no DataLoader, fused Adam."""
 
+import numpy as np
+
+from nbbp.bench.convolutions import Convolution, ConvolutionPrediction
+from nbbp.bench.peers import Unsupported
 from nbbp.bench.workloads import Prediction, Workload
 
 ACTIVATIONS = {"relu": "ReLU", "tanh": "Tanh", "sigmoid": "Sigmoid"}
 
 
-def prepare(workload: Workload, threads: int | None = None, compile: bool = False):
+def _epochs(workload: Workload | Convolution, network, x, y, compile: bool):
+    """A function that trains the network for one epoch."""
     import torch
 
-    if threads:
-        torch.set_num_threads(threads)
-    torch.manual_seed(0)
-    layers: list[torch.nn.Module] = []
-    for n_in, n_out in zip(workload.sizes, workload.sizes[1:], strict=False):
-        layers += [torch.nn.Linear(n_in, n_out), getattr(torch.nn, ACTIVATIONS[workload.activation])()]
-    network = torch.nn.Sequential(*layers[:-1])
     loss_of = torch.nn.MSELoss() if workload.loss == "mse" else torch.nn.CrossEntropyLoss()
     optimizer = torch.optim.Adam(network.parameters(), fused=True)
-    x, y = (torch.from_numpy(array) for array in workload.data())
 
     def forward(rows):
         return loss_of(network(x[rows]), y[rows])
@@ -34,6 +31,57 @@ def prepare(workload: Workload, threads: int | None = None, compile: bool = Fals
     return epoch
 
 
+def prepare(workload: Workload, threads: int | None = None, compile: bool = False):
+    import torch
+
+    if threads:
+        torch.set_num_threads(threads)
+    torch.manual_seed(0)
+    layers: list[torch.nn.Module] = []
+    for n_in, n_out in zip(workload.sizes, workload.sizes[1:], strict=False):
+        layers += [torch.nn.Linear(n_in, n_out), getattr(torch.nn, ACTIVATIONS[workload.activation])()]
+    x, y = (torch.from_numpy(array) for array in workload.data())
+    return _epochs(workload, torch.nn.Sequential(*layers[:-1]), x, y, compile)
+
+
+def _convolutional(
+    workload: Convolution | ConvolutionPrediction, samples: np.ndarray, threads: int | None, channels_last: bool
+):
+    """The network, and the samples (rows, channels, *positions)."""
+    import torch
+
+    from nbbp.bench.networks.torch import module
+
+    if threads:
+        torch.set_num_threads(threads)
+    if channels_last and samples.ndim != 4:
+        raise Unsupported("channels_last is a memory format of images")
+    memory = torch.channels_last if channels_last else torch.contiguous_format
+    network = module(workload.network, workload.network.weights()).to(memory_format=memory)
+    return network, torch.from_numpy(np.moveaxis(samples, -1, 1)).contiguous(memory_format=memory)
+
+
+def prepare_convolution(
+    workload: Convolution, threads: int | None = None, compile: bool = False, channels_last: bool = False
+):
+    import torch
+
+    x, y = workload.data()
+    network, samples = _convolutional(workload, x, threads, channels_last)
+    return _epochs(workload, network, samples, torch.from_numpy(y), compile)
+
+
+def _prediction(network, x: np.ndarray):
+    """A function that returns the probabilities of x as an array."""
+    import torch
+
+    def predict():
+        with torch.inference_mode():
+            return network(torch.from_numpy(x)).softmax(1).numpy()
+
+    return predict
+
+
 def prepare_prediction(prediction: Prediction, threads: int | None = None):
     import torch
 
@@ -45,10 +93,11 @@ def prepare_prediction(prediction: Prediction, threads: int | None = None):
         for layer, (w, b) in zip((hidden, last), prediction.weights(), strict=True):
             layer.weight.copy_(torch.from_numpy(w.T.copy()))
             layer.bias.copy_(torch.from_numpy(b))
-    x = prediction.data()
+    return _prediction(network, prediction.data())
 
-    def predict():
-        with torch.inference_mode():
-            return network(torch.from_numpy(x)).softmax(1).numpy()
 
-    return predict
+def prepare_convolution_prediction(
+    prediction: ConvolutionPrediction, threads: int | None = None, channels_last: bool = False
+):
+    network, samples = _convolutional(prediction, prediction.data(), threads, channels_last)
+    return _prediction(network.eval(), samples.numpy())

@@ -5,3 +5,4 @@ import functools
 from nbbp.bench.peers import torch
 
 prepare = functools.partial(torch.prepare, compile=True)
+prepare_convolution = functools.partial(torch.prepare_convolution, compile=True)
