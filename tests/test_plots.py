@@ -264,6 +264,7 @@ def test_feature_maps_are_what_the_layers_give(convolutional, tmp_path):
     ends = {"conv2d_0, relu": 2, "batchnorm_0": 3, "conv2d_1": 4, "dropout_0, tanh": 6}
     maps = [axis for axis in figure.axes if axis.get_title()]
     assert [axis.get_title().partition("\n")[0] for axis in maps] == list(ends)
+    assert figure.get_figwidth() == pytest.approx(3.8 * maps[0].get_gridspec().ncols)
     for axis, end in zip(maps, ends.values(), strict=True):
         part = nbbp.Sequential(convolutional.layers[:end], dtype="float64")
         part.build(64)

@@ -99,8 +99,8 @@ def feature_maps(model: "Model", x, layer: int | str | None = None, path=None) -
         found = {name: one}
     data = model.prepare(np.asarray(x)[np.newaxis])
     arrays = values(model.network, model.backend, [edge for _, edge in found.values()], data)
-    columns = min(COLUMNS, len(found))
-    rows = -(-len(found) // columns)
+    rows = -(-len(found) // COLUMNS)
+    columns = -(-len(found) // rows)
     figure, axes = new_figure(len(found), 3.8 * columns, 3.4 * rows, rows)
     for axis, (title, edge), (y,) in zip(axes, found.values(), arrays, strict=True):
         *positions, channels = edge.shape
