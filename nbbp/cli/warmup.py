@@ -15,15 +15,31 @@ from nbbp.kernels import cache, threads
 from nbbp.layers import (
     Activation,
     Add,
+    AveragePool2D,
     BatchNorm,
     Concatenate,
+    Conv1D,
+    Conv2D,
+    Conv2DTranspose,
+    Crop2D,
     Dense,
     Dropout,
     Embedding,
     GaussianNoise,
+    GlobalAveragePool,
+    GlobalMaxPool,
+    GroupNorm,
     LayerNorm,
+    MaxPool2D,
     Multiply,
+    RandomCrop,
+    RandomFlip,
+    RandomShift,
+    Rescale,
     Residual,
+    SpatialDropout,
+    UpSample2D,
+    ZeroPad2D,
 )
 from nbbp.losses import LOSSES
 from nbbp.model import Model
@@ -102,6 +118,7 @@ def usual_runs(model: functools.partial[Sequential]) -> Iterator[Callable]:
     yield functools.partial(_fit, network, LABELS)
     yield functools.partial(distill, network, network, X, LABELS, verbose=0)
     yield functools.partial(_fit_graph, model.keywords)
+    yield functools.partial(_fit_images, model)
     yield functools.partial(Ensemble(2, lambda seed: model([Dense(3)], seed=seed)).fit, X, VALUES, verbose=0)
 
 
@@ -117,6 +134,21 @@ def _step(model: Sequential) -> None:
     step = model.step(ROWS)
     step.backward(step.forward(X))
     step.update()
+
+
+def _fit_images(model: functools.partial[Sequential]) -> None:
+    """Train a network on images of bytes, with every kind of layer for them."""
+    images, y = np.zeros((96, 12, 12, 2), np.uint8), VALUES[:96]
+    network = model([
+        Rescale(1 / 255), RandomFlip(vertical=True), RandomShift(1, 1), RandomCrop(10, 10),
+        Conv2D(4, 3, padding="same"), GroupNorm(2), SpatialDropout(0.1), MaxPool2D(2), UpSample2D(2),
+        Conv2D(24, 3, 2, padding="same"), BatchNorm(), Activation("relu"), Conv2D(24, 3, groups=24),
+        AveragePool2D(2, 1), Conv2DTranspose(24, 2, 2), ZeroPad2D(2), Crop2D(1), GlobalAveragePool(), Dense(3),
+    ])  # fmt: skip
+    network.fit(images, y, batch_size=64, validation_data=(images, y), verbose=0)
+    network.predict(images)
+    best = model([Conv1D(24, 3, padding=1), Conv1D(4, 1), GlobalMaxPool(), Dense(3)])
+    best.fit(images[:, 0].astype(np.float32), y, batch_size=64, verbose=0)
 
 
 def _fit_graph(settings: dict) -> None:
