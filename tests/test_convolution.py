@@ -89,6 +89,24 @@ def test_agrees_with_pytorch(kind, backend, rng):
             np.testing.assert_allclose(got, right, rtol=1e-10, atol=1e-10, err_msg=f"{layer} on {rows} x {shape}")
 
 
+def test_each_backward_pass_pads_for_itself(rng):
+    """Windows fill the vectors forward, so that the weights' gradient alone reads the padded input."""
+    x = nbbp.Input((6, 6, 2))
+    model = nbbp.Model(x, nbbp.Conv2D(3, 3, padding="same")(x), loss="mse", dtype="float64")
+    step = model.step(2)
+    X, dz = rng.standard_normal((2, 2, 6, 6, 2)), rng.standard_normal((2, 6, 6, 3))
+    found = []
+    for samples in X:
+        step.forward(samples)
+        step.backward(dz.copy())
+        found.append(model.grads.copy())
+    step.forward(X[0])
+    step.backward(dz.copy())
+    step.forward(X[1])
+    step.backward(dz.copy(), add=True)
+    np.testing.assert_allclose(model.grads, found[0] + found[1], rtol=1e-12)
+
+
 @pytest.mark.parametrize(("length", "size", "stride"), [(28, 5, 1), (28, 5, 2), (7, 2, 2), (10, 3, 4), (1, 4, 3)])
 def test_same_pads_the_odd_position_at_the_end(length, size, stride):
     windows = over("MaxPool1D", (length, 1), size, stride, "same", axes=1)

@@ -15,6 +15,7 @@ import numpy as np
 from nbbp import checks
 from nbbp.activations import ACTIVATIONS
 from nbbp.engine.layer import Layer, Parameter
+from nbbp.engine.program import Program
 from nbbp.initializers import INITIALIZERS, Initializer, zeros
 from nbbp.kernels import convolution as kernels
 from nbbp.kernels import depthwise
@@ -158,7 +159,8 @@ class Products:
         self.own_channels, self.own_filters = channels // groups, filters // groups  # of a group
         self.each_group = [(g * self.own_channels, g * self.own_filters) for g in range(groups)]  # their first ones
         self._depthwise = groups > 1 and self.own_channels == self.own_filters == 1
-        self._padded: dict[int, np.ndarray] = {}
+        self._forward = b.program
+        self._padded: dict[tuple[Program, int], np.ndarray] = {}
 
     def _large(self, array: np.ndarray) -> np.ndarray:
         return array.reshape(self.b.rows, *self.windows.lengths, self.channels)
@@ -167,16 +169,21 @@ class Products:
         return array.reshape(self.b.rows, *self.windows.outputs, self.filters)
 
     def _within_zeros(self, x: np.ndarray, padding) -> np.ndarray:
-        """x (rows, height, width, channels) within zeros; itself if there are none; the same one for the same x."""
+        """x (rows, height, width, channels) within zeros; itself if there are none.
+
+        What forward or an earlier call of this pass has padded is not padded again.
+        """
         (top, bottom), (left, right) = padding
         if top == bottom == left == right == 0:
             return x.reshape(-1)
-        if x.ctypes.data not in self._padded:
-            rows, height, width, channels = x.shape
-            padded = self.b.buffer(rows, top + height + bottom, (left + width + right) * channels)
-            self.b.call(kernels.pad, padded, x.reshape(rows, height, -1), _numbers(top, left * channels))
-            self._padded[x.ctypes.data] = padded.reshape(-1)
-        return self._padded[x.ctypes.data]
+        for program in (self._forward, self.b.program):
+            if (program, x.ctypes.data) in self._padded:
+                return self._padded[program, x.ctypes.data]
+        rows, height, width, channels = x.shape
+        padded = self.b.buffer(rows, top + height + bottom, (left + width + right) * channels)
+        self.b.call(kernels.pad, padded, x.reshape(rows, height, -1), _numbers(top, left * channels))
+        self._padded[self.b.program, x.ctypes.data] = padded.reshape(-1)
+        return padded.reshape(-1)
 
     def _fill_vectors_with_windows(self, filters: int, w: np.ndarray) -> bool:
         """Whether windows beside each other fill the vectors, not the filters of one window."""
