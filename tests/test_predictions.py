@@ -32,6 +32,15 @@ def test_few_rows_with_many_features(rng):
         np.testing.assert_array_equal(model.predict(X[:rows]), model.predict(X)[:rows])
 
 
+@pytest.mark.parametrize("layers", [[nbbp.Conv2D(24, 3, groups=2)], [nbbp.Conv2D(4, 1), nbbp.Conv2D(24, 3, groups=2)]])
+def test_a_call_may_begin_within_the_users_array(rng, layers):
+    """A convolution of several groups reads and writes at their first channels."""
+    model, X = nbbp.Sequential(layers), rng.random((1300, 6, 6, 4), dtype=np.float32)
+    model.build(X.shape[1:])
+    np.testing.assert_array_equal(model.predict(X)[:20], model.predict(X[:20]))
+    np.testing.assert_allclose(model.predict(X), model.with_backend("numpy").predict(X), rtol=1e-4, atol=1e-5)
+
+
 def test_an_array_may_begin_anywhere(rng):
     model, X = network(40), rng.random((200, 300), dtype=np.float32)
     memory = np.zeros(X.nbytes + 64, np.uint8)

@@ -53,13 +53,14 @@ def _run_side_by_side(codes, sizes, clocks):
 def _run_blocks(codes, words, begins, bases):
     """Run the calls (programs, calls, 3) of each program for each of its blocks of rows, begins (programs, blocks).
 
-    Before each, words (programs, words, 3), an address, the number of an array and a row's bytes, are set to where the
-    block begins in the arrays at bases (arrays,).
+    Before each, words (programs, words, 4), an address, the number of an array, a row's bytes and an offset in bytes,
+    are set to the offset from where the block begins in the arrays at bases (arrays,).
     """
     for m in prange(codes.shape[0]):
         for block in range(begins.shape[1]):
             for k in range(words.shape[1]):
-                write_word(words[m, k, 0], bases[words[m, k, 1]] + begins[m, block] * words[m, k, 2])
+                begin = bases[words[m, k, 1]] + begins[m, block] * words[m, k, 2]
+                write_word(words[m, k, 0], begin + words[m, k, 3])
             for k in range(codes.shape[1]):
                 call(codes[m, k, 0], codes[m, k, 1], codes[m, k, 2])
 
@@ -207,10 +208,7 @@ class Blocks:
         found = []
         for program, own in zip(programs, buffers, strict=True):
             found.append([word for bound in program.calls for word in _words(cast(Call, bound), own)])
-        which = [word[0] for word in found[0]]
-        self._words = np.zeros((len(programs), len(found[0]), 3), np.int64)
-        self._words[:, :, 0] = [[word[1] for word in words] for words in found]
-        self._words[:, :, 1:] = [(number, buffers[0][number][0].nbytes) for number in which]
+        self._words = np.array(found, np.int64).reshape(len(programs), -1, 4)
         self._bases = np.zeros(len(buffers[0]), np.int64)
         self._begins = np.zeros((len(programs), 1), np.int64)
         self._bound: dict[bool, tuple[np.ndarray, tuple]] = {}
@@ -248,9 +246,10 @@ class Blocks:
         return self._bound[alone]
 
 
-def _words(bound: Call, buffers: list[np.ndarray]) -> Iterator[tuple[int, int]]:
-    """For each argument of a call that is a buffer: which one, and where the call has its address."""
+def _words(bound: Call, buffers: list[np.ndarray]) -> Iterator[tuple[int, int, int, int]]:
+    """For each argument of a call that lies in a buffer, as `_run_blocks` takes it: where the call has its address."""
     for array, place in zip(bound.arrays, address_places(bound.arrays), strict=True):
         for number, buffer in enumerate(buffers):
-            if array.ctypes.data == buffer.ctypes.data:
-                yield number, bound.block.ctypes.data + place * bound.block.itemsize
+            offset = array.ctypes.data - buffer.ctypes.data
+            if 0 <= offset < buffer.nbytes:
+                yield bound.block.ctypes.data + place * bound.block.itemsize, number, buffer[0].nbytes, offset
