@@ -261,6 +261,9 @@ class TestSchedule:
         proved(self.model(), X, y)
         goes_on_alike(self.model(), tmp_path, X, y)
 
+    def test_its_summary_has_no_step(self):
+        assert "for each row" in self.model().summary()
+
     def steps(self, w, X, y, first: int, count: int):
         losses = []
         for t in range(first, first + count):

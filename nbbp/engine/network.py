@@ -10,7 +10,7 @@ import numpy as np
 from nbbp.engine.layer import Array, Binding, Views
 from nbbp.engine.layout import Layout
 from nbbp.engine.node import Edge, Node
-from nbbp.engine.program import Program
+from nbbp.engine.program import Program, Tables
 from nbbp.kernels import arrays
 from nbbp.kernels.batches import accumulate, clear, clear_masked
 from nbbp.kernels.regularization import limit_norms, penalize
@@ -215,7 +215,8 @@ class Network:
 
     def bytes_a_row(self) -> int:
         """The memory that training needs for each row of a mini-batch: all that layers write, and its gradients."""
-        program = Program("numpy", self.dtype, 2)  # of two rows, since one is a special case for some layers
+        tables = Tables(1, self.dtype)
+        program = Program("numpy", self.dtype, 2, tables=tables)  # one row is a special case for some layers
         bound = self.forward(program, self.inputs(program))
         slopes = [program.buffer(*output.array.shape) for output in bound.outputs]
         self.backward(program, bound, slopes, self.grads)
