@@ -9,6 +9,7 @@ import numpy as np
 from nbbp import Dense, Flatten
 from nbbp.engine.layer import Layer, Spec
 from nbbp.engine.node import Shape
+from nbbp.exchange.walk import outputs_first
 
 Weights = list[dict[str, np.ndarray]]
 """The parameters and the running averages of each layer, by name."""
@@ -52,19 +53,14 @@ class Network:
         ]
 
 
-def _first(w: np.ndarray) -> np.ndarray:
-    """Weights (*size, channels, filters) as (filters, channels, *size)."""
-    return np.ascontiguousarray(np.moveaxis(w, (-1, -2), (0, 1)))
-
-
 def channels_first(network: Network, weights: Weights) -> Weights:
     """The weights for samples (channels, *positions): w is (filters, channels, *size), or (units, inputs)."""
     found, entry = [], network.shape  # of the next layer, as it is before it is flattened
     for (layer, shape, spec), own in zip(network.specs(), weights, strict=True):
         if isinstance(layer, Dense):
-            own = own | {"w": _first(own["w"].reshape(*entry, layer.units)).reshape(layer.units, -1)}
+            own = own | {"w": outputs_first(own["w"].reshape(*entry, layer.units)).reshape(layer.units, -1)}
         elif "w" in own:
-            own = own | {"w": _first(own["w"])}
+            own = own | {"w": np.ascontiguousarray(outputs_first(own["w"]))}
         found.append(own)
         entry = shape if isinstance(layer, Flatten) else spec.outputs[0]
     return found

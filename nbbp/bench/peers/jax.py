@@ -74,9 +74,8 @@ def prepare_convolution(workload: Convolution):
     from nbbp.bench.networks import jax as networks
 
     forward = functools.partial(networks.forward, workload.network, training=True)
-    scan = (
-        workload.batch == 1
-    )  # XLA's convolutions on a CPU are several times as slow in a loop, but not those of one row
+    # XLA's convolutions on a CPU are several times as slow in a loop, but not those of one row.
+    scan = workload.batch == 1
     return _epochs(workload, forward, *networks.arrays(workload.network.weights()), scan)
 
 
