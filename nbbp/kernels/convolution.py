@@ -184,10 +184,10 @@ def convolve(y, x, packed, b, positions, taps, places):
                 )  # fmt: skip
 
 
-LANES = 960  # windows whose sums stay in the first-level cache: whole tiles in any dtype and vector width
+STRETCH = 960  # windows whose sums stay in the first-level cache: whole tiles in any dtype and vector width
 FEW = 8  # filters at most
 
-_sums_of_lanes, _rows_of_tile = on_stack(FEW * LANES), on_stack(8, types.int32)
+_sums_of_stretch, _rows_of_tile = on_stack(FEW * STRETCH), on_stack(8, types.int32)
 
 
 def few(filters: int, itemsize: int) -> bool:
@@ -261,16 +261,16 @@ def convolve_planes(y, planes, w, b, shifts, filters, taps):
     _, high, wide, n = y.shape
     k, width = shifts.shape[0], planes.shape[3]
     image, lanes = planes.shape[1] * planes.shape[2] * width, (high - 1) * width + wide
-    blocks = (lanes + LANES - 1) // LANES
+    blocks = (lanes + STRETCH - 1) // STRETCH
     for t in prange(y.shape[0] * blocks):
-        row, begin = t // blocks, t % blocks * LANES
-        count = min(LANES, lanes - begin)
-        sums, rows = _sums_of_lanes(at(b, 0)), _rows_of_tile(at(b, 0))
+        row, begin = t // blocks, t % blocks * STRETCH
+        count = min(STRETCH, lanes - begin)
+        sums, rows = _sums_of_stretch(at(b, 0)), _rows_of_tile(at(b, 0))
         source, target = at(planes, row * image + begin), at(y, row * high * wide * n)
         for f in range(n):
-            rows[f] = f * LANES
+            rows[f] = f * STRETCH
             for q in range(count):
-                sums[f * LANES + q] = b[f]
+                sums[f * STRETCH + q] = b[f]
         panel = columns(sums)
         for q in range(0, count, panel):
             c = at(sums, q)
@@ -281,7 +281,7 @@ def convolve_planes(y, planes, w, b, shifts, filters, taps):
         for i in range(begin // width, min(high, (begin + count - 1) // width + 1)):
             first, last = max(begin - i * width, 0), min(begin + count - i * width, wide)
             for f in range(n):
-                some, out = at(sums, f * LANES + i * width - begin), at(target, i * wide * n + f)
+                some, out = at(sums, f * STRETCH + i * width - begin), at(target, i * wide * n + f)
                 for j in range(first, last):
                     out[j * n] = some[j]
 
