@@ -53,7 +53,7 @@ class Conv2D(Convolution):
 
     def spec(self, shape):
         windows = self.windows(shape)
-        self.grouped(shape[-1], self.filters)
+        self.check_groups(shape[-1], self.filters)
         return Spec((*windows.outputs, self.filters), self.weights(shape[-1], self.filters))
 
     def forward(self, b):

@@ -20,7 +20,8 @@ class Conv2DTranspose(Conv2D):
 
     Along each axis the output has ``length * stride`` positions with padding "same",
     ``length * stride + max(kernel_size - stride, 0)`` with "valid", as in Keras, and ``(length - 1) * stride +
-    kernel_size`` less the padding with numbers, as in PyTorch. The parameters are those of `nbbp.Conv2D`.
+    kernel_size`` less the padding with numbers, as in PyTorch; kernel_size counts with its dilation. The
+    parameters are those of `nbbp.Conv2D`, but `max_norm` limits the weights of each input channel.
     """
 
     @classmethod
@@ -48,7 +49,7 @@ class Conv2DTranspose(Conv2D):
 
     def spec(self, shape):
         windows = self.windows(shape)
-        self.grouped(shape[-1], self.filters)
+        self.check_groups(shape[-1], self.filters)
         return Spec((*windows.lengths, self.filters), self.weights(self.filters, shape[-1]))
 
     def forward(self, b):

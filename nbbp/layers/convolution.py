@@ -32,7 +32,7 @@ def _numbers(*values: int) -> np.ndarray:
 def _offsets(*terms: np.ndarray) -> np.ndarray:
     """Sums of one term from each array, the last one fastest, as offsets in an array."""
     total = functools.reduce(np.add.outer, terms).reshape(-1)
-    if total.size and total[-1] >= 2**31:
+    if total.max(initial=0) >= 2**31:
         raise ValueError(
             f"a mini-batch has more than {2**31:,} numbers in an array of a convolution; choose fewer rows"
         )
@@ -160,7 +160,7 @@ class Products:
         self.each_group = [(g * self.own_channels, g * self.own_filters) for g in range(groups)]  # their first ones
         self._depthwise = groups > 1 and self.own_channels == self.own_filters == 1
         self._forward = b.program
-        self._padded: dict[tuple[Program, int], np.ndarray] = {}
+        self._padded: dict[tuple[Program, int, tuple], np.ndarray] = {}
 
     def _large(self, array: np.ndarray) -> np.ndarray:
         return array.reshape(self.b.rows, *self.windows.lengths, self.channels)
@@ -168,7 +168,7 @@ class Products:
     def _small(self, array: np.ndarray) -> np.ndarray:
         return array.reshape(self.b.rows, *self.windows.outputs, self.filters)
 
-    def _within_zeros(self, x: np.ndarray, padding) -> np.ndarray:
+    def _within_zeros(self, x: np.ndarray, padding: tuple[Numbers, ...]) -> np.ndarray:
         """x (rows, height, width, channels) within zeros; itself if there are none.
 
         What forward or an earlier call of this pass has padded is not padded again.
@@ -177,19 +177,21 @@ class Products:
         if top == bottom == left == right == 0:
             return x.reshape(-1)
         for program in (self._forward, self.b.program):
-            if (program, x.ctypes.data) in self._padded:
-                return self._padded[program, x.ctypes.data]
+            if (program, x.ctypes.data, padding) in self._padded:
+                return self._padded[program, x.ctypes.data, padding]
         rows, height, width, channels = x.shape
         padded = self.b.buffer(rows, top + height + bottom, (left + width + right) * channels)
         self.b.call(kernels.pad, padded, x.reshape(rows, height, -1), _numbers(top, left * channels))
-        self._padded[self.b.program, x.ctypes.data] = padded.reshape(-1)
+        self._padded[self.b.program, x.ctypes.data, padding] = padded.reshape(-1)
         return padded.reshape(-1)
 
     def _fill_vectors_with_windows(self, filters: int, w: np.ndarray) -> bool:
         """Whether windows beside each other fill the vectors, not the filters of one window."""
         return kernels.few(filters, w.itemsize) and len(self.each_group) == 1 and self.windows.strides == (1, 1)
 
-    def _in_planes(self, y: np.ndarray, x: np.ndarray, padding, w: np.ndarray, bias: np.ndarray, offsets) -> None:
+    def _in_planes(
+        self, y: np.ndarray, x: np.ndarray, padding: tuple[Numbers, ...], w: np.ndarray, bias: np.ndarray, offsets
+    ) -> None:
         rows, height, width, channels = x.shape
         (top, bottom), (left, right) = padding
         planes = self.b.buffer(rows, channels, top + height + bottom, left + width + right)
@@ -239,7 +241,7 @@ class Products:
         the small array, padded, with some of the weights.
         """
         windows, lines = self.windows, _lines(self.windows)
-        small, padding = self._small(small), [(line.before, line.after) for line in lines]
+        small, padding = self._small(small), tuple((line.before, line.after) for line in lines)
         if self._fill_vectors_with_windows(self.channels, w):
             offsets = _of_planes_turned(windows, self.channels, self.filters)
             self._in_planes(self._large(large), small, padding, w, bias, offsets)
@@ -310,7 +312,7 @@ class Convolution(Layer):
         """The same two layers each time, so that calls of one layer share its parameters."""
         return dataclasses.replace(self, activation="linear"), Activation(self.activation)
 
-    def grouped(self, channels: int, filters: int) -> None:
+    def check_groups(self, channels: int, filters: int) -> None:
         """ValueError if the groups do not divide the channels and the filters."""
         for count, what in ((channels, "channels"), (filters, "filters")):
             if count % self.groups:
