@@ -7,7 +7,7 @@ from nbbp.layers.conv2d import Conv2D
 from nbbp.layers.convolution import Products
 from nbbp.layers.flatten import Flatten
 from nbbp.layers.reshape import as_image
-from nbbp.layers.windows import Windows, check_padding, each_axis, over
+from nbbp.layers.windows import Windows, check_padding, each_axis, over, positions
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Conv2DTranspose(Conv2D):
         size, strides, dilation = (
             each_axis(name, n, self.axes) for n in (self.kernel_size, self.strides, self.dilation_rate)
         )
-        small = over(name, shape, (1,) * self.axes, 1, "valid", axes=self.axes).lengths
+        small = positions(name, shape, self.axes)
         padding = check_padding(name, self.padding, self.axes)
         reach = [(k - 1) * d + 1 for k, d in zip(size, dilation, strict=True)]
         if padding == "same":

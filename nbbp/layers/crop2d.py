@@ -9,7 +9,7 @@ from nbbp.engine.layer import Layer, Spec
 from nbbp.kernels.convolution import crop, pad
 from nbbp.layers.flatten import Flatten
 from nbbp.layers.reshape import as_image
-from nbbp.layers.windows import over, sides
+from nbbp.layers.windows import positions, sides
 from nbbp.layers.zero_pad2d import ZeroPad2D
 
 
@@ -36,7 +36,7 @@ class Crop2D(Layer):
         return Flatten()(cls(((0, 1), (1, 0)))(ZeroPad2D(1)(as_image(x))))
 
     def spec(self, shape):
-        lengths = over("Crop2D", shape, 1, 1, "valid").lengths
+        lengths = positions("Crop2D", shape)
         left = tuple(n - sum(margins) for n, margins in zip(lengths, self.cropping, strict=True))
         if min(left) < 1:
             raise ValueError(f"Crop2D: cropping {self.cropping} leaves nothing of {' x '.join(map(str, lengths))}")

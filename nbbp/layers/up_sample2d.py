@@ -9,7 +9,7 @@ from nbbp.kernels.pooling import window_sums, window_sums_backward
 from nbbp.layers.flatten import Flatten
 from nbbp.layers.pooling import bounds
 from nbbp.layers.reshape import as_image
-from nbbp.layers.windows import Numbers, Windows, each_axis, over
+from nbbp.layers.windows import Numbers, Windows, each_axis, positions
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,10 +37,9 @@ class UpSample2D(Layer):
         return Flatten()(cls((2, 3))(as_image(x)))
 
     def spec(self, shape):
-        over("UpSample2D", shape, 1, 1, "valid")
-        height, width, channels = shape
+        height, width = positions("UpSample2D", shape)
         down, across = self.size
-        return Spec((height * down, width * across, channels))
+        return Spec((height * down, width * across, shape[-1]))
 
     def forward(self, b):
         windows = Windows(b.y.shape[1:3], self.size, self.size, (1, 1), ((0, 0), (0, 0)))

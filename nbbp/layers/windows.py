@@ -84,6 +84,15 @@ class Windows:
         return Windows(lengths, size, strides, dilation, ((0, 0), *self.padding))
 
 
+def positions(name: str, shape: Numbers, axes: int = 2) -> Numbers:
+    """The positions of samples (*positions, channels) along each axis; ValueError, which says what fits, of others."""
+    if len(shape) != axes + 1:
+        wanted = "(height, width, channels)" if axes == 2 else "(time, channels)"
+        hint = f"; a single channel is a last axis of 1: nbbp.Reshape({(*shape, 1)})" if len(shape) == axes else ""
+        raise ValueError(f"{name} takes samples {wanted}, got {shape}{hint}")
+    return shape[:-1]
+
+
 def over(
     name: str, shape: Numbers, size: int | Numbers, strides: int | Numbers, padding: Padding,
     dilation: int | Numbers = 1, axes: int = 2,
@@ -93,11 +102,7 @@ def over(
     ``same`` has ceil(length / stride) windows along each axis; if the number of added positions is odd, there is one
     more at the end, as in TensorFlow. PyTorch's numbers are those of both sides.
     """
-    if len(shape) != axes + 1:
-        wanted = "(height, width, channels)" if axes == 2 else "(time, channels)"
-        hint = f"; a single channel is a last axis of 1: nbbp.Reshape({(*shape, 1)})" if len(shape) == axes else ""
-        raise ValueError(f"{name} takes samples {wanted}, got {shape}{hint}")
-    lengths = shape[:-1]
+    lengths = positions(name, shape, axes)
     size, strides, dilation = (each_axis(name, n, axes) for n in (size, strides, dilation))
     bare = Windows(lengths, size, strides, dilation, ((0, 0),) * axes)
     padding = check_padding(name, padding, axes)
