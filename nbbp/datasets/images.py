@@ -55,7 +55,7 @@ def load_images(
     files = [[path for path in _sorted(own) if path.suffix.lower() in SUFFIXES] for own in classes]
     for own, found in zip(classes, files, strict=True):
         if not found:
-            raise FileNotFoundError(f"{own} has no images; there are folders of other classes beside it")
+            raise FileNotFoundError(f"{own} has no images; each folder is a class, and must have some")
     paths = [path for found in files for path in found]
     if not paths:
         raise FileNotFoundError(f"{folder} has no folder of images for each class")
