@@ -29,7 +29,7 @@ class _LanesModel(models.PrimitiveModel):
         super().__init__(manager, kind, ir.VectorType(number, LANES))
 
 
-def _spread(builder, number):
+def _splat(builder, number):
     """A number in all lanes."""
     undefined = ir.Constant(ir.VectorType(number.type, LANES), ir.Undefined)
     places = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
@@ -58,7 +58,7 @@ def _first(builder, n):
     """True in the first n lanes."""
     integer = ir.IntType(32)
     numbers = ir.Constant(ir.VectorType(integer, LANES), list(range(LANES)))
-    return builder.icmp_signed("<", numbers, _spread(builder, builder.trunc(n, integer)))
+    return builder.icmp_signed("<", numbers, _splat(builder, builder.trunc(n, integer)))
 
 
 @intrinsic
@@ -113,9 +113,9 @@ def store_first(typing_context, pointer, value, n):
 
 
 @intrinsic
-def spread(typing_context, number):
+def splat(typing_context, number):
     """A number in all lanes."""
-    return _Lanes(number)(number), lambda context, builder, signature, args: _spread(builder, args[0])
+    return _Lanes(number)(number), lambda context, builder, signature, args: _splat(builder, args[0])
 
 
 @intrinsic
@@ -148,6 +148,6 @@ def equal(typing_context, a, b):
 
 
 @intrinsic
-def chosen(typing_context, where, a, b):
-    """A where `where` is true, else b."""
+def select(typing_context, where, a, b):
+    """The lanes of a where `where` is true, else those of b."""
     return a(where, a, a), lambda context, builder, signature, args: builder.select(*args)

@@ -13,13 +13,13 @@ from nbbp.kernels.jit import device, kernel
 from nbbp.kernels.lanes import (
     LANES,
     added,
-    chosen,
     equal,
     larger,
     load,
     load_first,
     multiplied,
-    spread,
+    select,
+    splat,
     store,
     store_first,
 )
@@ -72,12 +72,12 @@ def _maximum(load, store):
     def maximum(y, winner, x, width, channels, window, n):
         """The largest elements of a window, and their positions."""
         top, bottom, left, right = window
-        best, where = spread(_LEAST(x[0])), spread(np.int32(top * width + left))
+        best, where = splat(_LEAST(x[0])), splat(np.int32(top * width + left))
         position, column = top * width + left, left
         for _ in range((bottom - top) * (right - left)):  # one loop: two short ones take a third longer
             value = load(at(x, position * channels), n)
             wins = larger(value, best)
-            best, where = chosen(wins, value, best), chosen(wins, spread(np.int32(position)), where)
+            best, where = select(wins, value, best), select(wins, splat(np.int32(position)), where)
             column += 1
             turn = column == right
             position += width - right + left + 1 if turn else 1
@@ -134,7 +134,7 @@ def _to_winner(load, store):
         for h in range(top, bottom):
             for position in range(h * width + left, h * width + right):
                 target = at(dx, position * channels)
-                own = chosen(equal(where, spread(np.int32(position))), slope, spread(ZERO(dy[0])))
+                own = select(equal(where, splat(np.int32(position))), slope, splat(ZERO(dy[0])))
                 store(target, own if alone else added(load(target, n), own), n)
 
     return to_winner
@@ -186,13 +186,13 @@ def _sum(load, store):
     def of_window(y, x, scale, width, channels, window, n):
         """scale times the sums of a window, row by row."""
         top, bottom, left, right = window
-        total = spread(ZERO(scale))
+        total = splat(ZERO(scale))
         for h in range(top, bottom):
-            line = spread(ZERO(scale))
+            line = splat(ZERO(scale))
             for position in range(h * width + left, h * width + right):
                 line = added(line, load(at(x, position * channels), n))
             total = added(total, line)
-        store(y, multiplied(total, spread(scale)), n)
+        store(y, multiplied(total, splat(scale)), n)
 
     return of_window
 
@@ -231,7 +231,7 @@ def _to_all(load, store):
     def to_all(dx, dy, scale, alone, width, channels, window, n):
         """Add scale times dy of a window to all its positions; or overwrite them, if they are its own."""
         top, bottom, left, right = window
-        slope = multiplied(load(dy, n), spread(scale))
+        slope = multiplied(load(dy, n), splat(scale))
         for h in range(top, bottom):
             for position in range(h * width + left, h * width + right):
                 target = at(dx, position * channels)
