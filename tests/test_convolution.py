@@ -191,3 +191,21 @@ def test_summary_states_the_memory_of_a_row():
 def test_settings_are_checked(settings, message):
     with pytest.raises((ValueError, TypeError), match=message):
         nbbp.Conv2D(4, **settings)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nbbp.Conv1D(3, 3, padding="same"), nbbp.Conv1DTranspose(3, 2, 2), nbbp.MaxPool1D(2), nbbp.AveragePool1D(2),
+        nbbp.Conv2D(3, 3), nbbp.Conv2DTranspose(3, 3), nbbp.MaxPool2D(2), nbbp.AveragePool2D(2), nbbp.UpSample2D(2),
+        nbbp.ZeroPad2D(1), nbbp.Crop2D(1),
+    ],
+    ids=lambda layer: type(layer).__name__,
+)  # fmt: skip
+def test_masks_are_refused(layer, rng):
+    """Their windows would read masked positions, and what reads their outputs would not know which are masked."""
+    positions = (6,) * getattr(layer, "axes", 2)
+    X, y, mask = rng.standard_normal((4, *positions, 2)), rng.integers(0, 3, 4), rng.random((4, *positions)) < 0.5
+    model = nbbp.Sequential([layer, nbbp.GlobalAveragePool(), nbbp.Dense(3)], "softmax_cross_entropy")
+    with pytest.raises(ValueError, match=f"_0: {type(layer).__name__} takes no mask"):
+        model.fit(X, y, mask=mask, verbose=0)
