@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import nbbp
+from nbbp.kernels.arrays import while_used
 from nbbp.layers.convolution import Convolution
 from nbbp.layers.windows import over
 
@@ -191,3 +192,37 @@ def test_summary_states_the_memory_of_a_row():
 def test_settings_are_checked(settings, message):
     with pytest.raises((ValueError, TypeError), match=message):
         nbbp.Conv2D(4, **settings)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nbbp.Conv1D(3, 3, padding="same"), nbbp.Conv1DTranspose(3, 2, 2), nbbp.MaxPool1D(2), nbbp.AveragePool1D(2),
+        nbbp.Conv2D(3, 3), nbbp.Conv2DTranspose(3, 3), nbbp.MaxPool2D(2), nbbp.AveragePool2D(2), nbbp.UpSample2D(2),
+        nbbp.ZeroPad2D(1), nbbp.Crop2D(1),
+    ],
+    ids=lambda layer: type(layer).__name__,
+)  # fmt: skip
+def test_masks_are_refused(layer, rng):
+    """Their windows would read masked positions, and what reads their outputs would not know which are masked."""
+    positions = (6,) * getattr(layer, "axes", 2)
+    X, y, mask = rng.standard_normal((4, *positions, 2)), rng.integers(0, 3, 4), rng.random((4, *positions)) < 0.5
+    model = nbbp.Sequential([layer, nbbp.GlobalAveragePool(), nbbp.Dense(3)], "softmax_cross_entropy")
+    with pytest.raises(ValueError, match=f"_0: {type(layer).__name__} takes no mask"):
+        model.fit(X, y, mask=mask, verbose=0)
+
+
+def test_offsets_are_shared_while_they_are_used():
+    made = []
+
+    @while_used
+    def numbers(n):
+        made.append(n)
+        return np.arange(n), np.ones(n)
+
+    first = numbers(3)
+    assert all(a is b for a, b in zip(first, numbers(3), strict=True))
+    del first
+    numbers(4)
+    numbers(3)
+    assert made == [3, 4, 3]

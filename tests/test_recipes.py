@@ -59,6 +59,16 @@ def test_distillation_teaches_what_the_teacher_knows(digits):
     assert student.loss.name == "softmax_cross_entropy"
 
 
+def test_distillation_builds_a_student_of_images(digits):
+    X, y = digits[0][:100].reshape(-1, 8, 8, 1), digits[1][:100]
+    teacher, student = (
+        nbbp.Sequential([nbbp.Conv2D(2, 3), nbbp.Flatten(), nbbp.Dense(10)], "softmax_cross_entropy") for _ in range(2)
+    )
+    teacher.fit(X, y, verbose=0)
+    nbbp.distill(student, teacher, X, y, verbose=0)
+    assert student.network.graph.inputs[0].shape == (8, 8, 1)
+
+
 def test_distillation_loss_is_a_mixture(rng):
     z, soft, hard = rng.standard_normal((5, 3)), rng.dirichlet(np.ones(3), 5), np.eye(3)[[0, 1, 2, 0, 1]]
 

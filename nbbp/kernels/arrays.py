@@ -5,8 +5,11 @@ lines, and if arrays begin at the same offset in their pages, loads wait for sto
 package allocates for kernels come from here.
 """
 
+import functools
 import itertools
 import math
+import weakref
+from collections.abc import Callable
 
 import numpy as np
 
@@ -42,6 +45,24 @@ def copied(array, dtype=None) -> np.ndarray:
     copy = zeros(array.shape, dtype or array.dtype)
     copy[...] = array
     return copy
+
+
+def while_used(function: Callable) -> Callable:
+    """Make a function return the same array, or tuple of arrays, for equal arguments as long as others use them."""
+    made: dict[tuple, list[weakref.ref]] = {}
+
+    @functools.wraps(function)
+    def kept(*arguments):
+        arrays = [reference() for reference in made.get(arguments, ())]
+        if not arrays or any(array is None for array in arrays):
+            for key in [key for key, references in made.items() if any(r() is None for r in references)]:
+                del made[key]
+            result = function(*arguments)
+            arrays = list(result) if isinstance(result, tuple) else [result]
+            made[arguments] = [weakref.ref(array) for array in arrays]
+        return tuple(arrays) if len(arrays) > 1 else arrays[0]
+
+    return kept
 
 
 def assign(name: str, array: np.ndarray, values) -> None:

@@ -6,7 +6,7 @@ from nbbp.engine.layer import Spec
 from nbbp.layers.convolution import Convolution, Products
 from nbbp.layers.flatten import Flatten
 from nbbp.layers.reshape import as_image
-from nbbp.layers.windows import Windows, over
+from nbbp.layers.windows import Windows, over, refuse_mask
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,6 +57,7 @@ class Conv2D(Convolution):
         return Spec((*windows.outputs, self.filters), self.weights(shape[-1], self.filters))
 
     def forward(self, b):
+        refuse_mask(self, b)
         shape = b.x.shape[1:]
         b.products = Products(b, self.windows(shape), shape[-1], self.filters, self.groups)
         b.products.to_small(b.y, b.x, b.p.w, self.bias(b))

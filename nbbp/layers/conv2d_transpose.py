@@ -7,7 +7,7 @@ from nbbp.layers.conv2d import Conv2D
 from nbbp.layers.convolution import Products
 from nbbp.layers.flatten import Flatten
 from nbbp.layers.reshape import as_image
-from nbbp.layers.windows import Windows, check_padding, each_axis, over, positions
+from nbbp.layers.windows import Windows, check_padding, each_axis, over, positions, refuse_mask
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,6 +53,7 @@ class Conv2DTranspose(Conv2D):
         return Spec((*windows.lengths, self.filters), self.weights(self.filters, shape[-1]))
 
     def forward(self, b):
+        refuse_mask(self, b)
         shape = b.x.shape[1:]
         b.products = Products(b, self.windows(shape), self.filters, shape[-1], self.groups)
         b.products.to_large(b.y, b.x, b.p.w, self.bias(b))

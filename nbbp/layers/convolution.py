@@ -19,11 +19,12 @@ from nbbp.engine.program import Program
 from nbbp.initializers import INITIALIZERS, Initializer, zeros
 from nbbp.kernels import convolution as kernels
 from nbbp.kernels import depthwise
+from nbbp.kernels.arrays import while_used
 from nbbp.layers.activation import Activation
 from nbbp.layers.windows import Numbers, Padding, Windows, check_padding, each_axis
 
 
-@functools.lru_cache(maxsize=256)
+@while_used
 def _numbers(*values: int) -> np.ndarray:
     """Integers of a kernel, the same array for equal ones."""
     return np.array(values, np.int64)
@@ -78,7 +79,7 @@ def _lines(windows: Windows) -> tuple[_Lines, _Lines]:
     return height, width
 
 
-@functools.lru_cache(maxsize=256)
+@while_used
 def _of_windows(windows: Windows, rows: int, channels: int, own: int) -> tuple[np.ndarray, np.ndarray]:
     """Offsets in the padded large array: of windows, and of a window's elements."""
     height, width = windows.padded
@@ -92,13 +93,13 @@ def _of_windows(windows: Windows, rows: int, channels: int, own: int) -> tuple[n
     )
 
 
-@functools.lru_cache(maxsize=64)
+@while_used
 def _of_rows(count: int, size: int) -> np.ndarray:
     """Offsets of rows of `size` numbers."""
     return _offsets(np.arange(count) * size)
 
 
-@functools.lru_cache(maxsize=256)
+@while_used
 def _of_residue(windows: Windows, residue: Numbers, rows: int, channels: int, filters: int, own: int):
     """For the positions of a residue: their windows in the padded small array, elements of these, and the positions.
 
@@ -120,7 +121,7 @@ def _of_residue(windows: Windows, residue: Numbers, rows: int, channels: int, fi
     )
 
 
-@functools.lru_cache(maxsize=256)
+@while_used
 def _of_planes(windows: Windows, channels: int, filters: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Offsets of a window's elements in the planes of a padded large array; those of filters, and of taps, in w."""
     height, width = windows.padded
@@ -129,7 +130,7 @@ def _of_planes(windows: Windows, channels: int, filters: int) -> tuple[np.ndarra
     return shifts, _of_rows(filters, 1), _of_rows(len(shifts), filters)
 
 
-@functools.lru_cache(maxsize=256)
+@while_used
 def _of_planes_turned(windows: Windows, channels: int, filters: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Offsets of what a position meets in the planes of a padded small array; those of channels, and of taps, in w."""
     lines = _lines(windows)

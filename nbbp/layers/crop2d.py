@@ -9,7 +9,7 @@ from nbbp.engine.layer import Layer, Spec
 from nbbp.kernels.convolution import crop, pad
 from nbbp.layers.flatten import Flatten
 from nbbp.layers.reshape import as_image
-from nbbp.layers.windows import positions, sides
+from nbbp.layers.windows import positions, refuse_mask, sides
 from nbbp.layers.zero_pad2d import ZeroPad2D
 
 
@@ -43,6 +43,7 @@ class Crop2D(Layer):
         return Spec((*left, shape[-1]))
 
     def forward(self, b):
+        refuse_mask(self, b)
         (top, _), (left, _) = self.cropping
         x, y = (array.reshape(*array.shape[:2], -1) for array in (b.x, b.y))
         b.before = np.array([top, left * b.x.shape[-1]])

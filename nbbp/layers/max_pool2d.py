@@ -8,6 +8,7 @@ from nbbp.kernels.pooling import window_maxima, window_maxima_backward
 from nbbp.layers.flatten import Flatten
 from nbbp.layers.pooling import Pool, bounds, images
 from nbbp.layers.reshape import as_image
+from nbbp.layers.windows import refuse_mask
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +37,7 @@ class MaxPool2D(Pool):
         return Flatten()(cls((2, 3), 1, "same")(as_image(x)))
 
     def forward(self, b):
+        refuse_mask(self, b)
         windows = self.windows(b.x.shape[1:])
         x, y = images(b.x, windows.lengths), images(b.y, windows.outputs)
         b.winner = b.buffer(*y.shape, dtype=np.int32)

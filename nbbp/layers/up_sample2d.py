@@ -9,7 +9,7 @@ from nbbp.kernels.pooling import window_sums, window_sums_backward
 from nbbp.layers.flatten import Flatten
 from nbbp.layers.pooling import bounds
 from nbbp.layers.reshape import as_image
-from nbbp.layers.windows import Numbers, Windows, each_axis, positions
+from nbbp.layers.windows import Numbers, Windows, each_axis, positions, refuse_mask
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +42,7 @@ class UpSample2D(Layer):
         return Spec((height * down, width * across, shape[-1]))
 
     def forward(self, b):
+        refuse_mask(self, b)
         windows = Windows(b.y.shape[1:3], self.size, self.size, (1, 1), ((0, 0), (0, 0)))
         b.windows = np.ones(windows.outputs, b.x.dtype), *bounds(windows)
         b.call(window_sums_backward, b.y, b.x, *b.windows)

@@ -8,6 +8,7 @@ import math
 from collections.abc import Sequence
 
 from nbbp import checks
+from nbbp.engine.layer import Binding, Layer
 
 Numbers = tuple[int, ...]
 Padding = str | int | Sequence[int | Sequence[int]]
@@ -119,3 +120,12 @@ def over(
             f"choose a smaller one, or padding='same'"
         )
     return windows
+
+
+def refuse_mask(layer: Layer, b: Binding) -> None:
+    """ValueError if the input has a mask: windows would read what is masked, and the outputs would have no mask."""
+    if b.inputs[0].mask is not None:
+        raise ValueError(
+            f"{b.name}: {type(layer).__name__} takes no mask, since what is masked would count as any other position; "
+            f"make X 0 there and leave out the mask, if that is what padding means"
+        )

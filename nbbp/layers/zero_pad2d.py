@@ -9,7 +9,7 @@ from nbbp.engine.layer import Layer, Spec
 from nbbp.kernels.convolution import crop, pad
 from nbbp.layers.flatten import Flatten
 from nbbp.layers.reshape import as_image
-from nbbp.layers.windows import over, sides
+from nbbp.layers.windows import over, refuse_mask, sides
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +37,7 @@ class ZeroPad2D(Layer):
         return Spec((*over("ZeroPad2D", shape, 1, 1, self.padding).outputs, shape[-1]))
 
     def forward(self, b):
+        refuse_mask(self, b)
         (top, _), (left, _) = self.padding
         x, y = (array.reshape(*array.shape[:2], -1) for array in (b.x, b.y))
         b.before = np.array([top, left * b.x.shape[-1]])

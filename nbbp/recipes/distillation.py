@@ -54,7 +54,7 @@ def distill(student: Sequential, teacher: Model, X, y, temperature: float = 4.0,
     truth = teacher.prepare(X, y).truths[0]
     fit["sample_weight"] = checks.weights(truth, fit.get("sample_weight"), fit.pop("class_weight", None), teacher.dtype)
     if not student.is_built:
-        student.build(np.asarray(X).shape[1])
+        student.build(np.asarray(X).shape[1:])
     loss = dataclasses.replace(LOSSES["distillation"], numbers=(temperature, share))
     metrics = [_OfTrueClasses(name, metric, classes) for name, metric in student.metrics.items()]
     learner = student.copy(loss=loss, metrics=metrics)
