@@ -274,3 +274,11 @@ class TestRandomChanges:
         model = nbbp.Model(x, nbbp.Dense(1)(layer(x)))
         with pytest.raises(ValueError, match="takes no mask, which would not move with the image"):
             model.predict(rng.standard_normal((2, 4, 4, 1)), mask=np.ones((2, 4, 4), bool))
+
+
+def test_batch_norm_of_images_takes_single_rows(rng):
+    """Its statistics are over positions too."""
+    X, y = rng.standard_normal((3, 8, 8, 1)), np.arange(3)
+    layers = [nbbp.Conv2D(4, 3), nbbp.BatchNorm(), nbbp.GlobalAveragePool(), nbbp.Dense(3)]
+    history = nbbp.Sequential(layers, "softmax_cross_entropy").fit(X, y, batch_size=1, verbose=0)
+    assert np.isfinite(history.step_loss).all()

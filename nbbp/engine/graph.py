@@ -4,6 +4,7 @@ import collections
 import copy
 import heapq
 import itertools
+import math
 from collections.abc import Iterator, Sequence
 
 from nbbp.engine.layer import Layer
@@ -113,6 +114,12 @@ class Graph:
     def couples_rows(self) -> bool:
         """Whether rows of a mini-batch have to go through the graph together."""
         return any(node.spec.couples_rows for node in self.nodes)
+
+    @property
+    def needs_rows(self) -> bool:
+        """Whether a layer that couples rows has no other elements to take a mean over, such as positions."""
+        coupling = [node.inputs[0] for node in self.nodes if node.spec.couples_rows]
+        return any(math.prod(edge.positions) == 1 for edge in coupling)
 
 
 def ordered(outputs: Sequence[Edge]) -> tuple[Node, ...]:

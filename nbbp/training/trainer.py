@@ -91,7 +91,7 @@ class Trainer:
         self.network, self.objective, self.update, self.source = network, objective, update, Source(data)
         self.rows = data.rows
         self._part_rows = min(batch_size, self.rows)
-        if self._part_rows == 1 and not rest_of_more and network.graph.couples_rows:
+        if self._part_rows == 1 and not rest_of_more and network.graph.needs_rows:
             raise ValueError(
                 "BatchNorm takes mean and standard deviation over the rows of a mini-batch, and here each has one row: "
                 "take batch_size=2 or more, or LayerNorm"
