@@ -261,6 +261,7 @@ def torch_outputs(graph, state, X):
 @given(networks())
 @settings(max_examples=100, deadline=None)
 def test_torch_predicts_the_same_and_back(made):
+    pytest.importorskip("torch")
     model, X = made
     graph = model.network.graph
     reshaped = [edge for node in graph.nodes for edge in node.outputs if isinstance(node.layer, nbbp.Reshape)]
