@@ -364,7 +364,7 @@ def test_activation_maps_add_up_to_the_outputs(rng):
 def test_guns_are_told_from_fingers(tmp_path):
     module = example("series")
     train_set, (X, y) = module.data("GunPoint")
-    model, history = module.train(train_set, epochs=40, verbose=0)
+    model, history = module.train(train_set, epochs=100, verbose=0)
     accuracy = 100 * model.evaluate(X, y)["accuracy"]
     assert accuracy > 90
     maps = X[:10], y[:10], module.activation_maps(model, X[:10])
