@@ -99,7 +99,7 @@ def draw(histories: dict[str, nbbp.History], accuracies: dict[str, list[float]],
         right.plot(place + 0.1, np.mean(runs), "D", color=ours, label="nbbp: runs and mean" if place == 0 else None)
     right.set_xticks(places, list(accuracies))
     right.set(title="test accuracy, %", xlim=(-0.5, len(places) - 0.5))
-    right.legend(frameon=False, loc="lower right")
+    right.legend(frameon=False, loc="center right")
     for axis in (left, right):
         axis.grid(alpha=0.25, linewidth=0.6)
         axis.spines[["top", "right"]].set_visible(False)
