@@ -7,7 +7,7 @@ review", 2019, who train for 2,000 epochs and halve the learning rate on plateau
 hundred. The class activation map of a series is the dense layer, applied to the last feature maps at every instant;
 the first instants also see the zeros of the padding.
 
-Usage: python series.py [PICTURE [SEEDS]]
+Usage: python series.py [PICTURE [SEEDS]]; a seed takes some minutes.
 The series are those of the UCR archive in the package aeon. Only its files are read, so that its dependencies are not
 needed: pip install --no-deps aeon.
 """
