@@ -66,6 +66,35 @@ assert threads.count() == 4
     runs.on_layer(layer, CHILD + script)
 
 
+def test_a_child_computes_a_property_that_another_thread_was_computing():
+    script = """
+from nbbp.kernels.forks import cached_property
+
+begun, forked_off = threading.Event(), threading.Event()
+
+class Slow:
+    @cached_property
+    def value(self):
+        begun.set()
+        forked_off.wait()
+        return 1
+
+slow = Slow()
+thread = threading.Thread(target=lambda: slow.value)
+thread.start()
+begun.wait()
+pid = os.fork()
+if pid == 0:
+    signal.alarm(20)
+    forked_off.set()
+    os._exit(0 if Slow().value == 1 else 1)
+forked_off.set()
+thread.join()
+assert os.waitpid(pid, 0)[1] == 0
+"""
+    runs.run("import os, signal, threading" + script)
+
+
 BESIDE_OTHERS = """
 import numba
 

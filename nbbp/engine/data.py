@@ -1,7 +1,6 @@
 """Rows to train on or to measure, checked and in the form that kernels take."""
 
 import dataclasses
-import functools
 import hashlib
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 from nbbp.engine.program import Call, Program
 from nbbp.kernels import arrays
 from nbbp.kernels.batches import gather, gather_rows
+from nbbp.kernels.forks import cached_property
 from nbbp.kernels.jit import Kernel
 
 
@@ -41,7 +41,7 @@ class Data:
     def rows(self) -> int:
         return len(self.inputs[0])
 
-    @functools.cached_property
+    @cached_property
     def form(self) -> tuple:
         """What a bound program depends on: which arrays are given, and their dtypes."""
         return tuple([tuple([None if a is None else (a.dtype, a.shape[1:]) for a in some]) for some in self._all()])

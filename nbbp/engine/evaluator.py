@@ -5,7 +5,6 @@ takes its share of them through the whole network, some at a time, which stay in
 """
 
 import dataclasses
-import functools
 import math
 from collections.abc import Sequence
 
@@ -21,6 +20,7 @@ from nbbp.engine.program import Program
 from nbbp.engine.runner import Blocks, Runner
 from nbbp.kernels import forks, threads
 from nbbp.kernels.batches import copy
+from nbbp.kernels.forks import cached_property
 from nbbp.kernels.tiles import ROWS
 
 BLOCK_ROWS = 512  # of a block, at most
@@ -119,7 +119,7 @@ class Evaluator:
             self.blocks[key] = self._bind_blocks(*key)
         return self.blocks[key].over(edges)
 
-    @functools.cached_property
+    @cached_property
     def _block_rows(self) -> int:
         """Rows whose widest activations fill a block, 16 at least."""
         edges = [edge for node in self.network.graph.nodes for edge in node.outputs]

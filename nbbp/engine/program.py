@@ -1,7 +1,6 @@
 """Programs: bound calls of kernels on arrays, in order, and their machine code."""
 
 import dataclasses
-import functools
 import math
 from collections.abc import Callable
 
@@ -11,6 +10,7 @@ from numba import prange
 from nbbp.kernels import arrays, random, threads
 from nbbp.kernels.batches import clear, take_row
 from nbbp.kernels.clock import Clock
+from nbbp.kernels.forks import cached_property
 from nbbp.kernels.jit import Kernel, address, address_places, call, compiled, padded_block
 
 BACKENDS = ("numba", "numpy")
@@ -91,7 +91,7 @@ class Shards:
         runner = _run_shards_parallel if self.shared(parallel) else _run_shards_serial
         return address(runner, [self.codes]), self._block
 
-    @functools.cached_property
+    @cached_property
     def codes(self) -> np.ndarray:
         """Machine code of the programs (program, call, 3); a call of no words, at the end, does nothing."""
         compiled = [program.compile(parallel=False) for program in self.programs]
@@ -100,7 +100,7 @@ class Shards:
             own[: len(code)] = code
         return codes
 
-    @functools.cached_property
+    @cached_property
     def _block(self) -> np.ndarray:
         return padded_block([self.codes])
 

@@ -7,6 +7,8 @@ child that uses threads which its parent had started, so kernels run as their se
 import os
 import threading
 import weakref
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
 
 import numba
 from llvmlite.binding import ffi
@@ -21,6 +23,22 @@ def lock() -> threading.Lock:
     opened = threading.Lock()
     _locks.add(opened)
     return opened
+
+
+Value = TypeVar("Value")
+
+
+class cached_property(Generic[Value]):
+    """The property of `functools` without its lock, which a child inherits as it was, before Python 3.12."""
+
+    def __init__(self, function: Callable[[Any], Value]) -> None:
+        self._function, self.__doc__ = function, function.__doc__
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, instance: Any, owner: type) -> Value:
+        return vars(instance).setdefault(self._name, self._function(instance))
 
 
 def _before() -> None:

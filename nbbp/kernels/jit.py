@@ -33,6 +33,7 @@ from numba.extending import intrinsic
 
 from nbbp.kernels.arguments import Arguments, Derived, Values
 from nbbp.kernels.cache import SOURCES, KernelCache, fingerprint, is_ours
+from nbbp.kernels.forks import cached_property
 from nbbp.kernels.threads import PIECE
 
 if numba.config.DISABLE_JIT:  # type: ignore[attr-defined]
@@ -164,11 +165,11 @@ class Kernel:
     def __repr__(self) -> str:
         return f"<kernel {self.name} {self.arguments.shapes}>"
 
-    @functools.cached_property
+    @cached_property
     def serial(self):
         return compiled(self._function, f"{self.name}_serial")
 
-    @functools.cached_property
+    @cached_property
     def parallel(self):
         """The parallel twin; the serial one if there is no work to share."""
         if self._elementwise:

@@ -20,6 +20,7 @@ from nbbp.initializers import INITIALIZERS, Initializer, zeros
 from nbbp.kernels import convolution as kernels
 from nbbp.kernels import depthwise
 from nbbp.kernels.arrays import while_used
+from nbbp.kernels.forks import cached_property
 from nbbp.layers.activation import Activation
 from nbbp.layers.windows import Numbers, Padding, Windows, check_padding, each_axis
 
@@ -308,7 +309,7 @@ class Convolution(Layer):
         product, activation = self._parts
         return activation(product(x))
 
-    @functools.cached_property
+    @cached_property
     def _parts(self) -> "tuple[Layer, Activation]":
         """The same two layers each time, so that calls of one layer share its parameters."""
         return dataclasses.replace(self, activation="linear"), Activation(self.activation)

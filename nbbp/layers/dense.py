@@ -1,13 +1,13 @@
 """Dense: y = x . w + b, with w of shape (n_in, n_out)."""
 
 import dataclasses
-import functools
 
 from nbbp import checks
 from nbbp.activations import ACTIVATIONS
 from nbbp.engine.layer import Layer, Parameter, Spec
 from nbbp.initializers import INITIALIZERS, Initializer, zeros
 from nbbp.kernels import packed_gemm
+from nbbp.kernels.forks import cached_property
 from nbbp.kernels.gemm import affine, column_sums, product_of_transposed, transpose
 from nbbp.layers.activation import Activation
 
@@ -64,7 +64,7 @@ class Dense(Layer):
         product, activation = self._parts
         return activation(product(x))
 
-    @functools.cached_property
+    @cached_property
     def _parts(self) -> "tuple[Dense, Activation]":
         """The same two layers each time, so that calls of one layer share its parameters."""
         return dataclasses.replace(self, activation="linear"), Activation(self.activation)

@@ -1,13 +1,13 @@
 """A fit as its callbacks see it: its model and data, its history, and how to end it."""
 
 import contextlib
-import functools
 import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 from nbbp.callbacks import Callback
 from nbbp.engine.data import Data
+from nbbp.kernels.forks import cached_property
 from nbbp.training.checkpoint import Checkpoint
 from nbbp.training.history import History
 from nbbp.training.interrupts import Interrupts
@@ -63,7 +63,7 @@ class ObservedFit:
         self._interrupts = Interrupts() if interrupts is None else interrupts
         self._ending_epoch, self._ends = False, contextlib.ExitStack()
 
-    @functools.cached_property
+    @cached_property
     def recorded(self) -> dict[str, bool | None]:
         """Whether higher is better, by name, for the values that the history will have; None if unknown."""
         measured = self.model.built.measure.directions()
