@@ -182,7 +182,7 @@ class Binding:
     def carry(self, name: str, *shape: int) -> np.ndarray:
         """An array (rows, *shape) that `forward` reads and overwrites: what it passes to the next step.
 
-        It is 0 when a fit begins, and persists from step to step and in checkpoints; row i of a mini-batch continues
+        It is 0 when an epoch begins, and persists from step to step and in checkpoints; row i of a mini-batch continues
         from row i of the one before. Predictions and evaluations start each row from 0.
         """
         return self.program.carry(f"{self.name}.{name}", shape)
@@ -213,6 +213,8 @@ class Layer:
     """Whether inputs may be integers, see `nbbp.Input`."""
     gathers: bool = False
     """Whether `gather` takes the place of `forward` where only this layer reads an input of integers without a mask."""
+    stateful: bool = False
+    """Whether row i of a mini-batch continues from row i of the one before, see `Binding.carry`."""
     keeps_bytes: bool = False
     """Whether X of uint8 stays so for a `Sequential` that begins with this layer."""
 

@@ -129,6 +129,11 @@ class Step:
         passes.backward(add).once()
         return self._inputs.packed(passes.input_slopes)
 
+    def reset_states(self) -> None:
+        """Let each row begin anew: what layers carry from one forward to the next becomes 0."""
+        for array in self.carried.values():
+            array[:] = 0
+
     def update(self) -> None:
         """Update the parameters from the gradient in `grads`: penalties, clipping, optimizer, constraints, average."""
         self._updating.run()

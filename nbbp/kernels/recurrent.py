@@ -40,10 +40,19 @@ def offsets(rng, shape, dtype, lengths):
 
 
 def some_groups(rng, shape, dtype, lengths):
-    """The bounds of groups of rows, some of them empty."""
+    """The bounds of groups of rows, the last of which may be empty."""
     rows = lengths["b"]
-    most = -(-rows // max(1, shape[0] - 1))
-    return np.minimum(np.arange(shape[0]) * min(most, GROUP), rows)
+    return np.minimum(np.arange(shape[0]) * -(-rows // (shape[0] - 1)), rows)
+
+
+def bounds_of_groups(b: int) -> range:
+    """The possible numbers of bounds for b rows."""
+    return range(-(-b // GROUP) + 1, b + 2)
+
+
+def contracting(rng, shape, dtype, lengths):
+    """Weights with which a difference of states becomes smaller from step to step."""
+    return (rng.standard_normal(shape) / (3 * shape[-2] ** 0.5)).astype(dtype)
 
 
 def to_steps_reference(y, x, backwards):
@@ -256,7 +265,7 @@ def product_of_steps(dw, du, x, d, there, first, ks, totals, packed):
     steps, rows, d_row = d.shape
     length, width, above, w_row = x.shape[2], packed.shape[2], dw.shape[0], dw.shape[1]
     begin, end, of_x, of_d, of_w, n = first
-    whole, elements = there.shape[0] == 1, steps * rows
+    elements, several = steps * rows, np.int64(there.shape[0] > 1)
     for p in prange((n + width - 1) // width):
         j = p * width
         w = min(width, n - j)
@@ -270,7 +279,7 @@ def product_of_steps(dw, du, x, d, there, first, ks, totals, packed):
         for r in range(0, elements, MULTIPLIED_ROWS):
             most, count = min(MULTIPLIED_ROWS, elements - r), 0
             for e in range(r, r + most):
-                if whole or there[e // rows, e % rows]:
+                if there[e // rows * several, e % rows]:
                     _copy_columns(at(own, count * width), at(d, e * d_row + of_d + j), w)
                     chosen[count] = (e - r) * length
                     count += 1

@@ -18,7 +18,7 @@ from nbbp.engine.owners import Owners
 from nbbp.engine.program import Program, Tables
 from nbbp.engine.runner import Runner
 from nbbp.kernels import arrays, random, threads
-from nbbp.kernels.batches import accumulate, record_rows
+from nbbp.kernels.batches import accumulate, clear_after_epoch, record_rows
 from nbbp.kernels.clock import Clock
 from nbbp.kernels.sums import add_shards
 from nbbp.training.history import History
@@ -97,6 +97,8 @@ class Trainer:
                 "take batch_size=2 or more, or LayerNorm"
             )
         self.batch_size = min(parts * self._part_rows, self.rows)
+        if any(node.layer.stateful for node in network.graph.nodes):
+            self._check_order(shuffle)
         self.steps_per_epoch = -(-self.rows // self.batch_size)
         self.epochs_together = max(1, ROWS_TOGETHER // self.rows)
         steps, rows = self.epochs_together * self.steps_per_epoch, self.epochs_together * self.rows
@@ -122,6 +124,17 @@ class Trainer:
         self.carried: dict[str, np.ndarray] = {}  # arrays that layers pass from step to step
         self._backend, self._alone = backend, clock is not None
         self._bind_programs(progress)
+
+    def _check_order(self, shuffle: bool) -> None:
+        """ValueError if rows of a mini-batch do not continue from those of the one before."""
+        if shuffle:
+            raise ValueError("a stateful layer continues from the mini-batch before: take shuffle=False")
+        if self.rows % self.batch_size:
+            raise ValueError(
+                f"a stateful layer continues from each row of the mini-batch before, and of {self.rows} rows the last "
+                f"mini-batch has {self.rows % self.batch_size} instead of {self.batch_size}: take a batch_size that "
+                f"divides the rows"
+            )
 
     def _bind_programs(self, progress: Callable = iter) -> None:
         """Bind the steps of an epoch; the tables of what changes from step to step must be filled again."""
@@ -157,6 +170,8 @@ class Trainer:
         objective.bind_record(program, scales, self._step_loss, self._part_losses, penalty)
         # noise, clipping, update, constraints, average
         self.update.bind(program, shard_grads)
+        for array in self.carried.values():
+            program.call(clear_after_epoch, array.reshape(-1), self.clock.record)
         return program
 
     def _bind_shards(self, program: Program, scales: Scales) -> np.ndarray | None:
