@@ -93,7 +93,7 @@ def _fixed(what: str):
         for dtype in ("float32", "float64"):
             yield [*runs.images().layers[1:-1], nbbp.Dense(2)], {"dtype": dtype}, y
     if what == "embeddings":
-        yield [nbbp.Embedding({8: 3, 9: 5}, dimension=4), nbbp.Dense(6, "relu"), nbbp.Dense(2)], {}, y
+        yield [nbbp.ColumnEmbedding({8: 3, 9: 5}, dimension=4), nbbp.Dense(6, "relu"), nbbp.Dense(2)], {}, y
 
 
 @pytest.mark.skipif(platform.machine().lower() not in ("x86_64", "amd64"), reason="bits of x86-64")
@@ -171,7 +171,7 @@ FIRST_VALUES = [
     (nbbp.BatchNorm(), "8521104ae4f06da3"),
     (nbbp.Dense(4, use_bias=False), "5250b3b6876a1605"),
     (nbbp.Dense(4, "relu", initializer="he_uniform"), "3db4869724db6f56"),
-    (nbbp.Embedding({0: 3}), "c1a909e9a524383a"),
+    (nbbp.ColumnEmbedding({0: 3}), "c1a909e9a524383a"),
     (nbbp.LayerNorm(), "395c8eebe92e6ad0"),
     (nbbp.Residual([nbbp.Dense(9), nbbp.BatchNorm()]), "b17f006980fc063d"),
 ]

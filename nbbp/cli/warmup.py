@@ -17,6 +17,7 @@ from nbbp.layers import (
     Add,
     AveragePool2D,
     BatchNorm,
+    ColumnEmbedding,
     Concatenate,
     Conv1D,
     Conv2D,
@@ -24,7 +25,6 @@ from nbbp.layers import (
     Crop2D,
     Dense,
     Dropout,
-    Embedding,
     GaussianNoise,
     GlobalAveragePool,
     GlobalMaxPool,
@@ -101,11 +101,11 @@ def usual_runs(model: functools.partial[Sequential]) -> Iterator[Callable]:
     for name in ACTIVATIONS:
         yield functools.partial(_fit, model([Dense(3), Activation(name), Dense(3)]), VALUES)
     every = [
-        Embedding({0: 5}), Dense(4, "relu", l1=0.01, l2=0.01, max_norm=1.0), Dropout(0.1), GaussianNoise(0.1),
+        ColumnEmbedding({0: 5}), Dense(4, "relu", l1=0.01, l2=0.01, max_norm=1.0), Dropout(0.1), GaussianNoise(0.1),
         Residual([Dense(4)]), LayerNorm(), Dense(3),
     ]  # fmt: skip
     yield functools.partial(_fit, model(every), VALUES)
-    columns_within = [Dense(4), Embedding({0: 5}), BatchNorm(), Dense(3)]
+    columns_within = [Dense(4), ColumnEmbedding({0: 5}), BatchNorm(), Dense(3)]
     yield functools.partial(_fit, model(columns_within), VALUES, batch_size=ROWS - 1)  # and a single row
     yield functools.partial(_fit, model([Dense(ROWS), Dense(ROWS), Dense(3)]), VALUES, batch_size=ROWS)
     yield functools.partial(_fit, model([Dense(128), Dense(128), Dense(3)]), VALUES, batch_size=64)  # cores own weights
@@ -154,7 +154,7 @@ def _fit_images(model: functools.partial[Sequential]) -> None:
 def _fit_graph(settings: dict) -> None:
     """Train a network with several inputs and outputs, one of them masked."""
     x, codes = Input((2, 2)), Input((2, 2), "int32")
-    h = Concatenate()(Dense(4)(x), Embedding({0: 5}, 3)(codes))
+    h = Concatenate()(Dense(4)(x), ColumnEmbedding({0: 5}, 3)(codes))
     h = Add()(h, Multiply()(h, Dense(8)(h)))
     outputs = [Dense(3)(h), Dense(3)(Dense(3, "relu")(h))]
     model = Model([x, codes], outputs, ["softmax_cross_entropy", "mse"], metrics=["accuracy"], **settings)

@@ -26,6 +26,7 @@ from nbbp.layers import (
     AveragePool1D,
     AveragePool2D,
     BatchNorm,
+    ColumnEmbedding,
     Concatenate,
     Conv1D,
     Conv1DTranspose,
@@ -34,7 +35,6 @@ from nbbp.layers import (
     Crop2D,
     Dense,
     Dropout,
-    Embedding,
     Flatten,
     GaussianNoise,
     GlobalAveragePool,
@@ -89,7 +89,7 @@ def to_numpy_file(model: Model, path: str | os.PathLike) -> None:
     The function has a line or two of NumPy for each layer, takes and returns what `Model.predict` does without a mask,
     in the model's dtype, and leaves out what acts in training alone. Below it are the functions that it calls, such as
     a convolution, and the arrays as base64 text, a third longer than their bytes; for networks beyond a few million
-    parameters `to_onnx` is better. An Embedding takes the nearest category for a number out of range.
+    parameters `to_onnx` is better. A ColumnEmbedding takes the nearest category for a number out of range.
 
     Raises
     ------
@@ -269,7 +269,7 @@ def _layer_norm(node: Node, p: Parameters, y: str, x: str) -> list[str]:
     ]
 
 
-def _embedding(node: Node, p: Parameters, y: str, x: str) -> list[str]:
+def _column_embedding(node: Node, p: Parameters, y: str, x: str) -> list[str]:
     categories: dict[int, int] = node.layer.categories  # type: ignore[attr-defined]
     others = [column for column in range(node.inputs[0].shape[-1]) if column not in categories]
     pieces = [f"{x}[..., {others}]"] if others else []
@@ -288,6 +288,7 @@ LAYERS: dict[type[Layer], Callable[..., list[str]]] = {
     AveragePool1D: numpy_images.average_pool,
     AveragePool2D: numpy_images.average_pool,
     BatchNorm: _batch_norm,
+    ColumnEmbedding: _column_embedding,
     Concatenate: lambda node, p, y, *xs: [f"{y} = np.concatenate([{', '.join(xs)}], axis=-1)"],
     Conv1D: numpy_images.convolution,
     Conv1DTranspose: numpy_images.transposed_convolution,
@@ -296,7 +297,6 @@ LAYERS: dict[type[Layer], Callable[..., list[str]]] = {
     Crop2D: numpy_images.cropped,
     Dense: _dense,
     Dropout: lambda node, p, y, x: [],
-    Embedding: _embedding,
     Flatten: _reshape,
     GaussianNoise: lambda node, p, y, x: [],
     GlobalAveragePool: numpy_images.global_average,

@@ -21,6 +21,7 @@ from nbbp.layers import (
     AveragePool1D,
     AveragePool2D,
     BatchNorm,
+    ColumnEmbedding,
     Concatenate,
     Conv1D,
     Conv1DTranspose,
@@ -29,7 +30,6 @@ from nbbp.layers import (
     Crop2D,
     Dense,
     Dropout,
-    Embedding,
     Flatten,
     GaussianNoise,
     GlobalAveragePool,
@@ -67,8 +67,8 @@ def to_onnx(model: "Model | MLPClassifier | MLPRegressor", path: str | os.PathLi
     them, and a named `Input` keeps its name. Predictions are those of `Model.predict` without a mask. What acts in
     training alone is left out, and batch normalization uses its running statistics. Arrays have the model's dtype, and
     integer inputs stay integers; in a float64 model, gelu, convolutions, average pools and GroupNorm have float32's
-    precision, since onnxruntime has no other, and so has epsilon, which ONNX stores as float32. An Embedding takes the
-    nearest category for a number out of range.
+    precision, since onnxruntime has no other, and so has epsilon, which ONNX stores as float32. A ColumnEmbedding
+    takes the nearest category for a number out of range.
 
     Inputs and outputs have features last, as in nbbp. Convolutions and pools have channels first in ONNX: there is a
     Transpose where the order changes, such as before the first convolution and before a Flatten, and none between.
@@ -288,7 +288,7 @@ def _layer_norm(writer: Writer, node: Node, p: Parameters, x: str) -> str:
     return writer.operator("LayerNormalization", x, *p.values(), epsilon=epsilon)
 
 
-def _embedding(writer: Writer, node: Node, p: Parameters, x: str) -> str:
+def _column_embedding(writer: Writer, node: Node, p: Parameters, x: str) -> str:
     categories: dict[int, int] = node.layer.categories  # type: ignore[attr-defined]
     others = [column for column in range(node.inputs[0].shape[-1]) if column not in categories]
     pieces = []
@@ -318,6 +318,7 @@ LAYERS: dict[type[Layer], Callable[..., str | Sequence[str]]] = {
     AveragePool1D: onnx_images.pool,
     AveragePool2D: onnx_images.pool,
     BatchNorm: _batch_norm,
+    ColumnEmbedding: _column_embedding,
     Concatenate: lambda writer, node, p, *xs: writer.operator("Concat", *xs, axis=writer.axis),
     Conv1D: onnx_images.convolution,
     Conv1DTranspose: onnx_images.transposed_convolution,
@@ -326,7 +327,6 @@ LAYERS: dict[type[Layer], Callable[..., str | Sequence[str]]] = {
     Crop2D: onnx_images.cropped,
     Dense: _dense,
     Dropout: lambda writer, node, p, x: x,
-    Embedding: _embedding,
     Flatten: _reshape,
     GaussianNoise: lambda writer, node, p, x: x,
     GlobalAveragePool: onnx_images.global_average,
@@ -348,7 +348,7 @@ LAYERS: dict[type[Layer], Callable[..., str | Sequence[str]]] = {
 """Functions of the writer, the node, the names of its parameters and of its inputs, that add operators and return the
 name of the output, or names of several."""
 
-OF_INTEGERS = {Embedding, Flatten, Reshape}
+OF_INTEGERS = {ColumnEmbedding, Flatten, Reshape}
 """Layers that take integer inputs as they are; others take them in the model's dtype."""
 
 CHANNELS_FIRST = {

@@ -22,12 +22,12 @@ from nbbp.exchange.walk import check, outputs_first
 from nbbp.exchange.weights import AnyModel, fill
 from nbbp.layers import (
     BatchNorm,
+    ColumnEmbedding,
     Conv1D,
     Conv1DTranspose,
     Conv2D,
     Conv2DTranspose,
     Dense,
-    Embedding,
     GroupNorm,
     LayerNorm,
 )
@@ -98,8 +98,8 @@ def to_torch_state_dict(model: Model) -> dict:
     one module.
 
     PyTorch has no module for two layers; yours needs these attributes: for Residual in a sequence ``layers``, an
-    nn.Sequential, and ``projection``, an nn.Linear without bias, if the shape changes; for Embedding an nn.Embedding
-    ``table_3`` for the categories in column 3.
+    nn.Sequential, and ``projection``, an nn.Linear without bias, if the shape changes; for ColumnEmbedding an
+    nn.Embedding ``table_3`` for the categories in column 3.
 
     The network returns nbbp's outputs before the output activation: apply softmax or sigmoid to get predictions.
 
@@ -152,7 +152,7 @@ NAMES: dict[type, dict[str, str]] = {
     GroupNorm: {"gamma": "weight", "beta": "bias"},
     LayerNorm: {"gamma": "weight", "beta": "bias"},
 }
-"""The names of a layer's arrays in PyTorch's module; an Embedding's table is a module of its own."""
+"""The names of a layer's arrays in PyTorch's module; a ColumnEmbedding's table is a module of its own."""
 
 Wanted = dict[str, tuple[str, np.ndarray, Any]]
 """By PyTorch's name: nbbp's name, a view in PyTorch's shape, and the index of its elements in PyTorch's order."""
@@ -181,7 +181,7 @@ def _index(node: Node, view: np.ndarray, moved: dict[Edge, np.ndarray]) -> Any:
 
 def _name(place: Place, key: str) -> str:
     kind = type(place.layer)
-    if kind is Embedding:
+    if kind is ColumnEmbedding:
         return f"{key}.weight"
     if kind not in NAMES:
         raise ValueError(

@@ -8,6 +8,7 @@ from nbbp.layers.add import Add as Add
 from nbbp.layers.average_pool1d import AveragePool1D as AveragePool1D
 from nbbp.layers.average_pool2d import AveragePool2D as AveragePool2D
 from nbbp.layers.batch_norm import BatchNorm as BatchNorm
+from nbbp.layers.column_embedding import ColumnEmbedding as ColumnEmbedding
 from nbbp.layers.concatenate import Concatenate as Concatenate
 from nbbp.layers.conv1d import Conv1D as Conv1D
 from nbbp.layers.conv1d_transpose import Conv1DTranspose as Conv1DTranspose
@@ -16,7 +17,6 @@ from nbbp.layers.conv2d_transpose import Conv2DTranspose as Conv2DTranspose
 from nbbp.layers.crop2d import Crop2D as Crop2D
 from nbbp.layers.dense import Dense as Dense
 from nbbp.layers.dropout import Dropout as Dropout
-from nbbp.layers.embedding import Embedding as Embedding
 from nbbp.layers.flatten import Flatten as Flatten
 from nbbp.layers.gaussian_noise import GaussianNoise as GaussianNoise
 from nbbp.layers.global_average_pool import GlobalAveragePool as GlobalAveragePool

@@ -1,4 +1,4 @@
-"""Embedding: trained vectors in place of integer columns."""
+"""ColumnEmbedding: trained vectors in place of integer columns."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from nbbp.kernels.jit import device, kernel
 from nbbp.kernels.vector_math import ZERO
 
 
-def embed_reference(y, x, table, column, begin):
+def embed_column_reference(y, x, table, column, begin):
     codes = np.clip(x[:, column[0]].astype(np.int64), 0, len(table) - 1)
     y[:, begin[0] : begin[0] + table.shape[1]] = table[codes]
 
@@ -28,8 +28,8 @@ def _code(value, categories):
 _PLACES = {"column": below("M"), "begin": fitting("d", "N")}
 
 
-@kernel(embed_reference, "(b,N) (b,M) (C,d) (1) (1)", cycles=1.0, values=_PLACES)
-def embed(y, x, table, column, begin):
+@kernel(embed_column_reference, "(b,N) (b,M) (C,d) (1) (1)", cycles=1.0, values=_PLACES)
+def embed_column(y, x, table, column, begin):
     """Columns begin[0] ... of y are the table's row whose index is in column column[0] of x."""
     for i in prange(x.shape[0]):
         row, entry = y[i], table[_code(x[i, column[0]], table.shape[0])]
@@ -37,14 +37,14 @@ def embed(y, x, table, column, begin):
             row[begin[0] + j] = entry[j]
 
 
-def embed_backward_reference(dtable, dy, x, column, begin):
+def embed_column_backward_reference(dtable, dy, x, column, begin):
     codes = np.clip(x[:, column[0]].astype(np.int64), 0, len(dtable) - 1)
     dtable[:] = 0
     np.add.at(dtable, codes, dy[:, begin[0] : begin[0] + dtable.shape[1]])
 
 
-@kernel(embed_backward_reference, "(C,d) (b,N) (b,M) (1) (1)", cycles=1.0, values=_PLACES)
-def embed_backward(dtable, dy, x, column, begin):
+@kernel(embed_column_backward_reference, "(C,d) (b,N) (b,M) (1) (1)", cycles=1.0, values=_PLACES)
+def embed_column_backward(dtable, dy, x, column, begin):
     """Each row of dtable is the sum, in order, of dy over the rows of x that have its index."""
     for k in range(dtable.shape[0]):
         for j in range(dtable.shape[1]):
@@ -84,7 +84,7 @@ def put_columns(dx, dy, sources):
 
 
 @dataclasses.dataclass(frozen=True)
-class Embedding(Layer):
+class ColumnEmbedding(Layer):
     """Integer columns replaced by trained vectors; the other columns come first and stay as they are.
 
     y = (x without the integer columns, table_c[x_c] for each integer column c in the order given). Bengio et al.,
@@ -107,12 +107,12 @@ class Embedding(Layer):
 
     def __post_init__(self) -> None:
         if not isinstance(self.categories, Mapping) or not self.categories:
-            raise TypeError(f"Embedding: categories must be a dict of column to number, got {self.categories!r}")
+            raise TypeError(f"ColumnEmbedding: categories must be a dict of column to number, got {self.categories!r}")
         for column, number in self.categories.items():
-            checks.integer("Embedding: a column", column, least=0)
-            checks.positive_integer(f"Embedding: categories of column {column}", number)
+            checks.integer("ColumnEmbedding: a column", column, least=0)
+            checks.positive_integer(f"ColumnEmbedding: categories of column {column}", number)
         object.__setattr__(self, "categories", {int(c): int(n) for c, n in self.categories.items()})
-        checks.positive_integer("Embedding: dimension", self.dimension)
+        checks.positive_integer("ColumnEmbedding: dimension", self.dimension)
 
     def _others(self, features: int) -> np.ndarray:
         """The columns that stay as they are."""
@@ -125,7 +125,7 @@ class Embedding(Layer):
     def spec(self, shape):
         wrong = [c for c in self.categories if not 0 <= c < shape[-1]]
         if wrong:
-            raise ValueError(f"Embedding: there is no column {wrong[0]} among {shape[-1]} features")
+            raise ValueError(f"ColumnEmbedding: there is no column {wrong[0]} among {shape[-1]} features")
         tables = {f"table_{c}": Parameter((n, self.dimension), uniform(0.05)) for c, n in self.categories.items()}
         return Spec((*shape[:-1], shape[-1] + len(self.categories) * (self.dimension - 1)), tables)
 
@@ -152,11 +152,11 @@ class Embedding(Layer):
         x, y = (array.reshape(-1, array.shape[-1]) for array in (b.x, b.y))
         b.call(take_columns, y, x, self._others(x.shape[1]))
         for table, places in self._places(x.shape[1]).items():
-            b.call(embed, y, x, getattr(b.p, table), *places)
+            b.call(embed_column, y, x, getattr(b.p, table), *places)
 
     def backward(self, b):
         x, dy = (array.reshape(-1, array.shape[-1]) for array in (b.x, b.dy))
         for table, places in self._places(x.shape[1]).items():
-            b.call(embed_backward, getattr(b.g, table), dy, x, *places)
+            b.call(embed_column_backward, getattr(b.g, table), dy, x, *places)
         if b.dx is not None:
             b.call(put_columns, b.dx.reshape(x.shape), dy, self._others(x.shape[1]))
