@@ -213,8 +213,6 @@ class Layer:
     """Whether inputs may be integers, see `nbbp.Input`."""
     gathers: bool = False
     """Whether `gather` takes the place of `forward` where only this layer reads an input of integers without a mask."""
-    keeps_bytes: bool = False
-    """Whether X of uint8 stays so for a `Sequential` that begins with this layer."""
 
     def __call__(self, *inputs: Edge) -> Any:
         """The output of this layer for these inputs, in a graph."""
@@ -236,6 +234,13 @@ class Layer:
     def example(cls, x: Edge) -> Any:
         """The output of such a layer for an edge, for tests; overridden if it needs settings or more inputs."""
         return cls()(x)
+
+    def input_dtype(self, dtype: np.dtype) -> str | None:
+        """The dtype of integers in which a `Sequential` that begins with this layer takes X of a dtype; None for none.
+
+        "uint8" or "int32", see `nbbp.Input`; by default the data become floats.
+        """
+        return None
 
     def check_input(self, name: str, x: np.ndarray) -> None:
         """ValueError if this layer, the first of a network, cannot take the rows of x."""

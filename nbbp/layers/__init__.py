@@ -17,6 +17,7 @@ from nbbp.layers.conv2d_transpose import Conv2DTranspose as Conv2DTranspose
 from nbbp.layers.crop2d import Crop2D as Crop2D
 from nbbp.layers.dense import Dense as Dense
 from nbbp.layers.dropout import Dropout as Dropout
+from nbbp.layers.embedding import Embedding as Embedding
 from nbbp.layers.flatten import Flatten as Flatten
 from nbbp.layers.gaussian_noise import GaussianNoise as GaussianNoise
 from nbbp.layers.global_average_pool import GlobalAveragePool as GlobalAveragePool

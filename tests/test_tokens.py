@@ -1,0 +1,110 @@
+"""Layers of tokens: against PyTorch, with masks, with integers of any form."""
+
+import numba
+import numpy as np
+import pytest
+
+import nbbp
+
+
+def letters(rng, rows: int = 30, time: int = 6, tokens: int = 11):
+    """Tokens (rows, time) and labels of the next."""
+    X = rng.integers(0, tokens, (rows, time + 1))
+    return X[:, :-1], X[:, 1:]
+
+
+def language_model(*between, tokens: int = 11, **settings) -> nbbp.Sequential:
+    """Vectors of tokens, some layers, and a softmax at each position."""
+    layers = [nbbp.Embedding(tokens, 8, nbbp.initializers.normal(1)), *between, nbbp.Dense(tokens)]
+    settings = {"loss": "softmax_cross_entropy", "optimizer": nbbp.SGD(0.1), "dtype": "float64"} | settings
+    return nbbp.Sequential(layers, **settings)
+
+
+def of_torch(model, function, X, y, mask=None):
+    """Loss and gradients of a function of PyTorch's functional module, tensors by nbbp's names, and tokens."""
+    torch = pytest.importorskip("torch")
+    p = {name: torch.tensor(value.copy(), requires_grad=True) for name, value in model.named_params().items()}
+    labels = torch.tensor(y if mask is None else np.where(mask, y, -100))
+    z = function(torch.nn.functional, p, torch.tensor(X))
+    loss = torch.nn.functional.cross_entropy(z.flatten(0, 1), labels.flatten(), ignore_index=-100)
+    loss.backward()
+    return loss.item(), {name: tensor.grad.numpy() for name, tensor in p.items()}
+
+
+def agree(model, function, X, y, mask=None):
+    loss, expected = of_torch(model, function, X, y, mask)
+    assert model.evaluate(X, y, mask=mask)["loss"] == pytest.approx(loss, rel=1e-10)
+    for name, gradient in model.gradients(X, y, mask=mask).items():
+        np.testing.assert_allclose(gradient, expected[name], rtol=1e-10, atol=1e-13, err_msg=name)
+
+
+def embedded(F, p, x):
+    return F.embedding(x, p["embedding_0.table"]) @ p["dense_0.w"] + p["dense_0.b"]
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_an_embedding_agrees_with_pytorch(masked, rng):
+    X, y = letters(rng)
+    model = language_model()
+    model.build(X.shape[1])
+    agree(model, embedded, X, y, rng.random(X.shape) < 0.6 if masked else None)
+
+
+@pytest.mark.parametrize("form", ["list", "uint8", "int64", "float32", "strided"])
+def test_tokens_of_any_form_become_int32(form, rng):
+    X, y = letters(rng)
+    given = {"list": X.tolist(), "strided": np.repeat(X, 2, axis=1)[:, ::2]}.get(form)
+    given = X.astype(form) if given is None else given
+    model, twin = language_model(), language_model()
+    twin.build(X.shape[1])
+    history = model.fit(given, y, epochs=2, verbose=0)
+    assert model.network.graph.inputs[0].dtype == twin.network.graph.inputs[0].dtype == np.int32
+    assert history.step_loss.tobytes() == twin.fit(X, y, epochs=2, verbose=0).step_loss.tobytes()
+    assert model.predict(given[:5]).tobytes() == twin.predict(X[:5]).tobytes()
+
+
+@pytest.mark.parametrize("wrong", [11, -1])
+def test_tokens_beyond_the_table_are_refused(wrong, rng):
+    X, y = letters(rng)
+    X = X.copy()
+    X[3, 2] = wrong
+    model = language_model()
+    message = rf"tokens must be whole numbers from 0 to 10; got {wrong} in row 3, position 2"
+    for call in (lambda: model.fit(X, y, verbose=0), lambda: model.predict(X)):
+        with pytest.raises(ValueError, match=message):
+            call()
+    mask = np.ones(X.shape, bool)
+    mask[3, 2] = False
+    model.fit(X, y, mask=mask, verbose=0)  # what is masked may be anything
+    entry = nbbp.Input((6, 1))
+    with pytest.raises(ValueError, match=r"got 0.5 in row 0, position 1, 0"):
+        nbbp.Model(entry, nbbp.Embedding(11, 2)(entry)).predict([[[0], [0.5], [0], [0], [0], [0]]])
+
+
+def test_masked_tokens_change_nothing(rng):
+    """Neither losses nor updates, whatever stands there."""
+    X, y = letters(rng)
+    mask = rng.random(X.shape) < 0.6
+    mask[:, 0] = True
+    runs = []
+    for other in (0, 7, np.nan):
+        model = language_model(nbbp.Dense(5, "tanh"), optimizer="adam")
+        history = model.fit(np.where(mask, X, other), y, epochs=2, batch_size=8, mask=mask, verbose=0)
+        runs.append((history.step_loss.tobytes(), model.params.tobytes()))
+    assert runs[0] == runs[1] == runs[2]
+    unread = sorted(set(range(11)) - set(X[mask].tolist()))
+    assert not model.gradients(X, y, mask=mask)["embedding_0.table"][unread].any()
+
+
+def test_a_table_has_the_same_bits_at_any_number_of_threads(rng):
+    X, y = rng.integers(0, 3000, (24, 64)), rng.standard_normal((24, 64, 70))
+    every, runs = numba.get_num_threads(), []
+    try:
+        for threads in (1, min(2, every)):
+            numba.set_num_threads(threads)
+            model = nbbp.Sequential([nbbp.Embedding(3000, 70)], optimizer="adam")
+            model.fit(X, y, epochs=2, batch_size=24, verbose=0)
+            runs.append(model.params.tobytes())
+    finally:
+        numba.set_num_threads(every)
+    assert runs[0] == runs[1]
