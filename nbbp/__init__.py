@@ -48,6 +48,7 @@ from nbbp.layers import (
     Residual,
     SpatialDropout,
     Spec,
+    TiedDense,
     UpSample2D,
     ZeroPad2D,
 )
@@ -80,7 +81,7 @@ __all__ = [
     "GaussianNoise", "GlobalAveragePool", "GlobalMaxPool", "GroupNorm", "History", "Input", "Inspect", "Layer",
     "LayerNorm", "Lion", "MaxPool1D", "MaxPool2D", "Model", "ModelFileError", "Multiply", "Nadam", "Parameter",
     "PruningReport", "RMSprop", "RandomCrop", "RandomFlip", "RandomShift", "Rescale", "Reshape", "Residual",
-    "Sequential", "SpatialDropout", "Spec", "TwinError", "UpSample2D", "ZeroPad2D", "__version__",
+    "Sequential", "SpatialDropout", "Spec", "TiedDense", "TwinError", "UpSample2D", "ZeroPad2D", "__version__",
     "activations", "callbacks", "check_gradients", "compare", "datasets", "diagnose", "distill", "exchange",
     "find_learning_rate", "fit_lbfgs", "initializers", "kernel", "load", "losses", "plots", "prune",
     "pruning_report", "schedules", "streams", "tables", "trackers",

@@ -1,10 +1,14 @@
 """Layers of tokens: against PyTorch, with masks, with integers of any form."""
 
+import copy
+import pickle
+
 import numba
 import numpy as np
 import pytest
 
 import nbbp
+from nbbp.storage import files
 
 
 def letters(rng, rows: int = 30, time: int = 6, tokens: int = 11):
@@ -108,3 +112,82 @@ def test_a_table_has_the_same_bits_at_any_number_of_threads(rng):
     finally:
         numba.set_num_threads(every)
     assert runs[0] == runs[1]
+
+
+def tied(F, p, x):
+    table = p["embedding_0.table"]
+    return (F.embedding(x, table) @ p["dense_0.w"] + p["dense_0.b"]).tanh() @ table.T
+
+
+def tied_model(tokens: int = 11, dimension: int = 8, **settings) -> nbbp.Sequential:
+    embedding = nbbp.Embedding(tokens, dimension, "glorot_normal")
+    settings = {"loss": "softmax_cross_entropy", "optimizer": "adam", "dtype": "float64"} | settings
+    return nbbp.Sequential(
+        [embedding, nbbp.Dense(dimension, "tanh"), nbbp.Dropout(0.0), nbbp.TiedDense(embedding)], **settings
+    )
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize(("tokens", "dimension"), [(11, 8), (300, 64)])
+def test_tied_weights_agree_with_pytorch(tokens, dimension, masked, rng):
+    X, y = letters(rng, tokens=tokens)
+    model = tied_model(tokens, dimension)
+    model.build(X.shape[1])
+    assert [*model.named_params()] == ["embedding_0.table", "dense_0.w", "dense_0.b"]
+    agree(model, tied, X, y, rng.random(X.shape) < 0.6 if masked else None)
+
+
+@pytest.mark.parametrize("graph", [False, True])
+def test_tied_weights_stay_tied(graph, rng, tmp_path):
+    """In files, copies, checkpoints, and on the other backend."""
+    X, y = letters(rng)
+    model = tied_model()
+    if graph:
+        x, embedding = nbbp.Input(6, "int32"), nbbp.Embedding(11, 8)
+        h = nbbp.Residual([nbbp.Dense(8, "tanh")])(embedding(x))
+        outputs = {"next": nbbp.TiedDense(embedding)(h), "other": nbbp.Dense(2)(h)}
+        model = nbbp.Model(x, outputs, {"next": "softmax_cross_entropy", "other": "mse"}, "adam", dtype="float64")
+        y = {"next": y, "other": rng.standard_normal((*y.shape, 2))}
+    model.fit(X, y, epochs=1, batch_size=8, callbacks=[nbbp.Checkpoint(tmp_path)], verbose=0)
+    model.save(tmp_path / "model")
+    other = model.with_backend("numpy")
+    twins = [copy.deepcopy(model), pickle.loads(pickle.dumps(model)), nbbp.load(tmp_path / "model"), model.copy()]
+    history = model.fit(X, y, epochs=2, batch_size=8, verbose=0)
+    for twin in twins:
+        assert twin.named_params().keys() == model.named_params().keys()
+        assert twin.fit(X, y, epochs=2, batch_size=8, verbose=0).step_loss.tobytes() == history.step_loss.tobytes()
+    losses = other.fit(X, y, epochs=2, batch_size=8, verbose=0).step_loss
+    np.testing.assert_allclose(losses, history.step_loss, rtol=1e-10)
+    if not graph:
+        resumed = tied_model()
+        resumed.fit(X, y, epochs=3, batch_size=8, resume=tmp_path, callbacks=[nbbp.Checkpoint(tmp_path)], verbose=0)
+        whole = tied_model()
+        whole.fit(X, y, epochs=3, batch_size=8, verbose=0)
+        assert resumed.params.tobytes() == whole.params.tobytes()
+
+
+def test_tied_weights_need_their_table(tmp_path):
+    embedding = nbbp.Embedding(11, 8)
+    for layers in ([nbbp.Embedding(11, 8)], [nbbp.Dense(8)]):
+        model = nbbp.Sequential([*layers, nbbp.TiedDense(embedding)])
+        with pytest.raises(ValueError, match=r"tieddense_0 takes the parameters of Embedding.* come before it"):
+            model.build(6)
+        with pytest.raises(ValueError, match="has to come before"):
+            model.save(tmp_path / "model")
+    with pytest.raises(ValueError, match=r"vectors of its Embedding's dimension 8, got \(6, 4\)"):
+        nbbp.Sequential([embedding, nbbp.Dense(4), nbbp.TiedDense(embedding)]).build(6)
+    with pytest.raises(TypeError, match="TiedDense takes an Embedding of the same network"):
+        nbbp.TiedDense(nbbp.Dense(3))
+
+
+def test_references_in_files_are_checked(tmp_path):
+    model, path = tied_model(), tmp_path / "model"
+    model.build(6)
+    model.save(path)
+    arrays, description = files.read(path)
+    assert description["layers"][-1] == {"type": "TiedDense", "embedding": {"layer": 0}}
+    for wrong in (4, -1, 1, True, None, "0"):
+        description["layers"][-1]["embedding"] = {"layer": wrong}
+        files.write(path, arrays, description)
+        with pytest.raises(nbbp.ModelFileError, match="does not describe a model"):
+            nbbp.load(path)

@@ -222,6 +222,11 @@ class Layer:
         """The output of the layers that this one is a shorthand for; NotImplemented if it is none."""
         return NotImplemented
 
+    @property
+    def owner(self) -> "Layer":
+        """The layer whose parameters it has: itself, or another, which comes before it in the network."""
+        return self
+
     def spec(self, *input_shapes: Shape) -> Spec:
         """Outputs, parameters and state for inputs of these shapes; ValueError, which says what fits, if they do not.
 

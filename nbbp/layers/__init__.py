@@ -34,6 +34,7 @@ from nbbp.layers.rescale import Rescale as Rescale
 from nbbp.layers.reshape import Reshape as Reshape
 from nbbp.layers.residual import Residual as Residual
 from nbbp.layers.spatial_dropout import SpatialDropout as SpatialDropout
+from nbbp.layers.tied_dense import TiedDense as TiedDense
 from nbbp.layers.up_sample2d import UpSample2D as UpSample2D
 from nbbp.layers.zero_pad2d import ZeroPad2D as ZeroPad2D
 
