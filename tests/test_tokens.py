@@ -191,3 +191,81 @@ def test_references_in_files_are_checked(tmp_path):
         files.write(path, arrays, description)
         with pytest.raises(nbbp.ModelFileError, match="does not describe a model"):
             nbbp.load(path)
+
+
+def positioned(F, p, x):
+    h = F.embedding(x, p["embedding_0.table"]) + p["positionalembedding_0.table"]
+    return h @ p["dense_0.w"] + p["dense_0.b"]
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_learned_positions_agree_with_pytorch(masked, rng):
+    X, y = letters(rng)
+    model = language_model(nbbp.PositionalEmbedding())
+    model.build(X.shape[1])
+    assert model.named_params()["positionalembedding_0.table"].std() == pytest.approx(0.02, rel=0.4)
+    agree(model, positioned, X, y, rng.random(X.shape) < 0.6 if masked else None)
+    with pytest.raises(ValueError, match="the model takes 6 features, got 7"):
+        model.predict(np.zeros((2, 7), int))
+
+
+@pytest.mark.parametrize("features", [6, 7])
+def test_sinusoidal_positions(features, rng):
+    """Each element as section 3.5 of "Attention is all you need" has it."""
+    x = rng.standard_normal((3, 5, features))
+    model = nbbp.Sequential([nbbp.PositionalEmbedding("sinusoidal")], dtype="float64")
+    added = model.predict(x) - x
+    for position, column in np.ndindex(5, features):
+        angle = position / 10000 ** (2 * (column // 2) / features)
+        expected = np.cos(angle) if column % 2 else np.sin(angle)
+        np.testing.assert_allclose(added[:, position, column], expected, rtol=1e-12, atol=1e-14)
+    assert not model.params.size
+    with pytest.raises(ValueError, match=r"unknown PositionalEmbedding: kind 'rotary'. Choose one of learned, sin"):
+        nbbp.PositionalEmbedding("rotary")
+    with pytest.raises(ValueError, match=r"takes samples \(positions, features\), got \(4,\)"):
+        nbbp.Sequential([nbbp.PositionalEmbedding()]).build(4)
+
+
+@pytest.mark.parametrize("first", [False, True])
+def test_tokens_of_features_agree_with_pytorch(first, rng):
+    torch = pytest.importorskip("torch")
+    X, y = rng.standard_normal((150, 5)), rng.standard_normal((150, 2))
+    before = [] if first else [nbbp.Dense(5, "tanh")]
+    for last in (False, True):
+        behind = [nbbp.Flatten()] if last else [nbbp.Dense(3, "tanh"), nbbp.TakeFirst()]
+        model = nbbp.Sequential([*before, nbbp.FeatureTokens(16), *behind, nbbp.Dense(2)], dtype="float64")
+        model.build(5)
+        p = {name: torch.tensor(value, requires_grad=True) for name, value in model.named_params().items()}
+        w, b = p["featuretokens_0.w"], p["featuretokens_0.b"]
+        assert max(w.abs().max(), b.abs().max()) <= 0.25 < 1.1 * max(w.abs().max(), b.abs().max())
+        x, k = torch.tensor(X, requires_grad=True), 0
+        h = x
+        if not first:
+            h, k = (h @ p["dense_0.w"] + p["dense_0.b"]).tanh(), 1
+        h = torch.cat([b[:1].expand(150, 1, 16), h[:, :, None] * w + b[1:]], 1)
+        h = h.flatten(1) if last else (h @ p[f"dense_{k}.w"] + p[f"dense_{k}.b"]).tanh()[:, 0]
+        end = f"dense_{k if last else k + 1}"
+        loss = torch.nn.functional.mse_loss(h @ p[f"{end}.w"] + p[f"{end}.b"], torch.tensor(y))
+        loss.backward()
+        assert model.evaluate(X, y)["loss"] == pytest.approx(loss.item(), rel=1e-10)
+        for name, gradient in model.gradients(X, y).items():
+            np.testing.assert_allclose(gradient, p[name].grad, rtol=1e-10, atol=1e-13, err_msg=name)
+        np.testing.assert_allclose(model.input_gradients(X, y), x.grad, rtol=1e-10, atol=1e-13)
+    with pytest.raises(ValueError, match=r"FeatureTokens takes samples \(features,\), got \(5, 2\)"):
+        nbbp.Sequential([nbbp.FeatureTokens(4)]).build((5, 2))
+
+
+def test_the_first_position_may_be_masked(rng):
+    X, y = rng.standard_normal((6, 4, 3)), rng.standard_normal((6, 2))
+    mask = rng.random((6, 4)) < 0.5
+    mask[:, 0] = [True, False, True, True, False, True]
+    model = nbbp.Sequential([nbbp.Dense(3, "tanh"), nbbp.TakeFirst(), nbbp.Dense(2)], dtype="float64")
+    model.build((4, 3))
+    h = np.tanh(X[:, 0] @ model.named_params()["dense_0.w"])
+    expected = np.where(mask[:, :1], h, 0) @ model.named_params()["dense_1.w"]
+    np.testing.assert_allclose(model.predict(X, mask=mask), expected, rtol=1e-12, atol=1e-14)
+    alone = model.input_gradients(X, y, mask=mask)
+    assert not alone[:, 1:].any()
+    assert (alone[:, 0].any(axis=1) == mask[:, 0]).all()
+    with pytest.raises(ValueError, match=r"TakeFirst takes samples \(positions, features\), got \(4,\)"):
+        nbbp.Sequential([nbbp.TakeFirst()]).build(4)

@@ -18,6 +18,7 @@ from nbbp.layers.crop2d import Crop2D as Crop2D
 from nbbp.layers.dense import Dense as Dense
 from nbbp.layers.dropout import Dropout as Dropout
 from nbbp.layers.embedding import Embedding as Embedding
+from nbbp.layers.feature_tokens import FeatureTokens as FeatureTokens
 from nbbp.layers.flatten import Flatten as Flatten
 from nbbp.layers.gaussian_noise import GaussianNoise as GaussianNoise
 from nbbp.layers.global_average_pool import GlobalAveragePool as GlobalAveragePool
@@ -27,6 +28,7 @@ from nbbp.layers.layer_norm import LayerNorm as LayerNorm
 from nbbp.layers.max_pool1d import MaxPool1D as MaxPool1D
 from nbbp.layers.max_pool2d import MaxPool2D as MaxPool2D
 from nbbp.layers.multiply import Multiply as Multiply
+from nbbp.layers.positional_embedding import PositionalEmbedding as PositionalEmbedding
 from nbbp.layers.random_crop import RandomCrop as RandomCrop
 from nbbp.layers.random_flip import RandomFlip as RandomFlip
 from nbbp.layers.random_shift import RandomShift as RandomShift
@@ -34,6 +36,7 @@ from nbbp.layers.rescale import Rescale as Rescale
 from nbbp.layers.reshape import Reshape as Reshape
 from nbbp.layers.residual import Residual as Residual
 from nbbp.layers.spatial_dropout import SpatialDropout as SpatialDropout
+from nbbp.layers.take_first import TakeFirst as TakeFirst
 from nbbp.layers.tied_dense import TiedDense as TiedDense
 from nbbp.layers.up_sample2d import UpSample2D as UpSample2D
 from nbbp.layers.zero_pad2d import ZeroPad2D as ZeroPad2D
