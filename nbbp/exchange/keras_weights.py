@@ -18,8 +18,10 @@ from nbbp.layers import (
     Conv2D,
     Conv2DTranspose,
     Dense,
+    Embedding,
     GroupNorm,
     LayerNorm,
+    PositionalEmbedding,
 )
 
 CLASSES: dict[type, str] = {
@@ -32,6 +34,8 @@ CLASSES: dict[type, str] = {
     GroupNorm: "GroupNormalization",
     LayerNorm: "LayerNormalization",
     ColumnEmbedding: "Embedding",
+    Embedding: "Embedding",
+    PositionalEmbedding: "PositionEmbedding",
 }
 
 
