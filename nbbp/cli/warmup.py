@@ -25,6 +25,8 @@ from nbbp.layers import (
     Crop2D,
     Dense,
     Dropout,
+    Embedding,
+    FeatureTokens,
     GaussianNoise,
     GlobalAveragePool,
     GlobalMaxPool,
@@ -32,12 +34,15 @@ from nbbp.layers import (
     LayerNorm,
     MaxPool2D,
     Multiply,
+    PositionalEmbedding,
     RandomCrop,
     RandomFlip,
     RandomShift,
     Rescale,
     Residual,
     SpatialDropout,
+    TakeFirst,
+    TiedDense,
     UpSample2D,
     ZeroPad2D,
 )
@@ -119,6 +124,7 @@ def usual_runs(model: functools.partial[Sequential]) -> Iterator[Callable]:
     yield functools.partial(distill, network, network, X, LABELS, verbose=0)
     yield functools.partial(_fit_graph, model.keywords)
     yield functools.partial(_fit_images, model)
+    yield functools.partial(_fit_tokens, model)
     yield functools.partial(Ensemble(2, lambda seed: model([Dense(3)], seed=seed)).fit, X, VALUES, verbose=0)
 
 
@@ -149,6 +155,15 @@ def _fit_images(model: functools.partial[Sequential]) -> None:
     network.predict(images)
     best = model([Conv1D(24, 3, padding=1), Conv1D(4, 1), GlobalMaxPool(), Dense(3)])
     best.fit(images[:, 0].astype(np.float32), y, batch_size=64, verbose=0)
+
+
+def _fit_tokens(model: functools.partial[Sequential]) -> None:
+    """Train networks on tokens, and on the features of a table as tokens."""
+    tokens, embedding = np.zeros((96, 6), np.int64), Embedding(3, 8)
+    network = model([embedding, PositionalEmbedding(), Dense(8), TiedDense(embedding)], "softmax_cross_entropy")
+    network.fit(tokens, tokens, batch_size=64, verbose=0)
+    network.predict(tokens)
+    _fit(model([Dense(4), FeatureTokens(8), TakeFirst(), Dense(3)]), VALUES)
 
 
 def _fit_graph(settings: dict) -> None:
