@@ -80,6 +80,9 @@ def test_tokens_beyond_the_table_are_refused(wrong, rng):
     mask = np.ones(X.shape, bool)
     mask[3, 2] = False
     model.fit(X, y, mask=mask, verbose=0)  # what is masked may be anything
+    flat = nbbp.Sequential([nbbp.Reshape((3, 2)), nbbp.Flatten(), nbbp.Embedding(11, 2)], backend="numpy")
+    with pytest.raises(ValueError, match=message):
+        flat.predict(X)
     entry = nbbp.Input((6, 1))
     with pytest.raises(ValueError, match=r"got 0.5 in row 0, position 1, 0"):
         nbbp.Model(entry, nbbp.Embedding(11, 2)(entry)).predict([[[0], [0.5], [0], [0], [0], [0]]])
