@@ -58,6 +58,7 @@ FIXED = {
     "losses": "ca21639a44e2eb6e",
     "layers": "c2ca5e7886ee7e89",
     "embeddings": "170f14e98696a83b",
+    "tokens": "c2d174abdf5b456f",
     "projections": "3a8a61b4c13cd564",
     "convolutions": "b835922147b0e701",
 }
@@ -94,6 +95,11 @@ def _fixed(what: str):
             yield [*runs.images().layers[1:-1], nbbp.Dense(2)], {"dtype": dtype}, y
     if what == "embeddings":
         yield [nbbp.ColumnEmbedding({8: 3, 9: 5}, dimension=4), nbbp.Dense(6, "relu"), nbbp.Dense(2)], {}, y
+    if what == "tokens":
+        embedding = nbbp.Embedding(23, 40)
+        yield [embedding, nbbp.Dense(40, "relu"), nbbp.TiedDense(embedding), nbbp.TakeFirst(), nbbp.Dense(2)], {}, y
+        embedding = nbbp.Embedding(23, 1)
+        yield [embedding, nbbp.Flatten(), nbbp.FeatureTokens(5), nbbp.Flatten(), nbbp.Dense(2)], {}, y
 
 
 @pytest.mark.skipif(platform.machine().lower() not in ("x86_64", "amd64"), reason="bits of x86-64")
@@ -105,6 +111,8 @@ def test_a_fixed_run_has_the_bits_that_it_had(what):
         X = runs.rows(96, 32)[0].reshape(96, 8, 4, 1)
     if what == "embeddings":
         X = np.column_stack([X, np.arange(96) % 3, np.arange(96) * 7 % 5])
+    if what == "tokens":
+        X = (np.arange(96 * 7) * 11 % 23).reshape(96, 7)
     made = hashlib.sha256()
     for layers, settings, y in _fixed(what):
         model = nbbp.Sequential(layers, seed=3, **{"optimizer": "sgd", **settings})
