@@ -99,21 +99,23 @@ class Sequential(Model):
         self._build(self._graph(shape), params=params, state=state)
 
     def _graph(self, input_shape: Shape) -> Graph:
-        return chain(Input(input_shape) if self._entry is None else self._entry, self.layers)
+        entry = self._entry or Input(input_shape, self.layers[0].input_dtype(self.dtype))
+        return chain(entry, self.layers)
 
     def _arrays(self, name: str, X, mask) -> Any:
         X = super()._arrays(name, X, mask)
         if not self.is_built:
-            if self._entry is None and self.layers[0].keeps_bytes and getattr(X, "dtype", None) == np.uint8:
-                self._build_for_bytes(X.shape[1:])
-                return X
+            integers = None if self._entry else self.layers[0].input_dtype(getattr(X, "dtype", self.dtype))
             if mask is None:  # masked values may be anything
-                X = features(name, X, self.dtype)
-            self.build(np.shape(X)[1:])
+                X = features(name, X, np.dtype(integers or self.dtype))
+            if integers is None:
+                self.build(np.shape(X)[1:])
+            else:
+                self._build_for_integers(np.shape(X)[1:], integers)
         return X
 
-    def _build_for_bytes(self, shape: Shape) -> None:
-        entry = Input(shape, "uint8")
+    def _build_for_integers(self, shape: Shape, dtype: str) -> None:
+        entry = Input(shape, dtype)
         graph = chain(entry, self.layers)
         self._entry, self.inputs = entry, Form("input", entry)
         self._build(graph)

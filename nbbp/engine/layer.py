@@ -215,8 +215,6 @@ class Layer:
     """Whether `gather` takes the place of `forward` where only this layer reads an input of integers without a mask."""
     stateful: bool = False
     """Whether row i of a mini-batch continues from row i of the one before, see `Binding.carry`."""
-    keeps_bytes: bool = False
-    """Whether X of uint8 stays so for a `Sequential` that begins with this layer."""
 
     def __call__(self, *inputs: Edge) -> Any:
         """The output of this layer for these inputs, in a graph."""
@@ -225,6 +223,11 @@ class Layer:
     def expand(self, *inputs: Edge) -> Any:
         """The output of the layers that this one is a shorthand for; NotImplemented if it is none."""
         return NotImplemented
+
+    @property
+    def owner(self) -> "Layer":
+        """The layer whose parameters it has: itself, or another, which comes before it in the network."""
+        return self
 
     def spec(self, *input_shapes: Shape) -> Spec:
         """Outputs, parameters and state for inputs of these shapes; ValueError, which says what fits, if they do not.
@@ -238,6 +241,13 @@ class Layer:
     def example(cls, x: Edge) -> Any:
         """The output of such a layer for an edge, for tests; overridden if it needs settings or more inputs."""
         return cls()(x)
+
+    def input_dtype(self, dtype: np.dtype) -> str | None:
+        """The dtype of integers in which a `Sequential` that begins with this layer takes X of a dtype; None for none.
+
+        "uint8" or "int32", see `nbbp.Input`; by default the data become floats.
+        """
+        return None
 
     def check_input(self, name: str, x: np.ndarray) -> None:
         """ValueError if this layer, the first of a network, cannot take the rows of x."""

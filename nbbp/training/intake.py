@@ -1,6 +1,7 @@
 """The user's data, checked and in the form that kernels take: `nbbp.engine.data.Data`."""
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -37,7 +38,7 @@ class Intake:
         self._graph, self._heads, self._metrics = graph, objective.heads, metrics
         self._inputs, self._outputs, self._dtype, self._smoothing = inputs, outputs, dtype, label_smoothing
         self._entries = [
-            (own, edge, edge.dtype or dtype, [layer for layer in _readers(graph, edge) if _looks(layer)])
+            (own, edge, edge.dtype or dtype, [reader for reader in _readers(graph, edge) if _looks(reader[0])])
             for own, edge in zip(inputs.names, graph.inputs, strict=True)
         ]
         own, edge, own_dtype, layers = self._entries[0]
@@ -60,8 +61,8 @@ class Intake:
             named = f"{name}[{own!r}]" if own else name
             kept = None if given is None else _mask(f"mask[{own!r}]" if own else "mask", given, edge.positions)
             x = checks.features(named, x, dtype, edge.shape, least_rows, kept)
-            for layer in layers:
-                layer.check_input(named, x if kept is None else _cleared(x, kept))
+            for layer, shape in layers:
+                layer.check_input(named, (x if kept is None else _cleared(x, kept)).reshape(len(x), *shape))
             arrays.append(x)
             there.append(kept)
         if len(arrays) > 1 or mask is not None:
@@ -132,8 +133,12 @@ class Intake:
                 )
 
 
-def _readers(graph: Graph, edge: Edge) -> list[Layer]:
-    return [node.layer for node in graph.consumers.get(edge, ())]
+def _readers(graph: Graph, edge: Edge) -> Iterator[tuple[Layer, Shape]]:
+    """The layers that read an input, or a view of it, and the shape in which they do."""
+    for node in graph.consumers.get(edge, ()):
+        yield node.layer, edge.shape
+        if node.spec.view:
+            yield from _readers(graph, node.outputs[0])
 
 
 def _looks(layer: Layer) -> bool:
