@@ -135,6 +135,17 @@ def mask_of_steps(there, mask, backwards):
             there[t, i] = mask[i, steps - 1 - t if backwards[0] else t]
 
 
+@device
+def _copy_columns(target, source, n):
+    """The first n elements of target = those of source."""
+    done = 0
+    while done + LANES <= n:
+        store(at(target, done), load(at(source, done), LANES), LANES)
+        done += LANES
+    for j in range(done, n):
+        target[j] = source[j]
+
+
 def stack_columns_reference(packed, w, u, first):
     count, k, width = packed.shape
     own = np.concatenate([w, u])[:, first[0] : first[0] + count * width]
@@ -144,22 +155,20 @@ def stack_columns_reference(packed, w, u, first):
 
 
 @kernel(
-    stack_columns_reference, "(T,K,C) (f,G) (h,G) (1)", cycles=20.0, values={"first": below("G")},
+    stack_columns_reference, "(T,K,C) (f,G) (h,G) (1)", cycles=20.0, values={"packed": scratch, "first": below("G")},
     lengths={"K": lambda f, h: f + h},
 )  # fmt: skip
 def stack_columns(packed, w, u, first):
-    """packed = the columns of w above those of u, from `first` on, panel by panel; 0 beyond the last one."""
-    width, above = packed.shape[2], w.shape[0]
+    """packed = the columns of w above those of u, from `first` on, panel by panel; beyond the last, nothing."""
+    length, width, columns = packed.shape[1], packed.shape[2], w.shape[1]
     for t in prange(packed.shape[0]):
         begin = first[0] + t * width
-        whole = max(0, min(width, w.shape[1] - begin))
-        for i in range(packed.shape[1]):
-            target = packed[t, i]
-            source = w[i] if i < above else u[i - above]
-            for j in range(whole):
-                target[j] = source[begin + j]
-            for j in range(whole, width):
-                target[j] = ZERO(target[j])
+        whole = max(0, min(width, columns - begin))
+        target = at(packed, t * length * width)
+        for i in range(w.shape[0]):
+            _copy_columns(at(target, i * width), at(w, i * columns + begin), whole)
+        for i in range(w.shape[0], length):
+            _copy_columns(at(target, i * width), at(u, (i - w.shape[0]) * columns + begin), whole)
 
 
 def unpacked(packed, n):
@@ -214,17 +223,6 @@ def clear_row(row):
     """All elements become 0."""
     for k in range(row.shape[0]):
         row[k] = ZERO(row[k])
-
-
-@device
-def _copy_columns(target, source, n):
-    """The first n elements of target = those of source."""
-    done = 0
-    while done + LANES <= n:
-        store(at(target, done), load(at(source, done), LANES), LANES)
-        done += LANES
-    for j in range(done, n):
-        target[j] = source[j]
 
 
 def product_of_steps_reference(dw, du, x, d, there, first, ks, totals, packed):
