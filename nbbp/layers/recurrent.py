@@ -19,6 +19,7 @@ from nbbp.kernels.recurrent import (
     mask_of_steps,
     product_of_steps,
     put_state,
+    shared_width,
     stack_columns,
     take_state,
     to_steps,
@@ -205,7 +206,7 @@ class Recurrent(Layer):
 
     def bind_weights(self, b: Binding, d: np.ndarray, *parts: tuple[int, int, int, int, int, int]) -> None:
         """Bind the gradients of w and u from those of the sums, part by part: see `product_of_steps`."""
-        length, width = b.sequence.shape[2], panels(2**20, d.itemsize)[1]
+        length, width = b.sequence.shape[2], shared_width(self.gates * self.units, threads.count(), d.itemsize)
         totals = b.buffer(length, width, dtype=np.float64, per_thread=True)
         packed = b.buffer(MULTIPLIED_ROWS, width, per_thread=True)
         for part in parts:
