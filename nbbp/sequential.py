@@ -101,15 +101,15 @@ class Sequential(Model):
     def _graph(self, input_shape: Shape) -> Graph:
         return chain(Input(input_shape) if self._entry is None else self._entry, self.layers)
 
-    def _arrays(self, name: str, X, mask) -> Any:
-        X = super()._arrays(name, X, mask)
+    def _arrays(self, name: str, X, masked: bool) -> Any:
+        X = super()._arrays(name, X, masked)
         if not self.is_built:
             if self._entry is None and self.layers[0].keeps_bytes and getattr(X, "dtype", None) == np.uint8:
                 self._build_for_bytes(X.shape[1:])
                 return X
-            if mask is None:  # masked values may be anything
-                X = features(name, X, self.dtype)
-            self.build(np.shape(X)[1:])
+            # masked values may be anything
+            X = checks.array(name, X, least_rows=0) if masked else features(name, X, self.dtype)
+            self.build(X.shape[1:])
         return X
 
     def _build_for_bytes(self, shape: Shape) -> None:

@@ -97,6 +97,7 @@ class Ensemble:
         resume: Callable[[int], Any] | None = None,
         allow_changes: bool = False,
         mask=None,
+        lengths=None,
         shards: int | None = None,
         rows: Sequence | None = None,
         folds: bool | Iterable[tuple] = False,
@@ -107,7 +108,7 @@ class Ensemble:
         ----------
         X, y, epochs, batch_size, validation_data, shuffle, sample_weight, class_weight, accumulate
             As for `Model.fit`, but X must not be a stream.
-        allow_changes, mask, shards
+        allow_changes, mask, lengths, shards
             As for `Model.fit`.
         verbose : {0, 1}
             Nothing, or a progress bar for all members.
@@ -143,8 +144,8 @@ class Ensemble:
         given = [_of_member("callbacks", callbacks, k) for k in range(len(self))]
         chosen = [checked_callbacks(callbacks or ()) for callbacks in given]
         resumed = [_of_member("resume", resume, k) for k in range(len(self))]
-        weights = {"sample_weight": sample_weight, "mask": mask}
-        trained, held_out = self._rows(X, y, rows, folds, validation_data is not None, mask)
+        weights = {"sample_weight": sample_weight, "mask": mask, "lengths": lengths}
+        trained, held_out = self._rows(X, y, rows, folds, validation_data is not None, mask, lengths)
         records, clocks = clock.side_by_side(len(self))
         interrupts, fits = Interrupts(), []
         for k, member in enumerate(self.members):
@@ -165,7 +166,7 @@ class Ensemble:
         return [fit.history for fit in fits]
 
     def _rows(
-        self, X, y, rows: Sequence | None, folds: bool | Iterable[tuple], validated: bool, mask
+        self, X, y, rows: Sequence | None, folds: bool | Iterable[tuple], validated: bool, mask, lengths
     ) -> tuple[Sequence[np.ndarray | None], list[np.ndarray] | None]:
         """For each member the rows that it trains on, and those that are held out, or None."""
         if folds is False:
@@ -174,11 +175,11 @@ class Ensemble:
             rows = list(rows)
             if len(rows) != len(self):
                 raise ValueError(f"rows must have an entry for each of {len(self)} members, got {len(rows)}")
-            number = self.members[0].prepare(X, mask=mask).rows
+            number = self.members[0].prepare(X, mask=mask, lengths=lengths).rows
             return [checks.row_numbers(f"rows of member {k}", own, number) for k, own in enumerate(rows)], None
         if rows is not None or validated:
             raise ValueError("folds say what each member trains on and is measured on: leave out rows, validation_data")
-        data = self.members[0].prepare(X, y, mask=mask)
+        data = self.members[0].prepare(X, y, mask=mask, lengths=lengths)
         if isinstance(folds, bool):
             self.folds = dealt(data, len(self), self.members[0].seed)
         elif isinstance(folds, Iterable):
@@ -187,39 +188,40 @@ class Ensemble:
             raise TypeError(f"folds must be True, or a pair of row numbers for each member; got {folds!r}")
         return [train for train, _ in self.folds], [held_out for _, held_out in self.folds]
 
-    def _predictions(self, X, mask) -> list[np.ndarray]:
+    def _predictions(self, X, mask, lengths) -> list[np.ndarray]:
         """The predictions of all members (members, rows, *shape), for each output."""
-        each = [member.outputs.unpacked("predictions", member.predict(X, mask)) for member in self.members]
+        each = [member.outputs.unpacked("predictions", member.predict(X, mask, lengths)) for member in self.members]
         return [np.stack(of_output) for of_output in zip(*each, strict=True)]
 
     def _packed(self, of_outputs: list[np.ndarray]) -> Any:
         return self.members[0].outputs.packed(of_outputs)
 
-    def predict(self, X, mask=None) -> Any:
+    def predict(self, X, mask=None, lengths=None) -> Any:
         """The mean of the members' predictions, (rows, *positions, outputs); a list or a dict for several outputs.
 
         For probabilities, as in Lakshminarayanan et al., "Simple and scalable predictive uncertainty estimation using
         deep ensembles", 2017.
         """
         with np.errstate(all="ignore"):  # a member may have diverged
-            return self._packed([p.mean(axis=0) for p in self._predictions(X, mask)])
+            return self._packed([p.mean(axis=0) for p in self._predictions(X, mask, lengths)])
 
-    def spread(self, X, mask=None) -> Any:
+    def spread(self, X, mask=None, lengths=None) -> Any:
         """The standard deviation of the members' predictions, in the form of `predict`."""
         with np.errstate(all="ignore"):
-            return self._packed([p.std(axis=0) for p in self._predictions(X, mask)])
+            return self._packed([p.std(axis=0) for p in self._predictions(X, mask, lengths)])
 
-    def vote(self, X, mask=None) -> Any:
+    def vote(self, X, mask=None, lengths=None) -> Any:
         """The class that most members choose (rows, *positions); the first among equals."""
-        return self._packed([_voted(p) for p in self._predictions(X, mask)])
+        return self._packed([_voted(p) for p in self._predictions(X, mask, lengths)])
 
-    def evaluate(self, X, y, sample_weight=None, mask=None) -> dict[str, float]:
+    def evaluate(self, X, y, sample_weight=None, mask=None, lengths=None) -> dict[str, float]:
         """The loss of the mean predictions, without penalties, and the first member's metrics of them."""
         first = self.members[0]
-        data, predictions = first.prepare(X, y, sample_weight, mask=mask), self.predict(X, mask)
+        data = first.prepare(X, y, sample_weight, mask=mask, lengths=lengths)
+        predictions = self.predict(X, mask, lengths)
         return first.built.measure.of_predictions(first.outputs.unpacked("predictions", predictions), data)
 
-    def out_of_fold(self, X, mask=None) -> Any:
+    def out_of_fold(self, X, mask=None, lengths=None) -> Any:
         """Predictions for the rows of the last fit with `folds`, by members that did not train on them.
 
         They have the form of `predict`: the mean for a row that several members held out, nan for one that none did.
@@ -231,14 +233,14 @@ class Ensemble:
         """
         if not self.folds:
             raise RuntimeError("there are no folds: call fit with folds=True, or with pairs of row numbers")
-        rows = self.members[0].prepare(X, mask=mask).rows
+        rows = self.members[0].prepare(X, mask=mask, lengths=lengths).rows
         most = max(int(part.max()) for fold in self.folds for part in fold)
         if most >= rows:
             raise ValueError(f"out_of_fold takes the X that fit had, which has a row {most}; got {rows} rows")
         counts = np.bincount(np.concatenate([held_out for _, held_out in self.folds]), minlength=rows)
         sums: list[np.ndarray] = []
         for member, (_, held_out) in zip(self.members, self.folds, strict=True):
-            data = member.prepare(X, mask=mask).part(held_out)
+            data = member.prepare(X, mask=mask, lengths=lengths).part(held_out)
             predictions = member.built.measure.predictions(data)
             sums = sums or [np.zeros((rows, *p.shape[1:]), p.dtype) for p in predictions]
             for total, p in zip(sums, predictions, strict=True):

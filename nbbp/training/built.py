@@ -135,13 +135,14 @@ class Built:
         """See `nbbp.Model.step`."""
         return Step(
             self.network, self.update, self.backend, batch_size, training,
-            lambda X, mask: self.intake.arrays("X", X, mask), self._inputs, self._outputs,
+            lambda *given: self.intake.arrays("X", *given), self._inputs, self._outputs,
         )  # fmt: skip
 
     def jacobian(self, data: Data) -> np.ndarray:
         """Derivatives of the predictions with respect to the inputs (rows, outputs, inputs)."""
-        make = lambda: Jacobian(self.network, self.backend, data.rows, self.measure.activations)  # noqa: E731
-        return self._jacobians.get(data.rows, (), make)(data.inputs)
+        masked = tuple(mask is not None for mask in data.masks)
+        make = lambda: Jacobian(self.network, self.backend, data.rows, self.measure.activations, masked)  # noqa: E731
+        return self._jacobians.get(data.rows, masked, make)(data)
 
 
 def check_idle(model: "Model") -> None:

@@ -42,6 +42,7 @@ def fit(
     resume=None,
     allow_changes: bool = False,
     mask=None,
+    lengths=None,
     shards: int | None = None,
 ) -> History:
     """Train the model; when called again, training continues where it stopped.
@@ -57,8 +58,8 @@ def fit(
         out if X is a stream, which contains them.
     epochs, batch_size : int
         The number of epochs, and the rows of a mini-batch; the last one of an epoch has the remaining rows.
-    validation_data : (X, y) or (X, y, sample_weight), optional
-        Data to evaluate after every epoch.
+    validation_data : (X, y), (X, y, sample_weight), (X, y, sample_weight, mask) or (..., mask, lengths), optional
+        Data to evaluate after every epoch; None stands for what is not given.
     shuffle : bool
         Whether the rows are shuffled in each epoch.
     verbose : {0, 1, 2}
@@ -80,6 +81,9 @@ def fit(
         For a stream, only its first chunk and how it is cut are compared.
     mask : ndarray (rows, *positions), bool, optional
         False at masked elements of the input, which are treated as absent.
+    lengths : array_like (rows,), int, optional
+        In place of a mask: the number of positions of each row that are not masked, along the first axis. Padding after
+        them may hold anything. Several inputs have a list or a dict, with None for an input without lengths.
     shards : {1, 2, 4, 8, 16}, optional
         The number of parts of a mini-batch of n rows that go through the network side by side: part i has the rows
         from n i // shards to n (i + 1) // shards, so that of fewer rows than shards, some have none. Their gradients
@@ -117,14 +121,14 @@ def fit(
     callbacks = checked_callbacks(callbacks)
     data: Data | Stream
     if isinstance(X, Stream):
-        if y is not None or sample_weight is not None or class_weight is not None or mask is not None:
+        if any(given is not None for given in (y, sample_weight, class_weight, mask, lengths)):
             raise TypeError("a stream has y and the weights itself")
         data = X
         model.prepare(data.first()[0])
     elif y is None:
         raise TypeError("fit needs y, unless X is a stream")
     else:
-        data = model.prepare(X, y, sample_weight, class_weight, mask)
+        data = model.prepare(X, y, sample_weight, class_weight, mask, lengths)
     held_out = None if validation_data is None else validation(model, validation_data)
     checked = Fit(
         model, data, held_out, epochs, batch_size, accumulate, shuffle, callbacks, verbose, resume, allow_changes,
@@ -155,11 +159,11 @@ def checked_callbacks(callbacks: Sequence[Callback]) -> list[Callback]:
 
 
 def validation(model: "Model", given) -> Data:
-    """Validation data from (X, y), (X, y, sample_weight) or (X, y, sample_weight, mask)."""
-    if not isinstance(given, tuple | list) or not 2 <= len(given) <= 4:
-        raise TypeError("validation_data must be a pair (X, y), or (X, y, sample_weight)")
-    X, y, weights, mask = (*given, None, None)[:4]
-    return model.prepare(X, y, weights, mask=mask, name="validation ")
+    """Validation data from (X, y), which sample_weight, mask and lengths may follow."""
+    if not isinstance(given, tuple | list) or not 2 <= len(given) <= 5:
+        raise TypeError("validation_data must be a pair (X, y), or (X, y, sample_weight, mask, lengths)")
+    X, y, weights, mask, lengths = (*given, None, None, None)[:5]
+    return model.prepare(X, y, weights, mask=mask, lengths=lengths, name="validation ")
 
 
 class Fit(ObservedFit):

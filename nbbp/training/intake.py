@@ -43,40 +43,47 @@ class Intake:
         own, edge, own_dtype, layers = self._entries[0]
         self._only = None if own or layers else (own_dtype, edge.shape)
 
-    def inputs(self, name: str, X, mask=None, least_rows: int = 1) -> Data:
+    def _rows(self, name: str, X, mask, lengths, least_rows: int) -> Data:
         """Rows of inputs alone."""
-        if self._only is not None and mask is None and checks.is_as_needed(X, *self._only):
+        if self._only is not None and mask is None and lengths is None and checks.is_as_needed(X, *self._only):
             return Data((X,))
-        arrays, masks = self.arrays(name, X, mask, least_rows)
+        arrays, masks = self.arrays(name, X, mask, lengths, least_rows)
         return Data(arrays, masks=masks)
 
-    def arrays(self, name: str, X, mask=None, least_rows: int = 1) -> tuple[tuple, tuple]:
-        """An array for each input, and a mask or None for each; no masks if none is given."""
-        masks = [None] * len(self._entries) if mask is None else self._inputs.unpacked("mask", mask)
-        arrays, there = [], []
-        for x, given, (own, edge, dtype, layers) in zip(
-            self._inputs.unpacked(name, X), masks, self._entries, strict=True
-        ):
-            named = f"{name}[{own!r}]" if own else name
-            kept = None if given is None else _mask(f"mask[{own!r}]" if own else "mask", given, edge.positions)
-            x = checks.features(named, x, dtype, edge.shape, least_rows, kept)
+    def arrays(self, name: str, X, mask=None, lengths=None, least_rows: int = 1) -> tuple[tuple, tuple]:
+        """An array for each input, and a mask or None for each; no masks if nothing is masked."""
+        arrays, masks = [], []
+        for x, own_mask, own_lengths, (own, edge, dtype, layers) in zip(
+            self._inputs.unpacked(name, X), self._each("mask", mask), self._each("lengths", lengths), self._entries,
+            strict=True,
+        ):  # fmt: skip
+            of = f"[{own!r}]" if own else ""
+            kept = _there(f"{name}{of}", of, x, own_mask, own_lengths, edge.positions)
+            x = checks.features(f"{name}{of}", x, dtype, edge.shape, least_rows, kept)
             for layer in layers:
-                layer.check_input(named, x if kept is None else _cleared(x, kept))
+                layer.check_input(f"{name}{of}", x if kept is None else _cleared(x, kept))
             arrays.append(x)
-            there.append(kept)
-        if len(arrays) > 1 or mask is not None:
-            rows = {len(a) for a in (*arrays, *there) if a is not None}
-            if len(rows) > 1:
-                counts = ", ".join(map(str, sorted(rows)))
-                raise ValueError(f"the inputs of {name} and their masks have {counts} rows: they must be equal")
-        return tuple(arrays), () if mask is None else tuple(there)
+            masks.append(kept)
+        rows = {len(array) for array in arrays}
+        if len(rows) > 1:
+            raise ValueError(f"the inputs of {name} have {', '.join(map(str, sorted(rows)))} rows: they must be equal")
+        return tuple(arrays), () if all(kept is None for kept in masks) else tuple(masks)
+
+    def _each(self, name: str, given) -> list:
+        """What is given for each input, None for nothing."""
+        return [None] * len(self._entries) if given is None else self._inputs.unpacked(name, given)
 
     def data(
-        self, x_name: str, X, y_name: str, y, sample_weight=None, class_weight=None, whole: bool = True, mask=None,
-        chosen: np.ndarray | None = None,
+        self, x_name: str, X, y_name: str, y, sample_weight=None, class_weight=None, whole: bool = True,
+        mask=None, lengths=None, chosen: np.ndarray | None = None,
     ) -> Data:  # fmt: skip
-        """All rows of inputs with their targets, or those chosen; if `whole`, a row must count at every output."""
-        data = self.inputs(x_name, X, mask)
+        """All rows of inputs with their targets, or those chosen; if `whole`, a row must count at every output.
+
+        Without y, the inputs alone, which may have no rows.
+        """
+        data = self._rows(x_name, X, mask, lengths, least_rows=int(y is not None))
+        if y is None:
+            return data
         kept = data if chosen is None else data.part(chosen)
         ys = self._outputs.unpacked(y_name, y)
         sample_weights = self._outputs.each("sample_weight", sample_weight)
@@ -139,6 +146,29 @@ def _readers(graph: Graph, edge: Edge) -> list[Layer]:
 def _looks(layer: Layer) -> bool:
     """Whether a layer checks its input."""
     return type(layer).check_input is not Layer.check_input
+
+
+def _there(name: str, of: str, x, mask, lengths, positions: Shape) -> np.ndarray | None:
+    """The mask of an input as an array (rows, positions), from a mask or from lengths; None if nothing is masked."""
+    if lengths is None:
+        return None if mask is None else _mask(f"mask{of}", mask, positions)
+    if mask is not None:
+        raise ValueError(f"{name} has a mask and lengths: give one of them")
+    return _mask_of_lengths(f"lengths{of}", lengths, len(checks.array(name, x, least_rows=0)), positions)
+
+
+def _mask_of_lengths(name: str, given, rows: int, positions: Shape) -> np.ndarray:
+    """False at the positions (rows, positions) from each row's length on, along the first axis."""
+    if not positions:
+        raise ValueError(f"{name}: a sample without positions has no length")
+    lengths, most = checks.array(name, given, least_rows=0), positions[0]
+    if lengths.shape != (rows,):
+        raise ValueError(f"{name} must be a whole number for each of {rows} rows, got shape {lengths.shape}")
+    wrong = ~((lengths >= 1) & (lengths <= most) & (lengths == np.floor(lengths)))
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        raise ValueError(f"{name} must be whole numbers from 1 to {most}, got {lengths[row]} in row {row}")
+    return np.repeat(np.arange(most) < lengths[:, np.newaxis], math.prod(positions[1:]), axis=1)
 
 
 def _mask(name: str, given, positions: Shape) -> np.ndarray:

@@ -1,0 +1,180 @@
+"""Rows of different lengths: an array with lengths."""
+
+import numpy as np
+import pytest
+from toys import ToyRecurrence, ToyTokens
+
+import nbbp
+
+TIME = 6
+
+
+def tagger(**settings) -> nbbp.Model:
+    """A softmax at each time."""
+    x = nbbp.Input((TIME, 4))
+    settings = {"loss": "softmax_cross_entropy", "optimizer": nbbp.SGD(0.1)} | settings
+    return nbbp.Model(x, nbbp.Dense(3)(ToyRecurrence(5)(x)), **settings)
+
+
+def reader(time: int = TIME, **settings) -> nbbp.Model:
+    """A softmax for each row."""
+    x = nbbp.Input((time, 4))
+    h = nbbp.GlobalAveragePool()(nbbp.Dense(5, "tanh")(x))
+    return nbbp.Model(x, nbbp.Dense(3)(h), **{"loss": "softmax_cross_entropy", "optimizer": "adam"} | settings)
+
+
+def padded(rng, rows: int = 30, padding: float = np.nan):
+    """Inputs, a label for each row, a label at each time, lengths and the mask that says the same."""
+    X, lengths = rng.standard_normal((rows, TIME, 4)), rng.integers(1, TIME + 1, rows)
+    labels, steps = rng.integers(0, 3, rows), rng.integers(0, 3, (rows, TIME))
+    mask = np.arange(TIME) < lengths[:, None]
+    X[~mask], steps[~mask] = padding, -100
+    return X, labels, steps, lengths, mask
+
+
+def run(model: nbbp.Model, X, y, **where) -> list:
+    """The numbers that everything which takes a mask gives."""
+    weights = np.linspace(0.5, 2, len(X))
+    given = (X, y, None, where.get("mask"), where.get("lengths"))
+    history = model.fit(X, y, 2, 8, validation_data=given, sample_weight=weights, verbose=0, **where)
+    step = model.step(len(X))
+    found = [history.step_loss, history["val_loss"], step.forward(X, **where).copy()]
+    found += [model.predict(X, **where), list(model.evaluate(X, y, weights, **where).values())]
+    found += [model.gradients(X, y, **where)["dense_0.w"].copy(), model.input_gradients(X, y, **where)]
+    found += [model.jacobian(X[:2], **{name: given[:2] for name, given in where.items()})]
+    return [*found, [model.train_on_batch(X, y, **where)], model.params.copy()]
+
+
+def assert_same_bytes(left: list, right: list):
+    for a, b in zip(left, right, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("backend", ["numba", "numpy"])
+@pytest.mark.parametrize("make", [reader, tagger])
+def test_lengths_say_what_a_mask_says(make, backend, rng):
+    X, labels, steps, lengths, mask = padded(rng)
+    y = labels if make is reader else steps
+    by_mask = run(make(backend=backend), X, y, mask=mask)
+    assert all(np.isfinite(values).all() for values in by_mask)
+    for given in (lengths, lengths.tolist(), lengths.astype(float), lengths.astype("uint8")):
+        assert_same_bytes(run(make(backend=backend), X, y, lengths=given), by_mask)
+
+
+def test_full_lengths_change_no_bit(rng):
+    X, labels, _, _, _ = padded(rng)
+    X = np.nan_to_num(X)
+    assert_same_bytes(run(reader(), X, labels, lengths=np.full(30, TIME)), run(reader(), X, labels))
+
+
+def test_padding_changes_no_bit(rng):
+    X, labels, _, lengths, _ = padded(rng)
+    longer = np.full((30, 11, 4), np.inf)
+    longer[:, :TIME] = X
+    short, long = (run(reader(a.shape[1]), a, labels, lengths=lengths) for a in (X, longer))
+    for k in (0, 1, 2, 3, 4, 8):  # losses and predictions
+        np.testing.assert_array_equal(short[k], long[k])
+    np.testing.assert_array_equal(short[6], long[6][:, :TIME])
+    assert not long[6][:, TIME:].any()
+    one = reader()
+    row = one.predict(X[3:4], lengths=lengths[3:4])
+    np.testing.assert_array_equal(row, one.predict(X, lengths=lengths)[3:4])
+    np.testing.assert_array_equal(row, one.predict(np.nan_to_num(X), lengths=lengths)[3:4])
+
+
+def test_each_input_has_its_lengths(rng):
+    X, labels, _, lengths, mask = padded(rng)
+    a, b = nbbp.Input((TIME, 4)), nbbp.Input(2)
+    pool = nbbp.GlobalMaxPool()(nbbp.Dense(5, "tanh")(a))
+    model = nbbp.Model([a, b], nbbp.Dense(3)(nbbp.Concatenate()(pool, b)), "softmax_cross_entropy")
+    both = [X, rng.standard_normal((30, 2))]
+    expected = model.predict(both, mask=[mask, None])
+    np.testing.assert_array_equal(model.predict(both, lengths=[lengths, None]), expected)
+    assert np.isfinite(model.fit(both, labels, lengths=[lengths, None], verbose=0)["loss"]).all()
+    with pytest.raises(ValueError, match=r"lengths\['input_1'\]: a sample without positions has no length"):
+        model.predict(both, lengths=[lengths, lengths])
+    with pytest.raises(ValueError, match=r"X\['input_0'\] has a mask and lengths"):
+        model.predict(both, mask=[mask, None], lengths=[lengths, None])
+    other = nbbp.Input((TIME, 4))
+    two = nbbp.Model({"p": a, "q": other}, nbbp.Add()(nbbp.Dense(3)(a), nbbp.Dense(3)(other)))
+    whole = np.nan_to_num(X)
+    got = two.predict({"p": X, "q": whole}, mask={"p": mask, "q": None}, lengths={"p": None, "q": lengths})
+    np.testing.assert_array_equal(got, two.predict({"p": X, "q": whole}, mask={"p": mask, "q": mask}))
+
+
+def test_padding_holds_any_token(rng):
+    x = nbbp.Input(TIME, dtype="int32")
+    model = nbbp.Model(x, nbbp.Dense(3)(ToyTokens(9, 4)(x)), "softmax_cross_entropy", dtype="float64")
+    _, _, steps, lengths, mask = padded(rng)
+    X = rng.integers(0, 9, (30, TIME))
+    for padding in (-1, 2**31 - 1, 2**40):
+        X[~mask] = padding
+        assert np.isfinite(model.fit(X, steps, lengths=lengths, verbose=0).step_loss).all()
+        np.testing.assert_array_equal(model.predict(X, lengths=lengths), model.predict(X, mask=mask))
+    assert max(nbbp.check_gradients(model, X, steps, lengths=lengths).values()) < 1e-6
+
+
+def test_the_first_axis_of_several_has_lengths(rng):
+    X, lengths = rng.standard_normal((5, 3, 2, 4)), np.array([1, 3, 2, 3, 1])
+    mask = np.repeat(np.arange(3) < lengths[:, None], 2, axis=1).reshape(5, 3, 2)
+    model = nbbp.Sequential([nbbp.Dense(3), nbbp.GlobalMaxPool()])
+    expected = model.predict(X, mask=mask)
+    np.testing.assert_array_equal(model.predict(X, lengths=lengths), expected)
+
+
+def test_a_new_model_takes_padding_of_nan(rng):
+    X, labels, _, lengths, _ = padded(rng)
+    model = nbbp.Sequential([nbbp.Dense(3), nbbp.GlobalAveragePool()], loss="softmax_cross_entropy")
+    assert np.isfinite(model.fit(X.tolist(), labels, lengths=lengths, verbose=0)["loss"]).all()
+
+
+def test_few_rows(rng):
+    X, labels, _, lengths, mask = padded(rng)
+    model = reader()
+    assert model.predict(X[:0], lengths=lengths[:0]).shape == (0, 3)
+    np.testing.assert_array_equal(model.predict(X[:1], lengths=lengths[:1]), model.predict(X[:1], mask=mask[:1]))
+    assert np.isfinite(model.fit(X[:1], labels[:1], lengths=lengths[:1], verbose=0)["loss"]).all()
+
+
+def test_lengths_that_cannot_be(rng):
+    X, labels, _, lengths, mask = padded(rng)
+    model = reader()
+    words = "lengths must be whole numbers from 1 to 6, got {} in row 7"
+    for value in (0, -1, 7, 2.5, np.nan, np.inf):
+        wrong = lengths.astype(float if isinstance(value, float) else int)
+        wrong[7] = value
+        for act in (
+            lambda: model.fit(X, labels, lengths=wrong),  # noqa: B023
+            lambda: model.predict(X, lengths=wrong),  # noqa: B023
+            lambda: model.step(30).forward(X, lengths=wrong),  # noqa: B023
+        ):
+            with pytest.raises(ValueError, match=words.format(value)):
+                act()
+    for wrong, shape in ((lengths[:9], r"\(9,\)"), (mask, r"\(30, 6\)"), (lengths[:, None], r"\(30, 1\)")):
+        with pytest.raises(ValueError, match=f"lengths must be a whole number for each of 30 rows, got shape {shape}"):
+            model.predict(X, lengths=wrong)
+    with pytest.raises(TypeError, match="lengths must hold numbers"):
+        model.predict(X, lengths=["long"] * 30)
+    with pytest.raises(ValueError, match="X has a mask and lengths: give one of them"):
+        model.fit(X, labels, mask=mask, lengths=lengths)
+    with pytest.raises(ValueError, match="X must be finite, got nan in row"):
+        model.predict(X, lengths=np.full(30, TIME))
+    with pytest.raises(ValueError, match="from 1 to 6, got 7 in row 0"):
+        model.fit(np.nan_to_num(X), labels, validation_data=(X, labels, None, None, [7] * 30), verbose=0)
+    with pytest.raises(ValueError, match="a sample without positions has no length"):
+        nbbp.Sequential([nbbp.Input(4), nbbp.Dense(2)]).predict(X[:, 0], lengths=lengths)
+    with pytest.raises(TypeError, match="a stream has y and the weights itself"):
+        model.fit(nbbp.streams.from_arrays(np.nan_to_num(X), labels), lengths=lengths, verbose=0)
+
+
+def test_ensembles_and_lbfgs_take_lengths(rng):
+    X, labels, _, lengths, mask = padded(rng)
+    results = []
+    for where in ({"mask": mask}, {"lengths": lengths}):
+        ensemble = nbbp.Ensemble([reader(seed=0), reader(seed=1)])
+        ensemble.fit(X, labels, folds=True, verbose=0, **where)
+        model = reader(dtype="float64")
+        nbbp.fit_lbfgs(model, X, labels, 5, verbose=0, **where)
+        found = [each(X, **where) for each in (ensemble.predict, ensemble.spread, ensemble.vote, ensemble.out_of_fold)]
+        results.append([*found, list(ensemble.evaluate(X, labels, **where).values()), model.params])
+    assert_same_bytes(*results)
