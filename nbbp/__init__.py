@@ -7,6 +7,7 @@ from nbbp import activations, callbacks, losses, schedules, streams, tables
 from nbbp._version import __version__
 from nbbp.activations import ACTIVATIONS
 from nbbp.engine.node import Input
+from nbbp.engine.ragged import Ragged
 from nbbp.initializers import INITIALIZERS
 from nbbp.insight.comparison import Comparison, check_gradients, compare
 from nbbp.insight.diagnosis import Diagnosis, diagnose
@@ -78,8 +79,8 @@ __all__ = [
     "Crop2D", "Dense", "Diagnosis", "DivergenceError", "Dropout", "Embedding", "Ensemble", "Flatten",
     "GaussianNoise", "GlobalAveragePool", "GlobalMaxPool", "GroupNorm", "History", "Input", "Inspect", "Layer",
     "LayerNorm", "Lion", "MaxPool1D", "MaxPool2D", "Model", "ModelFileError", "Multiply", "Nadam", "Parameter",
-    "PruningReport", "RMSprop", "RandomCrop", "RandomFlip", "RandomShift", "Rescale", "Reshape", "Residual",
-    "Sequential", "SpatialDropout", "Spec", "TwinError", "UpSample2D", "ZeroPad2D", "__version__",
+    "PruningReport", "RMSprop", "Ragged", "RandomCrop", "RandomFlip", "RandomShift", "Rescale", "Reshape",
+    "Residual", "Sequential", "SpatialDropout", "Spec", "TwinError", "UpSample2D", "ZeroPad2D", "__version__",
     "activations", "callbacks", "check_gradients", "compare", "datasets", "diagnose", "distill", "exchange",
     "find_learning_rate", "fit_lbfgs", "initializers", "kernel", "load", "losses", "plots", "prune",
     "pruning_report", "schedules", "streams", "tables", "trackers",

@@ -94,7 +94,8 @@ def array(name: str, data, least_rows: int = 1) -> np.ndarray:
     try:
         result = np.asarray(data)
     except ValueError as error:  # rows of different lengths
-        raise ValueError(f"{name} must be a rectangular array of numbers: {error}") from None
+        hint = f"; nbbp.Ragged({name}) takes rows of different lengths" if name.endswith("X") else ""
+        raise ValueError(f"{name} must be a rectangular array of numbers: {error}{hint}") from None
     if result.dtype == bool:
         result = result.astype(np.int64)
     hint = f"; np.unique({name}, return_inverse=True)[1] numbers its classes" if result.ndim == 1 else ""

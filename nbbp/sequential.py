@@ -11,6 +11,7 @@ from nbbp.engine.forms import Form
 from nbbp.engine.graph import Graph, chain
 from nbbp.engine.layer import Layer
 from nbbp.engine.node import Input, Shape
+from nbbp.engine.ragged import Ragged
 from nbbp.losses import Loss
 from nbbp.model import Model
 from nbbp.optimizers import Optimizer
@@ -106,6 +107,14 @@ class Sequential(Model):
         if not self.is_built:
             if self._entry is None and self.layers[0].keeps_bytes and getattr(X, "dtype", None) == np.uint8:
                 self._build_for_bytes(X.shape[1:])
+                return X
+            if isinstance(X, Ragged):
+                if X.values.ndim == 1:
+                    raise ValueError(
+                        f"{name} has a number at each position: begin the network with nbbp.Input(length, "
+                        f'dtype="int32") for tokens, and give rows (length, features) for features'
+                    )
+                self.build(X.shape[1:])
                 return X
             # masked values may be anything
             X = checks.array(name, X, least_rows=0) if masked else features(name, X, self.dtype)

@@ -42,6 +42,40 @@ def gather_rows(x, data, order, clock):
             row[j] = source[j]
 
 
+def _rows_of_ragged(rng, shape, dtype, lengths):
+    """Offsets of rows, of at most p values each."""
+    each = rng.integers(0, lengths["p"] + 1, shape[0] - 1)
+    return np.minimum(np.cumsum([0, *each]), lengths["V"])
+
+
+def gather_ragged_reference(x, values, offsets, order, clock):
+    x[:] = 0
+    for row, k in zip(x, order[clock["row"][0] : clock["row"][0] + len(x)], strict=True):
+        row[: offsets[k + 1] - offsets[k]] = values[offsets[k] : offsets[k + 1]]
+
+
+@kernel(
+    gather_ragged_reference,
+    "(b,p,n) (V,n) (O) (S) (1)",
+    cycles=1.0,
+    values={"offsets": _rows_of_ragged, "order": lambda rng, shape, dtype, n: rng.integers(0, n["O"] - 1, shape)},
+)
+def gather_ragged(x, values, offsets, order, clock):
+    """Gather the mini-batch's rows, whose indices are in `order` from clock[0].row on, and pad them with 0.
+
+    Row k has the values from offsets[k] to offsets[k + 1], at most p.
+    """
+    for i in prange(x.shape[0]):
+        row, k = x[i], order[clock[0].row + i]
+        begin, length = offsets[k], offsets[k + 1] - offsets[k]
+        for t in range(length):
+            for j in range(row.shape[1]):
+                row[t, j] = flushed(values[begin + t, j])
+        for t in range(length, row.shape[0]):
+            for j in range(row.shape[1]):
+                row[t, j] = 0
+
+
 def weigh_reference(scale, weights, share, order, clock):
     rows = order[clock["row"][0] : clock["row"][0] + len(scale)]
     scale[:] = weights[rows] * share[0]

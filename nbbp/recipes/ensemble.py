@@ -188,13 +188,14 @@ class Ensemble:
             raise TypeError(f"folds must be True, or a pair of row numbers for each member; got {folds!r}")
         return [train for train, _ in self.folds], [held_out for _, held_out in self.folds]
 
-    def _predictions(self, X, mask, lengths) -> list[np.ndarray]:
-        """The predictions of all members (members, rows, *shape), for each output."""
-        each = [member.outputs.unpacked("predictions", member.predict(X, mask, lengths)) for member in self.members]
-        return [np.stack(of_output) for of_output in zip(*each, strict=True)]
+    def _predictions(self, X, mask, lengths) -> tuple[Data, list[np.ndarray]]:
+        """The inputs, and the predictions of all members (members, rows, *shape) for each output."""
+        data = [member.prepare(X, mask=mask, lengths=lengths) for member in self.members]
+        each = [member.built.measure.predictions(own) for member, own in zip(self.members, data, strict=True)]
+        return data[0], [np.stack(of_output) for of_output in zip(*each, strict=True)]
 
-    def _packed(self, of_outputs: list[np.ndarray]) -> Any:
-        return self.members[0].outputs.packed(of_outputs)
+    def _packed(self, data: Data, of_outputs: list[np.ndarray]) -> Any:
+        return self.members[0].built.packed(data, of_outputs)
 
     def predict(self, X, mask=None, lengths=None) -> Any:
         """The mean of the members' predictions, (rows, *positions, outputs); a list or a dict for several outputs.
@@ -202,24 +203,25 @@ class Ensemble:
         For probabilities, as in Lakshminarayanan et al., "Simple and scalable predictive uncertainty estimation using
         deep ensembles", 2017.
         """
-        with np.errstate(all="ignore"):  # a member may have diverged
-            return self._packed([p.mean(axis=0) for p in self._predictions(X, mask, lengths)])
+        data, predictions = self._predictions(X, mask, lengths)
+        return self._packed(data, _means(predictions))
 
     def spread(self, X, mask=None, lengths=None) -> Any:
         """The standard deviation of the members' predictions, in the form of `predict`."""
+        data, predictions = self._predictions(X, mask, lengths)
         with np.errstate(all="ignore"):
-            return self._packed([p.std(axis=0) for p in self._predictions(X, mask, lengths)])
+            return self._packed(data, [p.std(axis=0) for p in predictions])
 
     def vote(self, X, mask=None, lengths=None) -> Any:
         """The class that most members choose (rows, *positions); the first among equals."""
-        return self._packed([_voted(p) for p in self._predictions(X, mask, lengths)])
+        data, predictions = self._predictions(X, mask, lengths)
+        return self._packed(data, [_voted(p) for p in predictions])
 
     def evaluate(self, X, y, sample_weight=None, mask=None, lengths=None) -> dict[str, float]:
         """The loss of the mean predictions, without penalties, and the first member's metrics of them."""
         first = self.members[0]
         data = first.prepare(X, y, sample_weight, mask=mask, lengths=lengths)
-        predictions = self.predict(X, mask, lengths)
-        return first.built.measure.of_predictions(first.outputs.unpacked("predictions", predictions), data)
+        return first.built.measure.of_predictions(_means(self._predictions(X, mask, lengths)[1]), data)
 
     def out_of_fold(self, X, mask=None, lengths=None) -> Any:
         """Predictions for the rows of the last fit with `folds`, by members that did not train on them.
@@ -233,7 +235,8 @@ class Ensemble:
         """
         if not self.folds:
             raise RuntimeError("there are no folds: call fit with folds=True, or with pairs of row numbers")
-        rows = self.members[0].prepare(X, mask=mask, lengths=lengths).rows
+        given = self.members[0].prepare(X, mask=mask, lengths=lengths)
+        rows = given.rows
         most = max(int(part.max()) for fold in self.folds for part in fold)
         if most >= rows:
             raise ValueError(f"out_of_fold takes the X that fit had, which has a row {most}; got {rows} rows")
@@ -247,7 +250,7 @@ class Ensemble:
                 np.add.at(total, held_out, p)
         with np.errstate(invalid="ignore"):
             means = [total / counts.astype(total.dtype).reshape(-1, *[1] * (total.ndim - 1)) for total in sums]
-        return self._packed(means)
+        return self._packed(given, means)
 
 
 def _of_member(name: str, given: Callable[[int], Any] | None, member: int) -> Any:
@@ -257,6 +260,11 @@ def _of_member(name: str, given: Callable[[int], Any] | None, member: int) -> An
     if not callable(given):
         raise TypeError(f"{name} must be a function of the member's number, such as lambda member: ...; got {given!r}")
     return given(member)
+
+
+def _means(predictions: list[np.ndarray]) -> list[np.ndarray]:
+    with np.errstate(all="ignore"):  # a member may have diverged
+        return [p.mean(axis=0) for p in predictions]
 
 
 def _voted(p: np.ndarray) -> np.ndarray:

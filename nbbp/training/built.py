@@ -1,7 +1,7 @@
 """A built model: its arrays, and a cache of the programs that are bound to them."""
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -137,6 +137,11 @@ class Built:
             self.network, self.update, self.backend, batch_size, training,
             lambda *given: self.intake.arrays("X", *given), self._inputs, self._outputs,
         )  # fmt: skip
+
+    def packed(self, data: Data, predictions: Sequence[np.ndarray]) -> Any:
+        """Predictions in the user's form; those at the positions of a Ragged are one themselves."""
+        pairs = zip(self.objective.heads, predictions, strict=True)
+        return self._outputs.packed([data.unpadded(head.mask, p) for head, p in pairs])
 
     def jacobian(self, data: Data) -> np.ndarray:
         """Derivatives of the predictions with respect to the inputs (rows, outputs, inputs)."""

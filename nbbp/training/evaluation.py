@@ -11,16 +11,18 @@ if TYPE_CHECKING:
 def predict(model: "Model", X, mask=None, lengths=None) -> Any:
     """Predictions (rows, *positions, outputs): probabilities, or values for regression.
 
+    Those at the positions of an `nbbp.Ragged` are one themselves.
+
     Parameters
     ----------
-    X : array_like (rows, *input_shape), or a table; a list or a dict of arrays if there are several inputs
+    X : array_like (rows, *input_shape), nbbp.Ragged or a table; a list or a dict of them if there are several inputs
     mask : ndarray (rows, *positions), bool, optional
         False at masked elements of the input.
     lengths : array_like (rows,), int, optional
         In place of a mask: the number of positions of each row that are not masked, along the first axis.
     """
     data = model.prepare(X, mask=mask, lengths=lengths)
-    return model.outputs.packed(model.built.measure.predictions(data))
+    return model.built.packed(data, model.built.measure.predictions(data))
 
 
 def evaluate(model: "Model", X, y, sample_weight=None, mask=None, lengths=None) -> dict[str, float]:
@@ -52,7 +54,8 @@ def input_gradients(model: "Model", X, y, mask=None, lengths=None) -> Any:
     data = model.prepare(X, y, mask=mask, lengths=lengths)
     gradient = model.built.gradient(data, to_inputs=True)
     gradient()
-    return model.inputs.packed([None if dx is None else dx.copy() for dx in gradient.inputs])
+    found = [None if dx is None else data.unpadded(k, dx.copy()) for k, dx in enumerate(gradient.inputs)]
+    return model.inputs.packed(found)
 
 
 def jacobian(model: "Model", X, mask=None, lengths=None) -> np.ndarray:

@@ -49,11 +49,11 @@ def fit(
 
     Parameters
     ----------
-    X : array_like (rows, *input_shape), a table of numbers, or nbbp.streams.Stream
+    X : array_like (rows, *input_shape), nbbp.Ragged, a table of numbers, or nbbp.streams.Stream
         The inputs; a list or a dict of arrays if there are several. A table is of pandas, polars or pyarrow; its
         column names are stored as `feature_names`, and those of other tables are checked. `nbbp.tables` encodes text.
         A stream is for data larger than memory; metrics are then measured on `validation_data` only.
-    y : array_like (rows,), (rows, outputs) or (rows, *positions, outputs), or a table of numbers
+    y : array_like (rows,), (rows, outputs) or (rows, *positions, outputs), nbbp.Ragged, or a table of numbers
         Integer labels, or values; a list or a dict of arrays if there are several outputs, as for the weights. Left
         out if X is a stream, which contains them.
     epochs, batch_size : int

@@ -12,6 +12,7 @@ from nbbp.engine.graph import Graph
 from nbbp.engine.layer import Layer
 from nbbp.engine.node import Edge, Shape
 from nbbp.engine.objective import Head, Objective
+from nbbp.engine.ragged import Padded, Ragged
 from nbbp.metrics import OF_CLASSES, check_classes
 from nbbp.streams import Stream
 
@@ -59,10 +60,8 @@ class Intake:
         ):  # fmt: skip
             of = f"[{own!r}]" if own else ""
             kept = _there(f"{name}{of}", of, x, own_mask, own_lengths, edge.positions)
-            x = checks.features(f"{name}{of}", x, dtype, edge.shape, least_rows, kept)
-            for layer in layers:
-                layer.check_input(f"{name}{of}", x if kept is None else _cleared(x, kept))
-            arrays.append(x)
+            take = _ragged if isinstance(x, Ragged) else _array
+            arrays.append(take(f"{name}{of}", x, dtype, edge, layers, least_rows, kept))
             masks.append(kept)
         rows = {len(array) for array in arrays}
         if len(rows) > 1:
@@ -91,7 +90,9 @@ class Intake:
         parts = []
         for k, head in enumerate(self._heads):
             name = f"{y_name}[{head.name!r}]" if head.name else y_name
-            there, given = elements_there(head.mask, data), (ys[k], data.rows, sample_weights[k], class_weights[k])
+            there, y_k = elements_there(head.mask, data), _aligned(name, ys[k], head, data)
+            weight = _aligned("sample_weight", sample_weights[k], head, data)
+            given = y_k, data.rows, weight, class_weights[k]
             parts.append(self._target(head, name, *given, whole, there, chosen))
             truth, there = parts[-1][1].reshape(kept.rows * head.positions, -1), elements_there(head.mask, kept)
             self._check_metrics(k, truth if there is None else truth[there])
@@ -148,13 +149,63 @@ def _looks(layer: Layer) -> bool:
     return type(layer).check_input is not Layer.check_input
 
 
+def _array(
+    name: str, x, dtype: np.dtype, edge: Edge, layers: list[Layer], least_rows: int, mask: np.ndarray | None
+) -> np.ndarray:
+    """The rows of an input in `dtype`, which its readers take."""
+    x = checks.features(name, x, dtype, edge.shape, least_rows, mask)
+    for layer in layers:
+        layer.check_input(name, x if mask is None else _cleared(x, mask))
+    return x
+
+
+def _ragged(
+    name: str, x: Ragged, dtype: np.dtype, edge: Edge, layers: list[Layer], least_rows: int, mask: np.ndarray | None
+) -> Padded:
+    """The same for rows of different lengths, whose values are checked as one row of all positions."""
+    most, *features = edge.shape
+    if len(x) < least_rows:
+        raise ValueError(f"{name} is empty: it has no rows")
+    if x.values.shape[1:] != tuple(features):
+        raise ValueError(f"{name}: the model takes positions of shape {tuple(features)}, got {x.values.shape[1:]}")
+    if not len(x):
+        return Padded(Ragged.from_flat(x.values.astype(dtype), [0]), most)
+    whole = Edge((len(x.values), *features), dtype=edge.dtype)
+    try:
+        values = _array(name, x.values[np.newaxis], dtype, whole, layers, 1, None)[0]
+    except ValueError:
+        _array(name, x.padded(most), dtype, edge, layers, 1, mask)  # its error names the row
+        raise
+    return Padded(Ragged.from_flat(values, x.offsets), most)
+
+
+def _aligned(name: str, given, head: Head, data: Data) -> Any:
+    """Values at each position of an output in an array, if they are given as a Ragged."""
+    if not isinstance(given, Ragged):
+        return given
+    there = elements_there(head.mask, data)
+    if there is None:
+        raise ValueError(f"{name} is Ragged, and the output has no positions of an X that is Ragged or has lengths")
+    if len(given) != data.rows:
+        raise ValueError(f"X has {data.rows} rows and {name} has {len(given)}")
+    lengths = there.reshape(data.rows, head.shape[0], -1)[:, :, 0].sum(axis=1)
+    if (given.lengths != lengths).any():
+        row = int(np.argmax(given.lengths != lengths))
+        raise ValueError(f"{name} has {given.lengths[row]} positions in row {row}, where X has {lengths[row]}")
+    return given.padded(head.shape[0])
+
+
 def _there(name: str, of: str, x, mask, lengths, positions: Shape) -> np.ndarray | None:
     """The mask of an input as an array (rows, positions), from a mask or from lengths; None if nothing is masked."""
-    if lengths is None:
-        return None if mask is None else _mask(f"mask{of}", mask, positions)
-    if mask is not None:
-        raise ValueError(f"{name} has a mask and lengths: give one of them")
-    return _mask_of_lengths(f"lengths{of}", lengths, len(checks.array(name, x, least_rows=0)), positions)
+    ragged = isinstance(x, Ragged)
+    if (mask is not None) + (lengths is not None) + ragged > 1:
+        what = "lengths of its own: leave out mask and lengths" if ragged else "a mask and lengths: give one of them"
+        raise ValueError(f"{name} has {what}")
+    if ragged:
+        return _mask_of_lengths(f"lengths of {name}", x.lengths, len(x), positions)
+    if lengths is not None:
+        return _mask_of_lengths(f"lengths{of}", lengths, len(checks.array(name, x, least_rows=0)), positions)
+    return None if mask is None else _mask(f"mask{of}", mask, positions)
 
 
 def _mask_of_lengths(name: str, given, rows: int, positions: Shape) -> np.ndarray:

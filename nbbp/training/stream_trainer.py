@@ -7,6 +7,7 @@ from collections.abc import Callable, Generator
 import numpy as np
 
 from nbbp.engine.data import Data
+from nbbp.engine.ragged import joined
 from nbbp.kernels import random
 from nbbp.streams import BUFFER_BYTES, Stream, read_ahead
 from nbbp.training.built import Built
@@ -78,8 +79,8 @@ class StreamTrainer:
 
     def _joined(self, pieces: list) -> Data:
         columns = zip(*pieces, strict=True)
-        X, y, weights = (None if parts[0] is None else np.concatenate(parts) for parts in columns)
-        return self._check(X, y, weights)
+        X, y, weights = (None if parts[0] is None else joined(parts) for parts in columns)
+        return self._check(X, y, weights).padded()  # a buffer's arrays are overwritten by the next one's
 
     def begin(self, epochs: int, epochs_done: int, steps_done: int = 0) -> None:
         """Go to the beginning of an epoch, or to a step of it; see `Trainer.begin`."""
