@@ -178,3 +178,27 @@ def test_ensembles_and_lbfgs_take_lengths(rng):
         found = [each(X, **where) for each in (ensemble.predict, ensemble.spread, ensemble.vote, ensemble.out_of_fold)]
         results.append([*found, list(ensemble.evaluate(X, labels, **where).values()), model.params])
     assert_same_bytes(*results)
+
+
+@pytest.mark.parametrize("outputs", [1, 2])
+def test_the_loss_of_an_epoch_is_the_mean_over_what_is_there(outputs, rng):
+    """With a learning rate of 0 it is the loss of `evaluate`, whatever the steps have of each row."""
+    X, labels, steps, lengths, _ = padded(rng, 45)
+    x = nbbp.Input((TIME, 4))
+    h = nbbp.Dense(5, "tanh", l2=0.01)(x)
+    ends = {"step": nbbp.Dense(3)(h), "row": nbbp.Dense(3)(nbbp.GlobalAveragePool()(h))}
+    y = {"step": steps, "row": labels}
+    settings = {"loss": "softmax_cross_entropy", "optimizer": nbbp.SGD(1e-30), "dtype": "float64"}
+    if outputs == 1:
+        ends, y = ends["step"], steps
+    else:
+        settings["loss_weights"] = {"step": 0.3, "row": 2.0}
+    model = nbbp.Model(x, ends, **settings)
+    history = model.fit(X, y, 2, 8, lengths=lengths, validation_data=(X, y, None, None, lengths), verbose=0)
+    for name, value in model.evaluate(X, y, lengths=lengths).items():
+        np.testing.assert_allclose(history[name], value, rtol=1e-12)
+        np.testing.assert_allclose(history[f"val_{name}"], value, rtol=1e-12)
+    if outputs == 1:
+        rows, targets = (nbbp.Ragged([a[:n] for a, n in zip(b, lengths, strict=True)]) for b in (X, y))
+        stream = nbbp.streams.from_arrays(rows, targets, buffer_rows=16)
+        np.testing.assert_allclose(model.fit(stream, epochs=2, batch_size=8, verbose=0)["loss"], value, rtol=1e-12)

@@ -367,10 +367,9 @@ class Fit(ObservedFit):
     def _values_of(self, epochs: int) -> list[dict[str, float]]:
         """Loss and metrics of the run's first `epochs` epochs, which are complete."""
         trainer, measure = self.trainer, self.model.built.measure
-        losses, parts = trainer.epoch_losses(epochs), trainer.epoch_part_losses(epochs)
         measured: list[dict[str, Any]] = []
-        for epoch in range(epochs):
-            values = measure.losses(losses[epoch], parts[epoch])
+        for epoch, (loss, parts) in enumerate(trainer.epoch_losses(epochs)):
+            values = measure.losses(loss, parts)
             if trainer.outputs is not None:
                 rows = slice(epoch * trainer.rows, (epoch + 1) * trainer.rows)
                 outputs = [z[rows] for z in trainer.outputs]

@@ -21,6 +21,7 @@ from nbbp.kernels import arrays, random, threads
 from nbbp.kernels.batches import accumulate, record_rows
 from nbbp.kernels.clock import Clock
 from nbbp.kernels.sums import add_shards
+from nbbp.training import epoch_loss
 from nbbp.training.history import History
 from nbbp.training.update import Update
 
@@ -115,7 +116,6 @@ class Trainer:
         self._outputs = None
         if record_outputs:
             self._outputs = [arrays.zeros((rows, h.positions * h.outputs), network.dtype) for h in heads]
-        self._step_rows = np.minimum(self.batch_size, self.rows - np.arange(self.steps_per_epoch) * self.batch_size)
         self._mean_weight, self._penalty_rows = mean_weight, parts * batch_size
         self._first_epoch = self._ready = self._begin = self._end = 0
         self._ahead = 1
@@ -363,19 +363,19 @@ class Trainer:
         first = self._begin // self.steps_per_epoch * self.rows
         return [outputs[first:] for outputs in self._outputs]
 
-    def epoch_losses(self, epochs: int) -> list[float]:
-        """The mean loss over the rows, for each of the first `epochs` epochs."""
-        steps = self.steps_per_epoch
-        losses = self.step_loss[: epochs * steps].reshape(epochs, steps)
-        return np.sum(losses * (self._step_rows / self.rows), axis=1).tolist()
+    def unmasked(self, epochs: int) -> list[np.ndarray | None]:
+        """For each output the unmasked elements of the steps (epochs, steps) of the first `epochs` epochs."""
+        order = self.order[: epochs * self.rows].reshape(epochs, self.rows)
+        return epoch_loss.unmasked(self.objective.heads, self.source.data, order, self.batch_size)
 
-    def epoch_part_losses(self, epochs: int) -> list[list[float]]:
-        """The same for each output, if there are several."""
-        if self.part_losses is None:
-            return [[] for _ in range(epochs)]
-        steps = self.steps_per_epoch
-        losses = self.part_losses[:, : epochs * steps].reshape(len(self.part_losses), epochs, steps)
-        return np.sum(losses * (self._step_rows / self.rows), axis=2).T.tolist()
+    def epoch_losses(self, epochs: int) -> list[tuple[float, list[float]]]:
+        """The loss of each of the first `epochs` epochs, and that of each output if there are several."""
+        shape, parts = (epochs, self.steps_per_epoch), self.part_losses
+        if parts is not None:
+            parts = parts[:, : math.prod(shape)].reshape(-1, *shape)
+        losses, rows = self.step_loss[: math.prod(shape)].reshape(shape), self.rows
+        shares = epoch_loss.shares_of_rows(rows, self.batch_size)
+        return epoch_loss.epoch_losses(self.objective.heads, losses, parts, shares, self.unmasked(epochs))
 
     def start_anew(self) -> None:
         """Forget what layers carried from step to step in another fit."""
