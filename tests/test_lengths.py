@@ -5,6 +5,7 @@ import pytest
 from toys import ToyRecurrence, ToyTokens
 
 import nbbp
+from nbbp.training.order import BY_LENGTH
 
 TIME = 6
 
@@ -202,3 +203,64 @@ def test_the_loss_of_an_epoch_is_the_mean_over_what_is_there(outputs, rng):
         rows, targets = (nbbp.Ragged([a[:n] for a, n in zip(b, lengths, strict=True)]) for b in (X, y))
         stream = nbbp.streams.from_arrays(rows, targets, buffer_rows=16)
         np.testing.assert_allclose(model.fit(stream, epochs=2, batch_size=8, verbose=0)["loss"], value, rtol=1e-12)
+
+
+def orders(model: nbbp.Model, data, epochs: int, **settings) -> np.ndarray:
+    """The order of the rows in each epoch."""
+    trainer = model.built.trainer(data, 8, **settings)
+    found = []
+    for epoch in range(epochs):
+        trainer.begin(1, epoch)
+        found.append(trainer.order[: data.rows].copy())
+    return np.array(found)
+
+
+def test_mini_batches_of_similar_lengths(rng):
+    X, labels, _, lengths, _ = padded(rng, 1003)
+    model = reader()
+    data = model.prepare(X, labels, lengths=lengths)
+    plain, grouped = (orders(model, data, 3, shuffle=shuffle) for shuffle in (True, BY_LENGTH))
+    assert (np.sort(grouped, axis=1) == np.arange(1003)).all()
+    assert len({order.tobytes() for order in grouped}) == 3
+    assert not np.array_equal(grouped, plain)
+
+    def spread(order):
+        batches = lengths[order[:1000]].reshape(-1, 8)
+        return np.ptp(batches, axis=1).mean(), batches.mean(axis=1)
+
+    for one, other in zip(grouped, plain, strict=True):
+        (near, means), (far, _) = spread(one), spread(other)
+        assert near < 0.3 < 3 < far
+        assert np.abs(np.corrcoef(np.arange(125), means)[0, 1]) < 0.3, "mini-batches are in no order of length"
+    np.testing.assert_array_equal(grouped, orders(reader(), data, 3, shuffle=BY_LENGTH))
+
+
+def test_a_fit_by_length_is_resumed(rng, tmp_path):
+    X, labels, _, lengths, _ = padded(rng, 100)
+    settings = {"batch_size": 8, "lengths": lengths, "group_by_length": True, "verbose": 0}
+    whole = reader()
+    history = whole.fit(X, labels, 4, **settings)
+    assert not np.array_equal(history.step_loss, reader().fit(X, labels, 4, 8, lengths=lengths, verbose=0).step_loss)
+    save = nbbp.Checkpoint(tmp_path, every=7)
+    stop = nbbp.callbacks.Call(lambda fit: fit.stop("enough") if fit.model.steps == 21 else None, every=7)
+    reader().fit(X, labels, 4, callbacks=[save, stop], **settings)
+    with pytest.raises(ValueError, match="shuffle"):
+        reader().fit(X, labels, 4, 8, lengths=lengths, callbacks=[save, stop], resume=tmp_path, verbose=0)
+    model = reader()
+    model.fit(
+        X, labels, 4, callbacks=[save, nbbp.callbacks.Call(lambda fit: None, every=7)], resume=tmp_path, **settings
+    )
+    np.testing.assert_array_equal(model.params, whole.params)
+    ensemble = nbbp.Ensemble([reader()])
+    ensemble.fit(X, labels, 4, **settings)
+    np.testing.assert_array_equal(ensemble.members[0].params, whole.params)
+
+
+def test_grouping_needs_lengths(rng):
+    X, labels, _, lengths, _ = padded(rng)
+    with pytest.raises(ValueError, match="group_by_length needs the lengths of rows"):
+        reader().fit(np.nan_to_num(X), labels, group_by_length=True, verbose=0)
+    with pytest.raises(ValueError, match="shuffle=False leaves them as they are"):
+        reader().fit(X, labels, lengths=lengths, group_by_length=True, shuffle=False, verbose=0)
+    with pytest.raises(TypeError, match="group_by_length must be True or False"):
+        reader().fit(X, labels, lengths=lengths, group_by_length="yes", verbose=0)

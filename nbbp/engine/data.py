@@ -52,6 +52,10 @@ class Data:
         given: list[Any] = [tuple(None if a is None else a[rows] for a in arrays) for arrays in self._all()]
         return Data(*given)
 
+    def lengths(self) -> np.ndarray:
+        """The number of elements of each row (rows,) that are not masked, over all inputs with a mask."""
+        return np.sum([mask.sum(axis=1) for mask in self.masks if mask is not None], axis=0)
+
     def padded(self) -> "Data":
         """The same with arrays in place of what is padded when it is read."""
         return dataclasses.replace(self, inputs=tuple(map(np.asarray, self.inputs)))

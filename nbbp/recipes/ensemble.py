@@ -16,7 +16,7 @@ from nbbp.model import Model
 from nbbp.recipes.folds import Fold, checked, dealt
 from nbbp.streams import Stream
 from nbbp.training import progress
-from nbbp.training.fit import Fit, checked_callbacks, checked_shards, validation
+from nbbp.training.fit import Fit, checked_callbacks, checked_shards, checked_shuffle, validation
 from nbbp.training.history import History
 from nbbp.training.interrupts import Interrupts
 from nbbp.training.trainer import RUN_SECONDS, DivergenceError
@@ -99,6 +99,7 @@ class Ensemble:
         mask=None,
         lengths=None,
         shards: int | None = None,
+        group_by_length: bool = False,
         rows: Sequence | None = None,
         folds: bool | Iterable[tuple] = False,
     ) -> list[History]:
@@ -108,7 +109,7 @@ class Ensemble:
         ----------
         X, y, epochs, batch_size, validation_data, shuffle, sample_weight, class_weight, accumulate
             As for `Model.fit`, but X must not be a stream.
-        allow_changes, mask, lengths, shards
+        allow_changes, mask, lengths, shards, group_by_length
             As for `Model.fit`.
         verbose : {0, 1}
             Nothing, or a progress bar for all members.
@@ -138,7 +139,7 @@ class Ensemble:
         epochs = checks.positive_integer("epochs", epochs)
         batch_size = checks.positive_integer("batch_size", batch_size)
         accumulate = checks.positive_integer("accumulate", accumulate)
-        shards = checked_shards(shards)
+        shards, shuffled = checked_shards(shards), checked_shuffle(shuffle, group_by_length)
         if verbose not in (0, 1):
             raise ValueError(f"verbose must be 0 or 1, got {verbose!r}")
         given = [_of_member("callbacks", callbacks, k) for k in range(len(self))]
@@ -157,7 +158,7 @@ class Ensemble:
                 measured = validation(member, validation_data)
             fits.append(
                 Fit(
-                    member, data, measured, epochs, batch_size, accumulate, shuffle, chosen[k], verbose,
+                    member, data, measured, epochs, batch_size, accumulate, shuffled, chosen[k], verbose,
                     resumed[k], allow_changes, clock=clocks[k], interrupts=interrupts, shards=shards,
                 )
             )  # fmt: skip

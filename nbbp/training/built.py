@@ -22,6 +22,7 @@ from nbbp.kernels.clock import Clock
 from nbbp.training.history import History
 from nbbp.training.intake import Intake
 from nbbp.training.measure import Measure
+from nbbp.training.order import BY_LENGTH
 from nbbp.training.settings import Settings
 from nbbp.training.trainer import ROWS_TOGETHER, RUN_SECONDS, DivergenceError, Trainer
 from nbbp.training.update import Update
@@ -86,7 +87,7 @@ class Built:
         )  # fmt: skip
 
     def trainer(
-        self, data: Data, batch_size: int, parts: int = 1, shuffle: bool = True, record_outputs: bool = False,
+        self, data: Data, batch_size: int, parts: int = 1, shuffle: bool | str = True, record_outputs: bool = False,
         mean_weight: float | None = None, progress: Callable = iter, clock: Clock | None = None,
         shards: int | None = None,
     ) -> Trainer:  # fmt: skip
@@ -108,7 +109,8 @@ class Built:
         how = batch_size, parts, shards, shuffle, record_outputs, mean_weight
         key = threads.count(), data.form, *how, self.update.kind()
         trainer = self._trainers.get(data.rows, key, make)
-        if trainer.source.data is not data and any(weights is not None for weights in data.weights):
+        weighed = any(weights is not None for weights in data.weights)
+        if trainer.source.data is not data and (weighed or shuffle == BY_LENGTH):
             trainer.forget()
         trainer.source.exchange(data)
         return trainer

@@ -15,10 +15,11 @@ from nbbp.insight.summary import plain
 from nbbp.kernels.clock import Clock
 from nbbp.streams import Stream
 from nbbp.training import progress
-from nbbp.training.checkpoint import Checkpoint, Resumed, has_checkpoints
+from nbbp.training.checkpoint import Checkpoint, Resumed, has_checkpoints, marks
 from nbbp.training.history import History
 from nbbp.training.interrupts import Interrupts
 from nbbp.training.observed import ObservedFit
+from nbbp.training.order import BY_LENGTH
 from nbbp.training.stream_trainer import StreamTrainer
 from nbbp.training.trainer import DivergenceError
 
@@ -44,6 +45,7 @@ def fit(
     mask=None,
     lengths=None,
     shards: int | None = None,
+    group_by_length: bool = False,
 ) -> History:
     """Train the model; when called again, training continues where it stopped.
 
@@ -90,6 +92,9 @@ def fit(
         are added as a balanced binary tree, whose order decides the last bits of the results; the number of threads
         does not. By default the number of shards follows from the rows and the number of parameters, and with
         `accumulate` it is 1; if it is given, a micro-batch has its share of rows in each shard.
+    group_by_length : bool
+        Whether mini-batches have rows of similar lengths, for layers that stop at the longest of a mini-batch: the
+        shuffled rows are sorted in windows of 50 mini-batches, and these are shuffled again.
 
     Ctrl-C (and SIGTERM) end a fit between two mini-batches: the model stays as it is then, `history` contains what was
     measured, and a `Checkpoint` is written.
@@ -115,7 +120,7 @@ def fit(
     epochs = checks.positive_integer("epochs", epochs)
     batch_size = checks.positive_integer("batch_size", batch_size)
     accumulate = checks.positive_integer("accumulate", accumulate)
-    shards = checked_shards(shards)
+    shards, shuffled = checked_shards(shards), checked_shuffle(shuffle, group_by_length)
     if verbose not in (0, 1, 2):
         raise ValueError(f"verbose must be 0, 1 or 2, got {verbose!r}")
     callbacks = checked_callbacks(callbacks)
@@ -131,7 +136,7 @@ def fit(
         data = model.prepare(X, y, sample_weight, class_weight, mask, lengths)
     held_out = None if validation_data is None else validation(model, validation_data)
     checked = Fit(
-        model, data, held_out, epochs, batch_size, accumulate, shuffle, callbacks, verbose, resume, allow_changes,
+        model, data, held_out, epochs, batch_size, accumulate, shuffled, callbacks, verbose, resume, allow_changes,
         shards=shards,
     )  # fmt: skip
     return checked.run()
@@ -145,6 +150,14 @@ def checked_shards(shards: int | None) -> int | None:
         *few, last = SHARD_NUMBERS
         raise ValueError(f"shards must be {', '.join(map(str, few))} or {last}, or None; got {shards!r}")
     return int(shards)
+
+
+def checked_shuffle(shuffle: bool, group_by_length: bool) -> bool | str:
+    """Whether and how rows are shuffled, see `nbbp.training.order.Order`."""
+    checks.boolean("group_by_length", group_by_length)
+    if group_by_length and not shuffle:
+        raise ValueError("group_by_length orders the rows, and shuffle=False leaves them as they are: take one of them")
+    return BY_LENGTH if group_by_length else bool(shuffle)
 
 
 def checked_callbacks(callbacks: Sequence[Callback]) -> list[Callback]:
@@ -195,7 +208,7 @@ class Fit(ObservedFit):
         epochs: int,
         batch_size: int,
         parts: int,
-        shuffle: bool,
+        shuffle: bool | str,
         callbacks: Sequence[Callback],
         verbose: int,
         resume=None,
@@ -212,7 +225,7 @@ class Fit(ObservedFit):
         self._resumed = Resumed(resume) if resume is not None and has_checkpoints(resume) else None
         self.given: dict[str, Any] = {}
         if self._resumed or any(isinstance(callback, Checkpoint) for callback in callbacks):
-            self.given = {"learning_rate": plain(model.learning_rate)} | _marks(model, data, validation)
+            self.given = {"learning_rate": plain(model.learning_rate)} | marks(model, data, validation)
         if self._resumed:
             self._resumed.check(self, allow_changes)
             self._resumed.put_back_model(self)
@@ -376,23 +389,6 @@ class Fit(ObservedFit):
                 values |= measure.of_outputs(outputs, trainer.source.data, trainer.order[rows])
             measured.append(values)
         return measured
-
-
-def _marks(model: "Model", data: Data | Stream, validation: Data | None) -> dict[str, str | int | None]:
-    """What identifies data: digests, or for a stream how it is cut and a digest of its first chunk.
-
-    A stream of one chunk may have another order in each pass, as PyTorch's loaders do, so it has no such digest.
-    """
-    marks: dict[str, str | int | None] = {}
-    if isinstance(data, Stream):
-        marks |= {"chunks": data.chunks, "buffer_rows": data.buffer_rows}
-        first = model.prepare(*data.first(), whole=False).digests() if data.chunks > 1 else {}
-        marks |= {f"{name} of the first chunk": digest for name, digest in first.items()}
-    else:
-        marks |= data.digests()
-    if validation is not None:
-        marks |= {f"validation {name}": digest for name, digest in validation.digests().items()}
-    return marks
 
 
 class _Stopped(Exception):

@@ -28,8 +28,8 @@ class StreamTrainer:
     outputs = None
 
     def __init__(
-        self, built: Built, stream: Stream, check: Callable[..., Data], batch_size: int, parts: int, shuffle: bool,
-        mean_weight: float | None = None, progress: Callable = iter, shards: int | None = None,
+        self, built: Built, stream: Stream, check: Callable[..., Data], batch_size: int, parts: int,
+        shuffle: bool | str, mean_weight: float | None = None, progress: Callable = iter, shards: int | None = None,
     ) -> None:  # fmt: skip
         network = built.network
         self._stream, self._check, self._shuffle, self._seed = stream, check, shuffle, network.seed
