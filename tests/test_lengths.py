@@ -264,3 +264,32 @@ def test_grouping_needs_lengths(rng):
         reader().fit(X, labels, lengths=lengths, group_by_length=True, shuffle=False, verbose=0)
     with pytest.raises(TypeError, match="group_by_length must be True or False"):
         reader().fit(X, labels, lengths=lengths, group_by_length="yes", verbose=0)
+
+
+def test_weights_of_padding_may_be_anything(rng):
+    X, _, steps, lengths, mask = padded(rng)
+    weights = rng.uniform(0.5, 2, (30, TIME))
+    results = []
+    for given in (weights, np.where(mask, weights, np.nan)):
+        model = tagger(metrics=["accuracy"])
+        history = model.fit(X, steps, 2, 8, lengths=lengths, sample_weight=given, verbose=0)
+        values = model.evaluate(X, steps, given, lengths=lengths)
+        results.append([history.step_loss, *(history[name] for name in history.epochs), list(values.values())])
+    assert_same_bytes(*results)
+    weights[3, 0] = np.nan
+    with pytest.raises(ValueError, match="weights must be finite"):
+        tagger().fit(X, steps, lengths=lengths, sample_weight=weights, verbose=0)
+    with pytest.raises(ValueError, match="weights must not be zero for all rows"):
+        tagger().fit(X, steps, lengths=lengths, sample_weight=np.where(mask, 0, 1), verbose=0)
+
+
+def test_students_learn_from_rows_of_different_lengths(rng):
+    X, labels, _, lengths, _ = padded(rng)
+    rows = nbbp.Ragged([row[:n] for row, n in zip(X, lengths, strict=True)])
+    results = []
+    for given, where in ((X, {"lengths": lengths}), (rows, {})):
+        teacher, student = reader(), reader(seed=1)
+        held_out = (given, labels, None, None, where.get("lengths"))
+        history = nbbp.distill(student, teacher, given, labels, validation_data=held_out, verbose=0, **where)
+        results.append([history.step_loss, history["val_loss"], student.params])
+    assert_same_bytes(*results)
