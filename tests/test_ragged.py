@@ -1,6 +1,7 @@
 """Rows of different lengths that are kept without padding."""
 
 import pickle
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -181,6 +182,11 @@ def test_the_data_are_not_padded(rng):
     data = model.prepare(rows, np.zeros((9901, 2)))
     assert np.shares_memory(data.inputs[0].rows.values, rows.values)
     assert model.network.graph.inputs[0].shape == (1000, 16)
+    tracemalloc.start()
+    model.fit(rows, np.zeros((9901, 2)), batch_size=32, verbose=0)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 1.5 * rows.values.nbytes, "padded they have a hundred times as much, and their mask as much"
 
 
 def test_longer_rows_and_wrong_values(rng):

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from nbbp.engine.program import Call, Program
-from nbbp.engine.ragged import Padded, Ragged
+from nbbp.engine.ragged import LengthMask, Padded, Ragged
 from nbbp.kernels import arrays
-from nbbp.kernels.batches import gather, gather_ragged, gather_rows
+from nbbp.kernels.batches import gather, gather_ends, gather_ragged, gather_rows
 from nbbp.kernels.forks import cached_property
 from nbbp.kernels.jit import Kernel
 
@@ -28,7 +28,7 @@ class Data:
         The targets of metrics: those before label smoothing.
     weights : tuple of (ndarray (rows, 1) or (rows, positions), or None)
         The weight of each row, or of each element, at each output; None for 1.
-    masks : tuple of (ndarray (rows, positions), bool, or None)
+    masks : tuple of (ndarray or LengthMask (rows, positions), bool, or None)
         For each input, False at masked elements; None if there are none.
     """
 
@@ -36,7 +36,7 @@ class Data:
     targets: tuple[np.ndarray, ...] = ()
     truths: tuple[np.ndarray, ...] = ()
     weights: tuple[np.ndarray | None, ...] = ()
-    masks: tuple[np.ndarray | None, ...] = ()
+    masks: tuple[Any, ...] = ()
 
     @property
     def rows(self) -> int:
@@ -54,11 +54,18 @@ class Data:
 
     def lengths(self) -> np.ndarray:
         """The number of elements of each row (rows,) that are not masked, over all inputs with a mask."""
-        return np.sum([mask.sum(axis=1) for mask in self.masks if mask is not None], axis=0)
+        counts = [self.unmasked(k) for k in range(len(self.masks))]
+        return np.sum([count for count in counts if count is not None], axis=0)
+
+    def unmasked(self, k: int | None) -> np.ndarray | None:
+        """The number of elements of each row (rows,) that the mask of input k leaves; None for all."""
+        mask = self.masks[k] if self.masks and k is not None else None
+        return mask.ends if isinstance(mask, LengthMask) else None if mask is None else mask.sum(axis=1)
 
     def padded(self) -> "Data":
         """The same with arrays in place of what is padded when it is read."""
-        return dataclasses.replace(self, inputs=tuple(map(np.asarray, self.inputs)))
+        masks = tuple(None if mask is None else np.asarray(mask) for mask in self.masks)
+        return dataclasses.replace(self, inputs=tuple(map(np.asarray, self.inputs)), masks=masks)
 
     def unpadded(self, k: int | None, array: np.ndarray) -> Any:
         """An array (rows, *positions, ...) at the positions of input k: a Ragged, if that input is one."""
@@ -110,7 +117,7 @@ def _digest(array: Any) -> str:
 def elements_there(mask: int | None, data: Data) -> np.ndarray | None:
     """The elements (rows x positions) that are not masked; None for all."""
     masks = None if mask is None or not data.masks else data.masks[mask]
-    return None if masks is None else masks.reshape(-1)
+    return None if masks is None else np.asarray(masks).reshape(-1)
 
 
 class Source:
@@ -180,6 +187,8 @@ class Source:
         if isinstance(given, Padded):
             x = buffer.reshape(len(buffer), given.length, -1)
             self.call(program, gather_ragged, lambda d: (x, *_flat(getattr(d, field)[k].rows), order, clock))
+        elif isinstance(given, LengthMask):
+            self.call(program, gather_ends, lambda d: (buffer, getattr(d, field)[k].ends, order, clock))
         else:
             self.call(program, gather_rows, lambda d: (buffer, getattr(d, field)[k].reshape(d.rows, -1), order, clock))
 

@@ -160,6 +160,36 @@ class Padded:
         return np.asarray(self.rows.padded(self.length), dtype)
 
 
+class LengthMask:
+    """A mask (rows, elements) that is True before the end of each row; an array is made of what is read of it.
+
+    Parameters
+    ----------
+    ends : ndarray (rows,), int64
+        The number of elements before the end of each row.
+    elements : int
+        The number of all elements of a row.
+    """
+
+    dtype = np.dtype(bool)
+
+    def __init__(self, ends: np.ndarray, elements: int) -> None:
+        self.ends, self.elements = ends, elements
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return len(self.ends), self.elements
+
+    def __len__(self) -> int:
+        return len(self.ends)
+
+    def __getitem__(self, rows) -> "LengthMask":
+        return LengthMask(self.ends[rows], self.elements)
+
+    def __array__(self, dtype=None, copy=None) -> np.ndarray:
+        return np.asarray(np.arange(self.elements) < self.ends[:, np.newaxis], dtype)
+
+
 def joined(parts: Sequence) -> Any:
     """Arrays, or Raggeds, one after another."""
     if not isinstance(parts[0], Ragged):

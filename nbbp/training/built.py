@@ -200,8 +200,8 @@ class Gradient:
                 mine[:] = given
         for k, (head, scale) in enumerate(zip(self._heads, self._scales.scales, strict=True)):
             weights = data.weights[k]
-            mask = data.masks[head.mask] if data.masks and head.mask is not None else None
-            count = scale.size if mask is None else max(1, int(mask.sum()))
+            unmasked = data.unmasked(head.mask)
+            count = scale.size if unmasked is None else max(1, int(unmasked.sum()))
             each = np.ones(1, scale.dtype) if weights is None else weights
             scale[:] = each / count * head.weight
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from nbbp.engine.data import Data, elements_there
+from nbbp.engine.data import Data
 from nbbp.engine.objective import Head
 
 
@@ -20,12 +20,9 @@ def unmasked(heads: Sequence[Head], data: Data, order: np.ndarray, batch_size: i
     """
     counts: list[np.ndarray | None] = []
     for head in heads:
-        there = elements_there(head.mask, data)
-        if there is None:
-            counts.append(None)
-        else:
-            each = there.reshape(data.rows, -1).sum(axis=1)
-            counts.append(np.add.reduceat(each[order], np.arange(0, order.shape[1], batch_size), axis=1))
+        each = data.unmasked(head.mask)
+        begins = np.arange(0, order.shape[1], batch_size)
+        counts.append(None if each is None else np.add.reduceat(each[order], begins, axis=1))
     return counts
 
 

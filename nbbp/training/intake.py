@@ -12,7 +12,7 @@ from nbbp.engine.graph import Graph
 from nbbp.engine.layer import Layer
 from nbbp.engine.node import Edge, Shape
 from nbbp.engine.objective import Head, Objective
-from nbbp.engine.ragged import Padded, Ragged
+from nbbp.engine.ragged import LengthMask, Padded, Ragged
 from nbbp.metrics import OF_CLASSES, check_classes
 from nbbp.streams import Stream
 
@@ -149,10 +149,9 @@ def _looks(layer: Layer) -> bool:
     return type(layer).check_input is not Layer.check_input
 
 
-def _array(
-    name: str, x, dtype: np.dtype, edge: Edge, layers: list[Layer], least_rows: int, mask: np.ndarray | None
-) -> np.ndarray:
+def _array(name: str, x, dtype: np.dtype, edge: Edge, layers: list[Layer], least_rows: int, mask: Any) -> np.ndarray:
     """The rows of an input in `dtype`, which its readers take."""
+    mask = None if mask is None else np.asarray(mask)
     x = checks.features(name, x, dtype, edge.shape, least_rows, mask)
     for layer in layers:
         layer.check_input(name, x if mask is None else _cleared(x, mask))
@@ -160,7 +159,7 @@ def _array(
 
 
 def _ragged(
-    name: str, x: Ragged, dtype: np.dtype, edge: Edge, layers: list[Layer], least_rows: int, mask: np.ndarray | None
+    name: str, x: Ragged, dtype: np.dtype, edge: Edge, layers: list[Layer], least_rows: int, mask: Any
 ) -> Padded:
     """The same for rows of different lengths, whose values are checked as one row of all positions."""
     most, *features = edge.shape
@@ -195,8 +194,8 @@ def _aligned(name: str, given, head: Head, data: Data) -> Any:
     return given.padded(head.shape[0])
 
 
-def _there(name: str, of: str, x, mask, lengths, positions: Shape) -> np.ndarray | None:
-    """The mask of an input as an array (rows, positions), from a mask or from lengths; None if nothing is masked."""
+def _there(name: str, of: str, x, mask, lengths, positions: Shape) -> np.ndarray | LengthMask | None:
+    """The mask (rows, positions) of an input, from a mask or from lengths; None if nothing is masked."""
     ragged = isinstance(x, Ragged)
     if (mask is not None) + (lengths is not None) + ragged > 1:
         what = "lengths of its own: leave out mask and lengths" if ragged else "a mask and lengths: give one of them"
@@ -208,7 +207,7 @@ def _there(name: str, of: str, x, mask, lengths, positions: Shape) -> np.ndarray
     return None if mask is None else _mask(f"mask{of}", mask, positions)
 
 
-def _mask_of_lengths(name: str, given, rows: int, positions: Shape) -> np.ndarray:
+def _mask_of_lengths(name: str, given, rows: int, positions: Shape) -> LengthMask:
     """False at the positions (rows, positions) from each row's length on, along the first axis."""
     if not positions:
         raise ValueError(f"{name}: a sample without positions has no length")
@@ -219,7 +218,7 @@ def _mask_of_lengths(name: str, given, rows: int, positions: Shape) -> np.ndarra
     if wrong.any():
         row = int(np.argmax(wrong))
         raise ValueError(f"{name} must be whole numbers from 1 to {most}, got {lengths[row]} in row {row}")
-    return np.repeat(np.arange(most) < lengths[:, np.newaxis], math.prod(positions[1:]), axis=1)
+    return LengthMask(lengths.astype(np.int64) * math.prod(positions[1:]), math.prod(positions))
 
 
 def _mask(name: str, given, positions: Shape) -> np.ndarray:
