@@ -195,7 +195,7 @@ def test_longer_rows_and_wrong_values(rng):
     model = nbbp.Sequential([nbbp.Dense(2), nbbp.GlobalAveragePool()])
     model.fit(rows, y, verbose=0)
     longer = nbbp.Ragged([rng.standard_normal((n, 4)) for n in (2, 6, 3)])
-    with pytest.raises(ValueError, match="lengths of X must be whole numbers from 1 to 5, got 6 in row 1"):
+    with pytest.raises(ValueError, match="X has 6 positions in row 1, and the model at most 5"):
         model.predict(longer)
     wider = nbbp.Ragged([rng.standard_normal((n, 5)) for n in (2, 5, 3)])
     with pytest.raises(ValueError, match=r"X: the model takes positions of shape \(4,\), got \(5,\)"):
@@ -220,6 +220,21 @@ def test_longer_rows_and_wrong_values(rng):
     codes = nbbp.Sequential([nbbp.Input((3, 1)), nbbp.Embedding({0: 4}, 2)])
     with pytest.raises(ValueError, match=r"whole numbers from 0 to 3; got 77"):
         codes.predict(nbbp.Ragged([[[1], [2]], [[77]]]))
+
+
+def test_a_fit_is_inspected(rng):
+    X, labels, _, lengths, _ = padded(rng)
+    make = lambda: nbbp.Sequential(  # noqa: E731
+        [nbbp.Input((TIME, 4)), nbbp.Dense(5, "relu"), nbbp.GlobalMaxPool(), nbbp.Dense(3)], "softmax_cross_entropy"
+    )
+    found = [
+        make().fit(given, labels, 3, 8, callbacks=[nbbp.Inspect(every=3)], verbose=0, **where).inspected
+        for given, where in ((X, {"lengths": lengths}), (ragged(X, lengths), {}))
+    ]
+    assert found[0].state().keys() == found[1].state().keys()
+    for name, values in found[0].state().items():
+        np.testing.assert_array_equal(values, found[1].state()[name])
+        assert np.isfinite(values).all()
 
 
 def test_ensembles_and_lbfgs(rng):

@@ -66,14 +66,12 @@ def gather_ragged(x, values, offsets, order, clock):
     Row k has the values from offsets[k] to offsets[k + 1], at most p.
     """
     for i in prange(x.shape[0]):
-        row, k = x[i], order[clock[0].row + i]
-        begin, length = offsets[k], offsets[k + 1] - offsets[k]
-        for t in range(length):
-            for j in range(row.shape[1]):
-                row[t, j] = flushed(values[begin + t, j])
-        for t in range(length, row.shape[0]):
-            for j in range(row.shape[1]):
-                row[t, j] = 0
+        k = order[clock[0].row + i]
+        row, source = x[i].reshape(-1), values[offsets[k] : offsets[k + 1]].reshape(-1)
+        for j in range(source.shape[0]):
+            row[j] = flushed(source[j])
+        for j in range(source.shape[0], row.shape[0]):
+            row[j] = 0
 
 
 def weigh_reference(scale, weights, share, order, clock):

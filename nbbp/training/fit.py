@@ -68,7 +68,7 @@ def fit(
         Nothing, a progress bar, or a line for each epoch.
     callbacks : sequence of Callback
         Callbacks from `nbbp.callbacks`, or your own.
-    sample_weight : array_like (rows,) or (rows, positions), optional
+    sample_weight : array_like (rows,) or (rows, positions), or nbbp.Ragged, optional
         The weight of each row, or of each of its elements, in metrics and in the loss, which remains the mean over
         the batch.
     class_weight : dict of label to float, or "balanced", optional

@@ -201,6 +201,12 @@ def _there(name: str, of: str, x, mask, lengths, positions: Shape) -> np.ndarray
         what = "lengths of its own: leave out mask and lengths" if ragged else "a mask and lengths: give one of them"
         raise ValueError(f"{name} has {what}")
     if ragged:
+        if positions and x.shape[1] > positions[0]:
+            row = int(np.argmax(x.lengths))
+            raise ValueError(
+                f"{name} has {x.lengths[row]} positions in row {row}, and the model at most {positions[0]}: those of "
+                f"its Input, or of the longest row that it was built from"
+            )
         return _mask_of_lengths(f"lengths of {name}", x.lengths, len(x), positions)
     if lengths is not None:
         return _mask_of_lengths(f"lengths{of}", lengths, len(checks.array(name, x, least_rows=0)), positions)
