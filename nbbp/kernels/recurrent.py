@@ -7,6 +7,7 @@ for it, and its state stays as it was.
 """
 
 import math
+from typing import Any
 
 import numpy as np
 from numba import get_thread_id, prange, types
@@ -106,7 +107,7 @@ def put_state_reference(x, h, begin):
     x[:, begin[0] : begin[0] + h.shape[1]] = h
 
 
-_ROWS = {"values": {"begin": fitting("n", "V")}, "lengths": {"V": lambda n: range(n, 2**31)}}
+_ROWS: dict[str, Any] = {"values": {"begin": fitting("n", "V")}, "lengths": {"V": lambda n: range(n, 2**31)}}
 
 
 @kernel(put_state_reference, "(b,V) (b,n) (1)", **_ROWS)

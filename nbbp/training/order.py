@@ -69,6 +69,6 @@ def check_continued(rows: int, batch_size: int, shuffle: bool) -> None:
         raise ValueError("a stateful layer continues from the mini-batch before: take shuffle=False")
     if rows % batch_size:
         raise ValueError(
-            f"a stateful layer continues from each row of the mini-batch before, and of {rows} rows the last mini-batch "
-            f"has {rows % batch_size} instead of {batch_size}: take a batch_size that divides the rows"
+            f"a stateful layer continues from each row of the mini-batch before, and of {rows} rows the last "
+            f"mini-batch has {rows % batch_size} instead of {batch_size}: take a batch_size that divides the rows"
         )
