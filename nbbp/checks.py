@@ -177,7 +177,7 @@ def features(
             raise ValueError(f"{name} has {len(given)} rows and its mask {len(mask)}")
         tokens = mask.shape[1] == math.prod(given.shape[1:])
         there = mask.reshape(given.shape if tokens else given.shape[:-1])
-    converted = _converted(given, dtype)
+    converted = contiguous(given, dtype)
     finite(name, given, given if np.dtype(dtype).kind in "iu" else converted, there)
     if converted.dtype.kind in "iu":
         changed = converted != given
@@ -189,7 +189,7 @@ def features(
     return converted
 
 
-def _converted(given: np.ndarray, dtype) -> np.ndarray:
+def contiguous(given: np.ndarray, dtype) -> np.ndarray:
     """The array C-contiguous and aligned in `dtype`; the array itself if it is so already."""
     if given.dtype == dtype and given.flags.c_contiguous and given.flags.aligned:
         return given
@@ -218,7 +218,7 @@ def targets(
         raise ValueError(
             f"{name} needs {each} for each of the model's {outputs} outputs{alternative}{at}; got {flat.shape[1]}"
         )
-    converted = _converted(flat, dtype)
+    converted = contiguous(flat, dtype)
     there = None if mask is None else np.repeat(mask.reshape(rows, positions), columns, axis=1)
     finite(name, flat, converted, there)
     low, high = loss.valid_targets

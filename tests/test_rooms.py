@@ -15,7 +15,7 @@ LEVELS = [
     ["layers", "losses", "optimizers", "metrics", "training.averaging"],
     ["storage", "insight.summary", "insight.norms"],
     ["plots"],
-    ["insight.notebook", "tables", "streams", "training.monitors", "callbacks", "distributed"],
+    ["insight.notebook", "tables", "series", "streams", "training.monitors", "callbacks", "distributed"],
     ["training", "insight.inspection"],
     ["model", "sequential"],
     ["insight", "recipes", "sklearn", "exchange", "trackers", "datasets"],

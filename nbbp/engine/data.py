@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from nbbp.engine.program import Call, Program
+from nbbp.engine.windows import Windows
 from nbbp.kernels import arrays
-from nbbp.kernels.batches import gather, gather_rows
+from nbbp.kernels.batches import gather, gather_rows, gather_windows
 from nbbp.kernels.forks import cached_property
 from nbbp.kernels.jit import Kernel
 
@@ -20,7 +21,7 @@ class Data:
 
     Attributes
     ----------
-    inputs : tuple of ndarray (rows, *input_shape)
+    inputs : tuple of (ndarray or Windows) (rows, *input_shape)
     targets : tuple of ndarray (rows, positions x columns)
         The targets in the form of the losses: see `nbbp.checks.targets`.
     truths : tuple of ndarray
@@ -31,7 +32,7 @@ class Data:
         For each input, False at masked elements; None if there are none.
     """
 
-    inputs: tuple[np.ndarray, ...]
+    inputs: tuple[Any, ...]
     targets: tuple[np.ndarray, ...] = ()
     truths: tuple[np.ndarray, ...] = ()
     weights: tuple[np.ndarray | None, ...] = ()
@@ -43,8 +44,10 @@ class Data:
 
     @cached_property
     def form(self) -> tuple:
-        """What a bound program depends on: which arrays are given, and their dtypes."""
-        return tuple([tuple([None if a is None else (a.dtype, a.shape[1:]) for a in some]) for some in self._all()])
+        """What a bound program depends on: which arrays are given, and their types."""
+        return tuple(
+            [tuple([None if a is None else (type(a), a.dtype, a.shape[1:]) for a in some]) for some in self._all()]
+        )
 
     def part(self, rows) -> "Data":
         """Some of the rows, by a slice or by their indices."""
@@ -79,9 +82,10 @@ class Data:
 NO_DATA = Data(())
 
 
-def _digest(array: np.ndarray) -> str:
+def _digest(array: np.ndarray | Windows) -> str:
     digest = hashlib.sha256(f"{array.dtype.str} {array.shape}".encode())
-    digest.update(np.ascontiguousarray(array).data)
+    for part in (array.flat, array.starts) if isinstance(array, Windows) else (array,):
+        digest.update(np.ascontiguousarray(part).data)
     return f"SHA-256 {digest.hexdigest()[:16]}"
 
 
@@ -131,7 +135,7 @@ class Source:
         targets = [arrays.zeros((rows, t.shape[1]), t.dtype) for t in data.targets]
         masks = [None if m is None else arrays.zeros((rows, m.shape[1]), m.dtype) for m in data.masks]
         flat = [x.reshape(rows, -1) for x in inputs]
-        together = flat[0].dtype.kind == "f"
+        together = flat[0].dtype.kind == "f" and not isinstance(data.inputs[0], Windows)
         if together:
             self.call(
                 program, gather,
@@ -144,6 +148,12 @@ class Source:
                     self._gather_rows(program, field, k, buffer, order)
         return targets, masks
 
+    def left_to(self, layers: Sequence[int]) -> list[int]:
+        """Of the inputs that their layers can gather, those that they do: arrays, without masks."""
+        if self.data.masks:
+            return []
+        return [k for k in layers if not isinstance(self.data.inputs[k], Windows)]
+
     def gathering(self, program: Program, k: int, order: np.ndarray) -> Callable[..., None]:
         """A function that binds a kernel to the rows of input k: see `nbbp.Layer.gather`."""
 
@@ -154,5 +164,8 @@ class Source:
         return bind
 
     def _gather_rows(self, program: Program, field: str, k: int, buffer: np.ndarray, order: np.ndarray) -> None:
-        clock = program.clock.record
-        self.call(program, gather_rows, lambda d: (buffer, getattr(d, field)[k].reshape(d.rows, -1), order, clock))
+        clock, of = program.clock.record, lambda data: getattr(data, field)[k]
+        if isinstance(of(self.data), Windows):
+            self.call(program, gather_windows, lambda d: (buffer, of(d).flat, of(d).starts, order, clock))
+        else:
+            self.call(program, gather_rows, lambda d: (buffer, of(d).reshape(d.rows, -1), order, clock))

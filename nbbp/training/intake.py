@@ -12,6 +12,7 @@ from nbbp.engine.graph import Graph
 from nbbp.engine.layer import Layer
 from nbbp.engine.node import Edge, Shape
 from nbbp.engine.objective import Head, Objective
+from nbbp.engine.windows import Windows
 from nbbp.metrics import OF_CLASSES, check_classes
 from nbbp.streams import Stream
 
@@ -59,9 +60,12 @@ class Intake:
         ):
             named = f"{name}[{own!r}]" if own else name
             kept = None if given is None else _mask(f"mask[{own!r}]" if own else "mask", given, edge.positions)
-            x = checks.features(named, x, dtype, edge.shape, least_rows, kept)
+            if isinstance(x, Windows) and kept is None:
+                x = x.checked(named, dtype, edge.shape)
+            else:
+                x = checks.features(named, x, dtype, edge.shape, least_rows, kept)
             for layer in layers:
-                layer.check_input(named, x if kept is None else _cleared(x, kept))
+                layer.check_input(named, np.asarray(x) if kept is None else _cleared(x, kept))
             arrays.append(x)
             there.append(kept)
         if len(arrays) > 1 or mask is not None:
@@ -160,9 +164,11 @@ def _cleared(x: np.ndarray, mask: np.ndarray) -> np.ndarray:
     return copy
 
 
-def features(name: str, X, dtype: np.dtype) -> np.ndarray:
+def features(name: str, X, dtype: np.dtype) -> np.ndarray | Windows:
     """Rows of one input whose shape is not known yet."""
     refuse_stream(name, X)
+    if isinstance(X, Windows):
+        return X.checked(name, dtype, None)
     return checks.features(name, X, dtype, None, least_rows=0)
 
 
