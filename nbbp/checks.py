@@ -84,6 +84,14 @@ def number(name: str, value, low: float = 0.0, high: float = math.inf, open_low:
         raise ValueError(f"{name} must be {least} and {most}, got {value!r}")
 
 
+def quantiles(given) -> tuple[float, ...]:
+    """Levels of quantiles, in (0, 1) and increasing."""
+    levels = tuple(float(q) for q in array("quantiles", given))
+    if not all(0 < q < 1 for q in levels) or list(levels) != sorted(set(levels)):
+        raise ValueError(f"quantiles must lie in (0, 1) and increase, got {given!r}")
+    return levels
+
+
 def array(name: str, data, least_rows: int = 1) -> np.ndarray:
     """Integers or floats (rows, ...), of any dtype and strides."""
     if hasattr(data, "toarray"):
@@ -213,7 +221,7 @@ def targets(
     columns = loss.target_columns(outputs)
     if flat.shape[1] != positions * columns:
         alternative = ", or one integer label a row" if loss.labels is not None else ""
-        each = "a column" if columns == outputs else f"{columns} columns in all"
+        each = "a column" if columns == outputs else f"{columns} column{'s' * (columns > 1)} in all"
         at = f", at each of {positions} positions" if positions > 1 else ""
         raise ValueError(
             f"{name} needs {each} for each of the model's {outputs} outputs{alternative}{at}; got {flat.shape[1]}"

@@ -28,6 +28,7 @@ LEVELS = [
 
 LONG = {
     "losses": "one entry for each loss, with its equation and how other libraries differ",
+    "metrics": "one entry for each metric, with its equation and its source",
     "optimizers": "one kernel pair and one dataclass for each optimizer, read side by side",
     "sklearn.base": "the arguments of both estimators and what scikit-learn asks of them",
 }
