@@ -47,6 +47,7 @@ from nbbp.recipes.distillation import distill
 from nbbp.recipes.ensemble import Ensemble
 from nbbp.recipes.pruning import prune
 from nbbp.sequential import Sequential
+from nbbp.streams import windows
 from nbbp.training.averaging import EMA
 from nbbp.training.progress import bar
 
@@ -120,6 +121,8 @@ def usual_runs(model: functools.partial[Sequential]) -> Iterator[Callable]:
     yield functools.partial(distill, network, network, X, LABELS, verbose=0)
     yield functools.partial(_fit_graph, model.keywords)
     yield functools.partial(_fit_images, model)
+    series, y = windows(np.zeros((ROWS + 8, 4)), 6, 3, targets=0)
+    yield functools.partial(model([Conv1D(4, 3), GlobalMaxPool(), Dense(3)]).fit, series, y, batch_size=256, verbose=0)
     yield functools.partial(Ensemble(2, lambda seed: model([Dense(3)], seed=seed)).fit, X, VALUES, verbose=0)
 
 
