@@ -10,7 +10,7 @@ from nbbp.engine.windows import Windows
 
 
 def windows(
-    series, past: int, future: int, targets: int | Sequence[int] | None = None, known: Sequence[int] = (),
+    series, past: int, future: int, targets: int | Sequence[int] | None = None, known: int | Sequence[int] = (),
     static=None, stride: int = 1,
 ) -> tuple[Any, np.ndarray]:  # fmt: skip
     """Training windows of one series or of many: the past from which a network forecasts, and the future.
@@ -27,7 +27,7 @@ def windows(
         The instants that a window has before its forecast, and that are forecast.
     targets : int or sequence of int, optional
         The columns that are forecast; by default all.
-    known : sequence of int
+    known : int or sequence of int
         Columns that are known in advance, such as the day of the week: the network also sees their future.
     static : array_like (series, features) or, of one series, (features,), optional
         What does not change within a series.
@@ -75,14 +75,14 @@ def windows(
     whole = parts[0] if len(parts) == 1 else np.concatenate(parts)
     features = whole.shape[1]
     X = [Windows(whole, starts * features, (past, features))]
-    if len(known):
+    if np.size(known):
         ahead = np.ascontiguousarray(whole[:, _numbers("known", known, features)])
-        X.append(Windows(ahead, (starts + past) * len(known), (future, len(known))))
+        X.append(Windows(ahead, (starts + past) * ahead.shape[1], (future, ahead.shape[1])))
     if static is not None:
         given = _static(static, len(parts), many)
         X.append(Windows(given, np.repeat(np.arange(len(parts)), counts) * given.shape[1], given.shape[1:]))
     single = flat_axis or isinstance(targets, int | np.integer)
-    chosen = whole if targets is None else whole[:, _numbers("targets", np.atleast_1d(targets), features)]
+    chosen = whole if targets is None else whole[:, _numbers("targets", targets, features)]
     y = np.lib.stride_tricks.sliding_window_view(chosen, future, axis=0)[starts + past]  # (rows, targets, future)
     return X if len(X) > 1 else X[0], np.ascontiguousarray(y[:, 0] if single else y.transpose(0, 2, 1))
 
@@ -105,8 +105,8 @@ def _check_fit(named: list, parts: list[np.ndarray], length: int) -> None:
 
 
 def _numbers(name: str, given, features: int) -> np.ndarray:
-    """The numbers of some columns."""
-    return checks.row_numbers(name, np.asarray(given), features)
+    """The numbers of one column or of some."""
+    return checks.row_numbers(name, np.atleast_1d(given), features)
 
 
 def _static(given, count: int, many: bool) -> np.ndarray:

@@ -138,6 +138,10 @@ def test_errors_say_what_fits(series):
         run(series, cuts=[14], season=1)
     with pytest.raises(ValueError, match="no season of 400 before it"):
         run(series, season=400)
+    trained = forecaster()
+    trained.fit(*nbbp.streams.windows(series, 12, 4), verbose=0)
+    with pytest.raises(ValueError, match="the model has made 9 steps, perhaps on what it is to forecast"):
+        run(series, trained)
 
 
 def test_figures_show_bands_and_both_errors(series, tmp_path):

@@ -88,7 +88,7 @@ def test_many_windows_are_predicted_in_parts(rng):
 
 
 def test_a_model_takes_the_past_the_known_and_the_static(series):
-    X, y = windows([series[:50], series[50:]], 6, 4, targets=0, known=[1], static=[[0.0], [1.0]])
+    X, y = windows([series[:50], series[50:]], 6, 4, targets=0, known=1, static=[[0.0], [1.0]])
     past, ahead, static = nbbp.Input((6, 3)), nbbp.Input((4, 1)), nbbp.Input(1)
     joined = nbbp.Concatenate()(nbbp.Flatten()(past), nbbp.Flatten()(ahead), static)
     model = nbbp.Model([past, ahead, static], nbbp.Dense(4)(joined), optimizer="adam")

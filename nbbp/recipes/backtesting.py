@@ -147,7 +147,7 @@ def seasonal_naive(
 
 def backtest(
     model: Model, series, past: int, future: int, cuts: Sequence[int], epochs: int, target: int = 0,
-    known: Sequence[int] = (), season: int = 1, retrain: bool = True, verbose: int = 1,
+    known: int | Sequence[int] = (), season: int = 1, retrain: bool = True, verbose: int = 1,
     callbacks: Sequence[Callback] = (), **fit,
 ) -> Backtest:  # fmt: skip
     """Train up to each cut, forecast from every instant until the next one, and measure the errors.
@@ -158,7 +158,7 @@ def backtest(
     Parameters
     ----------
     model : Model
-        Its copies are trained, each from the parameters that the model has; it stays as it is. Its outputs are
+        One that is not trained. Its copies are, each from its initial parameters; it stays as it is. Its outputs are
         (future,) or, with the loss `nbbp.losses.Pinball`, (future, quantiles).
     series : array_like (time,) or (time, features)
     past, future : int
@@ -198,6 +198,10 @@ def backtest(
     series = checks.array("series", series)
     series = series.reshape(len(series), -1)
     ends = _checked_cuts(cuts, past, len(series) - future + 1)
+    if model.steps:
+        raise ValueError(
+            f"the model has made {model.steps} steps, perhaps on what it is to forecast: give one that is not trained"
+        )
     if len(model.outputs) > 1:
         raise ValueError(f"a backtest is of a model with one output, and this has {len(model.outputs)}")
     quantiles = model.loss.numbers if model.loss.name == "pinball" else (0.5,)
