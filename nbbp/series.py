@@ -12,11 +12,11 @@ from nbbp.engine.windows import Windows
 def windows(
     series, past: int, future: int, targets: int | Sequence[int] | None = None, known: int | Sequence[int] = (),
     static=None, stride: int = 1,
-) -> tuple[Any, np.ndarray]:  # fmt: skip
+) -> tuple[Any, Windows]:  # fmt: skip
     """Training windows of one series or of many: the past from which a network forecasts, and the future.
 
-    The windows of X overlap in memory: training and prediction copy the rows of a mini-batch out of the series. They
-    are shuffled, resumed and weighed as any rows are, with the same bits as an array of them has.
+    Windows overlap in memory: training and prediction copy the rows of a mini-batch out of the series. They are
+    shuffled, resumed and weighed as any rows are, with the same bits as an array of them has; ``np.asarray`` makes one.
 
     Parameters
     ----------
@@ -39,9 +39,9 @@ def windows(
     X : Windows (rows, past, features), or list of Windows
         In the order of time, series after series. With `known` or `static` it is a list, for a model of several
         inputs: the past, then the known columns (rows, future, known), then the static features (rows, features).
-    y : ndarray (rows, future) or (rows, future, targets)
+    y : Windows (rows, future) or (rows, future, targets)
         The values that are forecast; without the last axis if `targets` is one column or the series has one axis.
-        Those to come may be NaN if they are only predicted.
+        Those to come may be NaN if they are only predicted. With weights, masks or classes, `fit` makes an array of y.
 
     Raises
     ------
@@ -82,9 +82,10 @@ def windows(
         given = _static(static, len(parts), many)
         X.append(Windows(given, np.repeat(np.arange(len(parts)), counts) * given.shape[1], given.shape[1:]))
     single = flat_axis or isinstance(targets, int | np.integer)
-    chosen = whole if targets is None else whole[:, _numbers("targets", targets, features)]
-    y = np.lib.stride_tricks.sliding_window_view(chosen, future, axis=0)[starts + past]  # (rows, targets, future)
-    return X if len(X) > 1 else X[0], np.ascontiguousarray(y[:, 0] if single else y.transpose(0, 2, 1))
+    chosen = whole if targets is None else np.ascontiguousarray(whole[:, _numbers("targets", targets, features)])
+    count = chosen.shape[1]
+    y = Windows(chosen, (starts + past) * count, (future,) if single else (future, count))
+    return X if len(X) > 1 else X[0], y
 
 
 def _columns(name: str, given) -> np.ndarray:

@@ -35,6 +35,7 @@ def test_nothing_of_one_series_is_copied(series):
     model = build(outputs=12)
     data = model.prepare(X, windows(series, 6, 4)[1])
     assert np.shares_memory(data.inputs[0].flat, series)
+    assert np.shares_memory(data.targets[0].flat, series)
 
 
 @pytest.mark.parametrize(
@@ -71,14 +72,47 @@ def test_known_columns_are_seen_in_the_future_and_static_ones_beside(series):
 def test_windows_give_the_bits_of_an_array(series, backend):
     X, y = windows(series, 6, 4, targets=0)
     models = build(backend, metrics=["mae"]), build(backend, metrics=["mae"])
-    for model, given in zip(models, (X, np.asarray(X)), strict=True):
-        model.fit(given, y, epochs=3, batch_size=16, validation_data=(given[90:], y[90:]), verbose=0)
+    for model, given, target in zip(models, (X, np.asarray(X)), (y, np.asarray(y)), strict=True):
+        held_out = given[90:], target[90:]
+        model.fit(given, target, epochs=3, batch_size=16, validation_data=held_out, verbose=0)
     assert models[0].params.tobytes() == models[1].params.tobytes()
     assert models[0].history.epochs == models[1].history.epochs
     assert models[0].predict(X).tobytes() == models[1].predict(np.asarray(X)).tobytes()
-    assert models[0].evaluate(X, y) == models[1].evaluate(np.asarray(X), y)
+    assert models[0].evaluate(X, y) == models[1].evaluate(np.asarray(X), np.asarray(y))
     for name, gradient in models[0].gradients(X, y).items():
-        np.testing.assert_array_equal(gradient, models[1].gradients(np.asarray(X), y)[name])
+        np.testing.assert_array_equal(gradient, models[1].gradients(np.asarray(X), np.asarray(y))[name])
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_inputs_and_targets_may_each_be_windows(series, weighted):
+    X, y = windows(series, 6, 4)
+    weights = np.arange(len(y)) % 3 if weighted else None
+    params = []
+    for given, target in ((X, y), (np.asarray(X), y), (X, np.asarray(y)), (np.asarray(X), np.asarray(y))):
+        model = build(outputs=12)
+        model.fit(given, target, epochs=2, verbose=0, sample_weight=weights)
+        params.append(model.params.tobytes())
+    assert len(set(params)) == 1
+
+
+def test_windows_of_classes_are_labels(rng):
+    X, y = windows(rng.integers(0, 3, 90), 5, 2)
+    layers = [nbbp.Flatten(), nbbp.Dense(6), nbbp.Reshape((2, 3))]
+    model, other = (nbbp.Sequential(layers, "softmax_cross_entropy", metrics=["accuracy"]) for _ in range(2))
+    model.fit(X, y, epochs=2, verbose=0)
+    other.fit(np.asarray(X), np.asarray(y), epochs=2, verbose=0)
+    assert model.params.tobytes() == other.params.tobytes()
+    assert model.history.epochs == other.history.epochs
+
+
+def test_numpy_takes_windows_as_an_array(series):
+    _, y = windows(series, 6, 4, targets=0)
+    array = np.asarray(y)
+    np.testing.assert_array_equal(y / 2 - array, -array / 2)
+    assert np.mean(y) == array.mean()
+    assert (y > 0).sum() == (array > 0).sum()
+    with pytest.raises(TypeError):
+        y += 1
 
 
 def test_many_windows_are_predicted_in_parts(rng):

@@ -121,8 +121,8 @@ def usual_runs(model: functools.partial[Sequential]) -> Iterator[Callable]:
     yield functools.partial(distill, network, network, X, LABELS, verbose=0)
     yield functools.partial(_fit_graph, model.keywords)
     yield functools.partial(_fit_images, model)
-    series, y = windows(np.zeros((ROWS + 8, 4)), 6, 3, targets=0)
-    yield functools.partial(model([Conv1D(4, 3), GlobalMaxPool(), Dense(3)]).fit, series, y, batch_size=256, verbose=0)
+    past, future = windows(np.zeros((ROWS + 8, 4)), 6, 3, targets=0)
+    yield functools.partial(model([Conv1D(4, 3), GlobalMaxPool(), Dense(3)]).fit, past, future, verbose=0)
     yield functools.partial(Ensemble(2, lambda seed: model([Dense(3)], seed=seed)).fit, X, VALUES, verbose=0)
 
 

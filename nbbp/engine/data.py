@@ -22,9 +22,9 @@ class Data:
     Attributes
     ----------
     inputs : tuple of (ndarray or Windows) (rows, *input_shape)
-    targets : tuple of ndarray (rows, positions x columns)
+    targets : tuple of (ndarray or Windows) (rows, positions x columns)
         The targets in the form of the losses: see `nbbp.checks.targets`.
-    truths : tuple of ndarray
+    truths : tuple of (ndarray or Windows)
         The targets of metrics: those before label smoothing.
     weights : tuple of (ndarray (rows, 1) or (rows, positions), or None)
         The weight of each row, or of each element, at each output; None for 1.
@@ -33,8 +33,8 @@ class Data:
     """
 
     inputs: tuple[Any, ...]
-    targets: tuple[np.ndarray, ...] = ()
-    truths: tuple[np.ndarray, ...] = ()
+    targets: tuple[Any, ...] = ()
+    truths: tuple[Any, ...] = ()
     weights: tuple[np.ndarray | None, ...] = ()
     masks: tuple[np.ndarray | None, ...] = ()
 
@@ -135,7 +135,8 @@ class Source:
         targets = [arrays.zeros((rows, t.shape[1]), t.dtype) for t in data.targets]
         masks = [None if m is None else arrays.zeros((rows, m.shape[1]), m.dtype) for m in data.masks]
         flat = [x.reshape(rows, -1) for x in inputs]
-        together = flat[0].dtype.kind == "f" and not isinstance(data.inputs[0], Windows)
+        overlapping = any(isinstance(array, Windows) for array in (data.inputs[0], data.targets[0]))
+        together = flat[0].dtype.kind == "f" and not overlapping
         if together:
             self.call(
                 program, gather,

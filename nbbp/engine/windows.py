@@ -8,10 +8,10 @@ import numpy as np
 from nbbp import checks
 
 
-class Windows:
+class Windows(np.lib.mixins.NDArrayOperatorsMixin):
     """Rows that are sections of one array, and are copied out of it only as they are needed.
 
-    It is indexed and converted as an array; `fit`, `evaluate` and `predict` take it in place of one.
+    `fit`, `evaluate` and `predict` take it in place of an array, and so does NumPy, which makes one of it.
 
     Parameters
     ----------
@@ -56,6 +56,12 @@ class Windows:
         length = math.prod(self.shape[1:])
         everywhere = np.lib.stride_tricks.sliding_window_view(self.flat, length)
         return everywhere[self.starts].reshape(self.shape).astype(dtype or self.dtype, copy=False)
+
+    def __array_ufunc__(self, ufunc, method: str, *given, out=None, **settings) -> Any:
+        if out is not None:  # they are not written to
+            return NotImplemented
+        plain = (np.asarray(x) if isinstance(x, Windows) else x for x in given)
+        return getattr(ufunc, method)(*plain, **settings)
 
     def __repr__(self) -> str:
         shape = " x ".join(map(str, self.shape[1:]))

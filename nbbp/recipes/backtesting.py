@@ -216,8 +216,8 @@ def backtest(
                 learner, told = model.copy(), [*callbacks, _Count(bar)]
                 learner.fit(*windows(before, past, future, target, known), epochs, verbose=0, callbacks=told, **fit)
             bar.update(epochs * (k + 1) - bar.n)
-            X, truth = windows(after, past, future, target, known)
-            truths.append(truth)
+            X, y = windows(after, past, future, target, known)
+            truths.append(np.asarray(y))
             values.append(learner.predict(X).reshape(-1, future, len(quantiles)))
     truth = np.concatenate(truths)
     forecasts = (Forecasts(truth, each, quantiles) for each in (np.concatenate(values), naive))

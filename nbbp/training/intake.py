@@ -85,15 +85,32 @@ class Intake:
         ys = self._outputs.unpacked(y_name, y)
         sample_weights = self._outputs.each("sample_weight", sample_weight)
         class_weights = [class_weight] if len(self._heads) == 1 else self._outputs.each("class_weight", class_weight)
-        parts = []
+        parts: list[tuple[Any, Any, np.ndarray | None]] = []
         for k, head in enumerate(self._heads):
             name = f"{y_name}[{head.name!r}]" if head.name else y_name
+            if isinstance(ys[k], Windows) and sample_weights[k] is None and class_weights[k] is None:
+                windows = self._windows(k, name, ys[k], data)
+                if windows is not None:
+                    own = windows if chosen is None else windows[chosen]
+                    parts.append((own, own, None))
+                    continue
             there, given = elements_there(head.mask, data), (ys[k], data.rows, sample_weights[k], class_weights[k])
             parts.append(self._target(head, name, *given, whole, there, chosen))
             truth, there = parts[-1][1].reshape(kept.rows * head.positions, -1), elements_there(head.mask, kept)
             self._check_metrics(k, truth if there is None else truth[there])
         targets, truths, weights = zip(*parts, strict=True)
         return Data(kept.inputs, targets, truths, weights, kept.masks)
+
+    def _windows(self, k: int, name: str, y: Windows, data: Data) -> Windows | None:
+        """Targets that stay windows of their series: any values, without a mask; None if they have to be an array."""
+        head, loss = self._heads[k], self._heads[k].loss
+        columns = head.positions * loss.target_columns(head.outputs)  # type: ignore[attr-defined]
+        bounded = loss.labels is not None or loss.valid_targets != (-math.inf, math.inf)  # type: ignore[attr-defined]
+        masked = elements_there(head.mask, data) is not None
+        fits = len(y) == data.rows and math.prod(y.shape[1:]) == columns
+        if bounded or masked or not fits or OF_CLASSES & self._metrics[k].keys():
+            return None
+        return Windows(y.checked(name, self._dtype, None).flat, y.starts, (columns,))
 
     def _target(
         self, head: Head, name: str, y, rows: int, sample_weight, class_weight, whole: bool, there: np.ndarray | None,
