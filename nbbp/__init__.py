@@ -3,7 +3,7 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from nbbp import activations, callbacks, losses, schedules, streams, tables
+from nbbp import activations, callbacks, losses, recipes, schedules, streams, tables
 from nbbp._version import __version__
 from nbbp.activations import ACTIVATIONS
 from nbbp.engine.node import Input
@@ -92,7 +92,7 @@ __all__ = [
     "Rescale", "Reshape", "Residual", "Sequential", "SimpleRNN", "SpatialDropout", "Spec", "TakeFirst", "TiedDense",
     "TwinError", "UpSample2D", "ZeroPad2D", "__version__", "activations", "callbacks", "check_gradients", "compare",
     "datasets", "diagnose", "distill", "exchange", "find_learning_rate", "fit_lbfgs", "initializers", "kernel", "load",
-    "losses", "plots", "prune", "pruning_report", "schedules", "streams", "tables", "trackers",
+    "losses", "plots", "prune", "pruning_report", "recipes", "schedules", "streams", "tables", "trackers",
 ]  # fmt: skip
 
 _ON_DEMAND = {"bench", "datasets", "exchange", "initializers", "plots", "sklearn", "trackers"}

@@ -3,6 +3,8 @@
 A stream is cut into chunks, sections of a file that are read at once. Each epoch takes them in an order of its own,
 fills a buffer with some, and trains on its rows in shuffled order, while a thread reads the next ones. Memory
 holds a few buffers, whatever the size of the data.
+
+`windows` is for series, which memory holds, and their windows, which it does not: see `nbbp.series`.
 """
 
 import contextlib
@@ -17,6 +19,7 @@ import numpy as np
 
 from nbbp import checks
 from nbbp.engine.ragged import Ragged
+from nbbp.series import windows as windows
 from nbbp.tables import CellError, ClassTarget, TableEncoder, ValueTarget
 
 CHUNK_BYTES = 1 << 20  # per array

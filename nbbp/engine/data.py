@@ -9,8 +9,9 @@ import numpy as np
 
 from nbbp.engine.program import Call, Program
 from nbbp.engine.ragged import LengthMask, Padded, Ragged
+from nbbp.engine.windows import Windows
 from nbbp.kernels import arrays
-from nbbp.kernels.batches import gather, gather_ends, gather_ragged, gather_rows
+from nbbp.kernels.batches import gather, gather_ends, gather_ragged, gather_rows, gather_windows
 from nbbp.kernels.forks import cached_property
 from nbbp.kernels.jit import Kernel
 
@@ -21,10 +22,10 @@ class Data:
 
     Attributes
     ----------
-    inputs : tuple of (ndarray or Padded) (rows, *input_shape)
-    targets : tuple of ndarray (rows, positions x columns)
+    inputs : tuple of (ndarray, Padded or Windows) (rows, *input_shape)
+    targets : tuple of (ndarray or Windows) (rows, positions x columns)
         The targets in the form of the losses: see `nbbp.checks.targets`.
-    truths : tuple of ndarray
+    truths : tuple of (ndarray or Windows)
         The targets of metrics: those before label smoothing.
     weights : tuple of (ndarray (rows, 1) or (rows, positions), or None)
         The weight of each row, or of each element, at each output; None for 1.
@@ -33,8 +34,8 @@ class Data:
     """
 
     inputs: tuple[Any, ...]
-    targets: tuple[np.ndarray, ...] = ()
-    truths: tuple[np.ndarray, ...] = ()
+    targets: tuple[Any, ...] = ()
+    truths: tuple[Any, ...] = ()
     weights: tuple[np.ndarray | None, ...] = ()
     masks: tuple[Any, ...] = ()
 
@@ -110,7 +111,8 @@ def _digest(array: Any) -> str:
     if isinstance(array, Padded):
         return f"{_digest(array.rows.values)} in rows {_digest(array.rows.offsets)}"
     digest = hashlib.sha256(f"{array.dtype.str} {array.shape}".encode())
-    digest.update(np.ascontiguousarray(array).data)
+    for part in (array.flat, array.starts) if isinstance(array, Windows) else (array,):
+        digest.update(np.ascontiguousarray(part).data)
     return f"SHA-256 {digest.hexdigest()[:16]}"
 
 
@@ -160,7 +162,8 @@ class Source:
         targets = [arrays.zeros((rows, t.shape[1]), t.dtype) for t in data.targets]
         masks = [None if m is None else arrays.zeros((rows, m.shape[1]), m.dtype) for m in data.masks]
         flat = [x.reshape(rows, -1) for x in inputs]
-        together = flat[0].dtype.kind == "f" and not isinstance(data.inputs[0], Padded)
+        plain = all(isinstance(array, np.ndarray) for array in (data.inputs[0], data.targets[0]))
+        together = flat[0].dtype.kind == "f" and plain
         if together:
             self.call(
                 program, gather,
@@ -173,6 +176,12 @@ class Source:
                     self._gather_rows(program, field, k, buffer, order)
         return targets, masks
 
+    def left_to(self, layers: Sequence[int]) -> list[int]:
+        """Of the inputs that their layers can gather, those that they do: arrays, without masks."""
+        if self.data.masks:
+            return []
+        return [k for k in layers if isinstance(self.data.inputs[k], np.ndarray)]
+
     def gathering(self, program: Program, k: int, order: np.ndarray) -> Callable[..., None]:
         """A function that binds a kernel to the rows of input k: see `nbbp.Layer.gather`."""
 
@@ -184,13 +193,16 @@ class Source:
 
     def _gather_rows(self, program: Program, field: str, k: int, buffer: np.ndarray, order: np.ndarray) -> None:
         clock, given = program.clock.record, getattr(self.data, field)[k]
+        of = lambda data: getattr(data, field)[k]  # noqa: E731
         if isinstance(given, Padded):
             x = buffer.reshape(len(buffer), given.length, -1)
-            self.call(program, gather_ragged, lambda d: (x, *_flat(getattr(d, field)[k].rows), order, clock))
+            self.call(program, gather_ragged, lambda d: (x, *_flat(of(d).rows), order, clock))
         elif isinstance(given, LengthMask):
-            self.call(program, gather_ends, lambda d: (buffer, getattr(d, field)[k].ends, order, clock))
+            self.call(program, gather_ends, lambda d: (buffer, of(d).ends, order, clock))
+        elif isinstance(given, Windows):
+            self.call(program, gather_windows, lambda d: (buffer, of(d).flat, of(d).starts, order, clock))
         else:
-            self.call(program, gather_rows, lambda d: (buffer, getattr(d, field)[k].reshape(d.rows, -1), order, clock))
+            self.call(program, gather_rows, lambda d: (buffer, of(d).reshape(d.rows, -1), order, clock))
 
 
 def _flat(rows: Ragged) -> tuple[np.ndarray, np.ndarray]:

@@ -74,6 +74,28 @@ def gather_ragged(x, values, offsets, order, clock):
             row[j] = 0
 
 
+def gather_windows_reference(x, values, starts, order, clock):
+    rows = order[clock["row"][0] : clock["row"][0] + len(x)]
+    x[:] = np.lib.stride_tricks.sliding_window_view(values, x.shape[1])[starts[rows]]
+
+
+@kernel(
+    gather_windows_reference,
+    "(b,n) (V) (R) (S) (1)",
+    cycles=1.0,
+    values={"starts": fitting("n", "V"), "order": below("R")},
+)
+def gather_windows(x, values, starts, order, clock):
+    """Gather the mini-batch's windows of `values`, of any dtype, which begin at `starts` and may overlap."""
+    last = x.shape[0] - 1
+    for i in prange(x.shape[0]):
+        prefetch(at(values, starts[order[clock[0].row + min(i + 16, last)]]))
+        begin = starts[order[clock[0].row + i]]
+        row, source = x[i], values[begin : begin + x.shape[1]]
+        for j in range(row.shape[0]):
+            row[j] = flushed(source[j])
+
+
 def weigh_reference(scale, weights, share, order, clock):
     rows = order[clock["row"][0] : clock["row"][0] + len(scale)]
     scale[:] = weights[rows] * share[0]

@@ -54,6 +54,7 @@ def fit(
     X : array_like (rows, *input_shape), nbbp.Ragged, a table of numbers, or nbbp.streams.Stream
         The inputs; a list or a dict of arrays if there are several. A table is of pandas, polars or pyarrow; its
         column names are stored as `feature_names`, and those of other tables are checked. `nbbp.tables` encodes text.
+        The windows of a series, see `nbbp.streams.windows`, are copied a mini-batch at a time.
         A stream is for data larger than memory; metrics are then measured on `validation_data` only.
     y : array_like (rows,), (rows, outputs) or (rows, *positions, outputs), nbbp.Ragged, or a table of numbers
         Integer labels, or values; a list or a dict of arrays if there are several outputs, as for the weights. Left

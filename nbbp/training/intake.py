@@ -14,6 +14,7 @@ from nbbp.engine.layer import Layer
 from nbbp.engine.node import Edge, Shape
 from nbbp.engine.objective import Head, Objective
 from nbbp.engine.ragged import LengthMask, Padded, Ragged
+from nbbp.engine.windows import Windows
 from nbbp.metrics import OF_CLASSES, check_classes
 from nbbp.streams import Stream
 
@@ -91,9 +92,15 @@ class Intake:
         ys = self._outputs.unpacked(y_name, y)
         sample_weights = self._outputs.each("sample_weight", sample_weight)
         class_weights = [class_weight] if len(self._heads) == 1 else self._outputs.each("class_weight", class_weight)
-        parts = []
+        parts: list[tuple[Any, Any, np.ndarray | None]] = []
         for k, head in enumerate(self._heads):
             name = f"{y_name}[{head.name!r}]" if head.name else y_name
+            if isinstance(ys[k], Windows) and sample_weights[k] is None and class_weights[k] is None:
+                windows = self._windows(k, name, ys[k], data)
+                if windows is not None:
+                    own = windows if chosen is None else windows[chosen]
+                    parts.append((own, own, None))
+                    continue
             there, y_k = elements_there(head.mask, data), _aligned(name, ys[k], head, data)
             weight = _aligned("sample_weight", sample_weights[k], head, data)
             given = y_k, data.rows, weight, class_weights[k]
@@ -102,6 +109,17 @@ class Intake:
             self._check_metrics(k, truth if there is None else truth[there])
         targets, truths, weights = zip(*parts, strict=True)
         return Data(kept.inputs, targets, truths, weights, kept.masks)
+
+    def _windows(self, k: int, name: str, y: Windows, data: Data) -> Windows | None:
+        """Targets that stay windows of their series: any values, without a mask; None if they have to be an array."""
+        head, loss = self._heads[k], self._heads[k].loss
+        columns = head.positions * loss.target_columns(head.outputs)  # type: ignore[attr-defined]
+        bounded = loss.labels is not None or loss.valid_targets != (-math.inf, math.inf)  # type: ignore[attr-defined]
+        masked = elements_there(head.mask, data) is not None
+        fits = len(y) == data.rows and math.prod(y.shape[1:]) == columns
+        if bounded or masked or not fits or OF_CLASSES & self._metrics[k].keys():
+            return None
+        return Windows(y.checked(name, self._dtype, None).flat, y.starts, (columns,))
 
     def _target(
         self, head: Head, name: str, y, rows: int, sample_weight, class_weight, whole: bool, there: np.ndarray | None,
@@ -157,12 +175,15 @@ def _looks(layer: Layer) -> bool:
     return type(layer).check_input is not Layer.check_input
 
 
-def _array(name: str, x, dtype: np.dtype, edge: Edge, readers: Readers, least_rows: int, mask: Any) -> np.ndarray:
+def _array(name: str, x, dtype: np.dtype, edge: Edge, readers: Readers, least_rows: int, mask: Any) -> Any:
     """The rows of an input in `dtype`, which its readers take."""
     mask = None if mask is None else np.asarray(mask)
-    x = checks.features(name, x, dtype, edge.shape, least_rows, mask)
+    if isinstance(x, Windows) and mask is None:
+        x = x.checked(name, dtype, edge.shape)
+    else:
+        x = checks.features(name, x, dtype, edge.shape, least_rows, mask)
     for layer, shape in readers:
-        layer.check_input(name, (x if mask is None else _cleared(x, mask)).reshape(len(x), *shape))
+        layer.check_input(name, np.asarray(x if mask is None else _cleared(x, mask)).reshape(len(x), *shape))
     return x
 
 
@@ -253,9 +274,11 @@ def _cleared(x: np.ndarray, mask: np.ndarray) -> np.ndarray:
     return copy
 
 
-def features(name: str, X, dtype: np.dtype) -> np.ndarray:
+def features(name: str, X, dtype: np.dtype) -> np.ndarray | Windows:
     """Rows of one input whose shape is not known yet."""
     refuse_stream(name, X)
+    if isinstance(X, Windows):
+        return X.checked(name, dtype, None)
     return checks.features(name, X, dtype, None, least_rows=0)
 
 

@@ -199,7 +199,7 @@ class Trainer:
         """Bind gather, weigh, forward, losses and backward of the rows of a program."""
         network, objective, order = self.network, self.objective, self._order.rows[program.first_row :]
         inputs = network.inputs(program)
-        left = [] if self.source.data.masks else network.gathered_by_layers()
+        left = self.source.left_to(network.gathered_by_layers())
         targets, masks = self.source.gather(program, inputs, order, left)
         objective.bind_scales(program, scales, self.source, order)
         gathering = {k: self.source.gathering(program, k, order) for k in left}
