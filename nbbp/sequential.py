@@ -104,7 +104,7 @@ class Sequential(Model):
     def _arrays(self, name: str, X, mask) -> Any:
         X = super()._arrays(name, X, mask)
         if not self.is_built:
-            if self._entry is None and self.layers[0].keeps_bytes and getattr(X, "dtype", None) == np.uint8:
+            if self._entry is None and self.layers[0].gathers and getattr(X, "dtype", None) == np.uint8:
                 self._build_for_bytes(X.shape[1:])
                 return X
             if mask is None:  # masked values may be anything

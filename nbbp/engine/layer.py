@@ -212,9 +212,10 @@ class Layer:
     takes_integers: bool = False
     """Whether inputs may be integers, see `nbbp.Input`."""
     gathers: bool = False
-    """Whether `gather` takes the place of `forward` where only this layer reads an input of integers without a mask."""
-    keeps_bytes: bool = False
-    """Whether X of uint8 stays so for a `Sequential` that begins with this layer."""
+    """Whether `gather` takes the place of `forward` where only this layer reads an input of integers without a mask.
+
+    X of uint8 stays so for a `Sequential` that begins with such a layer.
+    """
 
     def __call__(self, *inputs: Edge) -> Any:
         """The output of this layer for these inputs, in a graph."""

@@ -63,7 +63,6 @@ class Rescale(Layer):
     reads = ()
     takes_integers = True
     gathers = True
-    keeps_bytes = True
 
     def __post_init__(self) -> None:
         for name in ("scale", "offset"):
