@@ -19,6 +19,7 @@ from nbbp.initializers import Initializer
 from nbbp.kernels import convolution as kernels
 from nbbp.kernels import depthwise
 from nbbp.kernels.arrays import while_used
+from nbbp.kernels.gemm import total_of_parts
 from nbbp.layers.weighted import Weighted
 from nbbp.layers.windows import Numbers, Padding, Windows, check_padding, each_axis
 
@@ -227,12 +228,12 @@ class Products:
             self.b.call(depthwise.convolve_each_weights, dw, x, small, positions, taps)
             return
         count = kernels.groups(len(positions))
-        alone = count == 1 and len(self.each_group) == 1
+        sums = dw.reshape(1, *dw.shape) if count == 1 else self.b.buffer(count, *dw.shape)
         for channel, first in self.each_group:
-            sums = dw.reshape(1, *dw.shape) if alone else self.b.buffer(count, len(dw), self.own_filters)
-            self.b.call(kernels.convolve_weights, sums, x[channel:], small, positions, taps, _numbers(first))
-            if not alone:
-                self.b.call(kernels.sum_groups, dw, sums, _numbers(first))
+            own = _numbers(*range(first, first + self.own_filters))
+            self.b.call(kernels.convolve_weights, sums, x[channel:], small, positions, taps, own)
+        if count > 1:
+            self.b.call(total_of_parts, dw.reshape(-1), sums.reshape(count, -1))
 
     def to_large(self, large: np.ndarray, small: np.ndarray, w: np.ndarray, bias: np.ndarray) -> None:
         """large = the transposed convolution of the small array, plus a bias (channels,).
