@@ -158,6 +158,17 @@ def test_schedules_are_drawn(tmp_path):
     assert is_drawn(module, {name: [0.1, 0.2] for name in module.schedules(100)}, tmp_path / "picture.png")
 
 
+def test_symmetry_is_found_by_weights_in_the_ratio_of_powers_of_two(tmp_path):
+    module = example("symmetry_1986")
+    assert (len(module.X), module.Y.sum()) == (64, 8)
+    results = [module.train(seed) for seed in (0, 1)]
+    assert [result.right for result in results] == [56, 64]
+    np.testing.assert_allclose(results[1].ratios(), np.full((2, 3), [1, 2, 4]), rtol=0.05)
+    assert results[1].asymmetry() < 0.02
+    module.draw(results[1], results, tmp_path / "picture.png")
+    assert is_png(tmp_path / "picture.png")
+
+
 @pytest.mark.usefixtures("forgotten")
 def test_the_network_of_1989_is_the_papers(rng):
     module = example("zip_code_1989")
