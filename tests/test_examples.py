@@ -170,6 +170,28 @@ def test_symmetry_is_found_by_weights_in_the_ratio_of_powers_of_two(tmp_path):
 
 
 @pytest.mark.usefixtures("forgotten")
+def test_family_trees_are_learned_and_new_questions_answered(tmp_path, capsys):
+    module = example("family_trees_1986")
+    answers = zip(module.RELATIONS, module.answers(module.ENGLISH.index("Colin")), strict=True)
+    assert {relation: [module.ENGLISH[one] for one in sorted(those)] for relation, those in answers if those} == {
+        "father": ["James"],
+        "mother": ["Victoria"],
+        "uncle": ["Arthur", "Charles"],
+        "aunt": ["Jennifer", "Margaret"],
+        "sister": ["Charlotte"],
+    }
+    assert [array.shape for array in module.facts()] == [(104, 24), (104, 12), (104, 24)]
+    results = {name: [module.train(recipe, seed) for seed in range(3)] for name, recipe in module.RECIPES.items()}
+    stuck, learned = results.values()
+    assert not any(result.answered(new=False).any() for result in stuck)
+    assert np.mean([result.answered(new=False) for result in learned]) > 0.95
+    assert np.mean([result.answered(new=True) for result in learned]) > 0.4
+    module.report(results)
+    assert len(capsys.readouterr().out.splitlines()) == 2 * 2 + 1 + 1 + 3
+    assert is_drawn(module, results, tmp_path / "picture.png")
+
+
+@pytest.mark.usefixtures("forgotten")
 def test_the_network_of_1989_is_the_papers(rng):
     module = example("zip_code_1989")
     X = rng.standard_normal((3, 16, 16, 1))
