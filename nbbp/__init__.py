@@ -13,12 +13,15 @@ from nbbp.insight.diagnosis import Diagnosis, diagnose
 from nbbp.insight.inspection import Inspect
 from nbbp.kernels.jit import TwinError, kernel
 from nbbp.layers import (
+    GRU,
     LAYERS,
+    LSTM,
     Activation,
     Add,
     AveragePool1D,
     AveragePool2D,
     BatchNorm,
+    Bidirectional,
     Concatenate,
     Conv1D,
     Conv1DTranspose,
@@ -45,6 +48,7 @@ from nbbp.layers import (
     Rescale,
     Reshape,
     Residual,
+    SimpleRNN,
     SpatialDropout,
     Spec,
     UpSample2D,
@@ -72,17 +76,17 @@ if TYPE_CHECKING:
     from nbbp import sklearn as sklearn
 
 __all__ = [
-    "ACTIVATIONS", "EMA", "INITIALIZERS", "LAYERS", "LOSSES", "METRICS", "OPTIMIZERS", "SGD", "SWA",
+    "ACTIVATIONS", "EMA", "GRU", "INITIALIZERS", "LAYERS", "LOSSES", "LSTM", "METRICS", "OPTIMIZERS", "SGD", "SWA",
     "Activation", "Adadelta", "Adagrad", "Adam", "AdamW", "Add", "AveragePool1D", "AveragePool2D", "BatchNorm",
-    "Checkpoint", "Comparison", "Concatenate", "Conv1D", "Conv1DTranspose", "Conv2D", "Conv2DTranspose",
-    "Crop2D", "Dense", "Diagnosis", "DivergenceError", "Dropout", "Embedding", "Ensemble", "Flatten",
+    "Bidirectional", "Checkpoint", "Comparison", "Concatenate", "Conv1D", "Conv1DTranspose", "Conv2D",
+    "Conv2DTranspose", "Crop2D", "Dense", "Diagnosis", "DivergenceError", "Dropout", "Embedding", "Ensemble", "Flatten",
     "GaussianNoise", "GlobalAveragePool", "GlobalMaxPool", "GroupNorm", "History", "Input", "Inspect", "Layer",
     "LayerNorm", "Lion", "MaxPool1D", "MaxPool2D", "Model", "ModelFileError", "Multiply", "Nadam", "Parameter",
     "PruningReport", "RMSprop", "RandomCrop", "RandomFlip", "RandomShift", "Rescale", "Reshape", "Residual",
-    "Sequential", "SpatialDropout", "Spec", "TwinError", "UpSample2D", "ZeroPad2D", "__version__",
+    "Sequential", "SimpleRNN", "SpatialDropout", "Spec", "TwinError", "UpSample2D", "ZeroPad2D", "__version__",
     "activations", "callbacks", "check_gradients", "compare", "datasets", "diagnose", "distill", "exchange",
-    "find_learning_rate", "fit_lbfgs", "initializers", "kernel", "load", "losses", "plots", "prune",
-    "pruning_report", "schedules", "streams", "tables", "trackers",
+    "find_learning_rate", "fit_lbfgs", "initializers", "kernel", "load", "losses", "plots", "prune", "pruning_report",
+    "schedules", "streams", "tables", "trackers",
 ]  # fmt: skip
 
 _ON_DEMAND = {"bench", "datasets", "exchange", "initializers", "plots", "sklearn", "trackers"}

@@ -7,19 +7,12 @@ strides, dilation and groups are rows of a matrix that is never written. The ker
 import numpy as np
 from numba import prange, types
 
-from nbbp.kernels.arguments import Values, below, fitting
+from nbbp.kernels.arguments import Values
 from nbbp.kernels.jit import device, kernel
+from nbbp.kernels.panels import panels
 from nbbp.kernels.pointers import at, on_stack
 from nbbp.kernels.tiles import FROM_ZERO, ROWS, VECTOR_BYTES, VECTORS, columns, multiply_at_offsets
 from nbbp.kernels.vector_math import ZERO
-
-
-def panels(n: int, itemsize: int) -> tuple[int, int]:
-    """The number of panels of n columns, and the columns of each, whole vectors: all but the last are equally wide."""
-    vector = VECTOR_BYTES // itemsize
-    vectors = -(-n // vector)
-    count = -(-vectors // VECTORS)
-    return count, -(-vectors // count) * vector
 
 
 def pad_reference(padded, x, before):
@@ -69,58 +62,6 @@ def crop(x, padded, before):
         target, source = x[image, i], padded[image, before[0] + i][before[1] :]
         for j in range(target.shape[0]):
             target[j] = source[j]
-
-
-def pack_columns_reference(packed, w, first):
-    count, k, width = packed.shape
-    own = w[:, first[0] : first[0] + count * width]
-    whole = np.zeros((k, count * width), w.dtype)
-    whole[:, : own.shape[1]] = own
-    packed[:] = whole.reshape(k, count, width).swapaxes(0, 1)
-
-
-@kernel(pack_columns_reference, "(T,k,C) (k,F) (1)", cycles=20.0, values={"first": below("F")})
-def pack_columns(packed, w, first):
-    """packed = the columns of w from `first` on, panel by panel; 0 beyond the last one."""
-    count, k, width = packed.shape
-    for t in range(count):
-        begin = first[0] + t * width
-        whole = max(0, min(width, w.shape[1] - begin))
-        for i in range(k):
-            target, source = packed[t, i], w[i][begin : begin + whole]
-            for j in range(whole):
-                target[j] = source[j]
-            for j in range(whole, width):
-                target[j] = ZERO(target[j])
-
-
-def pack_turned_reference(packed, w, chosen, first):
-    count, _, filters, width = packed.shape
-    whole = np.zeros((len(chosen), filters, count * width), w.dtype)
-    whole[:, :, : w.shape[1]] = w[chosen][:, :, first[0] : first[0] + filters].swapaxes(1, 2)
-    packed[:] = whole.reshape(len(chosen), filters, count, width).transpose(2, 0, 1, 3)
-
-
-@kernel(
-    pack_turned_reference,
-    "(T,s,f,C) (K,c,F) (s) (1)",
-    cycles=20.0,
-    values={"chosen": below("K"), "first": fitting("f", "F")},
-    lengths={"T": lambda c, itemsize: panels(c, itemsize)[0], "C": lambda c, itemsize: panels(c, itemsize)[1]},
-)
-def pack_turned(packed, w, chosen, first):
-    """packed[s, f, c] = w[chosen[s], c, first + f], panel by panel of c; 0 beyond the last one."""
-    count, taps, filters, width = packed.shape
-    channels = w.shape[1]
-    for t in range(count):
-        for s in range(taps):
-            for f in range(filters):
-                target = packed[t, s, f]
-                whole = min(width, channels - t * width)
-                for j in range(whole):
-                    target[j] = w[chosen[s], t * width + j, first[0] + f]
-                for j in range(whole, width):
-                    target[j] = ZERO(target[j])
 
 
 def offsets_within(whole: str, part: str | None = None) -> Values:

@@ -8,6 +8,7 @@ from nbbp.layers.add import Add as Add
 from nbbp.layers.average_pool1d import AveragePool1D as AveragePool1D
 from nbbp.layers.average_pool2d import AveragePool2D as AveragePool2D
 from nbbp.layers.batch_norm import BatchNorm as BatchNorm
+from nbbp.layers.bidirectional import Bidirectional as Bidirectional
 from nbbp.layers.concatenate import Concatenate as Concatenate
 from nbbp.layers.conv1d import Conv1D as Conv1D
 from nbbp.layers.conv1d_transpose import Conv1DTranspose as Conv1DTranspose
@@ -22,7 +23,9 @@ from nbbp.layers.gaussian_noise import GaussianNoise as GaussianNoise
 from nbbp.layers.global_average_pool import GlobalAveragePool as GlobalAveragePool
 from nbbp.layers.global_max_pool import GlobalMaxPool as GlobalMaxPool
 from nbbp.layers.group_norm import GroupNorm as GroupNorm
+from nbbp.layers.gru import GRU as GRU
 from nbbp.layers.layer_norm import LayerNorm as LayerNorm
+from nbbp.layers.lstm import LSTM as LSTM
 from nbbp.layers.max_pool1d import MaxPool1D as MaxPool1D
 from nbbp.layers.max_pool2d import MaxPool2D as MaxPool2D
 from nbbp.layers.multiply import Multiply as Multiply
@@ -32,6 +35,7 @@ from nbbp.layers.random_shift import RandomShift as RandomShift
 from nbbp.layers.rescale import Rescale as Rescale
 from nbbp.layers.reshape import Reshape as Reshape
 from nbbp.layers.residual import Residual as Residual
+from nbbp.layers.simple_rnn import SimpleRNN as SimpleRNN
 from nbbp.layers.spatial_dropout import SpatialDropout as SpatialDropout
 from nbbp.layers.up_sample2d import UpSample2D as UpSample2D
 from nbbp.layers.zero_pad2d import ZeroPad2D as ZeroPad2D

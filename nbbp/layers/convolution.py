@@ -20,6 +20,7 @@ from nbbp.kernels import convolution as kernels
 from nbbp.kernels import depthwise
 from nbbp.kernels.arrays import while_used
 from nbbp.kernels.gemm import total_of_parts
+from nbbp.kernels.panels import pack_columns, pack_turned, panels
 from nbbp.layers.weighted import Weighted
 from nbbp.layers.windows import Numbers, Padding, Windows, check_padding, each_axis
 
@@ -213,9 +214,9 @@ class Products:
         if self._depthwise:
             self.b.call(depthwise.convolve_each, y, x, w, bias, positions, taps, _numbers(*range(len(w))), places)
             return
-        count, width = kernels.panels(self.own_filters, w.itemsize)
+        count, width = panels(self.own_filters, w.itemsize)
         for channel, first in self.each_group:
-            packed = self.b.derived(kernels.pack_columns, (count, len(w), width), w, _numbers(first))
+            packed = self.b.derived(pack_columns, (count, len(w), width), w, _numbers(first))
             own = bias[first : first + self.own_filters]
             self.b.call(kernels.convolve, y[first:], x[channel:], packed, own, positions, taps, places)
 
@@ -248,7 +249,7 @@ class Products:
             self._in_planes(self._large(large), small, padding, w, bias, offsets)
             return
         x, y, w = self._within_zeros(small, padding), large.reshape(-1), w.reshape(-1, self.own_channels, self.filters)
-        count, width = kernels.panels(self.own_channels, w.itemsize)
+        count, width = panels(self.own_channels, w.itemsize)
         for residue in itertools.product(*(range(len(line.taps)) for line in lines)):
             positions, taps, places, chosen = _of_residue(
                 windows, residue, self.b.rows, self.channels, self.filters, self.own_filters
@@ -259,7 +260,7 @@ class Products:
                 continue
             for channel, first in self.each_group:
                 shape = count, len(chosen), self.own_filters, width
-                packed = self.b.derived(kernels.pack_turned, shape, w, chosen, _numbers(first))
+                packed = self.b.derived(pack_turned, shape, w, chosen, _numbers(first))
                 packed = packed.reshape(count, len(taps), width)
                 own = bias[channel : channel + self.own_channels]
                 self.b.call(kernels.convolve, y[channel:], x[first:], packed, own, positions, taps, places)

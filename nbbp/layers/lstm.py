@@ -1,0 +1,221 @@
+"""LSTM: long short-term memory."""
+
+import dataclasses
+
+import numpy as np
+from numba import prange
+
+from nbbp.kernels.arguments import flags
+from nbbp.kernels.jit import device, kernel
+from nbbp.kernels.panels import panels
+from nbbp.kernels.pointers import at
+from nbbp.kernels.recurrent import (
+    clear_row,
+    either,
+    group_rows,
+    multiply_rows,
+    offsets,
+    rows_there,
+    some_groups,
+    unpacked,
+)
+from nbbp.kernels.tiles import FROM_ZERO
+from nbbp.kernels.vector_math import ONE, fma, sigmoid, tanh
+from nbbp.layers.recurrent import Recurrent, counted
+
+
+def _sigmoid(z):
+    return np.exp(-np.logaddexp(0, -z))
+
+
+def lstm_steps_reference(x, c, z, w, b, there, groups, ks):
+    n = c.shape[2]
+    weights = unpacked(w, 4 * n)
+    for t in range(len(z)):
+        now = there[t if len(there) > 1 else 0][:, None]
+        sums = x[t] @ weights + b
+        i, f, o = (_sigmoid(sums[:, k * n : (k + 1) * n]) for k in (0, 1, 3))
+        g = np.tanh(sums[:, 2 * n : 3 * n])
+        state = f * c[t] + i * g
+        z[t] = np.where(now, np.concatenate([i, f, g, o], axis=1), z[t])
+        c[t + 1] = np.where(now, state, c[t])
+        x[t + 1, :, -n:] = np.where(now, o * np.tanh(state), x[t, :, -n:])
+
+
+_VALUES = {"there": flags, "groups": some_groups, "ks": offsets}
+_LENGTHS = {
+    "U": lambda t: t + 1, "G": lambda h: 4 * h, "S": lambda t: (1, t),
+    "N": lambda b: range(2, 2 + b),
+}  # fmt: skip
+
+
+@device
+def _pass_gates(h, c, z, before):
+    """The gates of a row, its state and its output, from the sums z."""
+    n = h.shape[0]
+    i, f, g, o = z[:n], z[n : 2 * n], z[2 * n : 3 * n], z[3 * n :]
+    for k in range(n):
+        i[k], f[k], g[k], o[k] = sigmoid(i[k]), sigmoid(f[k]), tanh(g[k]), sigmoid(o[k])
+        c[k] = fma(f[k], before[k], i[k] * g[k])
+        h[k] = o[k] * tanh(c[k])
+
+
+@kernel(
+    lstm_steps_reference, "(U,b,V) (U,b,h) (t,b,G) (P,V,C) (G) (S,b) (N) (V)", cycles=40.0, values=_VALUES,
+    lengths=_LENGTHS | {
+        "P": lambda h, itemsize: panels(4 * h, itemsize)[0], "C": lambda h, itemsize: panels(4 * h, itemsize)[1],
+        "V": lambda h: range(h + 1, 2**31),
+    },
+)  # fmt: skip
+def lstm_steps(x, c, z, w, b, there, groups, ks):
+    """All steps: from x[t] = (input, h) and c[t] the gates z[t] = (i, f, g, o), c[t + 1], and h in x[t + 1]."""
+    steps, rows, width = z.shape
+    n, length = c.shape[2], x.shape[2]
+    for q in prange(groups.shape[0] - 1):
+        first, last = groups[q], groups[q + 1]
+        chosen = group_rows(ks)
+        for t in range(steps):
+            count = rows_there(chosen, there[t if there.shape[0] > 1 else 0], first, last)
+            if count < last - first:
+                for i in range(first, last):
+                    x[t + 1, i, length - n :], c[t + 1, i, :] = x[t, i, length - n :], c[t, i]
+            if count == 0:
+                continue
+            multiply_rows(
+                chosen, count, last - first, length, at(x, t * rows * length), length, ks, w, 0, width,
+                at(z, t * rows * width), width, at(b, 0), 0,
+            )  # fmt: skip
+            for k in range(count):
+                i = chosen[k]
+                _pass_gates(x[t + 1, i, length - n :], c[t + 1, i], z[t, i], c[t, i])
+
+
+def lstm_steps_backward_reference(dz, dx, dh, dc, dy, c, z, w, u, there, groups, ks, wanted):
+    n, steps = dh.shape[1], len(z)
+    of_x, of_h = unpacked(w, dx.shape[2]), unpacked(u, n)
+    for t in range(steps - 1, -1, -1):
+        now = there[t if len(there) > 1 else 0][:, None]
+        i, f, g, o = (z[t][:, k * n : (k + 1) * n] for k in range(4))
+        a = dh + dy[t if len(dy) > 1 else 0]
+        squashed = np.tanh(c[t + 1])
+        e = dc + a * o * (1 - squashed**2)
+        d = [e * g * i * (1 - i), e * c[t] * f * (1 - f), e * i * (1 - g**2), a * squashed * o * (1 - o)]
+        dz[t] = np.where(now, np.concatenate(d, axis=1), 0)
+        dh[:] = np.where(now, dz[t] @ of_h, dh)
+        dc[:] = np.where(now, e * f, dc)
+        if wanted[0]:
+            dx[:, steps - 1 - t if wanted[1] else t] = dz[t] @ of_x
+
+
+@device
+def _pass_gates_back(dz, dh, dc, dy, c, before, z):
+    """The gradient of a row's sums, and that of the state before."""
+    n = dh.shape[0]
+    i, f, g, o = z[:n], z[n : 2 * n], z[2 * n : 3 * n], z[3 * n :]
+    di, df, dg, do = dz[:n], dz[n : 2 * n], dz[2 * n : 3 * n], dz[3 * n :]
+    for k in range(n):
+        a, squashed = dh[k] + dy[k], tanh(c[k])
+        of_output = a * o[k]
+        e = fma(of_output, ONE(a) - squashed * squashed, dc[k])
+        do[k] = of_output * squashed * (ONE(a) - o[k])
+        di[k] = e * g[k] * i[k] * (ONE(a) - i[k])
+        df[k] = e * before[k] * f[k] * (ONE(a) - f[k])
+        dg[k] = e * i[k] * (ONE(a) - g[k] * g[k])
+        dc[k] = e * f[k]
+
+
+@kernel(
+    lstm_steps_backward_reference,
+    "(t,b,G) (b,t,F) (b,h) (b,h) (T,b,h) (U,b,h) (t,b,G) (I,G,J) (P,G,C) (S,b) (N) (G) (2)",
+    cycles=40.0, values=_VALUES | {"wanted": either},
+    lengths=_LENGTHS | {
+        "P": lambda h, itemsize: panels(h, itemsize)[0], "C": lambda h, itemsize: panels(h, itemsize)[1],
+        "I": lambda F, itemsize: panels(F, itemsize)[0], "J": lambda F, itemsize: panels(F, itemsize)[1],
+        "T": lambda t: (1, t),
+    },
+)  # fmt: skip
+def lstm_steps_backward(dz, dx, dh, dc, dy, c, z, w, u, there, groups, ks, wanted):
+    """All steps back: dz, from the gates z and dy; dh and dc, those of the last state, become those of the first.
+
+    wanted[0] says whether dx is computed, wanted[1] whether it begins with the last step.
+    """
+    steps, rows, width = z.shape
+    n, length = dh.shape[1], dx.shape[2]
+    for q in prange(groups.shape[0] - 1):
+        first, last = groups[q], groups[q + 1]
+        chosen = group_rows(ks)
+        for t in range(steps - 1, -1, -1):
+            s = steps - 1 - t if wanted[1] else t
+            count = rows_there(chosen, there[t if there.shape[0] > 1 else 0], first, last)
+            if count < last - first:
+                for i in range(first, last):
+                    clear_row(dz[t, i])
+                    if wanted[0]:
+                        clear_row(dx[i, s])
+            if count == 0:
+                continue
+            of_y, dz_t = dy[t if dy.shape[0] > 1 else 0], at(dz, t * rows * width)
+            for k in range(count):
+                i = chosen[k]
+                _pass_gates_back(dz[t, i], dh[i], dc[i], of_y[i], c[t + 1, i], c[t, i], z[t, i])
+            multiply_rows(
+                chosen, count, last - first, width, dz_t, width, ks, u, 0, n, at(dh, 0), n, at(dh, 0), FROM_ZERO
+            )  # fmt: skip
+            if wanted[0]:
+                multiply_rows(
+                    chosen, count, last - first, width, dz_t, width, ks, w, 0, length, at(dx, s * length),
+                    steps * length, at(dx, 0), FROM_ZERO,
+                )  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class LSTM(Recurrent):
+    """Long short-term memory: a state c that gates write, forget and show.
+
+    With (i, f, g, o) = x_t . w + h_(t-1) . u + b, c_t = sigmoid(f) c_(t-1) + sigmoid(i) tanh(g) and h_t = sigmoid(o)
+    tanh(c_t). Hochreiter and Schmidhuber, "Long short-term memory", 1997; with the forget gate of Gers, Schmidhuber and
+    Cummins, "Learning to forget", 2000, whose bias starts at 1 (Jozefowicz, Zaremba and Sutskever, 2015). The order of
+    the gates is that of Keras and PyTorch.
+
+    Parameters
+    ----------
+    units : int
+        The number of units.
+    return_sequences : bool
+        Whether the output is that of all steps, (time, units), or of the last, (units,).
+    return_state : bool
+        Whether the last states, h and c of (units,), are outputs too, such as those from which another layer starts.
+    stateful : bool
+        Whether each row starts with the state in which the same row of the mini-batch before ended: backpropagation
+        through time that is truncated to the steps of a mini-batch. `fit` then takes ``shuffle=False``.
+    backwards : bool
+        Whether it starts at the last step; the output is in the order of the input.
+    use_bias : bool
+    initializer, recurrent_initializer : str or callable
+        The initial values of w (features, 4 units) and u (units, 4 units), see `nbbp.INITIALIZERS`.
+    """
+
+    gates = 4
+    states = ("h", "c")
+
+    def initial_bias(self, shape, rng):
+        bias = np.zeros(shape)
+        bias[self.units : 2 * self.units] = 1
+        return bias
+
+    def bind_steps(self, b):
+        b.gates = b.buffer(b.steps, b.rows, 4 * self.units)
+        ks = counted(b.sequence.shape[2])
+        weights = self.stacked(b, 4 * self.units)
+        b.call(lstm_steps, b.sequence, b.states[0], b.gates, weights, b.bias, b.there, b.groups, ks)
+
+    def bind_steps_back(self, b, dx, gradients, dy):
+        n, d = self.units, b.buffer(*b.gates.shape)
+        weights = self.transposed(b, b.p.w), self.transposed(b, b.p.u)
+        b.call(
+            lstm_steps_backward, d, dx, *gradients, dy, b.states[0], b.gates, *weights, b.there, b.groups,
+            counted(4 * n), self.how_back(b),
+        )  # fmt: skip
+        self.bind_weights(b, d, (0, b.features + n, 0, 0, 0, 4 * n))
+        if self.use_bias:
+            b.sum_rows(b.g.b, d.reshape(-1, 4 * n))
