@@ -111,6 +111,31 @@ def test_gradients_vanish_through_sigmoids_alone(tmp_path):
     assert is_drawn(module, results, tmp_path / "picture.png")
 
 
+def test_gradients_vanish_through_time_unless_gates_keep_the_state(tmp_path):
+    module = example("vanishing_through_time")
+    gradients = {name: module.norms(*network) for name, network in module.networks().items()}
+    left = {name: sizes[0] for name, sizes in gradients.items()}
+    assert all(
+        left[name] < 1e-5 for name in ("SimpleRNN, 0.7 x orthogonal", "SimpleRNN, 1 x orthogonal", "GRU", "LSTM")
+    )
+    assert left["SimpleRNN, 2 x orthogonal"] > 1e4
+    assert all(0.1 < left[f"{name}, bias 5"] < 100 for name in ("GRU", "LSTM"))
+    losses = {clip: module.train(clip, epochs=9) for clip in module.CLIPS}
+    assert losses[None].max() > 1 > 4 * losses[0.3].max()
+    module.draw(gradients, losses, tmp_path / "picture.png")
+    assert is_png(tmp_path / "picture.png")
+
+
+def test_two_of_many_numbers_are_added(tmp_path):
+    module = example("adding_problem")
+    X, y = module.data(5, 50, seed=0)
+    np.testing.assert_array_equal(X[:, :, 1].reshape(5, 2, 25).sum(axis=2), 1)
+    np.testing.assert_allclose(y[:, 0], [x[x[:, 1] == 1, 0].sum() for x in X])
+    results = {("GRU", 20): module.train("GRU", 20, rows=2000, epochs=10, verbose=0)}
+    assert results["GRU", 20][-1] < 0.02
+    assert is_drawn(module, results, tmp_path / "picture.png")
+
+
 def test_momentum_is_faster_than_plain_sgd(tmp_path):
     module = example("momentum")
     histories = {name: module.train(name, epochs=60, verbose=0) for name in module.OPTIMIZERS}
