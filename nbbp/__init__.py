@@ -7,6 +7,7 @@ from nbbp import activations, callbacks, losses, schedules, streams, tables
 from nbbp._version import __version__
 from nbbp.activations import ACTIVATIONS
 from nbbp.engine.node import Input
+from nbbp.engine.ragged import Ragged
 from nbbp.initializers import INITIALIZERS
 from nbbp.insight.comparison import Comparison, check_gradients, compare
 from nbbp.insight.diagnosis import Diagnosis, diagnose
@@ -22,6 +23,7 @@ from nbbp.layers import (
     AveragePool2D,
     BatchNorm,
     Bidirectional,
+    ColumnEmbedding,
     Concatenate,
     Conv1D,
     Conv1DTranspose,
@@ -31,6 +33,7 @@ from nbbp.layers import (
     Dense,
     Dropout,
     Embedding,
+    FeatureTokens,
     Flatten,
     GaussianNoise,
     GlobalAveragePool,
@@ -42,6 +45,7 @@ from nbbp.layers import (
     MaxPool2D,
     Multiply,
     Parameter,
+    PositionalEmbedding,
     RandomCrop,
     RandomFlip,
     RandomShift,
@@ -51,6 +55,8 @@ from nbbp.layers import (
     SimpleRNN,
     SpatialDropout,
     Spec,
+    TakeFirst,
+    TiedDense,
     UpSample2D,
     ZeroPad2D,
 )
@@ -78,15 +84,15 @@ if TYPE_CHECKING:
 __all__ = [
     "ACTIVATIONS", "EMA", "GRU", "INITIALIZERS", "LAYERS", "LOSSES", "LSTM", "METRICS", "OPTIMIZERS", "SGD", "SWA",
     "Activation", "Adadelta", "Adagrad", "Adam", "AdamW", "Add", "AveragePool1D", "AveragePool2D", "BatchNorm",
-    "Bidirectional", "Checkpoint", "Comparison", "Concatenate", "Conv1D", "Conv1DTranspose", "Conv2D",
-    "Conv2DTranspose", "Crop2D", "Dense", "Diagnosis", "DivergenceError", "Dropout", "Embedding", "Ensemble", "Flatten",
-    "GaussianNoise", "GlobalAveragePool", "GlobalMaxPool", "GroupNorm", "History", "Input", "Inspect", "Layer",
-    "LayerNorm", "Lion", "MaxPool1D", "MaxPool2D", "Model", "ModelFileError", "Multiply", "Nadam", "Parameter",
-    "PruningReport", "RMSprop", "RandomCrop", "RandomFlip", "RandomShift", "Rescale", "Reshape", "Residual",
-    "Sequential", "SimpleRNN", "SpatialDropout", "Spec", "TwinError", "UpSample2D", "ZeroPad2D", "__version__",
-    "activations", "callbacks", "check_gradients", "compare", "datasets", "diagnose", "distill", "exchange",
-    "find_learning_rate", "fit_lbfgs", "initializers", "kernel", "load", "losses", "plots", "prune", "pruning_report",
-    "schedules", "streams", "tables", "trackers",
+    "Bidirectional", "Checkpoint", "ColumnEmbedding", "Comparison", "Concatenate", "Conv1D", "Conv1DTranspose",
+    "Conv2D", "Conv2DTranspose", "Crop2D", "Dense", "Diagnosis", "DivergenceError", "Dropout", "Embedding", "Ensemble",
+    "FeatureTokens", "Flatten", "GaussianNoise", "GlobalAveragePool", "GlobalMaxPool", "GroupNorm", "History", "Input",
+    "Inspect", "Layer", "LayerNorm", "Lion", "MaxPool1D", "MaxPool2D", "Model", "ModelFileError", "Multiply", "Nadam",
+    "Parameter", "PositionalEmbedding", "PruningReport", "RMSprop", "Ragged", "RandomCrop", "RandomFlip", "RandomShift",
+    "Rescale", "Reshape", "Residual", "Sequential", "SimpleRNN", "SpatialDropout", "Spec", "TakeFirst", "TiedDense",
+    "TwinError", "UpSample2D", "ZeroPad2D", "__version__", "activations", "callbacks", "check_gradients", "compare",
+    "datasets", "diagnose", "distill", "exchange", "find_learning_rate", "fit_lbfgs", "initializers", "kernel", "load",
+    "losses", "plots", "prune", "pruning_report", "schedules", "streams", "tables", "trackers",
 ]  # fmt: skip
 
 _ON_DEMAND = {"bench", "datasets", "exchange", "initializers", "plots", "sklearn", "trackers"}

@@ -94,7 +94,8 @@ def array(name: str, data, least_rows: int = 1) -> np.ndarray:
     try:
         result = np.asarray(data)
     except ValueError as error:  # rows of different lengths
-        raise ValueError(f"{name} must be a rectangular array of numbers: {error}") from None
+        hint = f"; nbbp.Ragged({name}) takes rows of different lengths" if name.endswith("X") else ""
+        raise ValueError(f"{name} must be a rectangular array of numbers: {error}{hint}") from None
     if result.dtype == bool:
         result = result.astype(np.int64)
     hint = f"; np.unique({name}, return_inverse=True)[1] numbers its classes" if result.ndim == 1 else ""
@@ -282,7 +283,7 @@ def weights(
 
     `target` has an element in each row; there may be several for each of `rows`, with a weight for each of them or for
     each row. If the rows are `whole`, at least one weight must be positive. Masked elements, at which mask (elements,)
-    is False, have no class.
+    is False, have no class and no weight, whatever is given.
     """
     if sample_weight is None and class_weight is None:
         return None
@@ -300,6 +301,8 @@ def weights(
             there = slice(None) if mask is None else mask
             result[there] *= _weights_of_classes(target[there], class_weight)
         result = result.astype(dtype)
+    if mask is not None:
+        result[~mask] = 0
     if not np.isfinite(result).all() or (result < 0).any():
         raise ValueError(f"weights must be finite, 0 or more; the largest {result.dtype} is {np.finfo(dtype).max:.3g}")
     if whole and not result.any():

@@ -21,7 +21,7 @@ with atheris.instrument_imports(include=["nbbp"]):
 
 FOLDER = pathlib.Path(tempfile.mkdtemp())
 LAYERS = [
-    nbbp.Embedding({0: 3}),
+    nbbp.ColumnEmbedding({0: 3}),
     nbbp.Dense(4, "relu"),
     nbbp.BatchNorm(),
     nbbp.Residual([nbbp.Dense(4)]),

@@ -58,6 +58,7 @@ FIXED = {
     "losses": "ca21639a44e2eb6e",
     "layers": "c2ca5e7886ee7e89",
     "embeddings": "170f14e98696a83b",
+    "tokens": "c2d174abdf5b456f",
     "projections": "3a8a61b4c13cd564",
     "convolutions": "b835922147b0e701",
 }
@@ -93,7 +94,12 @@ def _fixed(what: str):
         for dtype in ("float32", "float64"):
             yield [*runs.images().layers[1:-1], nbbp.Dense(2)], {"dtype": dtype}, y
     if what == "embeddings":
-        yield [nbbp.Embedding({8: 3, 9: 5}, dimension=4), nbbp.Dense(6, "relu"), nbbp.Dense(2)], {}, y
+        yield [nbbp.ColumnEmbedding({8: 3, 9: 5}, dimension=4), nbbp.Dense(6, "relu"), nbbp.Dense(2)], {}, y
+    if what == "tokens":
+        embedding = nbbp.Embedding(23, 40)
+        yield [embedding, nbbp.Dense(40, "relu"), nbbp.TiedDense(embedding), nbbp.TakeFirst(), nbbp.Dense(2)], {}, y
+        embedding = nbbp.Embedding(23, 1)
+        yield [embedding, nbbp.Flatten(), nbbp.FeatureTokens(5), nbbp.Flatten(), nbbp.Dense(2)], {}, y
 
 
 @pytest.mark.skipif(platform.machine().lower() not in ("x86_64", "amd64"), reason="bits of x86-64")
@@ -105,6 +111,8 @@ def test_a_fixed_run_has_the_bits_that_it_had(what):
         X = runs.rows(96, 32)[0].reshape(96, 8, 4, 1)
     if what == "embeddings":
         X = np.column_stack([X, np.arange(96) % 3, np.arange(96) * 7 % 5])
+    if what == "tokens":
+        X = (np.arange(96 * 7) * 11 % 23).reshape(96, 7)
     made = hashlib.sha256()
     for layers, settings, y in _fixed(what):
         model = nbbp.Sequential(layers, seed=3, **{"optimizer": "sgd", **settings})
@@ -171,7 +179,7 @@ FIRST_VALUES = [
     (nbbp.BatchNorm(), "8521104ae4f06da3"),
     (nbbp.Dense(4, use_bias=False), "5250b3b6876a1605"),
     (nbbp.Dense(4, "relu", initializer="he_uniform"), "3db4869724db6f56"),
-    (nbbp.Embedding({0: 3}), "c1a909e9a524383a"),
+    (nbbp.ColumnEmbedding({0: 3}), "c1a909e9a524383a"),
     (nbbp.LayerNorm(), "395c8eebe92e6ad0"),
     (nbbp.Residual([nbbp.Dense(9), nbbp.BatchNorm()]), "b17f006980fc063d"),
 ]

@@ -33,7 +33,7 @@ simple = st.one_of(
     st.builds(nbbp.LayerNorm, st.sampled_from([0.01, 0.1])),
 )
 layers = st.lists(st.one_of(simple, st.builds(nbbp.Residual, st.lists(simple, min_size=1, max_size=2))), max_size=4)
-first = st.sampled_from([[], [nbbp.Embedding({2: 4}, 2)]])
+first = st.sampled_from([[], [nbbp.ColumnEmbedding({2: 4}, 2)]])
 rates = st.sampled_from(
     [0.01, nbbp.schedules.Cosine(0.02, 10), nbbp.schedules.WarmUp(nbbp.schedules.Constant(0.01), 4)]
 )
@@ -109,9 +109,11 @@ def mistakes():
         "Cosine: steps must be 1 or more, got 0": lambda: nbbp.schedules.Cosine(0.1, 0),
         "accumulate must be 1 or more, got 0": lambda: fit(accumulate=0),
         "label_smoothing is for classes; mse has none": lambda: model(label_smoothing=0.1),
-        "Embedding: there is no column 7 among 3 features": lambda: nbbp.Sequential([nbbp.Embedding({7: 2})]).build(3),
+        "ColumnEmbedding: there is no column 7 among 3 features": lambda: nbbp.Sequential(
+            [nbbp.ColumnEmbedding({7: 2})]
+        ).build(3),
         "column 1 must hold whole numbers from 0 to 1; got 2 in row 0": lambda: nbbp.Sequential(
-            [nbbp.Embedding({1: 2})]
+            [nbbp.ColumnEmbedding({1: 2})]
         ).predict(2 * X),
     }  # fmt: skip
 

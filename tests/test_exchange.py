@@ -60,7 +60,7 @@ def layers(deep: bool = True):
 
 @st.composite
 def models(draw):
-    embedding = [nbbp.Embedding({1: 5, 2: 2}, dimension=3)] if draw(st.booleans()) else []
+    embedding = [nbbp.ColumnEmbedding({1: 5, 2: 2}, dimension=3)] if draw(st.booleans()) else []
     model = nbbp.Sequential(
         [*embedding, *draw(st.lists(layers(), min_size=1, max_size=4)), nbbp.Dense(draw(st.integers(1, 4)))],
         loss=draw(st.sampled_from(["mse", "softmax_cross_entropy", "binary_cross_entropy", "poisson"])),
@@ -189,7 +189,7 @@ def test_samples_of_several_axes(layer, tmp_path, rng):
 
 def test_categories_outside_are_the_nearest(tmp_path):
     X = np.array([[9, -1], [4, 0]])
-    model = filled(nbbp.Sequential([nbbp.Embedding({0: 5, 1: 2}), nbbp.Dense(2)], backend="numpy"), 2)
+    model = filled(nbbp.Sequential([nbbp.ColumnEmbedding({0: 5, 1: 2}), nbbp.Dense(2)], backend="numpy"), 2)
     nbbp.exchange.to_numpy_file(model, tmp_path / "network.py")
     for predict in (onnx_session(model, tmp_path / "n.onnx"), runpy.run_path(str(tmp_path / "network.py"))["predict"]):
         outside, nearest = predict(X)
@@ -262,7 +262,7 @@ def torch_layers(layers, features):
         def forward(self, x):
             return self.projection(x) + self.layers(x)
 
-    class Embedding(nn.Module):
+    class Columns(nn.Module):
         def __init__(self, categories, dimension):
             super().__init__()
             self.columns = list(categories)
@@ -293,8 +293,8 @@ def torch_layers(layers, features):
         elif isinstance(layer, nbbp.Residual):
             modules.append(Residual(layer.layers))
             features = modules[-1].out
-        elif isinstance(layer, nbbp.Embedding):
-            modules.append(Embedding(layer.categories, layer.dimension))
+        elif isinstance(layer, nbbp.ColumnEmbedding):
+            modules.append(Columns(layer.categories, layer.dimension))
             features += len(layer.categories) * (layer.dimension - 1)
         else:
             modules.append(nn.Dropout() if isinstance(layer, nbbp.Dropout) else nn.Identity())
@@ -427,7 +427,7 @@ def test_what_cannot_come_from_torch():
     with pytest.raises(TypeError, match="must be a state_dict or a safetensors file, got int"):
         nbbp.exchange.from_torch(nbbp.Sequential([nbbp.Dense(2)]), 3)
     with pytest.raises(RuntimeError, match=r"model.build\(features\)"):
-        nbbp.exchange.from_torch(nbbp.Sequential([nbbp.Embedding({0: 2}), nbbp.Dense(2)]), TWO)
+        nbbp.exchange.from_torch(nbbp.Sequential([nbbp.ColumnEmbedding({0: 2}), nbbp.Dense(2)]), TWO)
     with pytest.raises(ValueError, match=r"own_0: PyTorch's names for Own are not known; .*NAMES\[Own\]"):
         nbbp.exchange.from_torch(nbbp.Sequential([Own()]), {"weight": np.ones(3)})
 
@@ -476,7 +476,7 @@ def test_keras_predicts_the_same(keras, tmp_path):
     for source in (network, network.get_weights(), tmp_path / "network.keras"):
         model = nbbp.exchange.from_keras(same_architecture(everything()), source)
         assert_close(model.predict(rows(7)), expected, 1e-5)
-    ours = [nbbp.Embedding({1: 5}, dimension=3), nbbp.Dense(2, "relu")]
+    ours = [nbbp.ColumnEmbedding({1: 5}, dimension=3), nbbp.Dense(2, "relu")]
     table, dense = keras.layers.Embedding(5, 3), keras.layers.Dense(2, "relu")
     inputs = keras.Input((1,)), keras.Input((2,))
     merged = keras.layers.Concatenate()([inputs[1], keras.layers.Flatten()(table(inputs[0]))])

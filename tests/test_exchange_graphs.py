@@ -21,7 +21,7 @@ def graphs(draw):
     x = nbbp.Input((*positions, 4), name=draw(st.sampled_from([None, "x"])))
     codes = nbbp.Input((*positions, 3), None if kind == "float" else kind, name="codes")
     shared = nbbp.Dense(4, draw(SMALL))
-    edges = [x, nbbp.Dense(4)(nbbp.Embedding({2: 5, 0: 2}, dimension=3)(codes))]
+    edges = [x, nbbp.Dense(4)(nbbp.ColumnEmbedding({2: 5, 0: 2}, dimension=3)(codes))]
     twins = [shared, nbbp.LayerNorm(0.1), nbbp.BatchNorm()]
     for _ in range(draw(st.integers(1, 7))):
         one, other = (draw(st.sampled_from(edges)) for _ in range(2))
@@ -144,8 +144,8 @@ def predict(X):
 def test_names_and_dtypes_in_an_onnx_file(tmp_path):
     onnx = pytest.importorskip("onnx")
     pixels, tokens = nbbp.Input((2, 4), "uint8", name="pixels"), nbbp.Input((2, 3), "int32", name="dense_0/MatMul")
-    words = nbbp.Embedding({0: 2**24 + 2}, dimension=1)(tokens)  # of which float32 has no last
-    shades = nbbp.Embedding({0: 256}, dimension=1)(pixels)
+    words = nbbp.ColumnEmbedding({0: 2**24 + 2}, dimension=1)(tokens)  # of which float32 has no last
+    shades = nbbp.ColumnEmbedding({0: 256}, dimension=1)(pixels)
     h = nbbp.Concatenate()(nbbp.BatchNorm()(shades), words)
     model = nbbp.Model([pixels, tokens], [nbbp.Dense(2)(h), words], backend="numpy")
     X = [np.full((1, 2, 4), 200, np.uint8), np.full((1, 2, 3), 2**24 + 1, np.int32)]

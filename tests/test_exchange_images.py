@@ -151,7 +151,7 @@ def test_onnx_file_changes_the_order_of_axes_once(tmp_path):
 def test_onnx_file_flattens_integers(tmp_path):
     onnx, onnxruntime = pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
     x = nbbp.Input((2, 3), "int32", name="X")
-    words = nbbp.Embedding({0: 4, 5: 2**24 + 2}, dimension=1)(nbbp.Flatten()(x))  # of which float32 has no last
+    words = nbbp.ColumnEmbedding({0: 4, 5: 2**24 + 2}, dimension=1)(nbbp.Flatten()(x))  # of which float32 has no last
     model = filled(nbbp.Model(x, nbbp.Dense(2)(words), backend="numpy"), None)
     nbbp.exchange.to_onnx(model, tmp_path / "network.onnx")
     onnx.checker.check_model(tmp_path / "network.onnx", full_check=True)

@@ -16,7 +16,7 @@ import nbbp
 from nbbp.storage import files
 
 LAYERS = [
-    nbbp.Embedding({0: 3}, dimension=2),
+    nbbp.ColumnEmbedding({0: 3}, dimension=2),
     nbbp.Dense(5, activation="tanh", l2=0.01),
     nbbp.BatchNorm(),
     nbbp.Residual([nbbp.Dense(5, activation="relu"), nbbp.LayerNorm(), nbbp.Dropout(0.1)]),
@@ -51,7 +51,7 @@ def content(data, tmp_path_factory):
 def graph_content(tmp_path_factory):
     """That of a graph with a layer that is called twice, two inputs and two outputs."""
     x, other, shared = nbbp.Input((2, 4), name="x"), nbbp.Input((2, 4), "int32"), nbbp.Dense(3, "relu")
-    h = nbbp.Add()(shared(x), shared(nbbp.BatchNorm()(nbbp.Embedding({0: 3}, 1)(other))))
+    h = nbbp.Add()(shared(x), shared(nbbp.BatchNorm()(nbbp.ColumnEmbedding({0: 3}, 1)(other))))
     outputs = {"sum": nbbp.Residual([nbbp.Dense(5), nbbp.Dense(2)])(h), "same": nbbp.Multiply()(h, h)}
     losses = {"sum": "softmax_cross_entropy", "same": "mse"}
     model = nbbp.Model([x, other], outputs, losses, "adam", metrics={"sum": ["accuracy"]}, averaging=nbbp.SWA(2))

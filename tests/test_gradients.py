@@ -54,9 +54,9 @@ def test_every_layer_with_every_activation_and_loss(name):
         rng = np.random.default_rng(1)  # equal numbers for all, with which nothing is at a kink
         after = "tanh" if activation == "exponential" else activation  # an exponential of another overflows
         X, y = rng.standard_normal((6, 4)), targets(loss, rng)
-        X[:, 1], X[:, 3] = rng.integers(0, 5, 6), rng.integers(0, 2, 6)  # codes, for Embedding
+        X[:, 1], X[:, 3] = rng.integers(0, 5, 6), rng.integers(0, 2, 6)  # codes, for ColumnEmbedding
         x = nbbp.Input(4)
-        h = x if name == "embedding" else nbbp.Dense(4, activation, use_bias=name != "batch_norm")(x)
+        h = x if name == "column_embedding" else nbbp.Dense(4, activation, use_bias=name != "batch_norm")(x)
         last = "softmax" if loss == "cross_entropy" else "linear"
         h = nbbp.Activation(after)(nbbp.LAYERS[name].example(h))
         model = nbbp.Model(x, nbbp.Dense(3, last)(h), loss, dtype="float64")

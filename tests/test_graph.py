@@ -395,10 +395,10 @@ class TestIntegers:
         with pytest.raises(ValueError, match="dtype must be uint8 or int32, or left out"):
             nbbp.Input(4, dtype="float32")
 
-    def test_embedding_takes_integers(self, rng):
+    def test_column_embedding_takes_integers(self, rng):
         x = nbbp.Input(3, dtype="int32")
-        model = nbbp.Model(x, nbbp.Embedding({0: 4, 1: 5, 2: 6}, 2)(x), dtype="float64")
-        floats = nbbp.Sequential([nbbp.Embedding({0: 4, 1: 5, 2: 6}, 2)], dtype="float64")
+        model = nbbp.Model(x, nbbp.ColumnEmbedding({0: 4, 1: 5, 2: 6}, 2)(x), dtype="float64")
+        floats = nbbp.Sequential([nbbp.ColumnEmbedding({0: 4, 1: 5, 2: 6}, 2)], dtype="float64")
         X, y = rng.integers(0, 4, (20, 3)), rng.standard_normal((20, 6))
         losses = [m.fit(X, y, epochs=2, verbose=0).step_loss for m in (model, floats)]
         np.testing.assert_array_equal(*losses)

@@ -13,7 +13,7 @@ def network(form: str = "dict", **settings) -> nbbp.Model:
     """A layer that is called twice, a block with a projection, several inputs and outputs with positions."""
     x, codes = nbbp.Input((3, 4), name="x"), nbbp.Input((3, 2), "int32")
     shared = nbbp.Dense(4, "tanh", l2=0.01)
-    h = nbbp.Concatenate()(shared(x), shared(nbbp.Dense(4)(nbbp.Embedding({0: 3}, dimension=2)(codes))))
+    h = nbbp.Concatenate()(shared(x), shared(nbbp.Dense(4)(nbbp.ColumnEmbedding({0: 3}, dimension=2)(codes))))
     h = nbbp.Residual([nbbp.Dense(6, "relu"), nbbp.BatchNorm(), nbbp.Dropout(0.2)])(h)
     ends = [nbbp.Dense(3)(h), nbbp.Multiply()(nbbp.Dense(2)(h), nbbp.Dense(2, "sigmoid")(h))]
     each = {"outputs": ends, "loss": ["softmax_cross_entropy", "huber"], "loss_weights": [1.0, 0.25]}
@@ -223,6 +223,21 @@ def test_what_is_no_graph_is_refused(what, tmp_path):
     with pytest.raises(nbbp.ModelFileError, match="does not describe a model that can be built here"):
         nbbp.load(path)
     assert time.monotonic() - begin < 3
+
+
+def test_a_graph_of_columns_that_had_another_name_loads(tmp_path):
+    """In files before 0.2 a ColumnEmbedding is an Embedding; its nodes keep their names."""
+    model, path = network(), tmp_path / "model"
+    model.save(path)
+    arrays, description = files.read(path)
+    (layer,) = [layer for layer in description["graph"]["layers"] if layer["type"] == "ColumnEmbedding"]
+    (node,) = [node for node in description["graph"]["nodes"] if node["name"] == "columnembedding_0"]
+    layer["type"], node["name"] = "Embedding", "embedding_0"
+    arrays["embedding_0.table_0"] = arrays.pop("columnembedding_0.table_0")
+    files.write(path, arrays, description)
+    loaded = nbbp.load(path)
+    np.testing.assert_array_equal(loaded.named_params()["embedding_0.table_0"], arrays["embedding_0.table_0"])
+    assert loaded.params.tobytes() == model.params.tobytes()
 
 
 def test_thousands_of_nodes_load(tmp_path):

@@ -75,7 +75,7 @@ def test_too_large_a_model_is_refused_with_its_bytes():
             with pytest.raises(MemoryError, match=message):
                 model.build(1)
         with pytest.raises(MemoryError, match=r"1,000,000,000,000,000 parameters.*4 arrays of float32"):
-            nbbp.Sequential([nbbp.Embedding({0: 10**15}, 1)], optimizer="adam").predict(np.zeros((1, 1)))
+            nbbp.Sequential([nbbp.ColumnEmbedding({0: 10**15}, 1)], optimizer="adam").predict(np.zeros((1, 1)))
         assert tracemalloc.get_traced_memory()[1] < 1_000_000
     finally:
         tracemalloc.stop()

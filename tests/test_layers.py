@@ -25,7 +25,7 @@ def wide(shape, rng):
 def network(name: str, units: int = 9, **settings) -> nbbp.Model:
     """The example of a layer within a network; integer columns are only at the input."""
     x = nbbp.Input(4)
-    h = x if name == "embedding" else nbbp.Dense(units, activation="tanh", initializer=wide)(x)
+    h = x if name == "column_embedding" else nbbp.Dense(units, activation="tanh", initializer=wide)(x)
     return nbbp.Model(x, nbbp.Dense(2)(LAYERS[name].example(h)), **settings)
 
 
@@ -130,9 +130,9 @@ def begins_with_layer_norm(F, x, p, s, training):
     return dense(F.layer_norm(x, (4,), p["layernorm_0.gamma"], p["layernorm_0.beta"], 1e-5), p, "dense_0")
 
 
-def with_embedding(F, x, p, s, training):
+def with_column_embedding(F, x, p, s, training):
     codes = x.long()
-    parts = [x[:, [0, 2]], p["embedding_0.table_3"][codes[:, 3]], p["embedding_0.table_1"][codes[:, 1]]]
+    parts = [x[:, [0, 2]], p["columnembedding_0.table_3"][codes[:, 3]], p["columnembedding_0.table_1"][codes[:, 1]]]
     return dense(F.torch.cat(parts, 1), p, "dense_0")
 
 
@@ -170,7 +170,7 @@ TORCH = {
         [nbbp.Dense(5), nbbp.LayerNorm(), nbbp.Activation("gelu"), nbbp.Dense(2)], with_layer_norm
     ),
     "layer_norm first": ([nbbp.LayerNorm(), nbbp.Dense(2)], begins_with_layer_norm),
-    "embedding": ([nbbp.Embedding({3: 2, 1: 5}, 3), nbbp.Dense(2)], with_embedding),
+    "column_embedding": ([nbbp.ColumnEmbedding({3: 2, 1: 5}, 3), nbbp.Dense(2)], with_column_embedding),
     "residual": ([nbbp.Dense(5), nbbp.Residual([tanh(3), nbbp.Dense(5)]), nbbp.Dense(2)], carried),
     "residual first, projected": (
         [nbbp.Residual([nbbp.Activation("relu"), nbbp.Dense(6)]), nbbp.Activation("relu"), nbbp.Dense(2)], projected
@@ -310,17 +310,17 @@ def test_random_numbers_in_lanes_are_those_of_the_whole_batch(backend, rng):
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-12)
 
 
-def test_embedding_replaces_the_columns_it_names(rng):
+def test_column_embedding_replaces_the_columns_it_names(rng):
     table = np.arange(12.0).reshape(6, 2)
-    model = nbbp.Sequential([nbbp.Embedding({0: 6}, 2)], dtype="float64")
+    model = nbbp.Sequential([nbbp.ColumnEmbedding({0: 6}, 2)], dtype="float64")
     model.build(1)
-    model.named_params()["embedding_0.table_0"][:] = table
+    model.named_params()["columnembedding_0.table_0"][:] = table
     np.testing.assert_array_equal(model.predict([[5], [0], [5]]), table[[5, 0, 5]])
     for code in (6, -1, 0.5):
         with pytest.raises(ValueError, match=r"whole numbers from 0 to 5; got .* in row 1"):
             model.predict([[5], [code]])
     with pytest.raises(ValueError, match=r"whole numbers from 0 to 5; got 6 in row 0"):
-        nbbp.Sequential([nbbp.Residual([nbbp.Embedding({0: 6}, 2)])]).predict([[6]])
+        nbbp.Sequential([nbbp.Residual([nbbp.ColumnEmbedding({0: 6}, 2)])]).predict([[6]])
 
 
 def test_a_penalty_and_a_bound_inside_a_residual_hold(rng):

@@ -9,8 +9,8 @@ from nbbp.engine.planner import number_of_shards
 
 LAYERS = {
     "dense": nbbp.Dense(3, "tanh", l2=0.01), "relu": nbbp.Activation("relu"), "softmax": nbbp.Activation("softmax"),
-    "embedding": nbbp.Embedding({1: 5, 3: 2}, 3), "batch_norm": nbbp.BatchNorm(), "layer_norm": nbbp.LayerNorm(),
-    "dropout": nbbp.Dropout(0.4), "gaussian_noise": nbbp.GaussianNoise(0.3),
+    "column_embedding": nbbp.ColumnEmbedding({1: 5, 3: 2}, 3), "batch_norm": nbbp.BatchNorm(),
+    "layer_norm": nbbp.LayerNorm(), "dropout": nbbp.Dropout(0.4), "gaussian_noise": nbbp.GaussianNoise(0.3),
 }  # fmt: skip
 
 
@@ -234,12 +234,12 @@ def test_masks_that_cannot_be(rng):
 
 
 def test_a_masked_code_may_be_anything(rng):
-    model = nbbp.Sequential([nbbp.Input((3, 1)), nbbp.Embedding({0: 4}, 2)], dtype="float64")
+    model = nbbp.Sequential([nbbp.Input((3, 1)), nbbp.ColumnEmbedding({0: 4}, 2)], dtype="float64")
     X, mask = (
         np.array([[[1.0], [2], [np.nan]], [[3], [77], [0.5]]]),
         np.array([[True, True, False], [True, False, False]]),
     )
-    table = model.named_params()["embedding_0.table_0"]
+    table = model.named_params()["columnembedding_0.table_0"]
     np.testing.assert_array_equal(model.predict(X, mask=mask)[mask], table[[1, 2, 3]])
     with pytest.raises(ValueError, match="whole numbers from 0 to 3; got 77"):
         model.predict(X, mask=np.array([[True, True, False], [True, True, False]]))

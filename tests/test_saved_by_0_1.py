@@ -26,9 +26,10 @@ pytestmark = pytest.mark.skipif(platform.machine().lower() not in ("x86_64", "am
 def network() -> nbbp.Sequential:
     """All that a file can hold; no number goes through a function that has a version for each processor."""
     schedule = nbbp.schedules.WarmUp(nbbp.schedules.Step(0.02, every=9, factor=0.5), steps=5)
+    columns = nbbp.ColumnEmbedding if hasattr(nbbp, "ColumnEmbedding") else nbbp.Embedding  # its name in 0.1.0
     return nbbp.Sequential(
         [
-            nbbp.Embedding({8: 3, 9: 5}, dimension=2),
+            columns({8: 3, 9: 5}, dimension=2),
             nbbp.Dense(5, "tanh", l2=1e-3, max_norm=2.0),
             nbbp.Residual([nbbp.Dense(6, "relu"), nbbp.BatchNorm(), nbbp.Dropout(0.2)]),
             nbbp.LayerNorm(),

@@ -450,7 +450,7 @@ def test_jacobian_agrees_with_autograd_at_several_outputs(rng):
 
 def test_integers_have_no_gradient(rng):
     x = nbbp.Input(3, dtype="int32")
-    model = nbbp.Model(x, nbbp.Dense(1)(nbbp.Embedding({0: 5, 1: 5, 2: 5})(x)))
+    model = nbbp.Model(x, nbbp.Dense(1)(nbbp.ColumnEmbedding({0: 5, 1: 5, 2: 5})(x)))
     X = rng.integers(0, 5, (600, 3))  # more rows than a block of predictions has
     step = model.step(600)
     np.testing.assert_array_equal(step.forward(X), model.predict(X))

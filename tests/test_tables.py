@@ -148,7 +148,7 @@ def test_many_categories_become_codes_of_an_embedding(table, rng):
     columns = {"size": rng.standard_normal(200).tolist(), "town": towns}
     encoder = TableEncoder.fit(table(columns))
     (embedding,) = encoder.layers()
-    assert embedding == nbbp.Embedding({1: 13}, 3)
+    assert embedding == nbbp.ColumnEmbedding({1: 13}, 3)
     X = encoder.encode(table(columns))
     assert X[:, 1].tolist() == [sorted(set(towns)).index(town) + 1 for town in towns]
     assert encoder.encode(table({"size": [0.0], "town": ["elsewhere"]}))[0, 1] == 0

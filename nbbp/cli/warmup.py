@@ -17,6 +17,7 @@ from nbbp.layers import (
     Add,
     AveragePool2D,
     BatchNorm,
+    ColumnEmbedding,
     Concatenate,
     Conv1D,
     Conv2D,
@@ -25,6 +26,7 @@ from nbbp.layers import (
     Dense,
     Dropout,
     Embedding,
+    FeatureTokens,
     GaussianNoise,
     GlobalAveragePool,
     GlobalMaxPool,
@@ -32,12 +34,15 @@ from nbbp.layers import (
     LayerNorm,
     MaxPool2D,
     Multiply,
+    PositionalEmbedding,
     RandomCrop,
     RandomFlip,
     RandomShift,
     Rescale,
     Residual,
     SpatialDropout,
+    TakeFirst,
+    TiedDense,
     UpSample2D,
     ZeroPad2D,
 )
@@ -101,11 +106,11 @@ def usual_runs(model: functools.partial[Sequential]) -> Iterator[Callable]:
     for name in ACTIVATIONS:
         yield functools.partial(_fit, model([Dense(3), Activation(name), Dense(3)]), VALUES)
     every = [
-        Embedding({0: 5}), Dense(4, "relu", l1=0.01, l2=0.01, max_norm=1.0), Dropout(0.1), GaussianNoise(0.1),
+        ColumnEmbedding({0: 5}), Dense(4, "relu", l1=0.01, l2=0.01, max_norm=1.0), Dropout(0.1), GaussianNoise(0.1),
         Residual([Dense(4)]), LayerNorm(), Dense(3),
     ]  # fmt: skip
     yield functools.partial(_fit, model(every), VALUES)
-    columns_within = [Dense(4), Embedding({0: 5}), BatchNorm(), Dense(3)]
+    columns_within = [Dense(4), ColumnEmbedding({0: 5}), BatchNorm(), Dense(3)]
     yield functools.partial(_fit, model(columns_within), VALUES, batch_size=ROWS - 1)  # and a single row
     yield functools.partial(_fit, model([Dense(ROWS), Dense(ROWS), Dense(3)]), VALUES, batch_size=ROWS)
     yield functools.partial(_fit, model([Dense(128), Dense(128), Dense(3)]), VALUES, batch_size=64)  # cores own weights
@@ -119,6 +124,7 @@ def usual_runs(model: functools.partial[Sequential]) -> Iterator[Callable]:
     yield functools.partial(distill, network, network, X, LABELS, verbose=0)
     yield functools.partial(_fit_graph, model.keywords)
     yield functools.partial(_fit_images, model)
+    yield functools.partial(_fit_tokens, model)
     yield functools.partial(Ensemble(2, lambda seed: model([Dense(3)], seed=seed)).fit, X, VALUES, verbose=0)
 
 
@@ -151,10 +157,19 @@ def _fit_images(model: functools.partial[Sequential]) -> None:
     best.fit(images[:, 0].astype(np.float32), y, batch_size=64, verbose=0)
 
 
+def _fit_tokens(model: functools.partial[Sequential]) -> None:
+    """Train networks on tokens, and on the features of a table as tokens."""
+    tokens, embedding = np.zeros((96, 6), np.int64), Embedding(3, 8)
+    network = model([embedding, PositionalEmbedding(), Dense(8), TiedDense(embedding)], "softmax_cross_entropy")
+    network.fit(tokens, tokens, batch_size=64, verbose=0)
+    network.predict(tokens)
+    _fit(model([Dense(4), FeatureTokens(8), TakeFirst(), Dense(3)]), VALUES)
+
+
 def _fit_graph(settings: dict) -> None:
     """Train a network with several inputs and outputs, one of them masked."""
     x, codes = Input((2, 2)), Input((2, 2), "int32")
-    h = Concatenate()(Dense(4)(x), Embedding({0: 5}, 3)(codes))
+    h = Concatenate()(Dense(4)(x), ColumnEmbedding({0: 5}, 3)(codes))
     h = Add()(h, Multiply()(h, Dense(8)(h)))
     outputs = [Dense(3)(h), Dense(3)(Dense(3, "relu")(h))]
     model = Model([x, codes], outputs, ["softmax_cross_entropy", "mse"], metrics=["accuracy"], **settings)

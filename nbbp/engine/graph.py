@@ -33,7 +33,7 @@ class Graph:
     names : dict of Node to str
         Paths such as ``residual_0.dense_0``.
     owners : dict of Node to Node
-        The node whose parameters each has: its own, or those of the first call of its layer.
+        The node whose parameters each has: its own, or those of the first call of its layer, or of `Layer.owner`.
     consumers : dict of Edge to list of Node
     """
 
@@ -51,8 +51,7 @@ class Graph:
             if edge not in used:
                 raise ValueError(f"{edge!r} leads to no output")
         self.names = dict(self._named())
-        first: dict[int, Node] = {}
-        self.owners = {n: first.setdefault(id(n.layer), n) if shares else n for n in self.nodes}
+        self.owners = dict(self._owned(shares))
         for node, owner in self.owners.items():
             mine, shared = ({name: p.shape for name, p in n.spec.parameters.items()} for n in (node, owner))
             if mine != shared:
@@ -64,6 +63,18 @@ class Graph:
         for node in self.nodes:
             for edge in node.inputs:
                 self.consumers.setdefault(edge, []).append(node)
+
+    def _owned(self, shares: bool) -> Iterator[tuple[Node, Node]]:
+        first: dict[int, Node] = {}
+        for node in self.nodes:
+            owner = node.layer.owner
+            if owner is not node.layer and id(owner) not in first:
+                raise ValueError(
+                    f"{self.names[node]} takes the parameters of {owner!r}, which has to come before it in the "
+                    f"network: the same object, not an equal one"
+                )
+            own = first.setdefault(id(owner), node)
+            yield node, own if shares or owner is not node.layer else node
 
     def _named(self) -> Iterator[tuple[Node, str]]:
         given = {node.scopes[0] for node in self.nodes if node.scopes and isinstance(node.scopes[0], str)}

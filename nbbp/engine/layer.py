@@ -182,7 +182,7 @@ class Binding:
     def carry(self, name: str, *shape: int) -> np.ndarray:
         """An array (rows, *shape) that `forward` reads and overwrites: what it passes to the next step.
 
-        It is 0 when a fit begins, and persists from step to step and in checkpoints; row i of a mini-batch continues
+        It is 0 when an epoch begins, and persists from step to step and in checkpoints; row i of a mini-batch continues
         from row i of the one before. Predictions and evaluations start each row from 0.
         """
         return self.program.carry(f"{self.name}.{name}", shape)
@@ -212,10 +212,9 @@ class Layer:
     takes_integers: bool = False
     """Whether inputs may be integers, see `nbbp.Input`."""
     gathers: bool = False
-    """Whether `gather` takes the place of `forward` where only this layer reads an input of integers without a mask.
-
-    X of uint8 stays so for a `Sequential` that begins with such a layer.
-    """
+    """Whether `gather` takes the place of `forward` where only this layer reads an input of integers without a mask."""
+    stateful: bool = False
+    """Whether row i of a mini-batch continues from row i of the one before, see `Binding.carry`."""
 
     def __call__(self, *inputs: Edge) -> Any:
         """The output of this layer for these inputs, in a graph."""
@@ -224,6 +223,11 @@ class Layer:
     def expand(self, *inputs: Edge) -> Any:
         """The output of the layers that this one is a shorthand for; NotImplemented if it is none."""
         return NotImplemented
+
+    @property
+    def owner(self) -> "Layer":
+        """The layer whose parameters it has: itself, or another, which comes before it in the network."""
+        return self
 
     def spec(self, *input_shapes: Shape) -> Spec:
         """Outputs, parameters and state for inputs of these shapes; ValueError, which says what fits, if they do not.
@@ -237,6 +241,13 @@ class Layer:
     def example(cls, x: Edge) -> Any:
         """The output of such a layer for an edge, for tests; overridden if it needs settings or more inputs."""
         return cls()(x)
+
+    def input_dtype(self, dtype: np.dtype) -> str | None:
+        """The dtype of integers in which a `Sequential` that begins with this layer takes X of a dtype; None for none.
+
+        "uint8" or "int32", see `nbbp.Input`; by default the data become floats.
+        """
+        return None
 
     def check_input(self, name: str, x: np.ndarray) -> None:
         """ValueError if this layer, the first of a network, cannot take the rows of x."""

@@ -152,7 +152,7 @@ class _Known:
             same = image in self.orders or _same(self.orders.get(flat), (image.shape,))
             if _axes(image) == 1 or (_axes(flat) == 1 and same):
                 self._tie(node, (image, flat))
-        if owner is not node and node.spec.parameters:
+        if owner is not node and owner.layer is node.layer and node.spec.parameters:
             for pair in zip(edges, (*owner.inputs, *owner.outputs), strict=True):
                 self._tie(node, pair)
 

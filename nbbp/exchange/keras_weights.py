@@ -12,6 +12,7 @@ from nbbp.exchange.walk import check
 from nbbp.exchange.weights import AnyModel, fill
 from nbbp.layers import (
     BatchNorm,
+    ColumnEmbedding,
     Conv1D,
     Conv1DTranspose,
     Conv2D,
@@ -20,6 +21,7 @@ from nbbp.layers import (
     Embedding,
     GroupNorm,
     LayerNorm,
+    PositionalEmbedding,
 )
 
 CLASSES: dict[type, str] = {
@@ -31,7 +33,9 @@ CLASSES: dict[type, str] = {
     BatchNorm: "BatchNormalization",
     GroupNorm: "GroupNormalization",
     LayerNorm: "LayerNormalization",
+    ColumnEmbedding: "Embedding",
     Embedding: "Embedding",
+    PositionalEmbedding: "PositionEmbedding",
 }
 
 
@@ -39,8 +43,8 @@ def from_keras(model: AnyModel, source) -> AnyModel:
     """Give a model the weights of a Keras network of the same architecture.
 
     Arrays are taken in the order of Keras's `get_weights()`: kernel and bias of a Dense or a convolution;
-    gamma, beta, moving mean and moving variance of a BatchNormalization; gamma and beta of the other normalizations. An
-    nbbp Embedding takes one array for each of its columns, a Residual those of its layers and then the projection's
+    gamma, beta, moving mean and moving variance of a BatchNormalization; gamma and beta of the other normalizations. A
+    ColumnEmbedding takes one array for each of its columns, a Residual those of its layers and then the projection's
     kernel; the layers of a `Model` follow in the order of their calls. Optimizer, averages and pruning are reset.
 
     Keras's normalizations have epsilon 1e-3 by default, nbbp's BatchNorm and LayerNorm 1e-5. The epsilon of a

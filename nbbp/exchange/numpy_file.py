@@ -26,6 +26,7 @@ from nbbp.layers import (
     AveragePool1D,
     AveragePool2D,
     BatchNorm,
+    ColumnEmbedding,
     Concatenate,
     Conv1D,
     Conv1DTranspose,
@@ -35,6 +36,7 @@ from nbbp.layers import (
     Dense,
     Dropout,
     Embedding,
+    FeatureTokens,
     Flatten,
     GaussianNoise,
     GlobalAveragePool,
@@ -45,12 +47,15 @@ from nbbp.layers import (
     MaxPool1D,
     MaxPool2D,
     Multiply,
+    PositionalEmbedding,
     RandomCrop,
     RandomFlip,
     RandomShift,
     Rescale,
     Reshape,
     SpatialDropout,
+    TakeFirst,
+    TiedDense,
     UpSample2D,
     ZeroPad2D,
 )
@@ -89,7 +94,8 @@ def to_numpy_file(model: Model, path: str | os.PathLike) -> None:
     The function has a line or two of NumPy for each layer, takes and returns what `Model.predict` does without a mask,
     in the model's dtype, and leaves out what acts in training alone. Below it are the functions that it calls, such as
     a convolution, and the arrays as base64 text, a third longer than their bytes; for networks beyond a few million
-    parameters `to_onnx` is better. An Embedding takes the nearest category for a number out of range.
+    parameters `to_onnx` is better. A ColumnEmbedding takes the nearest category for a number out of range,
+    and so does an Embedding.
 
     Raises
     ------
@@ -269,13 +275,30 @@ def _layer_norm(node: Node, p: Parameters, y: str, x: str) -> list[str]:
     ]
 
 
-def _embedding(node: Node, p: Parameters, y: str, x: str) -> list[str]:
+def _column_embedding(node: Node, p: Parameters, y: str, x: str) -> list[str]:
     categories: dict[int, int] = node.layer.categories  # type: ignore[attr-defined]
     others = [column for column in range(node.inputs[0].shape[-1]) if column not in categories]
     pieces = [f"{x}[..., {others}]"] if others else []
     for column, count in categories.items():
         pieces.append(f"{p[f'table_{column}']}[{x}[..., {column}].astype(int).clip(0, {count - 1})]")
     return ["pieces = [", *(f"    {piece}," for piece in pieces), "]", f"{y} = np.concatenate(pieces, axis=-1)"]
+
+
+def _embedding(node: Node, p: Parameters, y: str, x: str) -> list[str]:
+    last = node.layer.tokens - 1  # type: ignore[attr-defined]
+    return [f"{y} = {p['table']}[{x}.astype(int).clip(0, {last})]"]
+
+
+def _positional_embedding(node: Node, p: Parameters, y: str, x: str) -> list[str]:
+    positions, features = node.inputs[0].shape
+    return [f"{y} = {x} + {p.get('table', f'sinusoids({positions}, {features}).astype({x}.dtype)')}"]
+
+
+def _feature_tokens(node: Node, p: Parameters, y: str, x: str) -> list[str]:
+    return [
+        f"{y} = np.pad({x}, [(0, 0), (1, 0)])  # a class token, which has no feature",
+        f"{y} = {y}[:, :, np.newaxis] * np.pad({p['w']}, [(1, 0), (0, 0)]) + {p['b']}",
+    ]
 
 
 def _reshape(node: Node, p: Parameters, y: str, x: str) -> list[str]:
@@ -288,6 +311,7 @@ LAYERS: dict[type[Layer], Callable[..., list[str]]] = {
     AveragePool1D: numpy_images.average_pool,
     AveragePool2D: numpy_images.average_pool,
     BatchNorm: _batch_norm,
+    ColumnEmbedding: _column_embedding,
     Concatenate: lambda node, p, y, *xs: [f"{y} = np.concatenate([{', '.join(xs)}], axis=-1)"],
     Conv1D: numpy_images.convolution,
     Conv1DTranspose: numpy_images.transposed_convolution,
@@ -297,6 +321,7 @@ LAYERS: dict[type[Layer], Callable[..., list[str]]] = {
     Dense: _dense,
     Dropout: lambda node, p, y, x: [],
     Embedding: _embedding,
+    FeatureTokens: _feature_tokens,
     Flatten: _reshape,
     GaussianNoise: lambda node, p, y, x: [],
     GlobalAveragePool: numpy_images.global_average,
@@ -306,12 +331,15 @@ LAYERS: dict[type[Layer], Callable[..., list[str]]] = {
     MaxPool1D: numpy_images.max_pool,
     MaxPool2D: numpy_images.max_pool,
     Multiply: lambda node, p, y, x, other: [f"{y} = {x} * {other}"],
+    PositionalEmbedding: _positional_embedding,
     RandomCrop: numpy_images.cropped,
     RandomFlip: lambda node, p, y, x: [],
     RandomShift: lambda node, p, y, x: [],
     Rescale: lambda node, p, y, x: [f"{y} = {x} * {node.layer.scale} + {node.layer.offset}"],
     Reshape: _reshape,
     SpatialDropout: lambda node, p, y, x: [],
+    TakeFirst: lambda node, p, y, x: [f"{y} = {x}[:, 0]"],
+    TiedDense: lambda node, p, y, x: [f"{y} = {x} @ {p['table']}.T"],
     UpSample2D: numpy_images.enlarged,
     ZeroPad2D: numpy_images.padded,
 }

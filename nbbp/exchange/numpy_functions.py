@@ -4,6 +4,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from nbbp.layers.positional_embedding import sinusoids
+
 
 def _transposed_convolution(x, w, lengths, strides=1, padding=0, dilation=1, groups=1):
     """Each element of x times w (*size, filters of a group, channels), added where its window lies in the output."""
@@ -41,5 +43,5 @@ def _windows(x, size, strides=1, padding=0, dilation=1, outside=0):
     return np.moveaxis(x[tuple(steps)], axes + 1, -1)
 
 
-FUNCTIONS: list[Callable] = [_transposed_convolution, _convolution, _windows]
+FUNCTIONS: list[Callable] = [_transposed_convolution, _convolution, _windows, sinusoids]
 """Each before those that it calls."""

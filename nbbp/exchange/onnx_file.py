@@ -13,7 +13,7 @@ import numpy as np
 
 from nbbp._version import __version__
 from nbbp.engine.node import Edge, Node
-from nbbp.exchange import onnx_estimators, onnx_images, walk
+from nbbp.exchange import onnx_estimators, onnx_images, onnx_tokens, walk
 from nbbp.exchange.onnx_writer import Output, Parameters, Writer
 from nbbp.layers import (
     Activation,
@@ -21,6 +21,7 @@ from nbbp.layers import (
     AveragePool1D,
     AveragePool2D,
     BatchNorm,
+    ColumnEmbedding,
     Concatenate,
     Conv1D,
     Conv1DTranspose,
@@ -30,6 +31,7 @@ from nbbp.layers import (
     Dense,
     Dropout,
     Embedding,
+    FeatureTokens,
     Flatten,
     GaussianNoise,
     GlobalAveragePool,
@@ -40,12 +42,15 @@ from nbbp.layers import (
     MaxPool1D,
     MaxPool2D,
     Multiply,
+    PositionalEmbedding,
     RandomCrop,
     RandomFlip,
     RandomShift,
     Rescale,
     Reshape,
     SpatialDropout,
+    TakeFirst,
+    TiedDense,
     UpSample2D,
     ZeroPad2D,
 )
@@ -67,8 +72,8 @@ def to_onnx(model: "Model | MLPClassifier | MLPRegressor", path: str | os.PathLi
     them, and a named `Input` keeps its name. Predictions are those of `Model.predict` without a mask. What acts in
     training alone is left out, and batch normalization uses its running statistics. Arrays have the model's dtype, and
     integer inputs stay integers; in a float64 model, gelu, convolutions, average pools and GroupNorm have float32's
-    precision, since onnxruntime has no other, and so has epsilon, which ONNX stores as float32. An Embedding takes the
-    nearest category for a number out of range.
+    precision, since onnxruntime has no other, and so has epsilon, which ONNX stores as float32. A ColumnEmbedding
+    takes the nearest category for a number out of range, and so does an Embedding.
 
     Inputs and outputs have features last, as in nbbp. Convolutions and pools have channels first in ONNX: there is a
     Transpose where the order changes, such as before the first convolution and before a Flatten, and none between.
@@ -288,21 +293,6 @@ def _layer_norm(writer: Writer, node: Node, p: Parameters, x: str) -> str:
     return writer.operator("LayerNormalization", x, *p.values(), epsilon=epsilon)
 
 
-def _embedding(writer: Writer, node: Node, p: Parameters, x: str) -> str:
-    categories: dict[int, int] = node.layer.categories  # type: ignore[attr-defined]
-    others = [column for column in range(node.inputs[0].shape[-1]) if column not in categories]
-    pieces = []
-    if others:
-        kept = writer.operator("Gather", x, writer.array("others", np.array(others)), axis=-1)
-        pieces.append(writer.cast(kept, writer.dtype))
-    for column, count in categories.items():
-        codes = writer.operator("Gather", x, writer.array(f"column_{column}", np.array(column)), axis=-1)
-        limits = (writer.array(name, np.array(value)) for name, value in (("first", 0), ("last", count - 1)))
-        codes = writer.operator("Clip", writer.cast(codes, np.int64), *limits)
-        pieces.append(writer.operator("Gather", p[f"table_{column}"], codes, axis=0))
-    return writer.operator("Concat", *pieces, axis=-1)
-
-
 def _rescale(writer: Writer, node: Node, p: Parameters, x: str) -> str:
     y = writer.operator("Mul", x, writer.number(node.layer.scale))  # type: ignore[attr-defined]
     return writer.operator("Add", y, writer.number(node.layer.offset))  # type: ignore[attr-defined]
@@ -318,6 +308,7 @@ LAYERS: dict[type[Layer], Callable[..., str | Sequence[str]]] = {
     AveragePool1D: onnx_images.pool,
     AveragePool2D: onnx_images.pool,
     BatchNorm: _batch_norm,
+    ColumnEmbedding: onnx_tokens.column_embedding,
     Concatenate: lambda writer, node, p, *xs: writer.operator("Concat", *xs, axis=writer.axis),
     Conv1D: onnx_images.convolution,
     Conv1DTranspose: onnx_images.transposed_convolution,
@@ -326,7 +317,8 @@ LAYERS: dict[type[Layer], Callable[..., str | Sequence[str]]] = {
     Crop2D: onnx_images.cropped,
     Dense: _dense,
     Dropout: lambda writer, node, p, x: x,
-    Embedding: _embedding,
+    Embedding: onnx_tokens.embedding,
+    FeatureTokens: onnx_tokens.feature_tokens,
     Flatten: _reshape,
     GaussianNoise: lambda writer, node, p, x: x,
     GlobalAveragePool: onnx_images.global_average,
@@ -336,19 +328,22 @@ LAYERS: dict[type[Layer], Callable[..., str | Sequence[str]]] = {
     MaxPool1D: onnx_images.pool,
     MaxPool2D: onnx_images.pool,
     Multiply: lambda writer, node, p, x, other: writer.operator("Mul", x, other),
+    PositionalEmbedding: onnx_tokens.positional_embedding,
     RandomCrop: onnx_images.cropped,
     RandomFlip: lambda writer, node, p, x: x,
     RandomShift: lambda writer, node, p, x: x,
     Rescale: _rescale,
     Reshape: _reshape,
     SpatialDropout: lambda writer, node, p, x: x,
+    TakeFirst: onnx_tokens.take_first,
+    TiedDense: onnx_tokens.tied_dense,
     UpSample2D: onnx_images.enlarged,
     ZeroPad2D: onnx_images.padded,
 }
 """Functions of the writer, the node, the names of its parameters and of its inputs, that add operators and return the
 name of the output, or names of several."""
 
-OF_INTEGERS = {Embedding, Flatten, Reshape}
+OF_INTEGERS = {ColumnEmbedding, Embedding, Flatten, Reshape}
 """Layers that take integer inputs as they are; others take them in the model's dtype."""
 
 IN_CHANNELS_FIRST = {

@@ -15,13 +15,14 @@ import numpy as np
 import safetensors.numpy
 
 from nbbp.engine.graph import Graph
-from nbbp.engine.layout import Layout, Place
+from nbbp.engine.layout import Layout
 from nbbp.engine.node import Edge, Node, Scope
 from nbbp.exchange.channels import orders
 from nbbp.exchange.walk import check, outputs_first
 from nbbp.exchange.weights import AnyModel, fill
 from nbbp.layers import (
     BatchNorm,
+    ColumnEmbedding,
     Conv1D,
     Conv1DTranspose,
     Conv2D,
@@ -30,6 +31,8 @@ from nbbp.layers import (
     Embedding,
     GroupNorm,
     LayerNorm,
+    PositionalEmbedding,
+    TiedDense,
 )
 from nbbp.layers.convolution import Convolution
 from nbbp.model import Model
@@ -97,9 +100,12 @@ def to_torch_state_dict(model: Model) -> dict:
     names of `Model.named_params`: ``dense_0.weight``, ``residual_0.dense_0.weight``; a layer that is called twice is
     one module.
 
+    A learned PositionalEmbedding is an nn.Embedding whose vectors are added, and a TiedDense an nn.Linear without bias
+    whose weight is an Embedding's.
+
     PyTorch has no module for two layers; yours needs these attributes: for Residual in a sequence ``layers``, an
-    nn.Sequential, and ``projection``, an nn.Linear without bias, if the shape changes; for Embedding an nn.Embedding
-    ``table_3`` for the categories in column 3.
+    nn.Sequential, and ``projection``, an nn.Linear without bias, if the shape changes; for ColumnEmbedding an
+    nn.Embedding ``table_3`` for the categories in column 3.
 
     The network returns nbbp's outputs before the output activation: apply softmax or sigmoid to get predictions.
 
@@ -151,8 +157,9 @@ NAMES: dict[type, dict[str, str]] = {
     BatchNorm: {"gamma": "weight", "beta": "bias", "mean": "running_mean", "variance": "running_var"},
     GroupNorm: {"gamma": "weight", "beta": "bias"},
     LayerNorm: {"gamma": "weight", "beta": "bias"},
+    **{kind: {"table": "weight"} for kind in (Embedding, PositionalEmbedding, TiedDense)},
 }
-"""The names of a layer's arrays in PyTorch's module; an Embedding's table is a module of its own."""
+"""The names of a layer's arrays in PyTorch's module; a ColumnEmbedding's table is a module of its own."""
 
 Wanted = dict[str, tuple[str, np.ndarray, Any]]
 """By PyTorch's name: nbbp's name, a view in PyTorch's shape, and the index of its elements in PyTorch's order."""
@@ -162,12 +169,15 @@ def _arrays(model: Model, layout: Layout, params: np.ndarray, state: np.ndarray)
     modules = dict(_in_rows(layout.graph)) if isinstance(model, Sequential) else layout.graph.names
     moved = orders(layout.graph)
     wanted = {}
-    for place in layout.places:
+    for node in layout.graph.nodes:
+        place = layout.of(node)
+        if node is not place.node and node.layer is place.layer:  # called again: one module
+            continue
         for key, view in vars(place.views(params, state)).items():
-            name = f"{modules[place.node]}.{_name(place, key)}"
-            if isinstance(place.layer, Dense | Convolution):
+            name = f"{modules[node]}.{_name(node, layout.graph, key)}"
+            if isinstance(node.layer, Dense | Convolution):
                 view = outputs_first(view)
-            wanted[name] = f"{place.name}.{key}", view, _index(place.node, view, moved)
+            wanted[name] = f"{place.name}.{key}", view, _index(node, view, moved)
     return wanted
 
 
@@ -179,13 +189,13 @@ def _index(node: Node, view: np.ndarray, moved: dict[Edge, np.ndarray]) -> Any:
     return np.ix_(*(np.arange(n) if index is None else index for n, index in zip(view.shape, features, strict=True)))
 
 
-def _name(place: Place, key: str) -> str:
-    kind = type(place.layer)
-    if kind is Embedding:
+def _name(node: Node, graph: Graph, key: str) -> str:
+    kind = type(node.layer)
+    if kind is ColumnEmbedding:
         return f"{key}.weight"
     if kind not in NAMES:
         raise ValueError(
-            f"{place.name}: PyTorch's names for {kind.__name__} are not known; enter them in "
+            f"{graph.names[node]}: PyTorch's names for {kind.__name__} are not known; enter them in "
             f"nbbp.exchange.torch_weights.NAMES[{kind.__name__}]"
         )
     return NAMES[kind][key]
@@ -254,8 +264,12 @@ def _numbered_alike(names) -> bool:
 
 def _assign(wanted: Wanted, given: Arrays, ordered: bool) -> None:
     names = {name: name for name in wanted} if wanted.keys() == given.keys() else _matched(given, wanted, ordered)
+    filled: dict[str, str] = {}  # ours by theirs
     for name, (ours, view, index) in wanted.items():
         array = given[names[name]]
+        other = filled.setdefault(ours, names[name])
+        if not np.array_equal(given[other], array, equal_nan=True):
+            raise ValueError(f"{ours} is one array, and {other} differs from {names[name]}, which is tied to it here")
         if array.shape != view.shape:
             raise ValueError(
                 f"{ours} takes an array of shape {view.shape} from PyTorch, {names[name]} has {array.shape}"

@@ -10,7 +10,7 @@ from nbbp.engine.graph import chain
 from nbbp.engine.layout import Layout
 from nbbp.engine.node import Input
 from nbbp.engine.state import Numbers
-from nbbp.layers import Embedding
+from nbbp.layers import ColumnEmbedding, Embedding
 from nbbp.model import Model
 from nbbp.sequential import Sequential
 
@@ -36,6 +36,6 @@ def fill(model: AnyModel, features: int | None, assign: Callable[[Layout, np.nda
 
 def _graph(model: Model, features: int | None):
     assert isinstance(model, Sequential)
-    if features is None or any(isinstance(layer, Embedding) for layer in model.layers):
+    if features is None or any(isinstance(layer, ColumnEmbedding | Embedding) for layer in model.layers):
         raise RuntimeError("the number of features does not show in the weights: call model.build(features) first")
     return chain(Input(features), model.layers)

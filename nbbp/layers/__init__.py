@@ -9,6 +9,7 @@ from nbbp.layers.average_pool1d import AveragePool1D as AveragePool1D
 from nbbp.layers.average_pool2d import AveragePool2D as AveragePool2D
 from nbbp.layers.batch_norm import BatchNorm as BatchNorm
 from nbbp.layers.bidirectional import Bidirectional as Bidirectional
+from nbbp.layers.column_embedding import ColumnEmbedding as ColumnEmbedding
 from nbbp.layers.concatenate import Concatenate as Concatenate
 from nbbp.layers.conv1d import Conv1D as Conv1D
 from nbbp.layers.conv1d_transpose import Conv1DTranspose as Conv1DTranspose
@@ -18,6 +19,7 @@ from nbbp.layers.crop2d import Crop2D as Crop2D
 from nbbp.layers.dense import Dense as Dense
 from nbbp.layers.dropout import Dropout as Dropout
 from nbbp.layers.embedding import Embedding as Embedding
+from nbbp.layers.feature_tokens import FeatureTokens as FeatureTokens
 from nbbp.layers.flatten import Flatten as Flatten
 from nbbp.layers.gaussian_noise import GaussianNoise as GaussianNoise
 from nbbp.layers.global_average_pool import GlobalAveragePool as GlobalAveragePool
@@ -29,6 +31,7 @@ from nbbp.layers.lstm import LSTM as LSTM
 from nbbp.layers.max_pool1d import MaxPool1D as MaxPool1D
 from nbbp.layers.max_pool2d import MaxPool2D as MaxPool2D
 from nbbp.layers.multiply import Multiply as Multiply
+from nbbp.layers.positional_embedding import PositionalEmbedding as PositionalEmbedding
 from nbbp.layers.random_crop import RandomCrop as RandomCrop
 from nbbp.layers.random_flip import RandomFlip as RandomFlip
 from nbbp.layers.random_shift import RandomShift as RandomShift
@@ -37,6 +40,8 @@ from nbbp.layers.reshape import Reshape as Reshape
 from nbbp.layers.residual import Residual as Residual
 from nbbp.layers.simple_rnn import SimpleRNN as SimpleRNN
 from nbbp.layers.spatial_dropout import SpatialDropout as SpatialDropout
+from nbbp.layers.take_first import TakeFirst as TakeFirst
+from nbbp.layers.tied_dense import TiedDense as TiedDense
 from nbbp.layers.up_sample2d import UpSample2D as UpSample2D
 from nbbp.layers.zero_pad2d import ZeroPad2D as ZeroPad2D
 

@@ -8,13 +8,15 @@ from numba import prange
 from nbbp import checks
 from nbbp.engine.layer import Parameter
 from nbbp.initializers import zeros
-from nbbp.kernels.arguments import flags
+from nbbp.kernels.arguments import Derived, flags
 from nbbp.kernels.batches import copy
 from nbbp.kernels.jit import device, kernel
 from nbbp.kernels.panels import pack_columns, panels
 from nbbp.kernels.pointers import at
 from nbbp.kernels.recurrent import (
+    bounds_of_groups,
     clear_row,
+    contracting,
     either,
     group_rows,
     multiply_rows,
@@ -55,10 +57,10 @@ def gru_steps_reference(x, s, gates, of_x, of_h, b, c, there, groups, ks, after)
             x[t, :, f + n : f + 2 * n] = _masked(there, t, acted_on, x[t, :, f + n : f + 2 * n])
 
 
-_VALUES = {"there": flags, "groups": some_groups, "ks": offsets}
-_LENGTHS = {
+_VALUES = {"there": flags, "groups": some_groups, "ks": offsets, "of_x": contracting, "of_h": contracting}
+_LENGTHS: dict[str, Derived] = {
     "U": lambda t: t + 1, "G": lambda h: 4 * h, "D": lambda h: 3 * h, "S": lambda t: (1, t),
-    "N": lambda b: range(2, 2 + b), "V": lambda f, h: (f + 2 * h,),
+    "N": bounds_of_groups, "V": lambda f, h: (f + 2 * h,),
     "P": lambda h, itemsize: panels(h, itemsize)[0], "C": lambda h, itemsize: panels(h, itemsize)[1],
 }  # fmt: skip
 
@@ -95,7 +97,7 @@ def _candidate(h, before, z, s):
 
 @kernel(
     gru_steps_reference, "(U,b,V) (t,b,G) (Q,W,R) (P,f,C) (P,h,C) (D) (h) (S,b) (N) (V) (1)", cycles=4.0,
-    values=_VALUES | {"after": either},
+    values=_VALUES | {"after": either, "gates": contracting},
     lengths=_LENGTHS
     | {
         "W": lambda f, h: f + h, "Q": lambda h, itemsize: panels(2 * h, itemsize)[0],

@@ -5,12 +5,14 @@ import dataclasses
 import numpy as np
 from numba import prange
 
-from nbbp.kernels.arguments import flags
+from nbbp.kernels.arguments import Derived, flags
 from nbbp.kernels.jit import device, kernel
 from nbbp.kernels.panels import panels
 from nbbp.kernels.pointers import at
 from nbbp.kernels.recurrent import (
+    bounds_of_groups,
     clear_row,
+    contracting,
     either,
     group_rows,
     multiply_rows,
@@ -42,10 +44,10 @@ def lstm_steps_reference(x, c, z, w, b, there, groups, ks):
         x[t + 1, :, -n:] = np.where(now, o * np.tanh(state), x[t, :, -n:])
 
 
-_VALUES = {"there": flags, "groups": some_groups, "ks": offsets}
-_LENGTHS = {
+_VALUES = {"there": flags, "groups": some_groups, "ks": offsets, "w": contracting}
+_LENGTHS: dict[str, Derived] = {
     "U": lambda t: t + 1, "G": lambda h: 4 * h, "S": lambda t: (1, t),
-    "N": lambda b: range(2, 2 + b),
+    "N": bounds_of_groups,
 }  # fmt: skip
 
 
@@ -127,7 +129,7 @@ def _pass_gates_back(dz, dh, dc, dy, c, before, z):
 @kernel(
     lstm_steps_backward_reference,
     "(t,b,G) (b,t,F) (b,h) (b,h) (T,b,h) (U,b,h) (t,b,G) (I,G,J) (P,G,C) (S,b) (N) (G) (2)",
-    cycles=40.0, values=_VALUES | {"wanted": either},
+    cycles=40.0, values=_VALUES | {"wanted": either, "u": contracting},
     lengths=_LENGTHS | {
         "P": lambda h, itemsize: panels(h, itemsize)[0], "C": lambda h, itemsize: panels(h, itemsize)[1],
         "I": lambda F, itemsize: panels(F, itemsize)[0], "J": lambda F, itemsize: panels(F, itemsize)[1],

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 
+import numpy as np
 from numba import prange
 
 from nbbp import checks
@@ -71,6 +72,9 @@ class Rescale(Layer):
     @classmethod
     def example(cls, x):
         return cls(0.5, -1.0)(x)
+
+    def input_dtype(self, dtype):
+        return "uint8" if dtype == np.uint8 else None
 
     def forward(self, b):
         b.call(rescale, b.y.reshape(-1), b.x.reshape(-1), b.constant(self.scale, self.offset))

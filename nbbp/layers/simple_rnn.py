@@ -6,12 +6,14 @@ import numpy as np
 from numba import prange
 
 from nbbp import checks
-from nbbp.kernels.arguments import flags
+from nbbp.kernels.arguments import Derived, flags
 from nbbp.kernels.jit import device, kernel
 from nbbp.kernels.panels import panels
 from nbbp.kernels.pointers import at
 from nbbp.kernels.recurrent import (
+    bounds_of_groups,
     clear_row,
+    contracting,
     either,
     group_rows,
     multiply_rows,
@@ -38,9 +40,9 @@ def rnn_steps_reference(x, z, w, b, there, groups, ks, relu):
         x[t + 1, :, -n:] = np.where(now, h, x[t, :, -n:])
 
 
-_VALUES = {"there": flags, "groups": some_groups, "ks": offsets}
-_LENGTHS = {
-    "S": lambda t: (1, t), "N": lambda b: range(2, 2 + b),
+_VALUES = {"there": flags, "groups": some_groups, "ks": offsets, "w": contracting}
+_LENGTHS: dict[str, Derived] = {
+    "S": lambda t: (1, t), "N": bounds_of_groups,
     "P": lambda h, itemsize: panels(h, itemsize)[0], "C": lambda h, itemsize: panels(h, itemsize)[1],
 }  # fmt: skip
 
@@ -98,7 +100,7 @@ def _activate_back(dz, dh, dy, z, relu):
 
 @kernel(
     rnn_steps_backward_reference, "(t,b,h) (b,t,F) (b,h) (T,b,h) (t,b,h) (I,h,J) (P,h,C) (S,b) (N) (h) (3)",
-    cycles=8.0, values=_VALUES | {"wanted": either},
+    cycles=8.0, values=_VALUES | {"wanted": either, "u": contracting},
     lengths=_LENGTHS
     | {
         "I": lambda F, itemsize: panels(F, itemsize)[0], "J": lambda F, itemsize: panels(F, itemsize)[1],

@@ -19,6 +19,7 @@ import safetensors
 import safetensors.numpy
 
 from nbbp._version import __version__
+from nbbp.storage.earlier import renewed
 
 FORMAT_VERSION = 1
 PARTIAL = ".partial"  # suffix of a file that is being written
@@ -109,6 +110,7 @@ def read(path) -> tuple[Arrays, dict]:
         entry = json.loads(metadata["nbbp"])
         version, description = entry["format_version"], entry["description"]
         sound = version != FORMAT_VERSION or entry["sha256"] == _digest(arrays, description)
+        arrays, description = renewed(arrays, description)
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise ModelFileError(f"{path} is damaged: its description cannot be read") from error
     if version != FORMAT_VERSION:

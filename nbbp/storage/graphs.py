@@ -30,11 +30,12 @@ def describe_graph(inputs: Any, outputs: Any) -> dict:
     numbers: dict[Edge, list[int]] = {edge: [k, 0] for k, edge in enumerate(graph.inputs)}
     layers: dict[int, int] = {}
     described: list[dict] = []
+    before: list[Layer] = []
     nodes = []
     for k, node in enumerate(graph.nodes, len(graph.inputs)):
         if id(node.layer) not in layers:
             layers[id(node.layer)] = len(described)
-            described.append(describe(node.layer))
+            described.append(describe(node.layer, before))
         sources = [numbers[edge] for edge in node.inputs]
         nodes.append({"layer": layers[id(node.layer)], "inputs": sources, "name": graph.names[node]})
         numbers |= {edge: [k, edge.index] for edge in node.outputs}
@@ -50,7 +51,8 @@ def restore_graph(description: dict) -> tuple[Any, Any]:
     A node takes only outputs of inputs and of earlier nodes, so there are no cycles.
     """
     inputs = _unformed(description["inputs"], restore_input)
-    layers = [restore(layer, Layer) for layer in description["layers"]]
+    before: list[Layer] = []
+    layers = [restore(layer, Layer, before) for layer in description["layers"]]
     found: list[tuple[Edge, ...]] = [(edge,) for edge in Form("input", inputs).things]
 
     def edge(reference: list[int]) -> Edge:

@@ -63,9 +63,10 @@ def pack(state: State) -> tuple[Arrays, dict]:
         "averaging": None if averaging is None else describe(averaging),
     }
     if "layers" in settings:
-        layers = settings["layers"]
+        before: list[Layer] = []
         description["layers"] = [
-            describe_input(layer) if isinstance(layer, Input) else describe(layer) for layer in layers
+            describe_input(layer) if isinstance(layer, Input) else describe(layer, before)
+            for layer in settings["layers"]
         ]
     else:
         del description["inputs"], description["outputs"]
@@ -124,8 +125,10 @@ def unpack(arrays: Arrays, description: dict) -> State:
     if "graph" in settings:
         settings["inputs"], settings["outputs"] = restore_graph(settings.pop("graph"))
     else:
+        before: list[Layer] = []
         settings["layers"] = [
-            restore_input(layer) if "input" in layer else restore(layer, Layer) for layer in description["layers"]
+            restore_input(layer) if "input" in layer else restore(layer, Layer, before)
+            for layer in description["layers"]
         ]
     if input_shape is None:
         return state

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from nbbp.layers import Embedding, Layer
+from nbbp.layers import ColumnEmbedding, Layer
 from nbbp.tables import frames
 
 ONE_HOT = 10  # up to which each category of a column gets a column; more become codes of an embedding
@@ -70,8 +70,8 @@ class TableEncoder:
     """The encoder of a table's columns for a network; made by `TableEncoder.fit`.
 
     Numbers and booleans are standardised. Text and categories become a column of 0 and 1 for each category, or, if
-    there are more than ten, codes for an `nbbp.Embedding`, which `layers` returns. A category that did not occur in the
-    fit is all 0, or code 0, whose vector is not trained by any row.
+    there are more than ten, codes for an `nbbp.ColumnEmbedding`, which `layers` returns. A category that did not occur
+    in the fit is all 0, or code 0, whose vector is not trained by any row.
 
     Attributes
     ----------
@@ -158,7 +158,7 @@ class TableEncoder:
             for begin, column in zip(begins, self.columns, strict=False)
             if isinstance(column, Categories) and not column.one_hot
         }
-        return [Embedding(codes, min(WIDEST, math.isqrt(max(codes.values()))))] if codes else []
+        return [ColumnEmbedding(codes, min(WIDEST, math.isqrt(max(codes.values()))))] if codes else []
 
     def to_dict(self) -> dict[str, Any]:
         """The encoder as plain values for JSON."""
