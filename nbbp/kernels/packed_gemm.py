@@ -12,7 +12,7 @@ from numba import get_thread_id, prange
 
 from nbbp.kernels import arrays, threads
 from nbbp.kernels.arguments import scratch as any_scratch
-from nbbp.kernels.gemm import affine_reference, transpose_block
+from nbbp.kernels.gemm import affine_reference, transpose_rows
 from nbbp.kernels.jit import device, kernel
 from nbbp.kernels.pointers import at
 from nbbp.kernels.tiles import FROM_ZERO, ROWS, VECTOR_BYTES, VECTORS, columns, multiply_panel
@@ -69,21 +69,6 @@ def _pack_panel(panel, b, b_k, n):
 
 
 @device
-def _pack_transposed_panel(panel, w, w_row, n):
-    """panel[k, j] = W[j, k] for n rows of W."""
-    length, width = panel.shape
-    vector = width // VECTORS
-    whole = length - length % vector
-    for j in range(0, n, vector):
-        square = whole if j + vector <= n else 0  # k that go in square blocks
-        for k in range(0, square, vector):
-            transpose_block(at(panel, k * width + j), width, at(w, j * w_row + k), w_row)
-        for i in range(j, min(j + vector, n)):
-            for k in range(square, length):
-                panel[k, i] = w[i * w_row + k]
-
-
-@device
 def _multiply_slivers(c, slivers, panel, m, n, c_row, start, start_row):
     """C = start + A . B for a panel of n columns."""
     tiles, k, rows = slivers.shape
@@ -129,7 +114,7 @@ def product_with_transposed_packed(y, x, w, slivers, panels):
     for p in prange((n + width - 1) // width):
         j = p * width
         panel = panels[get_thread_id()]
-        _pack_transposed_panel(panel, at(w, j * k), k, min(width, n - j))
+        transpose_rows(at(panel, 0), width, at(w, j * k), k, min(width, n - j), k)
         _multiply_slivers(at(y, j), slivers, panel, m, min(width, n - j), n, at(y, j), FROM_ZERO)
 
 
