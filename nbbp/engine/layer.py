@@ -9,7 +9,6 @@ import numpy as np
 
 from nbbp.engine.node import Edge, Shape, connect
 from nbbp.initializers import Initializer
-from nbbp.kernels import threads
 from nbbp.kernels.gemm import ADDED_ROWS, column_sums, row_blocks, sum_parts, total_of_parts
 from nbbp.kernels.jit import Kernel
 from nbbp.schedules import Schedule
@@ -161,12 +160,9 @@ class Binding:
         self.call(sum_parts, parts, x)
         self.call(total_of_parts, sums, parts)
 
-    def buffer(self, *shape: int, dtype=None, per_thread: bool = False) -> np.ndarray:
-        """An array, 0 at first, through which one call passes values to a later one; by default in the model's dtype.
-
-        With `per_thread` the first axis has an entry for each thread.
-        """
-        return self.program.buffer(*((threads.most(),) if per_thread else ()), *shape, dtype=dtype)
+    def buffer(self, *shape: int, dtype=None) -> np.ndarray:
+        """An array, 0 at first, through which one call passes values to a later one; None is the model's dtype."""
+        return self.program.buffer(*shape, dtype=dtype)
 
     def scratch(self, *shape: int, dtype=None) -> np.ndarray:
         """An array (threads, *shape) whose content has no meaning before and after a call: layers share it."""

@@ -207,8 +207,7 @@ class Recurrent(Layer):
     def bind_weights(self, b: Any, d: np.ndarray, *parts: tuple[int, int, int, int, int, int]) -> None:
         """Bind the gradients of w and u from those of the sums, part by part: see `product_of_steps`."""
         length, width = b.sequence.shape[2], shared_width(self.gates * self.units, threads.count(), d.itemsize)
-        totals = b.buffer(length, width, dtype=np.float64, per_thread=True)
-        packed = b.buffer(MULTIPLIED_ROWS, width, per_thread=True)
+        totals, packed = b.scratch(length, width, dtype=np.float64), b.scratch(MULTIPLIED_ROWS, width)
         for part in parts:
             b.call(
                 product_of_steps, b.g.w, b.g.u, b.sequence, d, b.there, integers(*part), counted(length), totals, packed
