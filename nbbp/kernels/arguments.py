@@ -63,6 +63,11 @@ def scratch(rng, shape, dtype, lengths) -> np.ndarray:
     return arrays.zeros(shape, dtype)
 
 
+def scratch_of_doubles(rng, shape, dtype, lengths) -> np.ndarray:
+    """The same, of float64."""
+    return arrays.zeros(shape, np.float64)
+
+
 def scratch_of_integers(rng, shape, dtype, lengths) -> np.ndarray:
     """The same for integers."""
     return np.zeros(shape, np.int64)
@@ -77,7 +82,7 @@ def a_clock(rng, shape, dtype, lengths) -> np.ndarray:
     return clock.record
 
 
-MEMORY = scratch, scratch_of_integers
+MEMORY = scratch, scratch_of_integers, scratch_of_doubles
 
 
 class Arguments:

@@ -13,7 +13,7 @@ import numpy as np
 from numba import get_thread_id, prange, types
 
 from nbbp.kernels import threads
-from nbbp.kernels.arguments import below, fitting, flags, scratch
+from nbbp.kernels.arguments import below, fitting, flags, scratch, scratch_of_doubles
 from nbbp.kernels.gemm import MULTIPLIED_ROWS
 from nbbp.kernels.jit import device, kernel
 from nbbp.kernels.lanes import LANES, load, store
@@ -246,8 +246,7 @@ def _columns(rng, shape, dtype, lengths):
     "(f,G) (h,G) (U,b,V) (t,b,D) (S,b) (6) (V) (R,V,C) (R,Q,C)",
     cycles=4.0,
     values={
-        "there": flags, "first": _columns, "ks": offsets, "packed": scratch,
-        "totals": lambda rng, shape, dtype, lengths: scratch(rng, shape, np.dtype(np.float64), lengths),
+        "there": flags, "first": _columns, "ks": offsets, "packed": scratch, "totals": scratch_of_doubles,
     },
     lengths={
         "U": lambda t: t + 1, "V": lambda f, h: range(f + h, 2**31), "S": lambda t: (1, t), "R": threads.most,
