@@ -378,6 +378,8 @@ class TestStateful:
             model.fit(X, y, batch_size=5, shuffle=False, verbose=0)
         with pytest.raises(ValueError, match="divides the rows"):
             model.fit(X, y, batch_size=4, accumulate=3, shuffle=False, verbose=0)
+        with pytest.raises(ValueError, match="the buffers of a stream do not follow one another"):
+            model.fit(nbbp.streams.from_arrays(X, y), batch_size=6, shuffle=False, verbose=0)
 
     @pytest.mark.parametrize("stop", [2, 3, 7], ids=["within a sequence", "between epochs", "in the last epoch"])
     @pytest.mark.parametrize("kind", ["gru", "lstm"])
