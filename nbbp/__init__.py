@@ -3,10 +3,11 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from nbbp import activations, callbacks, losses, schedules, streams, tables
+from nbbp import activations, callbacks, losses, recipes, schedules, streams, tables
 from nbbp._version import __version__
 from nbbp.activations import ACTIVATIONS
 from nbbp.engine.node import Input
+from nbbp.engine.ragged import Ragged
 from nbbp.initializers import INITIALIZERS
 from nbbp.insight.comparison import Comparison, check_gradients, compare
 from nbbp.insight.diagnosis import Diagnosis, diagnose
@@ -18,6 +19,7 @@ from nbbp.layers import (
     LSTM,
     Activation,
     Add,
+    Attention,
     AveragePool1D,
     AveragePool2D,
     BatchNorm,
@@ -42,6 +44,7 @@ from nbbp.layers import (
     LayerNorm,
     MaxPool1D,
     MaxPool2D,
+    MultiHeadAttention,
     Multiply,
     Parameter,
     PositionalEmbedding,
@@ -51,11 +54,13 @@ from nbbp.layers import (
     Rescale,
     Reshape,
     Residual,
+    RotaryPositions,
     SimpleRNN,
     SpatialDropout,
     Spec,
     TakeFirst,
     TiedDense,
+    TransformerBlock,
     UpSample2D,
     ZeroPad2D,
 )
@@ -82,16 +87,17 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ACTIVATIONS", "EMA", "GRU", "INITIALIZERS", "LAYERS", "LOSSES", "LSTM", "METRICS", "OPTIMIZERS", "SGD", "SWA",
-    "Activation", "Adadelta", "Adagrad", "Adam", "AdamW", "Add", "AveragePool1D", "AveragePool2D", "BatchNorm",
-    "Bidirectional", "Checkpoint", "ColumnEmbedding", "Comparison", "Concatenate", "Conv1D", "Conv1DTranspose",
-    "Conv2D", "Conv2DTranspose", "Crop2D", "Dense", "Diagnosis", "DivergenceError", "Dropout", "Embedding", "Ensemble",
-    "FeatureTokens", "Flatten", "GaussianNoise", "GlobalAveragePool", "GlobalMaxPool", "GroupNorm", "History", "Input",
-    "Inspect", "Layer", "LayerNorm", "Lion", "MaxPool1D", "MaxPool2D", "Model", "ModelFileError", "Multiply", "Nadam",
-    "Parameter", "PositionalEmbedding", "PruningReport", "RMSprop", "RandomCrop", "RandomFlip", "RandomShift",
-    "Rescale", "Reshape", "Residual", "Sequential", "SimpleRNN", "SpatialDropout", "Spec", "TakeFirst", "TiedDense",
-    "TwinError", "UpSample2D", "ZeroPad2D", "__version__", "activations", "callbacks", "check_gradients", "compare",
-    "datasets", "diagnose", "distill", "exchange", "find_learning_rate", "fit_lbfgs", "initializers", "kernel", "load",
-    "losses", "plots", "prune", "pruning_report", "schedules", "streams", "tables", "trackers",
+    "Activation", "Adadelta", "Adagrad", "Adam", "AdamW", "Add", "Attention", "AveragePool1D", "AveragePool2D",
+    "BatchNorm", "Bidirectional", "Checkpoint", "ColumnEmbedding", "Comparison", "Concatenate", "Conv1D",
+    "Conv1DTranspose", "Conv2D", "Conv2DTranspose", "Crop2D", "Dense", "Diagnosis", "DivergenceError", "Dropout",
+    "Embedding", "Ensemble", "FeatureTokens", "Flatten", "GaussianNoise", "GlobalAveragePool", "GlobalMaxPool",
+    "GroupNorm", "History", "Input", "Inspect", "Layer", "LayerNorm", "Lion", "MaxPool1D", "MaxPool2D", "Model",
+    "ModelFileError", "MultiHeadAttention", "Multiply", "Nadam", "Parameter", "PositionalEmbedding", "PruningReport",
+    "RMSprop", "Ragged", "RandomCrop", "RandomFlip", "RandomShift", "Rescale", "Reshape", "Residual", "RotaryPositions",
+    "Sequential", "SimpleRNN", "SpatialDropout", "Spec", "TakeFirst", "TiedDense", "TransformerBlock", "TwinError",
+    "UpSample2D", "ZeroPad2D", "__version__", "activations", "callbacks", "check_gradients", "compare", "datasets",
+    "diagnose", "distill", "exchange", "find_learning_rate", "fit_lbfgs", "initializers", "kernel", "load", "losses",
+    "plots", "prune", "pruning_report", "recipes", "schedules", "streams", "tables", "trackers",
 ]  # fmt: skip
 
 _ON_DEMAND = {"bench", "datasets", "exchange", "initializers", "plots", "sklearn", "trackers"}

@@ -133,20 +133,25 @@ def sum_parts(parts, x):
 
 
 @device
+def _add_strip_of_parts(sums, parts, begin):
+    """sums = the rows of `parts`, added in float64, in the columns of a strip."""
+    width = min(STRIP, sums.shape[0] - begin)
+    totals = _totals_of_strip(at(sums, 0))
+    for j in range(width):
+        totals[j] = 0.0
+    for p in range(parts.shape[0]):
+        part = parts[p][begin : begin + width]
+        for j in range(width):
+            totals[j] += part[j]
+    for j in range(width):
+        sums[begin + j] = totals[j]
+
+
+@device
 def add_parts(sums, parts):
     """sums = the rows of `parts`, added in float64."""
-    n = sums.shape[0]
-    totals = _totals_of_strip(at(sums, 0))
-    for begin in range(0, n, STRIP):
-        width = min(STRIP, n - begin)
-        for j in range(width):
-            totals[j] = 0.0
-        for p in range(parts.shape[0]):
-            part = parts[p][begin : begin + width]
-            for j in range(width):
-                totals[j] += part[j]
-        for j in range(width):
-            sums[begin + j] = totals[j]
+    for begin in range(0, sums.shape[0], STRIP):
+        _add_strip_of_parts(sums, parts, begin)
 
 
 def total_of_parts_reference(sums, parts):
@@ -155,8 +160,9 @@ def total_of_parts_reference(sums, parts):
 
 @kernel(total_of_parts_reference, "(n) (P,n)", cycles=0.5)
 def total_of_parts(sums, parts):
-    """The sums over all rows, from those of blocks of rows."""
-    add_parts(sums, parts)
+    """The sums over all rows, from those of blocks of rows, or of groups of windows."""
+    for t in prange((sums.shape[0] + STRIP - 1) // STRIP):
+        _add_strip_of_parts(sums, parts, t * STRIP)
 
 
 @intrinsic
@@ -191,6 +197,19 @@ def transpose_block(typing_context, y, y_row, x, x_row):
         return context.get_dummy_value()
 
     return types.void(y, types.intp, x, types.intp), generate
+
+
+@device
+def transpose_rows(y, y_row, x, x_row, m, n):
+    """y[j, i] = x[i, j] for m rows and n columns of x."""
+    width = columns(x) // VECTORS
+    for i in range(0, m, width):
+        square = n - n % width if i + width <= m else 0  # columns that go in blocks
+        for j in range(0, square, width):
+            transpose_block(at(y, j * y_row + i), y_row, at(x, i * x_row + j), x_row)
+        for row in range(i, min(i + width, m)):
+            for j in range(square, n):
+                y[j * y_row + row] = x[row * x_row + j]
 
 
 def transpose_reference(y, x):
