@@ -82,6 +82,16 @@ def images(seed: int = 0) -> nbbp.Sequential:
     return nbbp.Sequential(layers, "mse", nbbp.Adam(), seed=seed)
 
 
+def recurrent(seed: int = 0) -> nbbp.Sequential:
+    """A network of recurrent layers, on 8 steps of 4; rows are in groups, of sizes that threads decide."""
+    layers = [
+        nbbp.Reshape((8, 4)), nbbp.Bidirectional(nbbp.LSTM(13, return_sequences=True)),
+        nbbp.GRU(20, return_sequences=True), nbbp.GRU(9, return_sequences=True, reset_after=False), nbbp.SimpleRNN(24),
+        nbbp.Dense(2),
+    ]  # fmt: skip
+    return nbbp.Sequential(layers, "mse", nbbp.Adam(), seed=seed)
+
+
 def digest(*arrays: np.ndarray) -> str:
     """Of the bits of arrays."""
     return hashlib.sha256(b"".join(np.ascontiguousarray(a).tobytes() for a in arrays)).hexdigest()

@@ -1,5 +1,6 @@
 """Equal bits: at any number of threads, on every threading layer, fresh and cached, in AVX2 and AVX-512 code."""
 
+import dataclasses
 import hashlib
 import platform
 
@@ -14,7 +15,7 @@ from nbbp.engine.planner import number_of_shards
 pytestmark = pytest.mark.slow
 
 IN_LANES = "import runs; print(runs.fitted(runs.narrow(), 2))"
-TRAIN = IN_LANES + "; print(runs.fitted(runs.wide())); print(runs.fitted(runs.images()))"
+TRAIN = IN_LANES + "".join(f"; print(runs.fitted(runs.{name}()))" for name in ("wide", "images", "recurrent"))
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +62,8 @@ FIXED = {
     "tokens": "c2d174abdf5b456f",
     "projections": "3a8a61b4c13cd564",
     "convolutions": "b835922147b0e701",
+    "lstm": "37b986251be12d06",
+    "gru": "cc007ca149f53504",
 }
 
 
@@ -95,6 +98,13 @@ def _fixed(what: str):
             yield [*runs.images().layers[1:-1], nbbp.Dense(2)], {"dtype": dtype}, y
     if what == "embeddings":
         yield [nbbp.ColumnEmbedding({8: 3, 9: 5}, dimension=4), nbbp.Dense(6, "relu"), nbbp.Dense(2)], {}, y
+    if what in ("lstm", "gru"):
+        more = {"recurrent_initializer": "glorot_uniform"}  # the orthogonal one is LAPACK's
+        last = nbbp.LSTM(40, **more) if what == "lstm" else nbbp.GRU(40, **more)
+        first = nbbp.LSTM(7, **more) if what == "lstm" else nbbp.GRU(7, reset_after=False, **more)
+        for dtype in ("float32", "float64"):
+            sequences = dataclasses.replace(first, return_sequences=True)
+            yield [nbbp.Bidirectional(sequences), last, nbbp.Dense(2)], {"dtype": dtype}, y
     if what == "tokens":
         embedding = nbbp.Embedding(23, 40)
         yield [embedding, nbbp.Dense(40, "relu"), nbbp.TiedDense(embedding), nbbp.TakeFirst(), nbbp.Dense(2)], {}, y
@@ -109,6 +119,8 @@ def test_a_fixed_run_has_the_bits_that_it_had(what):
     X, _ = runs.rows(96, 8)
     if what == "convolutions":
         X = runs.rows(96, 32)[0].reshape(96, 8, 4, 1)
+    if what in ("lstm", "gru"):
+        X = runs.rows(96, 32)[0].reshape(96, 8, 4)
     if what == "embeddings":
         X = np.column_stack([X, np.arange(96) % 3, np.arange(96) * 7 % 5])
     if what == "tokens":

@@ -15,6 +15,8 @@ from nbbp.engine.graph import Graph
 from nbbp.engine.layer import Layer
 from nbbp.engine.node import Edge, Node, Shape
 from nbbp.layers import (
+    GRU,
+    LSTM,
     Activation,
     Add,
     AveragePool1D,
@@ -42,6 +44,7 @@ from nbbp.layers import (
     RandomShift,
     Rescale,
     Reshape,
+    SimpleRNN,
     SpatialDropout,
     UpSample2D,
     ZeroPad2D,
@@ -84,6 +87,9 @@ KEEP_ORDER: set[type[Layer]] = {
 }
 """Layers whose inputs and outputs have the same order."""
 
+OF_SEQUENCES: set[type[Layer]] = {GRU, LSTM, SimpleRNN}
+"""Layers whose inputs with positions have features last in PyTorch too."""
+
 OTHERS: set[type[Layer]] = {Concatenate, Dense, Flatten, Reshape}
 """Layers that have a rule of their own."""
 
@@ -99,7 +105,7 @@ def orders(graph: Graph) -> dict[Edge, np.ndarray]:
     known = _Known(graph).orders
     for node in graph.nodes:
         kind, edges = type(node.layer), (*node.inputs, *node.outputs)
-        if kind in CHANNELS_FIRST:
+        if kind in CHANNELS_FIRST | OF_SEQUENCES:
             edges = tuple(edge for edge in edges if _axes(edge) == 1)
         moved = (edge for edge in edges if edge in known and not _same(known[edge], ((math.prod(edge.shape),),)))
         if kind not in KEEP_ORDER | OTHERS and any(moved):

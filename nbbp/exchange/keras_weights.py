@@ -1,7 +1,8 @@
 """Import of Keras's weights: from a Keras model, from its `get_weights()`, or from a .keras file."""
 
+import functools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,8 @@ from nbbp.engine.layout import Layout
 from nbbp.exchange.walk import check
 from nbbp.exchange.weights import AnyModel, fill
 from nbbp.layers import (
+    GRU,
+    LSTM,
     BatchNorm,
     ColumnEmbedding,
     Conv1D,
@@ -22,6 +25,7 @@ from nbbp.layers import (
     GroupNorm,
     LayerNorm,
     PositionalEmbedding,
+    SimpleRNN,
 )
 
 CLASSES: dict[type, str] = {
@@ -36,6 +40,7 @@ CLASSES: dict[type, str] = {
     ColumnEmbedding: "Embedding",
     Embedding: "Embedding",
     PositionalEmbedding: "PositionEmbedding",
+    **{kind: kind.__name__ for kind in (SimpleRNN, GRU, LSTM)},
 }
 
 
@@ -43,7 +48,8 @@ def from_keras(model: AnyModel, source) -> AnyModel:
     """Give a model the weights of a Keras network of the same architecture.
 
     Arrays are taken in the order of Keras's `get_weights()`: kernel and bias of a Dense or a convolution;
-    gamma, beta, moving mean and moving variance of a BatchNormalization; gamma and beta of the other normalizations. A
+    gamma, beta, moving mean and moving variance of a BatchNormalization; gamma and beta of the other normalizations;
+    kernel, recurrent kernel and bias of a SimpleRNN, GRU or LSTM, and of both directions of a Bidirectional. A
     ColumnEmbedding takes one array for each of its columns, a Residual those of its layers and then the projection's
     kernel; the layers of a `Model` follow in the order of their calls. Optimizer, averages and pruning are reset.
 
@@ -106,15 +112,18 @@ def _load(path: str):
 
 def _leaves(layer) -> Iterator:
     """The layers that have weights, in the order of `get_weights()`."""
-    if hasattr(layer, "layers"):
-        for inner in layer.layers:
-            yield from _leaves(inner)
+    inner = getattr(layer, "layers", None) or [
+        getattr(layer, name) for name in ("forward_layer", "backward_layer") if hasattr(layer, name)
+    ]
+    if inner:
+        for one in inner:
+            yield from _leaves(one)
     else:
         yield layer
 
 
-Wanted = tuple[str, Layer, np.ndarray]
-"""The name, the layer and a view of an array of a model."""
+Wanted = tuple[str, Layer, tuple[int, ...], Callable[[np.ndarray], None]]
+"""The name, the layer and the shape of an array of a model, and a function that fills it."""
 
 
 def _wanted(layout: Layout, params: np.ndarray, state: np.ndarray) -> Iterator[Wanted]:
@@ -127,29 +136,40 @@ def _wanted(layout: Layout, params: np.ndarray, state: np.ndarray) -> Iterator[W
                 f"{place.name}: Keras's counterpart of {name} is not known; enter it in "
                 f"nbbp.exchange.keras_weights.CLASSES[{name}]"
             )
+        second = views.pop("c", None) if isinstance(place.layer, GRU) else None
         for key, view in views.items():
-            yield f"{place.name}.{key}", place.layer, view
+            name, shape, take = f"{place.name}.{key}", view.shape, functools.partial(np.copyto, view)
+            if key == "b" and second is not None:
+                shape, take = (2, len(view)), functools.partial(_fill_biases, view, second)
+            yield name, place.layer, shape, take
+
+
+def _fill_biases(b: np.ndarray, c: np.ndarray, both: np.ndarray) -> None:
+    """Keras's biases of a GRU that resets after the product: of its inputs and, in the second row, of its state."""
+    b[:], c[:] = both[0], both[1, -len(c) :]
+    b[: -len(c)] += both[1, : -len(c)]
 
 
 def _assign(wanted: list[Wanted], given: list[Given]) -> None:
-    for (label, array, theirs), (name, layer, view) in zip(given, wanted, strict=False):
+    for (label, array, theirs), (name, layer, shape, take) in zip(given, wanted, strict=False):
         if theirs is not None:
             _compare(theirs, layer, label, name)
-        if array.shape != view.shape:
-            raise ValueError(f"{name} has shape {view.shape}, Keras's {label} has {array.shape}")
-        view[...] = array
+        if array.shape != shape:
+            raise ValueError(f"{name} has shape {shape}, Keras's {label} has {array.shape}")
+        take(array)
     if len(given) != len(wanted):
         extra = [f"no layer takes {label}" for label, _, _ in given[len(wanted) :]]
-        raise ValueError("; ".join(extra + [f"nothing is given for {name}" for name, _, _ in wanted[len(given) :]]))
+        raise ValueError("; ".join(extra + [f"nothing is given for {name}" for name, *_ in wanted[len(given) :]]))
 
 
 def _compare(theirs, layer: Layer, label: str, name: str) -> None:
     kind = CLASSES[type(layer)]
     if kind not in (base.__name__ for base in type(theirs).__mro__):
         raise ValueError(f"{label} belongs to a {type(theirs).__name__}; {name} takes that of a {kind}")
-    epsilon = getattr(layer, "epsilon", None)
-    if epsilon is not None and epsilon != theirs.epsilon:
-        raise ValueError(
-            f"{label}: Keras's epsilon is {theirs.epsilon:g}, that of {name} is {epsilon:g}; "
-            f"nbbp.{type(layer).__name__}(epsilon={theirs.epsilon:g}) has the same"
-        )
+    for setting in ("epsilon", "reset_after"):
+        own, given = getattr(layer, setting, None), getattr(theirs, setting, None)
+        if own is not None and own != given:
+            raise ValueError(
+                f"{label}: Keras's {setting} is {given}, that of {name} is {own}; "
+                f"nbbp.{type(layer).__name__}({setting}={given}) has the same"
+            )

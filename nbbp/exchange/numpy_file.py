@@ -9,6 +9,7 @@ import inspect
 import itertools
 import json
 import os
+import re
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
 
@@ -18,9 +19,11 @@ from nbbp._version import __version__
 from nbbp.engine.forms import Form
 from nbbp.engine.graph import Graph
 from nbbp.engine.node import Edge, Node
-from nbbp.exchange import numpy_functions, numpy_images, walk
+from nbbp.exchange import numpy_functions, numpy_images, numpy_recurrent, walk
 from nbbp.insight import summary
 from nbbp.layers import (
+    GRU,
+    LSTM,
     Activation,
     Add,
     AveragePool1D,
@@ -53,6 +56,7 @@ from nbbp.layers import (
     RandomShift,
     Rescale,
     Reshape,
+    SimpleRNN,
     SpatialDropout,
     TakeFirst,
     TiedDense,
@@ -144,7 +148,7 @@ def _functions(text: str) -> str:
     """The functions of `numpy_functions` that a text calls, and those that they call."""
     sources = []
     for function in numpy_functions.FUNCTIONS:
-        if f" {function.__name__}(" in text:
+        if re.search(rf"\b{function.__name__}\(", text):
             sources.append(f"\n\n{inspect.getsource(function)}")
             text += sources[-1]
     return "".join(sources)
@@ -323,10 +327,12 @@ LAYERS: dict[type[Layer], Callable[..., list[str]]] = {
     Embedding: _embedding,
     FeatureTokens: _feature_tokens,
     Flatten: _reshape,
+    GRU: numpy_recurrent.recurrent,
     GaussianNoise: lambda node, p, y, x: [],
     GlobalAveragePool: numpy_images.global_average,
     GlobalMaxPool: numpy_images.global_max,
     GroupNorm: numpy_images.group_norm,
+    LSTM: numpy_recurrent.recurrent,
     LayerNorm: _layer_norm,
     MaxPool1D: numpy_images.max_pool,
     MaxPool2D: numpy_images.max_pool,
@@ -337,6 +343,7 @@ LAYERS: dict[type[Layer], Callable[..., list[str]]] = {
     RandomShift: lambda node, p, y, x: [],
     Rescale: lambda node, p, y, x: [f"{y} = {x} * {node.layer.scale} + {node.layer.offset}"],
     Reshape: _reshape,
+    SimpleRNN: numpy_recurrent.recurrent,
     SpatialDropout: lambda node, p, y, x: [],
     TakeFirst: lambda node, p, y, x: [f"{y} = {x}[:, 0]"],
     TiedDense: lambda node, p, y, x: [f"{y} = {x} @ {p['table']}.T"],

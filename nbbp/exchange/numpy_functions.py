@@ -43,5 +43,63 @@ def _windows(x, size, strides=1, padding=0, dilation=1, outside=0):
     return np.moveaxis(x[tuple(steps)], axes + 1, -1)
 
 
-FUNCTIONS: list[Callable] = [_transposed_convolution, _convolution, _windows, sinusoids]
+def _rnn(x, w, u, b=0, first=None, backwards=False, activation=np.tanh):
+    """The outputs of all steps, and the last."""
+    return _through_time(lambda x, h: [activation(x @ w + h @ u + b)], x, first or [_no_state(x, u)], backwards)
+
+
+def _gru(x, w, u, b=0, c=0, first=None, backwards=False, reset_after=True):
+    """The outputs of all steps, and the last."""
+    n = len(u)
+
+    def step(x, h):
+        of_x, of_h = x @ w + b, h @ u
+        gates = _sigmoid(of_x[:, : 2 * n] + of_h[:, : 2 * n])
+        z, r = gates[:, :n], gates[:, n:]
+        acted_on = r * (of_h[:, 2 * n :] + c) if reset_after else (r * h) @ u[:, 2 * n :]
+        return [z * h + (1 - z) * np.tanh(of_x[:, 2 * n :] + acted_on)]
+
+    return _through_time(step, x, first or [_no_state(x, u)], backwards)
+
+
+def _lstm(x, w, u, b=0, first=None, backwards=False):
+    """The outputs of all steps, and the last states h and c."""
+
+    def step(x, h, c):
+        i, f, g, o = np.split(x @ w + h @ u + b, 4, axis=1)
+        c = _sigmoid(f) * c + _sigmoid(i) * np.tanh(g)
+        return [_sigmoid(o) * np.tanh(c), c]
+
+    return _through_time(step, x, first or [_no_state(x, u)] * 2, backwards)
+
+
+def _through_time(step, x, states, backwards):
+    """The first state after each step, and all states after the last one."""
+    y = np.empty((*x.shape[:2], states[0].shape[1]), x.dtype)
+    for t in range(x.shape[1])[:: -1 if backwards else 1]:
+        states = step(x[:, t], *states)
+        y[:, t] = states[0]
+    return [y, *states]
+
+
+def _no_state(x, u):
+    return np.zeros((len(x), len(u)), x.dtype)
+
+
+def _sigmoid(x):
+    return 0.5 * (1 + np.tanh(0.5 * x))
+
+
+FUNCTIONS: list[Callable] = [
+    _transposed_convolution,
+    _convolution,
+    _windows,
+    sinusoids,
+    _rnn,
+    _gru,
+    _lstm,
+    _through_time,
+    _no_state,
+    _sigmoid,
+]
 """Each before those that it calls."""

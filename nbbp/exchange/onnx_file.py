@@ -13,9 +13,11 @@ import numpy as np
 
 from nbbp._version import __version__
 from nbbp.engine.node import Edge, Node
-from nbbp.exchange import onnx_estimators, onnx_images, onnx_tokens, walk
+from nbbp.exchange import onnx_estimators, onnx_images, onnx_recurrent, onnx_tokens, walk
 from nbbp.exchange.onnx_writer import Output, Parameters, Writer
 from nbbp.layers import (
+    GRU,
+    LSTM,
     Activation,
     Add,
     AveragePool1D,
@@ -48,6 +50,7 @@ from nbbp.layers import (
     RandomShift,
     Rescale,
     Reshape,
+    SimpleRNN,
     SpatialDropout,
     TakeFirst,
     TiedDense,
@@ -55,6 +58,7 @@ from nbbp.layers import (
     ZeroPad2D,
 )
 from nbbp.layers.convolution import Convolution
+from nbbp.layers.recurrent import Recurrent
 from nbbp.model import Model
 from nbbp.storage import files
 
@@ -70,10 +74,11 @@ def to_onnx(model: "Model | MLPClassifier | MLPRegressor", path: str | os.PathLi
 
     A single input is named ``X`` and a single output ``predictions``; several have the names by which `Model.fit` takes
     them, and a named `Input` keeps its name. Predictions are those of `Model.predict` without a mask. What acts in
-    training alone is left out, and batch normalization uses its running statistics. Arrays have the model's dtype, and
-    integer inputs stay integers; in a float64 model, gelu, convolutions, average pools and GroupNorm have float32's
-    precision, since onnxruntime has no other, and so has epsilon, which ONNX stores as float32. A ColumnEmbedding
-    takes the nearest category for a number out of range, and so does an Embedding.
+    training alone is left out, and batch normalization uses its running statistics. Rows of a stateful layer begin with
+    0, as in `Model.predict`. Arrays have the model's dtype, and integer inputs stay integers; in a float64 model, gelu,
+    convolutions, average pools, recurrent layers and GroupNorm have float32's precision, since onnxruntime has no
+    other, and so has epsilon, which ONNX stores as float32. A ColumnEmbedding takes the nearest category for a number
+    out of range, and so does an Embedding.
 
     Inputs and outputs have features last, as in nbbp. Convolutions and pools have channels first in ONNX: there is a
     Transpose where the order changes, such as before the first convolution and before a Flatten, and none between.
@@ -175,6 +180,8 @@ def _write_nodes(writer: Writer, model: Model) -> dict[str, Output]:
 
 def _stored(layer: Layer, array: np.ndarray) -> np.ndarray:
     """A parameter as the file holds it."""
+    if isinstance(layer, Recurrent):
+        return onnx_recurrent.stored(layer, array)
     return walk.outputs_first(array).astype(np.float32) if isinstance(layer, Convolution) else array
 
 
@@ -320,10 +327,12 @@ LAYERS: dict[type[Layer], Callable[..., str | Sequence[str]]] = {
     Embedding: onnx_tokens.embedding,
     FeatureTokens: onnx_tokens.feature_tokens,
     Flatten: _reshape,
+    GRU: onnx_recurrent.recurrent,
     GaussianNoise: lambda writer, node, p, x: x,
     GlobalAveragePool: onnx_images.global_average,
     GlobalMaxPool: onnx_images.global_max,
     GroupNorm: onnx_images.group_norm,
+    LSTM: onnx_recurrent.recurrent,
     LayerNorm: _layer_norm,
     MaxPool1D: onnx_images.pool,
     MaxPool2D: onnx_images.pool,
@@ -334,6 +343,7 @@ LAYERS: dict[type[Layer], Callable[..., str | Sequence[str]]] = {
     RandomShift: lambda writer, node, p, x: x,
     Rescale: _rescale,
     Reshape: _reshape,
+    SimpleRNN: onnx_recurrent.recurrent,
     SpatialDropout: lambda writer, node, p, x: x,
     TakeFirst: onnx_tokens.take_first,
     TiedDense: onnx_tokens.tied_dense,

@@ -40,11 +40,15 @@ class Writer:
 
     def operator(self, kind: str, *inputs: str, **attributes) -> str:
         """Add an operator; returns the name of its output."""
+        return self.operator_of_several(kind, 1, *inputs, **attributes)[0]
+
+    def operator_of_several(self, kind: str, count: int, *inputs: str, **attributes) -> list[str]:
+        """Add an operator; returns the names of its outputs."""
         from onnx import helper
 
-        output = self._name(kind)
-        self.operators.append(helper.make_node(kind, inputs, [output], output, **attributes))
-        return output
+        outputs = [self._name(kind) for _ in range(count)]
+        self.operators.append(helper.make_node(kind, inputs, outputs, outputs[0], **attributes))
+        return outputs
 
     def result(self, name: str, x: str) -> None:
         """Make x an output of the network."""

@@ -1,7 +1,8 @@
 """Import of PyTorch's weights from a state_dict or a safetensors file, and export.
 
 A PyTorch Linear stores its weight as (out, in), nbbp's Dense as (in, out), and convolutions alike; PyTorch has channels
-first, and therefore another order of features behind a Flatten. Other arrays differ in their names only.
+first, and therefore another order of features behind a Flatten. `torch_recurrent` has what recurrent layers need; other
+arrays differ in their names only.
 """
 
 import collections
@@ -17,6 +18,7 @@ import safetensors.numpy
 from nbbp.engine.graph import Graph
 from nbbp.engine.layout import Layout
 from nbbp.engine.node import Edge, Node, Scope
+from nbbp.exchange import torch_recurrent
 from nbbp.exchange.channels import orders
 from nbbp.exchange.walk import check, outputs_first
 from nbbp.exchange.weights import AnyModel, fill
@@ -37,6 +39,7 @@ from nbbp.layers import (
     TransformerBlock,
 )
 from nbbp.layers.convolution import Convolution
+from nbbp.layers.recurrent import Recurrent
 from nbbp.model import Model
 from nbbp.sequential import Sequential
 from nbbp.storage.files import replace
@@ -107,6 +110,12 @@ def to_torch_state_dict(model: Model) -> dict:
     MultiHeadAttention on one edge has the names of nn.MultiheadAttention, and TransformerBlock those of
     nn.TransformerEncoderLayer. MultiHeadAttention on several edges has an nn.Linear ``q_proj``, ``kv_proj`` and so on.
 
+    SimpleRNN, GRU and LSTM are nn.RNN, nn.GRU and nn.LSTM with ``batch_first=True``, of one layer each; a Bidirectional
+    is one of them with ``bidirectional=True``. Their second bias is 0, but for the part on which a GRU's reset gate
+    acts; `from_torch` adds both, and a module with ``num_layers=2`` fills two layers. Such a module returns its output
+    and its states: without ``return_sequences``, nbbp's output is the last state. A layer that goes backwards on its
+    own is a module whose input is reversed in time.
+
     PyTorch has no module for two layers; yours needs these attributes: for Residual in a sequence ``layers``, an
     nn.Sequential, and ``projection``, an nn.Linear without bias, if the shape changes; for ColumnEmbedding an
     nn.Embedding ``table_3`` for the categories in column 3.
@@ -124,7 +133,8 @@ def to_torch_state_dict(model: Model) -> dict:
     Raises
     ------
     ValueError
-        If a layer with parameters, such as one of one's own, is not in `NAMES`, or if features need two orders at once.
+        If a layer with parameters, such as one of one's own, is not in `NAMES`, if a GRU has ``reset_after=False``, or
+        if features need two orders at once.
     ImportError
         If PyTorch is not installed.
     """
@@ -151,7 +161,7 @@ def _state_dict(model: Model) -> Arrays:
     check(model)
     network = model.network
     named = _arrays(model, network.layout, network.params, network.state)
-    state = {name: array[index].copy() for name, (_, array, index) in named.items()}
+    state = torch_recurrent.parted({name: array[index].copy() for name, (_, array, index) in named.items()})
     counted = [name.removesuffix("running_var") for name in state if name.endswith(".running_var")]
     return state | {f"{module}{COUNTER}": np.array(model.steps) for module in counted}
 
@@ -162,6 +172,7 @@ NAMES: dict[type, dict[str, str]] = {
     GroupNorm: {"gamma": "weight", "beta": "bias"},
     LayerNorm: {"gamma": "weight", "beta": "bias"},
     **{kind: {"table": "weight"} for kind in (Embedding, PositionalEmbedding, TiedDense)},
+    **dict.fromkeys(torch_recurrent.KINDS, torch_recurrent.NAMES),
 }
 """The names of a layer's arrays in PyTorch's module; a ColumnEmbedding's table is a module of its own."""
 
@@ -178,7 +189,9 @@ Wanted = dict[str, tuple[str, np.ndarray, Any]]
 def _arrays(model: Model, layout: Layout, params: np.ndarray, state: np.ndarray) -> Wanted:
     graph = layout.graph
     modules = dict(_in_rows(graph)) if isinstance(model, Sequential) else graph.names
-    modules = {node: _within_block(graph, node, module) for node, module in modules.items()}
+    modules = {
+        node: torch_recurrent.module(node, _within_block(graph, node, module)) for node, module in modules.items()
+    }
     moved = orders(graph)
     wanted = {}
     for node in _in_order(layout):
@@ -186,7 +199,7 @@ def _arrays(model: Model, layout: Layout, params: np.ndarray, state: np.ndarray)
         for key, view in vars(place.views(params, state)).items():
             joint = "_" if _is_in_proj(node) else "."
             name = f"{modules[node]}{joint}{_name(node, graph, key)}"
-            if isinstance(node.layer, Dense | Convolution):
+            if isinstance(node.layer, Dense | Convolution | Recurrent):
                 view = outputs_first(view)
             wanted[name] = f"{place.name}.{key}", view, _index(node, view, moved)
     return wanted
@@ -238,6 +251,8 @@ def _is_in_proj(node: Node) -> bool:
 
 def _index(node: Node, view: np.ndarray, moved: dict[Edge, np.ndarray]) -> Any:
     """The index of a view's elements in PyTorch's order; its axes are the features of the output and of the input."""
+    if isinstance(node.layer, Recurrent):
+        return torch_recurrent.rows(node, len(view))
     features = [moved.get(edge) for edge in (*node.outputs, *node.inputs)][: view.ndim]
     if all(index is None for index in features):
         return ...
@@ -248,6 +263,8 @@ def _name(node: Node, graph: Graph, key: str) -> str:
     kind = type(node.layer)
     if kind is ColumnEmbedding:
         return f"{key}.weight"
+    if kind in torch_recurrent.KINDS:
+        return torch_recurrent.own(graph.names[node], node, key)
     if kind not in NAMES:
         raise ValueError(
             f"{graph.names[node]}: PyTorch's names for {kind.__name__} are not known; enter them in "
@@ -295,7 +312,7 @@ def _read(source) -> Arrays:
         given = {name: _array(name, value) for name, value in source.items()}
     else:
         raise TypeError(f"source must be a state_dict or a safetensors file, got {type(source).__name__}")
-    given = {name: array for name, array in given.items() if name.rpartition(".")[2] != COUNTER}
+    given = torch_recurrent.joined({k: array for k, array in given.items() if k.rpartition(".")[2] != COUNTER})
     return {name: given[name] for name in sorted(given, key=_numbers)} if _numbered_alike(given) else given
 
 

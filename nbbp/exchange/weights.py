@@ -10,7 +10,8 @@ from nbbp.engine.graph import chain
 from nbbp.engine.layout import Layout
 from nbbp.engine.node import Input
 from nbbp.engine.state import Numbers
-from nbbp.layers import ColumnEmbedding, Embedding
+from nbbp.layers import Bidirectional, ColumnEmbedding, Embedding
+from nbbp.layers.recurrent import Recurrent
 from nbbp.model import Model
 from nbbp.sequential import Sequential
 
@@ -36,6 +37,7 @@ def fill(model: AnyModel, features: int | None, assign: Callable[[Layout, np.nda
 
 def _graph(model: Model, features: int | None):
     assert isinstance(model, Sequential)
-    if features is None or any(isinstance(layer, ColumnEmbedding | Embedding) for layer in model.layers):
+    hidden = ColumnEmbedding | Embedding | Recurrent | Bidirectional
+    if features is None or any(isinstance(layer, hidden) for layer in model.layers):
         raise RuntimeError("the number of features does not show in the weights: call model.build(features) first")
     return chain(Input(features), model.layers)

@@ -32,6 +32,11 @@ class StreamTrainer:
         shuffle: bool | str, mean_weight: float | None = None, progress: Callable = iter, shards: int | None = None,
     ) -> None:  # fmt: skip
         network = built.network
+        if any(node.layer.stateful for node in network.graph.nodes):
+            raise ValueError(
+                "a stateful layer continues from the mini-batch before, and the buffers of a stream do not follow one "
+                "another: give X and y as arrays"
+            )
         self._stream, self._check, self._shuffle, self._seed = stream, check, shuffle, network.seed
         self.rows = stream.rows
         self.batch_size = min(parts * min(batch_size, self.rows), self.rows)
