@@ -3,10 +3,11 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from nbbp import activations, callbacks, losses, schedules, streams, tables
+from nbbp import activations, callbacks, losses, recipes, schedules, streams, tables
 from nbbp._version import __version__
 from nbbp.activations import ACTIVATIONS
 from nbbp.engine.node import Input
+from nbbp.engine.ragged import Ragged
 from nbbp.initializers import INITIALIZERS
 from nbbp.insight.comparison import Comparison, check_gradients, compare
 from nbbp.insight.diagnosis import Diagnosis, diagnose
@@ -87,11 +88,11 @@ __all__ = [
     "Conv2D", "Conv2DTranspose", "Crop2D", "Dense", "Diagnosis", "DivergenceError", "Dropout", "Embedding", "Ensemble",
     "FeatureTokens", "Flatten", "GaussianNoise", "GlobalAveragePool", "GlobalMaxPool", "GroupNorm", "History", "Input",
     "Inspect", "Layer", "LayerNorm", "Lion", "MaxPool1D", "MaxPool2D", "Model", "ModelFileError", "Multiply", "Nadam",
-    "Parameter", "PositionalEmbedding", "PruningReport", "RMSprop", "RandomCrop", "RandomFlip", "RandomShift",
+    "Parameter", "PositionalEmbedding", "PruningReport", "RMSprop", "Ragged", "RandomCrop", "RandomFlip", "RandomShift",
     "Rescale", "Reshape", "Residual", "Sequential", "SimpleRNN", "SpatialDropout", "Spec", "TakeFirst", "TiedDense",
     "TwinError", "UpSample2D", "ZeroPad2D", "__version__", "activations", "callbacks", "check_gradients", "compare",
     "datasets", "diagnose", "distill", "exchange", "find_learning_rate", "fit_lbfgs", "initializers", "kernel", "load",
-    "losses", "plots", "prune", "pruning_report", "schedules", "streams", "tables", "trackers",
+    "losses", "plots", "prune", "pruning_report", "recipes", "schedules", "streams", "tables", "trackers",
 ]  # fmt: skip
 
 _ON_DEMAND = {"bench", "datasets", "exchange", "initializers", "plots", "sklearn", "trackers"}

@@ -84,6 +84,14 @@ def number(name: str, value, low: float = 0.0, high: float = math.inf, open_low:
         raise ValueError(f"{name} must be {least} and {most}, got {value!r}")
 
 
+def quantiles(given) -> tuple[float, ...]:
+    """Levels of quantiles, in (0, 1) and increasing."""
+    levels = tuple(float(q) for q in array("quantiles", given))
+    if not all(0 < q < 1 for q in levels) or list(levels) != sorted(set(levels)):
+        raise ValueError(f"quantiles must lie in (0, 1) and increase, got {given!r}")
+    return levels
+
+
 def array(name: str, data, least_rows: int = 1) -> np.ndarray:
     """Integers or floats (rows, ...), of any dtype and strides."""
     if hasattr(data, "toarray"):
@@ -94,7 +102,8 @@ def array(name: str, data, least_rows: int = 1) -> np.ndarray:
     try:
         result = np.asarray(data)
     except ValueError as error:  # rows of different lengths
-        raise ValueError(f"{name} must be a rectangular array of numbers: {error}") from None
+        hint = f"; nbbp.Ragged({name}) takes rows of different lengths" if name.endswith("X") else ""
+        raise ValueError(f"{name} must be a rectangular array of numbers: {error}{hint}") from None
     if result.dtype == bool:
         result = result.astype(np.int64)
     hint = f"; np.unique({name}, return_inverse=True)[1] numbers its classes" if result.ndim == 1 else ""
@@ -177,7 +186,7 @@ def features(
             raise ValueError(f"{name} has {len(given)} rows and its mask {len(mask)}")
         tokens = mask.shape[1] == math.prod(given.shape[1:])
         there = mask.reshape(given.shape if tokens else given.shape[:-1])
-    converted = _converted(given, dtype)
+    converted = contiguous(given, dtype)
     finite(name, given, given if np.dtype(dtype).kind in "iu" else converted, there)
     if converted.dtype.kind in "iu":
         changed = converted != given
@@ -189,7 +198,7 @@ def features(
     return converted
 
 
-def _converted(given: np.ndarray, dtype) -> np.ndarray:
+def contiguous(given: np.ndarray, dtype) -> np.ndarray:
     """The array C-contiguous and aligned in `dtype`; the array itself if it is so already."""
     if given.dtype == dtype and given.flags.c_contiguous and given.flags.aligned:
         return given
@@ -213,12 +222,12 @@ def targets(
     columns = loss.target_columns(outputs)
     if flat.shape[1] != positions * columns:
         alternative = ", or one integer label a row" if loss.labels is not None else ""
-        each = "a column" if columns == outputs else f"{columns} columns in all"
+        each = "a column" if columns == outputs else f"{columns} column{'s' * (columns > 1)} in all"
         at = f", at each of {positions} positions" if positions > 1 else ""
         raise ValueError(
             f"{name} needs {each} for each of the model's {outputs} outputs{alternative}{at}; got {flat.shape[1]}"
         )
-    converted = _converted(flat, dtype)
+    converted = contiguous(flat, dtype)
     there = None if mask is None else np.repeat(mask.reshape(rows, positions), columns, axis=1)
     finite(name, flat, converted, there)
     low, high = loss.valid_targets
@@ -282,7 +291,7 @@ def weights(
 
     `target` has an element in each row; there may be several for each of `rows`, with a weight for each of them or for
     each row. If the rows are `whole`, at least one weight must be positive. Masked elements, at which mask (elements,)
-    is False, have no class.
+    is False, have no class and no weight, whatever is given.
     """
     if sample_weight is None and class_weight is None:
         return None
@@ -300,6 +309,8 @@ def weights(
             there = slice(None) if mask is None else mask
             result[there] *= _weights_of_classes(target[there], class_weight)
         result = result.astype(dtype)
+    if mask is not None:
+        result[~mask] = 0
     if not np.isfinite(result).all() or (result < 0).any():
         raise ValueError(f"weights must be finite, 0 or more; the largest {result.dtype} is {np.finfo(dtype).max:.3g}")
     if whole and not result.any():

@@ -20,7 +20,7 @@ To add one, write a function of (y, prediction, weight), give it a bool ``higher
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -38,7 +38,7 @@ def check_classes(y: np.ndarray) -> None:
         )
 
 
-def _metric(*, higher_is_better: bool) -> Callable[[Callable[..., float]], Callable[..., float]]:
+def _metric(*, higher_is_better: bool | None) -> Callable[[Callable[..., float]], Callable[..., float]]:
     """Give a metric its direction and a check of its arguments; predictions may be infinite or nan."""
 
     def decorated(function: Callable[..., float]) -> Callable[..., float]:
@@ -346,6 +346,57 @@ def r2(y: np.ndarray, prediction: np.ndarray, weight: np.ndarray | None = None) 
     return float(_over_rows(1 - unexplained, None))
 
 
+@_metric(higher_is_better=False)
+def pinball(
+    y: np.ndarray,
+    prediction: np.ndarray,
+    weight: np.ndarray | None = None,
+    quantiles: Sequence[float] = (0.1, 0.5, 0.9),
+) -> float:
+    """Mean pinball loss, of max(q (y - p), (q - 1) (y - p)) over rows and quantiles q; see `nbbp.losses.Pinball`.
+
+    For other quantiles, add an entry: ``METRICS["deciles"] = functools.partial(pinball, quantiles=...)``.
+
+    Parameters
+    ----------
+    y : ndarray (rows, 1)
+    prediction : ndarray (rows, quantiles)
+    weight : ndarray (rows,), optional
+    quantiles : sequence of float
+
+    Returns
+    -------
+    float
+    """
+    levels = np.array(checks.quantiles(quantiles))
+    if y.shape[1] != 1 or prediction.shape[1] != len(levels):
+        raise ValueError(f"pinball takes y (rows, 1) and {len(levels)} quantiles; got {y.shape} and {prediction.shape}")
+    error = np.subtract(y, prediction, dtype=np.float64)
+    return float(_over_rows(np.maximum(levels * error, (levels - 1) * error), weight).mean())
+
+
+@_metric(higher_is_better=None)
+def coverage(y: np.ndarray, prediction: np.ndarray, weight: np.ndarray | None = None) -> float:
+    """Share of the values that lie between the first and the last predicted quantile, or on them.
+
+    It should be near the difference of the two levels, 0.8 between the quantiles 0.1 and 0.9.
+
+    Parameters
+    ----------
+    y : ndarray (rows, 1)
+    prediction : ndarray (rows, quantiles)
+    weight : ndarray (rows,), optional
+
+    Returns
+    -------
+    float
+        In [0, 1].
+    """
+    if y.shape[1] != 1 or prediction.shape[1] < 2:
+        raise ValueError(f"coverage takes y (rows, 1) and two quantiles or more; got {y.shape} and {prediction.shape}")
+    return float(_over_rows((prediction[:, :1] <= y) & (y <= prediction[:, -1:]), weight)[0])
+
+
 METRICS: dict[str, Callable[..., float]] = {
     "accuracy": accuracy,
     "top_k_accuracy": top_k_accuracy,
@@ -357,9 +408,11 @@ METRICS: dict[str, Callable[..., float]] = {
     "mse": mse,
     "rmse": rmse,
     "r2": r2,
+    "pinball": pinball,
+    "coverage": coverage,
 }
 
-OF_CLASSES = frozenset(METRICS) - {"mae", "mse", "rmse", "r2"}
+OF_CLASSES = frozenset(METRICS) - {"mae", "mse", "rmse", "r2", "pinball", "coverage"}
 
 
 def higher_is_better(metric: Callable) -> bool | None:

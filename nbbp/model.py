@@ -186,8 +186,8 @@ class Model:
     copy, with_backend, averaged, blend, take = copy, with_backend, averaged, blend, take
 
     def prepare(
-        self, X, y=None, sample_weight=None, class_weight=None, mask=None, name: str = "", whole: bool = True,
-        chosen: np.ndarray | None = None,
+        self, X, y=None, sample_weight=None, class_weight=None, mask=None, lengths=None, name: str = "",
+        whole: bool = True, chosen: np.ndarray | None = None,
     ) -> Data:  # fmt: skip
         """The user's data, checked and in the form that kernels take; builds the model if it is not built.
 
@@ -195,12 +195,12 @@ class Model:
         `chosen`, only the rows with these indices, as if no others had been given.
         """
         if self._built is None or type(X) is not np.ndarray:
-            X = self._arrays(f"{name}X", X, mask)
-        if y is None:
-            return self.built.intake.inputs(f"{name}X", X, mask, least_rows=0)
-        return self.built.intake.data(f"{name}X", X, f"{name}y", y, sample_weight, class_weight, whole, mask, chosen)
+            X = self._arrays(f"{name}X", X, masked=mask is not None or lengths is not None)
+        return self.built.intake.data(
+            f"{name}X", X, f"{name}y", y, sample_weight, class_weight, whole, mask, lengths, chosen
+        )
 
-    def _arrays(self, name: str, X, mask) -> Any:
+    def _arrays(self, name: str, X, masked: bool) -> Any:
         """A table as an array; a model that is not trained yet remembers the names of its columns."""
         refuse_stream(name, X)
         if tables.is_table(X):

@@ -11,6 +11,7 @@ from nbbp.engine.forms import Form
 from nbbp.engine.graph import Graph, chain
 from nbbp.engine.layer import Layer
 from nbbp.engine.node import Input, Shape
+from nbbp.engine.ragged import Ragged
 from nbbp.losses import Loss
 from nbbp.model import Model
 from nbbp.optimizers import Optimizer
@@ -102,16 +103,21 @@ class Sequential(Model):
         entry = self._entry or Input(input_shape, self.layers[0].input_dtype(self.dtype))
         return chain(entry, self.layers)
 
-    def _arrays(self, name: str, X, mask) -> Any:
-        X = super()._arrays(name, X, mask)
+    def _arrays(self, name: str, X, masked: bool) -> Any:
+        X = super()._arrays(name, X, masked)
         if not self.is_built:
             integers = None if self._entry else self.layers[0].input_dtype(getattr(X, "dtype", self.dtype))
-            if mask is None:  # masked values may be anything
-                X = features(name, X, np.dtype(integers or self.dtype))
-            if integers is None:
-                self.build(np.shape(X)[1:])
-            else:
-                self._build_for_integers(np.shape(X)[1:], integers)
+            if not isinstance(X, Ragged):  # masked values may be anything
+                X = checks.array(name, X, 0) if masked else features(name, X, np.dtype(integers or self.dtype))
+            if integers is not None:
+                self._build_for_integers(X.shape[1:], integers)
+                return X
+            if isinstance(X, Ragged) and X.values.ndim == 1:
+                raise ValueError(
+                    f"{name} has a number at each position: begin the network with nbbp.Embedding for tokens, and give "
+                    f"rows (length, features) for features"
+                )
+            self.build(X.shape[1:])
         return X
 
     def _build_for_integers(self, shape: Shape, dtype: str) -> None:

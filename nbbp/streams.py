@@ -3,6 +3,8 @@
 A stream is cut into chunks, sections of a file that are read at once. Each epoch takes them in an order of its own,
 fills a buffer with some, and trains on its rows in shuffled order, while a thread reads the next ones. Memory
 holds a few buffers, whatever the size of the data.
+
+`windows` is for series, which memory holds, and their windows, which it does not: see `nbbp.series`.
 """
 
 import contextlib
@@ -16,6 +18,8 @@ from typing import Any
 import numpy as np
 
 from nbbp import checks
+from nbbp.engine.ragged import Ragged
+from nbbp.series import windows as windows
 from nbbp.tables import CellError, ClassTarget, TableEncoder, ValueTarget
 
 CHUNK_BYTES = 1 << 20  # per array
@@ -64,8 +68,8 @@ def from_arrays(X, y, sample_weight=None, buffer_rows: int | None = None) -> Str
 
     Parameters
     ----------
-    X : array (rows, ...)
-    y : array (rows,) or (rows, outputs)
+    X : array (rows, ...) or nbbp.Ragged
+    y : array (rows,) or (rows, outputs), or nbbp.Ragged
     sample_weight : array (rows,), optional
     buffer_rows : int, optional
         Rows that are shuffled together; by default as many as fit in 32 MiB.
@@ -83,7 +87,8 @@ def from_arrays(X, y, sample_weight=None, buffer_rows: int | None = None) -> Str
     for name, array in (("y", y), ("sample_weight", sample_weight)):
         if array is not None and len(array) != rows:
             raise ValueError(f"X has {rows} rows and {name} has {len(array)}")
-    chunk_rows = max(1, CHUNK_BYTES // max(1, np.asarray(X[:1]).nbytes))
+    row_bytes = (X.values.nbytes // max(1, rows)) if isinstance(X, Ragged) else np.asarray(X[:1]).nbytes
+    chunk_rows = max(1, CHUNK_BYTES // max(1, row_bytes))
 
     def read(chunk: int) -> Iterator[Piece]:
         part = slice(chunk * chunk_rows, (chunk + 1) * chunk_rows)

@@ -10,6 +10,7 @@ SYNONYMS: dict[str, dict[str, tuple[str, ...]]] = {
         "mae": ("mean_absolute_error", "absolute_error", "L1Loss"),
         "huber": ("HuberLoss", "SmoothL1Loss"),
         "poisson": ("PoissonNLLLoss",),
+        "pinball": ("quantile", "quantile_loss", "mean_pinball_loss", "pinball_loss"),
     },
     "activation": {
         "linear": ("identity", "none"),
@@ -45,6 +46,8 @@ SYNONYMS: dict[str, dict[str, tuple[str, ...]]] = {
         "mse": ("mean_squared_error", "neg_mean_squared_error"),
         "rmse": ("root_mean_squared_error", "neg_root_mean_squared_error"),
         "r2": ("r2_score",),
+        "pinball": ("mean_pinball_loss", "quantile_loss"),
+        "coverage": ("picp",),
     },
 }  # fmt: skip
 """Other programs' names by kind and nbbp's name; case and underscores make no difference."""

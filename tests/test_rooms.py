@@ -15,7 +15,7 @@ LEVELS = [
     ["layers", "losses", "optimizers", "metrics", "training.averaging"],
     ["storage", "insight.summary", "insight.norms"],
     ["plots"],
-    ["insight.notebook", "tables", "streams", "training.monitors", "callbacks", "distributed"],
+    ["insight.notebook", "tables", "series", "streams", "training.monitors", "callbacks", "distributed"],
     ["training", "insight.inspection"],
     ["model", "sequential"],
     ["insight", "recipes", "sklearn", "exchange", "trackers", "datasets"],
@@ -28,6 +28,7 @@ LEVELS = [
 
 LONG = {
     "losses": "one entry for each loss, with its equation and how other libraries differ",
+    "metrics": "one entry for each metric, with its equation and its source",
     "optimizers": "one kernel pair and one dataclass for each optimizer, read side by side",
     "sklearn.base": "the arguments of both estimators and what scikit-learn asks of them",
 }

@@ -52,6 +52,7 @@ from nbbp.recipes.distillation import distill
 from nbbp.recipes.ensemble import Ensemble
 from nbbp.recipes.pruning import prune
 from nbbp.sequential import Sequential
+from nbbp.streams import windows
 from nbbp.training.averaging import EMA
 from nbbp.training.progress import bar
 
@@ -100,8 +101,9 @@ def usual_runs(model: functools.partial[Sequential]) -> Iterator[Callable]:
         yield functools.partial(_fit, model([Dense(3)], optimizer=optimizer), VALUES)
     for loss in LOSSES.values():
         ending = "softmax" if loss.from_probabilities else "linear"
-        for y in (CLASSES, LABELS) if loss.labels else (CLASSES,):
-            if loss.target_columns(3) == 3:
+        columns = loss.target_columns(3)
+        for y in (CLASSES, LABELS) if loss.labels else (CLASSES[:, :columns],):
+            if columns <= 3:
                 yield functools.partial(_fit, model([Dense(3, ending)], loss, metrics=[_metric]), y)
     for name in ACTIVATIONS:
         yield functools.partial(_fit, model([Dense(3), Activation(name), Dense(3)]), VALUES)
@@ -125,6 +127,8 @@ def usual_runs(model: functools.partial[Sequential]) -> Iterator[Callable]:
     yield functools.partial(_fit_graph, model.keywords)
     yield functools.partial(_fit_images, model)
     yield functools.partial(_fit_tokens, model)
+    past, future = windows(np.zeros((ROWS + 8, 4)), 6, 3, targets=0)
+    yield functools.partial(model([Conv1D(4, 3), GlobalMaxPool(), Dense(3)]).fit, past, future, verbose=0)
     yield functools.partial(Ensemble(2, lambda seed: model([Dense(3)], seed=seed)).fit, X, VALUES, verbose=0)
 
 

@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 
 from nbbp.engine.program import Call, Program
+from nbbp.engine.ragged import LengthMask, Padded, Ragged
+from nbbp.engine.windows import Windows
 from nbbp.kernels import arrays
-from nbbp.kernels.batches import gather, gather_rows
+from nbbp.kernels.batches import gather, gather_ends, gather_ragged, gather_rows, gather_windows
 from nbbp.kernels.forks import cached_property
 from nbbp.kernels.jit import Kernel
 
@@ -20,22 +22,22 @@ class Data:
 
     Attributes
     ----------
-    inputs : tuple of ndarray (rows, *input_shape)
-    targets : tuple of ndarray (rows, positions x columns)
+    inputs : tuple of (ndarray, Padded or Windows) (rows, *input_shape)
+    targets : tuple of (ndarray or Windows) (rows, positions x columns)
         The targets in the form of the losses: see `nbbp.checks.targets`.
-    truths : tuple of ndarray
+    truths : tuple of (ndarray or Windows)
         The targets of metrics: those before label smoothing.
     weights : tuple of (ndarray (rows, 1) or (rows, positions), or None)
         The weight of each row, or of each element, at each output; None for 1.
-    masks : tuple of (ndarray (rows, positions), bool, or None)
+    masks : tuple of (ndarray or LengthMask (rows, positions), bool, or None)
         For each input, False at masked elements; None if there are none.
     """
 
-    inputs: tuple[np.ndarray, ...]
-    targets: tuple[np.ndarray, ...] = ()
-    truths: tuple[np.ndarray, ...] = ()
+    inputs: tuple[Any, ...]
+    targets: tuple[Any, ...] = ()
+    truths: tuple[Any, ...] = ()
     weights: tuple[np.ndarray | None, ...] = ()
-    masks: tuple[np.ndarray | None, ...] = ()
+    masks: tuple[Any, ...] = ()
 
     @property
     def rows(self) -> int:
@@ -43,13 +45,35 @@ class Data:
 
     @cached_property
     def form(self) -> tuple:
-        """What a bound program depends on: which arrays are given, and their dtypes."""
-        return tuple([tuple([None if a is None else (a.dtype, a.shape[1:]) for a in some]) for some in self._all()])
+        """What a bound program depends on: which arrays are given, their kinds and their dtypes."""
+        return tuple([tuple(map(_form, some)) for some in self._all()])
 
     def part(self, rows) -> "Data":
         """Some of the rows, by a slice or by their indices."""
         given: list[Any] = [tuple(None if a is None else a[rows] for a in arrays) for arrays in self._all()]
         return Data(*given)
+
+    def lengths(self) -> np.ndarray:
+        """The number of elements of each row (rows,) that are not masked, over all inputs with a mask."""
+        counts = [self.unmasked(k) for k in range(len(self.masks))]
+        return np.sum([count for count in counts if count is not None], axis=0)
+
+    def unmasked(self, k: int | None) -> np.ndarray | None:
+        """The number of elements of each row (rows,) that the mask of input k leaves; None for all."""
+        mask = self.masks[k] if self.masks and k is not None else None
+        return mask.ends if isinstance(mask, LengthMask) else None if mask is None else mask.sum(axis=1)
+
+    def padded(self) -> "Data":
+        """The same with arrays in place of what is padded when it is read."""
+        masks = tuple(None if mask is None else np.asarray(mask) for mask in self.masks)
+        return dataclasses.replace(self, inputs=tuple(map(np.asarray, self.inputs)), masks=masks)
+
+    def unpadded(self, k: int | None, array: np.ndarray) -> Any:
+        """An array (rows, *positions, ...) at the positions of input k: a Ragged, if that input is one."""
+        if k is None or not isinstance(self.inputs[k], Padded):
+            return array
+        rows = self.inputs[k].rows
+        return Ragged.from_flat(array[np.arange(array.shape[1]) < rows.lengths[:, np.newaxis]], rows.offsets)
 
     def digests(self) -> dict[str, str | None]:
         """Short digests of X, y, weights and masks in the form that kernels take; about a second for each GB."""
@@ -79,16 +103,23 @@ class Data:
 NO_DATA = Data(())
 
 
-def _digest(array: np.ndarray) -> str:
+def _form(array: Any) -> tuple | None:
+    return None if array is None else (type(array), array.dtype, array.shape[1:])
+
+
+def _digest(array: Any) -> str:
+    if isinstance(array, Padded):
+        return f"{_digest(array.rows.values)} in rows {_digest(array.rows.offsets)}"
     digest = hashlib.sha256(f"{array.dtype.str} {array.shape}".encode())
-    digest.update(np.ascontiguousarray(array).data)
+    for part in (array.flat, array.starts) if isinstance(array, Windows) else (array,):
+        digest.update(np.ascontiguousarray(part).data)
     return f"SHA-256 {digest.hexdigest()[:16]}"
 
 
 def elements_there(mask: int | None, data: Data) -> np.ndarray | None:
     """The elements (rows x positions) that are not masked; None for all."""
     masks = None if mask is None or not data.masks else data.masks[mask]
-    return None if masks is None else masks.reshape(-1)
+    return None if masks is None else np.asarray(masks).reshape(-1)
 
 
 class Source:
@@ -131,7 +162,8 @@ class Source:
         targets = [arrays.zeros((rows, t.shape[1]), t.dtype) for t in data.targets]
         masks = [None if m is None else arrays.zeros((rows, m.shape[1]), m.dtype) for m in data.masks]
         flat = [x.reshape(rows, -1) for x in inputs]
-        together = flat[0].dtype.kind == "f"
+        plain = all(isinstance(array, np.ndarray) for array in (data.inputs[0], data.targets[0]))
+        together = flat[0].dtype.kind == "f" and plain
         if together:
             self.call(
                 program, gather,
@@ -144,6 +176,12 @@ class Source:
                     self._gather_rows(program, field, k, buffer, order)
         return targets, masks
 
+    def left_to(self, layers: Sequence[int]) -> list[int]:
+        """Of the inputs that their layers can gather, those that they do: arrays, without masks."""
+        if self.data.masks:
+            return []
+        return [k for k in layers if isinstance(self.data.inputs[k], np.ndarray)]
+
     def gathering(self, program: Program, k: int, order: np.ndarray) -> Callable[..., None]:
         """A function that binds a kernel to the rows of input k: see `nbbp.Layer.gather`."""
 
@@ -154,5 +192,19 @@ class Source:
         return bind
 
     def _gather_rows(self, program: Program, field: str, k: int, buffer: np.ndarray, order: np.ndarray) -> None:
-        clock = program.clock.record
-        self.call(program, gather_rows, lambda d: (buffer, getattr(d, field)[k].reshape(d.rows, -1), order, clock))
+        clock, given = program.clock.record, getattr(self.data, field)[k]
+        of = lambda data: getattr(data, field)[k]  # noqa: E731
+        if isinstance(given, Padded):
+            x = buffer.reshape(len(buffer), given.length, -1)
+            self.call(program, gather_ragged, lambda d: (x, *_flat(of(d).rows), order, clock))
+        elif isinstance(given, LengthMask):
+            self.call(program, gather_ends, lambda d: (buffer, of(d).ends, order, clock))
+        elif isinstance(given, Windows):
+            self.call(program, gather_windows, lambda d: (buffer, of(d).flat, of(d).starts, order, clock))
+        else:
+            self.call(program, gather_rows, lambda d: (buffer, of(d).reshape(d.rows, -1), order, clock))
+
+
+def _flat(rows: Ragged) -> tuple[np.ndarray, np.ndarray]:
+    """Values (total, features) and offsets."""
+    return rows.values.reshape(len(rows.values), -1), rows.offsets

@@ -18,6 +18,7 @@ from nbbp.engine.network import Network
 from nbbp.engine.node import Edge
 from nbbp.engine.program import Program
 from nbbp.engine.runner import Blocks, Runner
+from nbbp.engine.windows import Windows
 from nbbp.kernels import forks, threads
 from nbbp.kernels.batches import copy
 from nbbp.kernels.forks import cached_property
@@ -26,6 +27,7 @@ from nbbp.kernels.tiles import ROWS
 BLOCK_ROWS = 512  # of a block, at most
 BLOCK_BYTES = 1 << 18  # of a block's activations, if one thread takes it through the network
 SHARED_BYTES = 1 << 20  # of parameters beyond which threads share operations: every core would read all of them
+COPIED_ROWS = 4096  # of windows at a time
 IN_PLACE_BYTES = 1 << 15  # of inputs: less is copied
 
 Arrays = tuple[np.ndarray, ...]
@@ -70,6 +72,8 @@ class Evaluator:
 
     def __call__(self, data: Data, out: Arrays | None = None) -> Arrays:
         """Outputs (rows, *shape) for the inputs of some data; into `out` if that is given."""
+        if any(isinstance(x, Windows) for x in data.inputs):
+            return self._of_windows(data, self._empty(data.rows) if out is None else out)
         given: Arrays = data.inputs
         masked: tuple[bool, ...] = ()
         if data.masks:
@@ -84,7 +88,7 @@ class Evaluator:
                 _copy(few, out)
                 return out
             if out is None:
-                out = tuple(np.empty((rows, *edge.shape), self.network.dtype) for edge in self.network.graph.outputs)
+                out = self._empty(rows)
             if masked or self.backend == "numpy":
                 for begin in range(0, rows, BLOCK_ROWS):
                     part = slice(begin, min(begin + BLOCK_ROWS, rows))
@@ -92,6 +96,17 @@ class Evaluator:
                     _copy(few, [z[part] for z in out])
             else:
                 self._in_place([*given, *out])
+        return out
+
+    def _empty(self, rows: int) -> Arrays:
+        return tuple(np.empty((rows, *edge.shape), self.network.dtype) for edge in self.network.graph.outputs)
+
+    def _of_windows(self, data: Data, out: Arrays) -> Arrays:
+        """Outputs for windows, of which some are copied at a time."""
+        for begin in range(0, data.rows, COPIED_ROWS):
+            rows = slice(begin, begin + COPIED_ROWS)
+            part = data.part(rows)
+            self(Data(tuple(map(np.asarray, part.inputs)), masks=part.masks), tuple(z[rows] for z in out))
         return out
 
     def _in_place(self, arrays: list[np.ndarray]) -> None:

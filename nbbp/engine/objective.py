@@ -16,7 +16,16 @@ from nbbp.engine.data import Data, Source
 from nbbp.engine.layer import Array
 from nbbp.engine.node import Shape
 from nbbp.engine.program import Program
-from nbbp.kernels.batches import clear_masked, record_loss, record_part, record_total, share_of_unmasked, weigh
+from nbbp.engine.ragged import LengthMask
+from nbbp.kernels.batches import (
+    clear_masked,
+    record_loss,
+    record_part,
+    record_total,
+    share_before_ends,
+    share_of_unmasked,
+    weigh,
+)
 
 
 class Loss(Protocol):
@@ -116,7 +125,10 @@ class Objective:
         number = head.mask
         assert number is not None
         whole, clock = np.array([head.weight], program.dtype), program.clock.record
-        source.call(program, share_of_unmasked, lambda d: (share, whole, scale, d.masks[number], order, clock))
+        if isinstance(source.data.masks[number], LengthMask):
+            source.call(program, share_before_ends, lambda d: (share, whole, scale, d.masks[number].ends, order, clock))
+        else:
+            source.call(program, share_of_unmasked, lambda d: (share, whole, scale, d.masks[number], order, clock))
 
     def bind_scales(self, program: Program, scales: Scales, source: Source, order: np.ndarray) -> None:
         """Bind the scale of each element: its weight times the share of an element of weight 1."""

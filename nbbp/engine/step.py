@@ -28,7 +28,7 @@ class Step:
     update : Update
         See `nbbp.training.update`.
     check : callable
-        Converts the user's X and masks to arrays for the inputs, and masks for all of them or none.
+        Converts the user's X, mask and lengths to arrays for the inputs, and masks for all of them or none.
     inputs, outputs : Form
         The form of the inputs, of the outputs and of their gradients.
 
@@ -40,7 +40,7 @@ class Step:
 
     def __init__(
         self, network: Network, update: Any, backend: str, batch_size: int, training: bool,
-        check: Callable[[Any, Any], tuple[tuple, tuple]], inputs: Form, outputs: Form,
+        check: Callable[..., tuple[tuple, tuple]], inputs: Form, outputs: Form,
     ) -> None:  # fmt: skip
         self.batch_size, self.training = batch_size, training
         self._network, self._update, self._backend = network, update, backend
@@ -65,7 +65,7 @@ class Step:
         )  # fmt: skip
         return passes
 
-    def forward(self, X, mask=None) -> Any:
+    def forward(self, X, mask=None, lengths=None) -> Any:
         """Outputs before the output activation, (rows, *shape), for as many rows as the step has, or fewer.
 
         Parameters
@@ -73,12 +73,14 @@ class Step:
         X : array_like (rows, *input_shape); a list or a dict of arrays if there are several inputs
         mask : ndarray (rows, *positions), bool, optional
             False at masked elements of the input.
+        lengths : array_like (rows,), int, optional
+            In place of a mask: the number of positions of each row that are not masked, along the first axis.
 
         Returns
         -------
         ndarray, or a list or a dict of arrays if the model has several outputs
         """
-        inputs, masks = self._check(X, mask)
+        inputs, masks = self._check(X, mask, lengths)
         key = len(inputs[0]), tuple(m is not None for m in masks) if masks else ()
         passes = self._bound.get(key) or self._bind(*key)
         for mine, given in zip(passes.inputs + passes.masks, inputs + masks, strict=True):

@@ -113,7 +113,9 @@ def _trained(model: Sequential, X, y, steps: int, batch_size: int) -> tuple[np.n
     return np.array(losses[:steps]), seconds
 
 
-def check_gradients(model: Sequential, X, y, step: float = 1e-5, most: int = 200, mask=None) -> dict[str, float]:
+def check_gradients(
+    model: Sequential, X, y, step: float = 1e-5, most: int = 200, mask=None, lengths=None
+) -> dict[str, float]:
     """Compare the backward pass with central differences in float64; the model itself stays as it is.
 
     Parameters
@@ -125,7 +127,7 @@ def check_gradients(model: Sequential, X, y, step: float = 1e-5, most: int = 200
         The distance to either side. If a kink such as relu's lies within it, the two disagree.
     most : int
         The number of elements of each parameter that are tested, drawn at random if it has more.
-    mask : ndarray (rows, *positions), bool, optional
+    mask, lengths : array_like, optional
         As for `Sequential.fit`.
 
     Returns
@@ -145,9 +147,9 @@ def check_gradients(model: Sequential, X, y, step: float = 1e-5, most: int = 200
     """
     checks.number("step", step, open_low=True)
     most = checks.positive_integer("most", most)
-    model.gradients(X, y, mask=mask)  # builds the model if it is not built
+    model.gradients(X, y, mask, lengths)  # builds the model if it is not built
     copy = model.copy(dtype="float64")
-    loss = copy.built.gradient(copy.prepare(X, y, mask=mask))
+    loss = copy.built.gradient(copy.prepare(X, y, mask=mask, lengths=lengths))
     if not np.isfinite(value := loss()):
         raise ValueError(f"the loss is {value}: there is nothing to compare")
     gradients = {name: g.copy() for name, g in copy.network.layout.named(copy.grads).items()}

@@ -148,7 +148,7 @@ class Inspect(Callback):
         rows = min(data.rows, SAMPLE_ROWS)
         sample = Program(model.backend, model.dtype, rows, training=False)
         entries, graph = network.inputs(sample), network.graph
-        chosen = data.part(np.linspace(0, data.rows - 1, rows).astype(int))
+        chosen = data.part(np.linspace(0, data.rows - 1, rows).astype(int)).padded()
         for entry, x in zip(entries, chosen.inputs, strict=True):
             entry[:] = x
         bound = network.forward(sample, entries, chosen.masks or None)

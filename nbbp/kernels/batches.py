@@ -3,7 +3,7 @@
 import numpy as np
 from numba import prange
 
-from nbbp.kernels.arguments import below, fitting, flags
+from nbbp.kernels.arguments import below, fitting, flags, up_to
 from nbbp.kernels.jit import kernel
 from nbbp.kernels.pointers import at, prefetch
 from nbbp.kernels.vector_math import flushed
@@ -40,6 +40,60 @@ def gather_rows(x, data, order, clock):
         row, source = x[i], data[order[clock[0].row + i]]
         for j in range(row.shape[0]):
             row[j] = source[j]
+
+
+def _rows_of_ragged(rng, shape, dtype, lengths):
+    """Offsets of rows, of at most p values each."""
+    each = rng.integers(0, lengths["p"] + 1, shape[0] - 1)
+    return np.minimum(np.cumsum([0, *each]), lengths["V"])
+
+
+def gather_ragged_reference(x, values, offsets, order, clock):
+    x[:] = 0
+    for row, k in zip(x, order[clock["row"][0] : clock["row"][0] + len(x)], strict=True):
+        row[: offsets[k + 1] - offsets[k]] = values[offsets[k] : offsets[k + 1]]
+
+
+@kernel(
+    gather_ragged_reference,
+    "(b,p,n) (V,n) (O) (S) (1)",
+    cycles=1.0,
+    values={"offsets": _rows_of_ragged, "order": lambda rng, shape, dtype, n: rng.integers(0, n["O"] - 1, shape)},
+)
+def gather_ragged(x, values, offsets, order, clock):
+    """Gather the mini-batch's rows, whose indices are in `order` from clock[0].row on, and pad them with 0.
+
+    Row k has the values from offsets[k] to offsets[k + 1], at most p.
+    """
+    for i in prange(x.shape[0]):
+        k = order[clock[0].row + i]
+        row, source = x[i].reshape(-1), values[offsets[k] : offsets[k + 1]].reshape(-1)
+        for j in range(source.shape[0]):
+            row[j] = flushed(source[j])
+        for j in range(source.shape[0], row.shape[0]):
+            row[j] = 0
+
+
+def gather_windows_reference(x, values, starts, order, clock):
+    rows = order[clock["row"][0] : clock["row"][0] + len(x)]
+    x[:] = np.lib.stride_tricks.sliding_window_view(values, x.shape[1])[starts[rows]]
+
+
+@kernel(
+    gather_windows_reference,
+    "(b,n) (V) (R) (S) (1)",
+    cycles=1.0,
+    values={"starts": fitting("n", "V"), "order": below("R")},
+)
+def gather_windows(x, values, starts, order, clock):
+    """Gather the mini-batch's windows of `values`, of any dtype, which begin at `starts` and may overlap."""
+    last = x.shape[0] - 1
+    for i in prange(x.shape[0]):
+        prefetch(at(values, starts[order[clock[0].row + min(i + 16, last)]]))
+        begin = starts[order[clock[0].row + i]]
+        row, source = x[i], values[begin : begin + x.shape[1]]
+        for j in range(row.shape[0]):
+            row[j] = flushed(source[j])
 
 
 def weigh_reference(scale, weights, share, order, clock):
@@ -81,6 +135,44 @@ def share_of_unmasked(share, whole, scale, masks, order, clock):
         mask = masks[order[clock[0].row + i]]
         for j in range(mask.shape[0]):
             count += mask[j]
+    share[0] = whole[0] / max(count, 1)
+
+
+def gather_ends_reference(mask, ends, order, clock):
+    rows = order[clock["row"][0] : clock["row"][0] + len(mask)]
+    mask[:] = np.arange(mask.shape[1]) < ends[rows, np.newaxis]
+
+
+@kernel(
+    gather_ends_reference,
+    "(b,p) (R) (S) (1)",
+    cycles=1.0,
+    values={"mask": flags, "ends": up_to("p"), "order": below("R")},
+)
+def gather_ends(mask, ends, order, clock):
+    """Make the masks of the mini-batch's rows: True before the end of each row."""
+    for i in range(mask.shape[0]):
+        row, end = mask[i], ends[order[clock[0].row + i]]
+        for j in range(row.shape[0]):
+            row[j] = j < end
+
+
+def share_before_ends_reference(share, whole, scale, ends, order, clock):
+    first = clock["row"][0]
+    share[0] = whole[0] / max(ends[order[first : first + len(scale)]].sum(), 1)
+
+
+@kernel(
+    share_before_ends_reference,
+    "(1) (1) (b,p) (R) (S) (1)",
+    cycles=1.0,
+    values={"ends": up_to("p"), "order": below("R")},
+)
+def share_before_ends(share, whole, scale, ends, order, clock):
+    """share = whole / the number of the mini-batch's elements, those of `scale`, before the ends of rows."""
+    count = 0
+    for i in range(scale.shape[0]):
+        count += ends[order[clock[0].row + i]]
     share[0] = whole[0] / max(count, 1)
 
 

@@ -21,6 +21,7 @@ SHUFFLING = 1  # orders rows
 IN_LAYERS = 2  # the streams that layers draw from
 IN_UPDATES = 3  # gradient noise
 CHUNKS = 4  # orders the chunks of a stream of data
+BATCHES = 5  # orders mini-batches of rows of similar lengths
 
 
 def bits(key, index):

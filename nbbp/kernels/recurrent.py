@@ -6,6 +6,9 @@ through all of time on one thread; no step waits for other threads. At a step wh
 for it, and its state stays as it was.
 """
 
+import math
+from typing import Any
+
 import numpy as np
 from numba import get_thread_id, prange, types
 
@@ -15,11 +18,12 @@ from nbbp.kernels.gemm import MULTIPLIED_ROWS
 from nbbp.kernels.jit import device, kernel
 from nbbp.kernels.lanes import LANES, load, store
 from nbbp.kernels.panels import panels
-from nbbp.kernels.pointers import at, on_stack
-from nbbp.kernels.tiles import FROM_ZERO, ROWS, multiply_at_offsets, multiply_panel
+from nbbp.kernels.pointers import at, on_stack, prefetch
+from nbbp.kernels.tiles import FROM_ZERO, ROWS, VECTOR_BYTES, multiply_at_offsets
 from nbbp.kernels.vector_math import ZERO
 
 GROUP = 32  # rows of a group, at most
+AHEAD = 16  # rows by which the gradients of sums are fetched before they are copied: they are far apart
 
 
 def groups(rows: int, cores: int) -> np.ndarray:
@@ -27,6 +31,12 @@ def groups(rows: int, cores: int) -> np.ndarray:
     least = -(-rows // GROUP)
     count = min(-(-least // cores) * cores, -(-rows // ROWS))
     return np.array([rows * k // count for k in range(count + 1)])
+
+
+def shared_width(n: int, cores: int, itemsize: int) -> int:
+    """The width of panels of n columns with which the core that has most of them has least: 3 vectors, or 2."""
+    vector = VECTOR_BYTES // itemsize
+    return min((3 * vector, 2 * vector), key=lambda width: math.ceil(math.ceil(n / width) / cores) * width)
 
 
 def either(rng, shape, dtype, lengths):
@@ -97,7 +107,7 @@ def put_state_reference(x, h, begin):
     x[:, begin[0] : begin[0] + h.shape[1]] = h
 
 
-_ROWS = {"values": {"begin": fitting("n", "V")}, "lengths": {"V": lambda n: range(n, 2**31)}}
+_ROWS: dict[str, Any] = {"values": {"begin": fitting("n", "V")}, "lengths": {"V": lambda n: range(n, 2**31)}}
 
 
 @kernel(put_state_reference, "(b,V) (b,n) (1)", **_ROWS)
@@ -199,23 +209,14 @@ def multiply_rows(chosen, count, m, k, a, a_row, ks, packed, above, n, c, c_row,
     FROM_ZERO.
     """
     size, width = packed.shape[1] * packed.shape[2], packed.shape[2]
-    if count == m:
-        a, c = at(a, chosen[0] * a_row), at(c, chosen[0] * c_row)
-        start = start if start_row == FROM_ZERO else at(start, chosen[0] * start_row)
-    else:
-        rows_of_a, rows_of_c = _offsets_of_a(ks), _offsets_of_c(ks)
-        for i in range(count):
-            rows_of_a[i], rows_of_c[i] = chosen[i] * a_row, chosen[i] * c_row
-        start_row = start_row if start_row == FROM_ZERO else min(start_row, 1)
+    rows_of_a, rows_of_c = _offsets_of_a(ks), _offsets_of_c(ks)
+    for i in range(count):
+        rows_of_a[i], rows_of_c[i] = chosen[i] * a_row, chosen[i] * c_row
+    start_row = start_row if start_row == FROM_ZERO else min(start_row, 1)
     for p in range((n + width - 1) // width):
         j = p * width
         b, w, c_j, start_j = at(packed, p * size + above * width), min(width, n - j), at(c, j), at(start, j)
-        if count == m:
-            multiply_panel(m, w, k, a, a_row, 1, b, width, c_j, c_row, start_j, start_row)
-        else:
-            multiply_at_offsets(
-                count, w, k, a, rows_of_a, at(ks, 0), b, width, c_j, rows_of_c, start_j, start_row
-            )  # fmt: skip
+        multiply_at_offsets(count, w, k, a, rows_of_a, at(ks, 0), b, width, c_j, rows_of_c, start_j, start_row)
 
 
 @device
@@ -250,7 +251,7 @@ def _columns(rng, shape, dtype, lengths):
     },
     lengths={
         "U": lambda t: t + 1, "V": lambda f, h: range(f + h, 2**31), "S": lambda t: (1, t), "R": threads.most,
-        "Q": lambda: MULTIPLIED_ROWS, "C": lambda itemsize: panels(2**20, itemsize)[1],
+        "Q": lambda: MULTIPLIED_ROWS, "C": lambda itemsize: tuple(n * VECTOR_BYTES // itemsize for n in (2, 3)),
     },
 )  # fmt: skip
 def product_of_steps(dw, du, x, d, there, first, ks, totals, packed):
@@ -277,6 +278,8 @@ def product_of_steps(dw, du, x, d, there, first, ks, totals, packed):
         for r in range(0, elements, MULTIPLIED_ROWS):
             most, count = min(MULTIPLIED_ROWS, elements - r), 0
             for e in range(r, r + most):
+                for q in range(0, w, LANES):
+                    prefetch(at(d, min(e + AHEAD, elements - 1) * d_row + of_d + j + q))
                 if there[e // rows * several, e % rows]:
                     _copy_columns(at(own, count * width), at(d, e * d_row + of_d + j), w)
                     chosen[count] = (e - r) * length
@@ -285,12 +288,9 @@ def product_of_steps(dw, du, x, d, there, first, ks, totals, packed):
                 continue
             for i in range(begin, end, ROWS):
                 here, x_i = min(ROWS, end - i), at(x, r * length + of_x + i - begin)
-                if count == most:
-                    multiply_panel(here, w, count, x_i, 1, length, at(own, 0), width, part, w, part, FROM_ZERO)
-                else:
-                    multiply_at_offsets(
-                        here, w, count, x_i, at(ks, 0), chosen, at(own, 0), width, part, places, part, FROM_ZERO
-                    )  # fmt: skip
+                multiply_at_offsets(
+                    here, w, count, x_i, at(ks, 0), chosen, at(own, 0), width, part, places, part, FROM_ZERO
+                )  # fmt: skip
                 for h in range(here):
                     total = sums[i + h]
                     for q in range(w):

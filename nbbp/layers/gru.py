@@ -8,7 +8,7 @@ from numba import prange
 from nbbp import checks
 from nbbp.engine.layer import Parameter
 from nbbp.initializers import zeros
-from nbbp.kernels.arguments import flags
+from nbbp.kernels.arguments import Derived, flags
 from nbbp.kernels.batches import copy
 from nbbp.kernels.jit import device, kernel
 from nbbp.kernels.panels import pack_columns, panels
@@ -58,7 +58,7 @@ def gru_steps_reference(x, s, gates, of_x, of_h, b, c, there, groups, ks, after)
 
 
 _VALUES = {"there": flags, "groups": some_groups, "ks": offsets, "of_x": contracting, "of_h": contracting}
-_LENGTHS = {
+_LENGTHS: dict[str, Derived] = {
     "U": lambda t: t + 1, "G": lambda h: 4 * h, "D": lambda h: 3 * h, "S": lambda t: (1, t),
     "N": bounds_of_groups, "V": lambda f, h: (f + 2 * h,),
     "P": lambda h, itemsize: panels(h, itemsize)[0], "C": lambda h, itemsize: panels(h, itemsize)[1],

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 from numba import prange
 
-from nbbp.kernels.arguments import flags
+from nbbp.kernels.arguments import Derived, flags
 from nbbp.kernels.jit import device, kernel
 from nbbp.kernels.panels import panels
 from nbbp.kernels.pointers import at
@@ -45,7 +45,7 @@ def lstm_steps_reference(x, c, z, w, b, there, groups, ks):
 
 
 _VALUES = {"there": flags, "groups": some_groups, "ks": offsets, "w": contracting}
-_LENGTHS = {
+_LENGTHS: dict[str, Derived] = {
     "U": lambda t: t + 1, "G": lambda h: 4 * h, "S": lambda t: (1, t),
     "N": bounds_of_groups,
 }  # fmt: skip

@@ -1,12 +1,12 @@
 """What recurrent layers share: settings, states, and what happens before and after the steps."""
 
 import dataclasses
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
 from nbbp import checks
-from nbbp.engine.layer import Binding, Layer, Parameter, Spec
+from nbbp.engine.layer import Layer, Parameter, Spec
 from nbbp.initializers import INITIALIZERS, Initializer, zeros
 from nbbp.kernels import threads
 from nbbp.kernels.arrays import while_used
@@ -19,6 +19,7 @@ from nbbp.kernels.recurrent import (
     mask_of_steps,
     product_of_steps,
     put_state,
+    shared_width,
     stack_columns,
     take_state,
     to_steps,
@@ -117,11 +118,11 @@ class Recurrent(Layer):
         """The length of a row of a step: its input, the output before, and what else products read."""
         return features + self.units
 
-    def bind_steps(self, b: Binding) -> None:
+    def bind_steps(self, b: Any) -> None:
         """Bind the steps forward; they read b.sequence[0] and the first of b.states, and fill the rest."""
         raise NotImplementedError
 
-    def bind_steps_back(self, b: Binding, dx: np.ndarray, gradients: list[np.ndarray], dy: np.ndarray) -> None:
+    def bind_steps_back(self, b: Any, dx: np.ndarray, gradients: list[np.ndarray], dy: np.ndarray) -> None:
         """Bind the steps back, and the gradients of parameters.
 
         `gradients`, of the last states, become those of the first; dy is (time, rows, units) or (1, rows, units).
@@ -151,13 +152,13 @@ class Recurrent(Layer):
         else:
             b.call(take_state, b.y, b.sequence[-1], b.behind)
 
-    def _put_states(self, b: Binding, given: list[np.ndarray]) -> None:
+    def _put_states(self, b: Any, given: list[np.ndarray]) -> None:
         if given:
             b.call(put_state, b.sequence[0], given[0], b.behind)
             for state, own in zip(b.states, given[1:], strict=True):
                 b.call(copy, state[0].reshape(-1), own.reshape(-1))
 
-    def _take_states(self, b: Binding, targets: list[np.ndarray]) -> None:
+    def _take_states(self, b: Any, targets: list[np.ndarray]) -> None:
         for k, target in enumerate(targets):
             k %= len(self.states)
             if k:
@@ -189,23 +190,23 @@ class Recurrent(Layer):
             if source.gradient is not None:
                 b.call(copy, source.gradient.reshape(-1), gradient.reshape(-1))
 
-    def stacked(self, b: Binding, columns: int) -> np.ndarray:
+    def stacked(self, b: Any, columns: int) -> np.ndarray:
         """The first columns of w above those of u, packed."""
         count, width = panels(columns, b.p.w.itemsize)
         return b.derived(stack_columns, (count, b.features + self.units, width), b.p.w, b.p.u, integers(0))
 
-    def transposed(self, b: Binding, w: np.ndarray) -> np.ndarray:
+    def transposed(self, b: Any, w: np.ndarray) -> np.ndarray:
         """A matrix of weights transposed, packed."""
         count, width = panels(len(w), w.itemsize)
         return b.derived(pack_transposed, (count, w.shape[1], width), w)
 
-    def how_back(self, b: Binding) -> np.ndarray:
+    def how_back(self, b: Any) -> np.ndarray:
         """Whether dx is computed, and whether it begins with the last step."""
         return integers(int(b.dx is not None), int(self.backwards))
 
-    def bind_weights(self, b: Binding, d: np.ndarray, *parts: tuple[int, int, int, int, int, int]) -> None:
+    def bind_weights(self, b: Any, d: np.ndarray, *parts: tuple[int, int, int, int, int, int]) -> None:
         """Bind the gradients of w and u from those of the sums, part by part: see `product_of_steps`."""
-        length, width = b.sequence.shape[2], panels(2**20, d.itemsize)[1]
+        length, width = b.sequence.shape[2], shared_width(self.gates * self.units, threads.count(), d.itemsize)
         totals = b.buffer(length, width, dtype=np.float64, per_thread=True)
         packed = b.buffer(MULTIPLIED_ROWS, width, per_thread=True)
         for part in parts:

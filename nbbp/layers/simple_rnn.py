@@ -6,7 +6,7 @@ import numpy as np
 from numba import prange
 
 from nbbp import checks
-from nbbp.kernels.arguments import flags
+from nbbp.kernels.arguments import Derived, flags
 from nbbp.kernels.jit import device, kernel
 from nbbp.kernels.panels import panels
 from nbbp.kernels.pointers import at
@@ -41,7 +41,7 @@ def rnn_steps_reference(x, z, w, b, there, groups, ks, relu):
 
 
 _VALUES = {"there": flags, "groups": some_groups, "ks": offsets, "w": contracting}
-_LENGTHS = {
+_LENGTHS: dict[str, Derived] = {
     "S": lambda t: (1, t), "N": bounds_of_groups,
     "P": lambda h, itemsize: panels(h, itemsize)[0], "C": lambda h, itemsize: panels(h, itemsize)[1],
 }  # fmt: skip

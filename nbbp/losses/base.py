@@ -32,6 +32,8 @@ class Loss:
         The number of columns of targets, given the number of outputs.
     numbers : tuple of float
         Settings that the kernel takes in an additional array.
+    number_per_output : bool
+        Whether there is one of these numbers for each output of an element.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Loss:
     from_probabilities: bool = False
     target_columns: Callable[[int], int] = int
     numbers: tuple[float, ...] = ()
+    number_per_output: bool = False
 
     @property
     def of_classes(self) -> bool:
@@ -51,6 +54,12 @@ class Loss:
 
     def __reduce__(self):
         return restored, (self.name, self.numbers)
+
+    def check_outputs(self, outputs: int) -> None:
+        """ValueError unless the loss takes so many outputs of an element."""
+        if self.number_per_output and outputs != len(self.numbers):
+            each = ", ".join(f"{number:g}" for number in self.numbers)
+            raise ValueError(f"{self.name} takes an output for each of {each}, and the model's last axis has {outputs}")
 
     def bind(self, program: Program, row_loss, dz, z, target, scale) -> None:
         """Bind the kernel for targets of this kind; dz (rows, outputs) is overwritten, as is row_loss (rows,)."""
@@ -65,7 +74,7 @@ LOSSES: dict[str, Loss] = {}
 def restored(name: str, numbers: Sequence[float]) -> Loss:
     """The loss with this name and these settings; ValueError if there is none."""
     loss = checks.choose("loss", name, LOSSES)
-    if len(numbers) != len(loss.numbers):
+    if len(numbers) != len(loss.numbers) and not loss.number_per_output:
         raise ValueError(f"{name} has {len(loss.numbers)} numbers, got {len(numbers)}")
     return dataclasses.replace(loss, numbers=tuple(float(number) for number in numbers))
 

@@ -7,16 +7,21 @@ from nbbp.plots.benchmarks import benchmark, comparison
 from nbbp.plots.convolutions import feature_maps, filters
 from nbbp.plots.curves import learning_rate, loss_curves, small_curve, smoothed
 from nbbp.plots.figure import COLORS
+from nbbp.plots.forecasts import backtest, draw_errors, draw_fan, fan
 from nbbp.plots.networks import gradient_flow, weights
 from nbbp.plots.pictures import images, saliency
 from nbbp.plots.predictions import confusion_matrix, decision_boundary
 
 __all__ = [
     "COLORS",
+    "backtest",
     "benchmark",
     "comparison",
     "confusion_matrix",
     "decision_boundary",
+    "draw_errors",
+    "draw_fan",
+    "fan",
     "feature_maps",
     "filters",
     "gradient_flow",

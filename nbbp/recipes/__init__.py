@@ -1,1 +1,5 @@
-"""Other ways to train, and to make a network smaller."""
+"""Other ways to train and to test, and to make a network smaller."""
+
+from nbbp.recipes.backtesting import Backtest, Forecasts, backtest, seasonal_naive
+
+__all__ = ["Backtest", "Forecasts", "backtest", "seasonal_naive"]

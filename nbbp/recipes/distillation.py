@@ -39,9 +39,9 @@ def distill(student: Sequential, teacher: Model, X, y, temperature: float = 4.0,
             raise ValueError(f"{name}: distillation is for the loss softmax_cross_entropy, not {model.loss.name}")
     classes = teacher.network.graph.outputs[0].shape[-1]
 
-    def both(X, y) -> np.ndarray:
+    def both(X, y, mask, lengths) -> np.ndarray:
         """The teacher's probabilities and the true ones, (rows, 2 classes)."""
-        data = teacher.prepare(X, y)
+        data = teacher.prepare(X, y, mask=mask, lengths=lengths)
         (target,) = data.targets
         soft = teacher.built.measure.outputs(data)[0] / teacher.dtype.type(temperature)
         ACTIVATIONS["softmax"].forward.reference(soft)
@@ -49,17 +49,18 @@ def distill(student: Sequential, teacher: Model, X, y, temperature: float = 4.0,
         return np.hstack([soft, hard])
 
     if fit.get("validation_data") is not None:
-        X_held, y_held, *weights = fit["validation_data"]
-        fit["validation_data"] = X_held, both(X_held, y_held), *weights
-    truth = teacher.prepare(X, y).truths[0]
+        X_held, y_held, *others = (*fit["validation_data"], None, None, None)[:5]
+        fit["validation_data"] = X_held, both(X_held, y_held, *others[1:]), *others
+    where = fit.get("mask"), fit.get("lengths")
+    truth = teacher.prepare(X, y, mask=where[0], lengths=where[1]).truths[0]
     fit["sample_weight"] = checks.weights(truth, fit.get("sample_weight"), fit.pop("class_weight", None), teacher.dtype)
     if not student.is_built:
-        student.build(np.asarray(X).shape[1:])
+        student.build(np.shape(X)[1:])
     loss = dataclasses.replace(LOSSES["distillation"], numbers=(temperature, share))
     metrics = [_OfTrueClasses(name, metric, classes) for name, metric in student.metrics.items()]
     learner = student.copy(loss=loss, metrics=metrics)
     try:
-        return learner.fit(X, both(X, y), **fit)
+        return learner.fit(X, both(X, y, *where), **fit)
     finally:
         student.take(learner)
 

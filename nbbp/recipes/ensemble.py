@@ -16,7 +16,7 @@ from nbbp.model import Model
 from nbbp.recipes.folds import Fold, checked, dealt
 from nbbp.streams import Stream
 from nbbp.training import progress
-from nbbp.training.fit import Fit, checked_callbacks, checked_shards, validation
+from nbbp.training.fit import Fit, checked_callbacks, checked_shards, checked_shuffle, validation
 from nbbp.training.history import History
 from nbbp.training.interrupts import Interrupts
 from nbbp.training.trainer import RUN_SECONDS, DivergenceError
@@ -97,7 +97,9 @@ class Ensemble:
         resume: Callable[[int], Any] | None = None,
         allow_changes: bool = False,
         mask=None,
+        lengths=None,
         shards: int | None = None,
+        group_by_length: bool = False,
         rows: Sequence | None = None,
         folds: bool | Iterable[tuple] = False,
     ) -> list[History]:
@@ -107,7 +109,7 @@ class Ensemble:
         ----------
         X, y, epochs, batch_size, validation_data, shuffle, sample_weight, class_weight, accumulate
             As for `Model.fit`, but X must not be a stream.
-        allow_changes, mask, shards
+        allow_changes, mask, lengths, shards, group_by_length
             As for `Model.fit`.
         verbose : {0, 1}
             Nothing, or a progress bar for all members.
@@ -137,14 +139,14 @@ class Ensemble:
         epochs = checks.positive_integer("epochs", epochs)
         batch_size = checks.positive_integer("batch_size", batch_size)
         accumulate = checks.positive_integer("accumulate", accumulate)
-        shards = checked_shards(shards)
+        shards, shuffled = checked_shards(shards), checked_shuffle(shuffle, group_by_length)
         if verbose not in (0, 1):
             raise ValueError(f"verbose must be 0 or 1, got {verbose!r}")
         given = [_of_member("callbacks", callbacks, k) for k in range(len(self))]
         chosen = [checked_callbacks(callbacks or ()) for callbacks in given]
         resumed = [_of_member("resume", resume, k) for k in range(len(self))]
-        weights = {"sample_weight": sample_weight, "mask": mask}
-        trained, held_out = self._rows(X, y, rows, folds, validation_data is not None, mask)
+        weights = {"sample_weight": sample_weight, "mask": mask, "lengths": lengths}
+        trained, held_out = self._rows(X, y, rows, folds, validation_data is not None, mask, lengths)
         records, clocks = clock.side_by_side(len(self))
         interrupts, fits = Interrupts(), []
         for k, member in enumerate(self.members):
@@ -156,7 +158,7 @@ class Ensemble:
                 measured = validation(member, validation_data)
             fits.append(
                 Fit(
-                    member, data, measured, epochs, batch_size, accumulate, shuffle, chosen[k], verbose,
+                    member, data, measured, epochs, batch_size, accumulate, shuffled, chosen[k], verbose,
                     resumed[k], allow_changes, clock=clocks[k], interrupts=interrupts, shards=shards,
                 )
             )  # fmt: skip
@@ -165,7 +167,7 @@ class Ensemble:
         return [fit.history for fit in fits]
 
     def _rows(
-        self, X, y, rows: Sequence | None, folds: bool | Iterable[tuple], validated: bool, mask
+        self, X, y, rows: Sequence | None, folds: bool | Iterable[tuple], validated: bool, mask, lengths
     ) -> tuple[Sequence[np.ndarray | None], list[np.ndarray] | None]:
         """For each member the rows that it trains on, and those that are held out, or None."""
         if folds is False:
@@ -174,11 +176,11 @@ class Ensemble:
             rows = list(rows)
             if len(rows) != len(self):
                 raise ValueError(f"rows must have an entry for each of {len(self)} members, got {len(rows)}")
-            number = self.members[0].prepare(X, mask=mask).rows
+            number = self.members[0].prepare(X, mask=mask, lengths=lengths).rows
             return [checks.row_numbers(f"rows of member {k}", own, number) for k, own in enumerate(rows)], None
         if rows is not None or validated:
             raise ValueError("folds say what each member trains on and is measured on: leave out rows, validation_data")
-        data = self.members[0].prepare(X, y, mask=mask)
+        data = self.members[0].prepare(X, y, mask=mask, lengths=lengths)
         if isinstance(folds, bool):
             self.folds = dealt(data, len(self), self.members[0].seed)
         elif isinstance(folds, Iterable):
@@ -187,39 +189,42 @@ class Ensemble:
             raise TypeError(f"folds must be True, or a pair of row numbers for each member; got {folds!r}")
         return [train for train, _ in self.folds], [held_out for _, held_out in self.folds]
 
-    def _predictions(self, X, mask) -> list[np.ndarray]:
-        """The predictions of all members (members, rows, *shape), for each output."""
-        each = [member.outputs.unpacked("predictions", member.predict(X, mask)) for member in self.members]
-        return [np.stack(of_output) for of_output in zip(*each, strict=True)]
+    def _predictions(self, X, mask, lengths) -> tuple[Data, list[np.ndarray]]:
+        """The inputs, and the predictions of all members (members, rows, *shape) for each output."""
+        data = [member.prepare(X, mask=mask, lengths=lengths) for member in self.members]
+        each = [member.built.measure.predictions(own) for member, own in zip(self.members, data, strict=True)]
+        return data[0], [np.stack(of_output) for of_output in zip(*each, strict=True)]
 
-    def _packed(self, of_outputs: list[np.ndarray]) -> Any:
-        return self.members[0].outputs.packed(of_outputs)
+    def _packed(self, data: Data, of_outputs: list[np.ndarray]) -> Any:
+        return self.members[0].built.packed(data, of_outputs)
 
-    def predict(self, X, mask=None) -> Any:
+    def predict(self, X, mask=None, lengths=None) -> Any:
         """The mean of the members' predictions, (rows, *positions, outputs); a list or a dict for several outputs.
 
         For probabilities, as in Lakshminarayanan et al., "Simple and scalable predictive uncertainty estimation using
         deep ensembles", 2017.
         """
-        with np.errstate(all="ignore"):  # a member may have diverged
-            return self._packed([p.mean(axis=0) for p in self._predictions(X, mask)])
+        data, predictions = self._predictions(X, mask, lengths)
+        return self._packed(data, _means(predictions))
 
-    def spread(self, X, mask=None) -> Any:
+    def spread(self, X, mask=None, lengths=None) -> Any:
         """The standard deviation of the members' predictions, in the form of `predict`."""
+        data, predictions = self._predictions(X, mask, lengths)
         with np.errstate(all="ignore"):
-            return self._packed([p.std(axis=0) for p in self._predictions(X, mask)])
+            return self._packed(data, [p.std(axis=0) for p in predictions])
 
-    def vote(self, X, mask=None) -> Any:
+    def vote(self, X, mask=None, lengths=None) -> Any:
         """The class that most members choose (rows, *positions); the first among equals."""
-        return self._packed([_voted(p) for p in self._predictions(X, mask)])
+        data, predictions = self._predictions(X, mask, lengths)
+        return self._packed(data, [_voted(p) for p in predictions])
 
-    def evaluate(self, X, y, sample_weight=None, mask=None) -> dict[str, float]:
+    def evaluate(self, X, y, sample_weight=None, mask=None, lengths=None) -> dict[str, float]:
         """The loss of the mean predictions, without penalties, and the first member's metrics of them."""
         first = self.members[0]
-        data, predictions = first.prepare(X, y, sample_weight, mask=mask), self.predict(X, mask)
-        return first.built.measure.of_predictions(first.outputs.unpacked("predictions", predictions), data)
+        data = first.prepare(X, y, sample_weight, mask=mask, lengths=lengths)
+        return first.built.measure.of_predictions(_means(self._predictions(X, mask, lengths)[1]), data)
 
-    def out_of_fold(self, X, mask=None) -> Any:
+    def out_of_fold(self, X, mask=None, lengths=None) -> Any:
         """Predictions for the rows of the last fit with `folds`, by members that did not train on them.
 
         They have the form of `predict`: the mean for a row that several members held out, nan for one that none did.
@@ -231,21 +236,22 @@ class Ensemble:
         """
         if not self.folds:
             raise RuntimeError("there are no folds: call fit with folds=True, or with pairs of row numbers")
-        rows = self.members[0].prepare(X, mask=mask).rows
+        given = self.members[0].prepare(X, mask=mask, lengths=lengths)
+        rows = given.rows
         most = max(int(part.max()) for fold in self.folds for part in fold)
         if most >= rows:
             raise ValueError(f"out_of_fold takes the X that fit had, which has a row {most}; got {rows} rows")
         counts = np.bincount(np.concatenate([held_out for _, held_out in self.folds]), minlength=rows)
         sums: list[np.ndarray] = []
         for member, (_, held_out) in zip(self.members, self.folds, strict=True):
-            data = member.prepare(X, mask=mask).part(held_out)
+            data = member.prepare(X, mask=mask, lengths=lengths).part(held_out)
             predictions = member.built.measure.predictions(data)
             sums = sums or [np.zeros((rows, *p.shape[1:]), p.dtype) for p in predictions]
             for total, p in zip(sums, predictions, strict=True):
                 np.add.at(total, held_out, p)
         with np.errstate(invalid="ignore"):
             means = [total / counts.astype(total.dtype).reshape(-1, *[1] * (total.ndim - 1)) for total in sums]
-        return self._packed(means)
+        return self._packed(given, means)
 
 
 def _of_member(name: str, given: Callable[[int], Any] | None, member: int) -> Any:
@@ -255,6 +261,11 @@ def _of_member(name: str, given: Callable[[int], Any] | None, member: int) -> An
     if not callable(given):
         raise TypeError(f"{name} must be a function of the member's number, such as lambda member: ...; got {given!r}")
     return given(member)
+
+
+def _means(predictions: list[np.ndarray]) -> list[np.ndarray]:
+    with np.errstate(all="ignore"):  # a member may have diverged
+        return [p.mean(axis=0) for p in predictions]
 
 
 def _voted(p: np.ndarray) -> np.ndarray:

@@ -42,6 +42,7 @@ def fit_lbfgs(
     callbacks: Sequence[Callback] = (),
     class_weight: dict | str | None = None,
     mask=None,
+    lengths=None,
 ) -> History:
     """Train on all rows at once with the quasi-Newton method L-BFGS; the model's own optimizer is not used.
 
@@ -52,7 +53,7 @@ def fit_lbfgs(
     Parameters
     ----------
     model : Model
-    X, y, sample_weight, class_weight, mask : array_like
+    X, y, sample_weight, class_weight, mask, lengths : array_like
         As for `Model.fit`.
     iterations : int
         The maximum number of iterations.
@@ -107,7 +108,7 @@ def fit_lbfgs(
         for kind, reason in REFUSED.items():
             if isinstance(callback, kind):
                 raise TypeError(f"fit_lbfgs takes no {kind.__name__}: {reason}")
-    data = model.prepare(X, y, sample_weight, class_weight, mask)
+    data = model.prepare(X, y, sample_weight, class_weight, mask, lengths)
     held_out = None if validation_data is None else validation(model, validation_data)
     layout = model.network.layout
     if layout.state_size or any(parameter.max_norm is not None for _, _, parameter in layout.slices()):

@@ -1,7 +1,7 @@
 """A built model: its arrays, and a cache of the programs that are bound to them."""
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from nbbp.kernels.clock import Clock
 from nbbp.training.history import History
 from nbbp.training.intake import Intake
 from nbbp.training.measure import Measure
+from nbbp.training.order import BY_LENGTH
 from nbbp.training.settings import Settings
 from nbbp.training.trainer import ROWS_TOGETHER, RUN_SECONDS, DivergenceError, Trainer
 from nbbp.training.update import Update
@@ -86,7 +87,7 @@ class Built:
         )  # fmt: skip
 
     def trainer(
-        self, data: Data, batch_size: int, parts: int = 1, shuffle: bool = True, record_outputs: bool = False,
+        self, data: Data, batch_size: int, parts: int = 1, shuffle: bool | str = True, record_outputs: bool = False,
         mean_weight: float | None = None, progress: Callable = iter, clock: Clock | None = None,
         shards: int | None = None,
     ) -> Trainer:  # fmt: skip
@@ -108,7 +109,8 @@ class Built:
         how = batch_size, parts, shards, shuffle, record_outputs, mean_weight
         key = threads.count(), data.form, *how, self.update.kind()
         trainer = self._trainers.get(data.rows, key, make)
-        if trainer.source.data is not data and any(weights is not None for weights in data.weights):
+        weighed = any(weights is not None for weights in data.weights)
+        if trainer.source.data is not data and (weighed or shuffle == BY_LENGTH):
             trainer.forget()
         trainer.source.exchange(data)
         return trainer
@@ -135,13 +137,19 @@ class Built:
         """See `nbbp.Model.step`."""
         return Step(
             self.network, self.update, self.backend, batch_size, training,
-            lambda X, mask: self.intake.arrays("X", X, mask), self._inputs, self._outputs,
+            lambda *given: self.intake.arrays("X", *given), self._inputs, self._outputs,
         )  # fmt: skip
+
+    def packed(self, data: Data, predictions: Sequence[np.ndarray]) -> Any:
+        """Predictions in the user's form; those at the positions of a Ragged are one themselves."""
+        pairs = zip(self.objective.heads, predictions, strict=True)
+        return self._outputs.packed([data.unpadded(head.mask, p) for head, p in pairs])
 
     def jacobian(self, data: Data) -> np.ndarray:
         """Derivatives of the predictions with respect to the inputs (rows, outputs, inputs)."""
-        make = lambda: Jacobian(self.network, self.backend, data.rows, self.measure.activations)  # noqa: E731
-        return self._jacobians.get(data.rows, (), make)(data.inputs)
+        masked = tuple(mask is not None for mask in data.masks)
+        make = lambda: Jacobian(self.network, self.backend, data.rows, self.measure.activations, masked)  # noqa: E731
+        return self._jacobians.get(data.rows, masked, make)(data)
 
 
 def check_idle(model: "Model") -> None:
@@ -192,8 +200,8 @@ class Gradient:
                 mine[:] = given
         for k, (head, scale) in enumerate(zip(self._heads, self._scales.scales, strict=True)):
             weights = data.weights[k]
-            mask = data.masks[head.mask] if data.masks and head.mask is not None else None
-            count = scale.size if mask is None else max(1, int(mask.sum()))
+            unmasked = data.unmasked(head.mask)
+            count = scale.size if unmasked is None else max(1, int(unmasked.sum()))
             each = np.ones(1, scale.dtype) if weights is None else weights
             scale[:] = each / count * head.weight
 

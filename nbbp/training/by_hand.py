@@ -36,7 +36,7 @@ def step(model: "Model", batch_size: int, training: bool = True) -> Step:
     return model.built.step(checks.positive_integer("batch_size", batch_size), training)
 
 
-def train_on_batch(model: "Model", X, y, sample_weight=None, mask=None) -> float:
+def train_on_batch(model: "Model", X, y, sample_weight=None, mask=None, lengths=None) -> float:
     """Make one update from all given rows; returns their loss before it.
 
     Raises
@@ -44,5 +44,5 @@ def train_on_batch(model: "Model", X, y, sample_weight=None, mask=None) -> float
     DivergenceError
         If the loss is not finite; nothing is updated then.
     """
-    data = model.prepare(X, y, sample_weight, mask=mask)
+    data = model.prepare(X, y, sample_weight, mask=mask, lengths=lengths)
     return model.built.train_on(data)

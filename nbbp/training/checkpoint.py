@@ -14,13 +14,16 @@ import numpy as np
 
 from nbbp import checks
 from nbbp.callbacks import Callback
+from nbbp.engine.data import Data
 from nbbp.insight import summary
 from nbbp.optimizers import Optimizer
 from nbbp.storage import files, saving
 from nbbp.storage.files import Arrays, ModelFileError
 from nbbp.storage.saving import BESIDE
+from nbbp.streams import Stream
 
 if TYPE_CHECKING:
+    from nbbp.model import Model
     from nbbp.training.fit import Fit
 
 ENDING = ".safetensors"
@@ -234,3 +237,20 @@ def newest(path: pathlib.Path) -> pathlib.Path:
         else:
             return candidate
     raise ModelFileError(f"{path} has no checkpoint that can be read")
+
+
+def marks(model: "Model", data: Data | Stream, validation: Data | None) -> dict[str, str | int | None]:
+    """What identifies data: digests, or for a stream how it is cut and a digest of its first chunk.
+
+    A stream of one chunk may have another order in each pass, as PyTorch's loaders do, so it has no such digest.
+    """
+    marks: dict[str, str | int | None] = {}
+    if isinstance(data, Stream):
+        marks |= {"chunks": data.chunks, "buffer_rows": data.buffer_rows}
+        first = model.prepare(*data.first(), whole=False).digests() if data.chunks > 1 else {}
+        marks |= {f"{name} of the first chunk": digest for name, digest in first.items()}
+    else:
+        marks |= data.digests()
+    if validation is not None:
+        marks |= {f"validation {name}": digest for name, digest in validation.digests().items()}
+    return marks

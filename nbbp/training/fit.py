@@ -15,10 +15,11 @@ from nbbp.insight.summary import plain
 from nbbp.kernels.clock import Clock
 from nbbp.streams import Stream
 from nbbp.training import progress
-from nbbp.training.checkpoint import Checkpoint, Resumed, has_checkpoints
+from nbbp.training.checkpoint import Checkpoint, Resumed, has_checkpoints, marks
 from nbbp.training.history import History
 from nbbp.training.interrupts import Interrupts
 from nbbp.training.observed import ObservedFit
+from nbbp.training.order import BY_LENGTH
 from nbbp.training.stream_trainer import StreamTrainer
 from nbbp.training.trainer import DivergenceError
 
@@ -42,30 +43,33 @@ def fit(
     resume=None,
     allow_changes: bool = False,
     mask=None,
+    lengths=None,
     shards: int | None = None,
+    group_by_length: bool = False,
 ) -> History:
     """Train the model; when called again, training continues where it stopped.
 
     Parameters
     ----------
-    X : array_like (rows, *input_shape), a table of numbers, or nbbp.streams.Stream
+    X : array_like (rows, *input_shape), nbbp.Ragged, a table of numbers, or nbbp.streams.Stream
         The inputs; a list or a dict of arrays if there are several. A table is of pandas, polars or pyarrow; its
         column names are stored as `feature_names`, and those of other tables are checked. `nbbp.tables` encodes text.
+        The windows of a series, see `nbbp.streams.windows`, are copied a mini-batch at a time.
         A stream is for data larger than memory; metrics are then measured on `validation_data` only.
-    y : array_like (rows,), (rows, outputs) or (rows, *positions, outputs), or a table of numbers
+    y : array_like (rows,), (rows, outputs) or (rows, *positions, outputs), nbbp.Ragged, or a table of numbers
         Integer labels, or values; a list or a dict of arrays if there are several outputs, as for the weights. Left
         out if X is a stream, which contains them.
     epochs, batch_size : int
         The number of epochs, and the rows of a mini-batch; the last one of an epoch has the remaining rows.
-    validation_data : (X, y) or (X, y, sample_weight), optional
-        Data to evaluate after every epoch.
+    validation_data : (X, y), (X, y, sample_weight), (X, y, sample_weight, mask) or (..., mask, lengths), optional
+        Data to evaluate after every epoch; None stands for what is not given.
     shuffle : bool
         Whether the rows are shuffled in each epoch.
     verbose : {0, 1, 2}
         Nothing, a progress bar, or a line for each epoch.
     callbacks : sequence of Callback
         Callbacks from `nbbp.callbacks`, or your own.
-    sample_weight : array_like (rows,) or (rows, positions), optional
+    sample_weight : array_like (rows,) or (rows, positions), or nbbp.Ragged, optional
         The weight of each row, or of each of its elements, in metrics and in the loss, which remains the mean over
         the batch.
     class_weight : dict of label to float, or "balanced", optional
@@ -80,12 +84,18 @@ def fit(
         For a stream, only its first chunk and how it is cut are compared.
     mask : ndarray (rows, *positions), bool, optional
         False at masked elements of the input, which are treated as absent.
+    lengths : array_like (rows,), int, optional
+        In place of a mask: the number of positions of each row that are not masked, along the first axis. Padding after
+        them may hold anything. Several inputs have a list or a dict, with None for an input without lengths.
     shards : {1, 2, 4, 8, 16}, optional
         The number of parts of a mini-batch of n rows that go through the network side by side: part i has the rows
         from n i // shards to n (i + 1) // shards, so that of fewer rows than shards, some have none. Their gradients
         are added as a balanced binary tree, whose order decides the last bits of the results; the number of threads
         does not. By default the number of shards follows from the rows and the number of parameters, and with
         `accumulate` it is 1; if it is given, a micro-batch has its share of rows in each shard.
+    group_by_length : bool
+        Whether mini-batches have rows of similar lengths, for layers that stop at the longest of a mini-batch: the
+        shuffled rows are sorted in windows of 50 mini-batches, and these are shuffled again.
 
     Ctrl-C (and SIGTERM) end a fit between two mini-batches: the model stays as it is then, `history` contains what was
     measured, and a `Checkpoint` is written.
@@ -111,23 +121,23 @@ def fit(
     epochs = checks.positive_integer("epochs", epochs)
     batch_size = checks.positive_integer("batch_size", batch_size)
     accumulate = checks.positive_integer("accumulate", accumulate)
-    shards = checked_shards(shards)
+    shards, shuffled = checked_shards(shards), checked_shuffle(shuffle, group_by_length)
     if verbose not in (0, 1, 2):
         raise ValueError(f"verbose must be 0, 1 or 2, got {verbose!r}")
     callbacks = checked_callbacks(callbacks)
     data: Data | Stream
     if isinstance(X, Stream):
-        if y is not None or sample_weight is not None or class_weight is not None or mask is not None:
+        if any(given is not None for given in (y, sample_weight, class_weight, mask, lengths)):
             raise TypeError("a stream has y and the weights itself")
         data = X
         model.prepare(data.first()[0])
     elif y is None:
         raise TypeError("fit needs y, unless X is a stream")
     else:
-        data = model.prepare(X, y, sample_weight, class_weight, mask)
+        data = model.prepare(X, y, sample_weight, class_weight, mask, lengths)
     held_out = None if validation_data is None else validation(model, validation_data)
     checked = Fit(
-        model, data, held_out, epochs, batch_size, accumulate, shuffle, callbacks, verbose, resume, allow_changes,
+        model, data, held_out, epochs, batch_size, accumulate, shuffled, callbacks, verbose, resume, allow_changes,
         shards=shards,
     )  # fmt: skip
     return checked.run()
@@ -143,6 +153,14 @@ def checked_shards(shards: int | None) -> int | None:
     return int(shards)
 
 
+def checked_shuffle(shuffle: bool, group_by_length: bool) -> bool | str:
+    """Whether and how rows are shuffled, see `nbbp.training.order.Order`."""
+    checks.boolean("group_by_length", group_by_length)
+    if group_by_length and not shuffle:
+        raise ValueError("group_by_length orders the rows, and shuffle=False leaves them as they are: take one of them")
+    return BY_LENGTH if group_by_length else bool(shuffle)
+
+
 def checked_callbacks(callbacks: Sequence[Callback]) -> list[Callback]:
     """The user's callbacks, as a list."""
     if isinstance(callbacks, Callback):
@@ -155,11 +173,11 @@ def checked_callbacks(callbacks: Sequence[Callback]) -> list[Callback]:
 
 
 def validation(model: "Model", given) -> Data:
-    """Validation data from (X, y), (X, y, sample_weight) or (X, y, sample_weight, mask)."""
-    if not isinstance(given, tuple | list) or not 2 <= len(given) <= 4:
-        raise TypeError("validation_data must be a pair (X, y), or (X, y, sample_weight)")
-    X, y, weights, mask = (*given, None, None)[:4]
-    return model.prepare(X, y, weights, mask=mask, name="validation ")
+    """Validation data from (X, y), which sample_weight, mask and lengths may follow."""
+    if not isinstance(given, tuple | list) or not 2 <= len(given) <= 5:
+        raise TypeError("validation_data must be a pair (X, y), or (X, y, sample_weight, mask, lengths)")
+    X, y, weights, mask, lengths = (*given, None, None, None)[:5]
+    return model.prepare(X, y, weights, mask=mask, lengths=lengths, name="validation ")
 
 
 class Fit(ObservedFit):
@@ -191,7 +209,7 @@ class Fit(ObservedFit):
         epochs: int,
         batch_size: int,
         parts: int,
-        shuffle: bool,
+        shuffle: bool | str,
         callbacks: Sequence[Callback],
         verbose: int,
         resume=None,
@@ -208,7 +226,7 @@ class Fit(ObservedFit):
         self._resumed = Resumed(resume) if resume is not None and has_checkpoints(resume) else None
         self.given: dict[str, Any] = {}
         if self._resumed or any(isinstance(callback, Checkpoint) for callback in callbacks):
-            self.given = {"learning_rate": plain(model.learning_rate)} | _marks(model, data, validation)
+            self.given = {"learning_rate": plain(model.learning_rate)} | marks(model, data, validation)
         if self._resumed:
             self._resumed.check(self, allow_changes)
             self._resumed.put_back_model(self)
@@ -363,33 +381,15 @@ class Fit(ObservedFit):
     def _values_of(self, epochs: int) -> list[dict[str, float]]:
         """Loss and metrics of the run's first `epochs` epochs, which are complete."""
         trainer, measure = self.trainer, self.model.built.measure
-        losses, parts = trainer.epoch_losses(epochs), trainer.epoch_part_losses(epochs)
         measured: list[dict[str, Any]] = []
-        for epoch in range(epochs):
-            values = measure.losses(losses[epoch], parts[epoch])
+        for epoch, (loss, parts) in enumerate(trainer.epoch_losses(epochs)):
+            values = measure.losses(loss, parts)
             if trainer.outputs is not None:
                 rows = slice(epoch * trainer.rows, (epoch + 1) * trainer.rows)
                 outputs = [z[rows] for z in trainer.outputs]
                 values |= measure.of_outputs(outputs, trainer.source.data, trainer.order[rows])
             measured.append(values)
         return measured
-
-
-def _marks(model: "Model", data: Data | Stream, validation: Data | None) -> dict[str, str | int | None]:
-    """What identifies data: digests, or for a stream how it is cut and a digest of its first chunk.
-
-    A stream of one chunk may have another order in each pass, as PyTorch's loaders do, so it has no such digest.
-    """
-    marks: dict[str, str | int | None] = {}
-    if isinstance(data, Stream):
-        marks |= {"chunks": data.chunks, "buffer_rows": data.buffer_rows}
-        first = model.prepare(*data.first(), whole=False).digests() if data.chunks > 1 else {}
-        marks |= {f"{name} of the first chunk": digest for name, digest in first.items()}
-    else:
-        marks |= data.digests()
-    if validation is not None:
-        marks |= {f"validation {name}": digest for name, digest in validation.digests().items()}
-    return marks
 
 
 class _Stopped(Exception):

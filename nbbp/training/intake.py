@@ -13,8 +13,13 @@ from nbbp.engine.graph import Graph
 from nbbp.engine.layer import Layer
 from nbbp.engine.node import Edge, Shape
 from nbbp.engine.objective import Head, Objective
+from nbbp.engine.ragged import LengthMask, Padded, Ragged
+from nbbp.engine.windows import Windows
 from nbbp.metrics import OF_CLASSES, check_classes
 from nbbp.streams import Stream
+
+Readers = list[tuple[Layer, Shape]]
+"""The layers that check an input, and the shape in which they read it."""
 
 
 class Intake:
@@ -41,56 +46,80 @@ class Intake:
             (own, edge, edge.dtype or dtype, [reader for reader in _readers(graph, edge) if _looks(reader[0])])
             for own, edge in zip(inputs.names, graph.inputs, strict=True)
         ]
-        own, edge, own_dtype, layers = self._entries[0]
-        self._only = None if own or layers else (own_dtype, edge.shape)
+        own, edge, own_dtype, readers = self._entries[0]
+        self._only = None if own or readers else (own_dtype, edge.shape)
 
-    def inputs(self, name: str, X, mask=None, least_rows: int = 1) -> Data:
+    def _rows(self, name: str, X, mask, lengths, least_rows: int) -> Data:
         """Rows of inputs alone."""
-        if self._only is not None and mask is None and checks.is_as_needed(X, *self._only):
+        if self._only is not None and mask is None and lengths is None and checks.is_as_needed(X, *self._only):
             return Data((X,))
-        arrays, masks = self.arrays(name, X, mask, least_rows)
+        arrays, masks = self.arrays(name, X, mask, lengths, least_rows)
         return Data(arrays, masks=masks)
 
-    def arrays(self, name: str, X, mask=None, least_rows: int = 1) -> tuple[tuple, tuple]:
-        """An array for each input, and a mask or None for each; no masks if none is given."""
-        masks = [None] * len(self._entries) if mask is None else self._inputs.unpacked("mask", mask)
-        arrays, there = [], []
-        for x, given, (own, edge, dtype, layers) in zip(
-            self._inputs.unpacked(name, X), masks, self._entries, strict=True
-        ):
-            named = f"{name}[{own!r}]" if own else name
-            kept = None if given is None else _mask(f"mask[{own!r}]" if own else "mask", given, edge.positions)
-            x = checks.features(named, x, dtype, edge.shape, least_rows, kept)
-            for layer, shape in layers:
-                layer.check_input(named, (x if kept is None else _cleared(x, kept)).reshape(len(x), *shape))
-            arrays.append(x)
-            there.append(kept)
-        if len(arrays) > 1 or mask is not None:
-            rows = {len(a) for a in (*arrays, *there) if a is not None}
-            if len(rows) > 1:
-                counts = ", ".join(map(str, sorted(rows)))
-                raise ValueError(f"the inputs of {name} and their masks have {counts} rows: they must be equal")
-        return tuple(arrays), () if mask is None else tuple(there)
+    def arrays(self, name: str, X, mask=None, lengths=None, least_rows: int = 1) -> tuple[tuple, tuple]:
+        """An array for each input, and a mask or None for each; no masks if nothing is masked."""
+        arrays, masks = [], []
+        for x, own_mask, own_lengths, (own, edge, dtype, readers) in zip(
+            self._inputs.unpacked(name, X), self._each("mask", mask), self._each("lengths", lengths), self._entries,
+            strict=True,
+        ):  # fmt: skip
+            of = f"[{own!r}]" if own else ""
+            kept = _there(f"{name}{of}", of, x, own_mask, own_lengths, edge.positions)
+            take = _ragged if isinstance(x, Ragged) else _array
+            arrays.append(take(f"{name}{of}", x, dtype, edge, readers, least_rows, kept))
+            masks.append(kept)
+        rows = {len(array) for array in arrays}
+        if len(rows) > 1:
+            raise ValueError(f"the inputs of {name} have {', '.join(map(str, sorted(rows)))} rows: they must be equal")
+        return tuple(arrays), () if all(kept is None for kept in masks) else tuple(masks)
+
+    def _each(self, name: str, given) -> list:
+        """What is given for each input, None for nothing."""
+        return [None] * len(self._entries) if given is None else self._inputs.unpacked(name, given)
 
     def data(
-        self, x_name: str, X, y_name: str, y, sample_weight=None, class_weight=None, whole: bool = True, mask=None,
-        chosen: np.ndarray | None = None,
+        self, x_name: str, X, y_name: str, y, sample_weight=None, class_weight=None, whole: bool = True,
+        mask=None, lengths=None, chosen: np.ndarray | None = None,
     ) -> Data:  # fmt: skip
-        """All rows of inputs with their targets, or those chosen; if `whole`, a row must count at every output."""
-        data = self.inputs(x_name, X, mask)
+        """All rows of inputs with their targets, or those chosen; if `whole`, a row must count at every output.
+
+        Without y, the inputs alone, which may have no rows.
+        """
+        data = self._rows(x_name, X, mask, lengths, least_rows=int(y is not None))
+        if y is None:
+            return data
         kept = data if chosen is None else data.part(chosen)
         ys = self._outputs.unpacked(y_name, y)
         sample_weights = self._outputs.each("sample_weight", sample_weight)
         class_weights = [class_weight] if len(self._heads) == 1 else self._outputs.each("class_weight", class_weight)
-        parts = []
+        parts: list[tuple[Any, Any, np.ndarray | None]] = []
         for k, head in enumerate(self._heads):
             name = f"{y_name}[{head.name!r}]" if head.name else y_name
-            there, given = elements_there(head.mask, data), (ys[k], data.rows, sample_weights[k], class_weights[k])
+            if isinstance(ys[k], Windows) and sample_weights[k] is None and class_weights[k] is None:
+                windows = self._windows(k, name, ys[k], data)
+                if windows is not None:
+                    own = windows if chosen is None else windows[chosen]
+                    parts.append((own, own, None))
+                    continue
+            there, y_k = elements_there(head.mask, data), _aligned(name, ys[k], head, data)
+            weight = _aligned("sample_weight", sample_weights[k], head, data)
+            given = y_k, data.rows, weight, class_weights[k]
             parts.append(self._target(head, name, *given, whole, there, chosen))
             truth, there = parts[-1][1].reshape(kept.rows * head.positions, -1), elements_there(head.mask, kept)
             self._check_metrics(k, truth if there is None else truth[there])
         targets, truths, weights = zip(*parts, strict=True)
         return Data(kept.inputs, targets, truths, weights, kept.masks)
+
+    def _windows(self, k: int, name: str, y: Windows, data: Data) -> Windows | None:
+        """Targets that stay windows of their series: any values, without a mask; None if they have to be an array."""
+        head, loss = self._heads[k], self._heads[k].loss
+        columns = head.positions * loss.target_columns(head.outputs)  # type: ignore[attr-defined]
+        bounded = loss.labels is not None or loss.valid_targets != (-math.inf, math.inf)  # type: ignore[attr-defined]
+        masked = elements_there(head.mask, data) is not None
+        fits = len(y) == data.rows and math.prod(y.shape[1:]) == columns
+        if bounded or masked or not fits or OF_CLASSES & self._metrics[k].keys():
+            return None
+        return Windows(y.checked(name, self._dtype, None).flat, y.starts, (columns,))
 
     def _target(
         self, head: Head, name: str, y, rows: int, sample_weight, class_weight, whole: bool, there: np.ndarray | None,
@@ -146,6 +175,86 @@ def _looks(layer: Layer) -> bool:
     return type(layer).check_input is not Layer.check_input
 
 
+def _array(name: str, x, dtype: np.dtype, edge: Edge, readers: Readers, least_rows: int, mask: Any) -> Any:
+    """The rows of an input in `dtype`, which its readers take."""
+    mask = None if mask is None else np.asarray(mask)
+    if isinstance(x, Windows) and mask is None:
+        x = x.checked(name, dtype, edge.shape)
+    else:
+        x = checks.features(name, x, dtype, edge.shape, least_rows, mask)
+    for layer, shape in readers:
+        layer.check_input(name, np.asarray(x if mask is None else _cleared(x, mask)).reshape(len(x), *shape))
+    return x
+
+
+def _ragged(name: str, x: Ragged, dtype: np.dtype, edge: Edge, readers: Readers, least_rows: int, mask: Any) -> Padded:
+    """The same for rows of different lengths, whose values are checked as one row of all positions."""
+    most, *features = edge.shape
+    if len(x) < least_rows:
+        raise ValueError(f"{name} is empty: it has no rows")
+    if x.values.shape[1:] != tuple(features):
+        raise ValueError(f"{name}: the model takes positions of shape {tuple(features)}, got {x.values.shape[1:]}")
+    if not len(x):
+        return Padded(Ragged.from_flat(x.values.astype(dtype), [0]), most)
+    whole = Edge((len(x.values), *features), dtype=edge.dtype)
+    try:
+        flat = [(layer, whole.shape) for layer, _ in readers]
+        values = _array(name, x.values[np.newaxis], dtype, whole, flat, 1, None)[0]
+    except ValueError:
+        _array(name, x.padded(most), dtype, edge, readers, 1, mask)  # its error names the row
+        raise
+    return Padded(Ragged.from_flat(values, x.offsets), most)
+
+
+def _aligned(name: str, given, head: Head, data: Data) -> Any:
+    """Values at each position of an output in an array, if they are given as a Ragged."""
+    if not isinstance(given, Ragged):
+        return given
+    there = elements_there(head.mask, data)
+    if there is None:
+        raise ValueError(f"{name} is Ragged, and the output has no positions of an X that is Ragged or has lengths")
+    if len(given) != data.rows:
+        raise ValueError(f"X has {data.rows} rows and {name} has {len(given)}")
+    lengths = there.reshape(data.rows, head.shape[0], -1)[:, :, 0].sum(axis=1)
+    if (given.lengths != lengths).any():
+        row = int(np.argmax(given.lengths != lengths))
+        raise ValueError(f"{name} has {given.lengths[row]} positions in row {row}, where X has {lengths[row]}")
+    return given.padded(head.shape[0])
+
+
+def _there(name: str, of: str, x, mask, lengths, positions: Shape) -> np.ndarray | LengthMask | None:
+    """The mask (rows, positions) of an input, from a mask or from lengths; None if nothing is masked."""
+    ragged = isinstance(x, Ragged)
+    if (mask is not None) + (lengths is not None) + ragged > 1:
+        what = "lengths of its own: leave out mask and lengths" if ragged else "a mask and lengths: give one of them"
+        raise ValueError(f"{name} has {what}")
+    if ragged:
+        if positions and x.shape[1] > positions[0]:
+            row = int(np.argmax(x.lengths))
+            raise ValueError(
+                f"{name} has {x.lengths[row]} positions in row {row}, and the model at most {positions[0]}: those of "
+                f"its Input, or of the longest row that it was built from"
+            )
+        return _mask_of_lengths(f"lengths of {name}", x.lengths, len(x), positions)
+    if lengths is not None:
+        return _mask_of_lengths(f"lengths{of}", lengths, len(checks.array(name, x, least_rows=0)), positions)
+    return None if mask is None else _mask(f"mask{of}", mask, positions)
+
+
+def _mask_of_lengths(name: str, given, rows: int, positions: Shape) -> LengthMask:
+    """False at the positions (rows, positions) from each row's length on, along the first axis."""
+    if not positions:
+        raise ValueError(f"{name}: a sample without positions has no length")
+    lengths, most = checks.array(name, given, least_rows=0), positions[0]
+    if lengths.shape != (rows,):
+        raise ValueError(f"{name} must be a whole number for each of {rows} rows, got shape {lengths.shape}")
+    wrong = ~((lengths >= 1) & (lengths <= most) & (lengths == np.floor(lengths)))
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        raise ValueError(f"{name} must be whole numbers from 1 to {most}, got {lengths[row]} in row {row}")
+    return LengthMask(lengths.astype(np.int64) * math.prod(positions[1:]), math.prod(positions))
+
+
 def _mask(name: str, given, positions: Shape) -> np.ndarray:
     """The mask as an array (rows, positions)."""
     if not positions:
@@ -165,9 +274,11 @@ def _cleared(x: np.ndarray, mask: np.ndarray) -> np.ndarray:
     return copy
 
 
-def features(name: str, X, dtype: np.dtype) -> np.ndarray:
+def features(name: str, X, dtype: np.dtype) -> np.ndarray | Windows:
     """Rows of one input whose shape is not known yet."""
     refuse_stream(name, X)
+    if isinstance(X, Windows):
+        return X.checked(name, dtype, None)
     return checks.features(name, X, dtype, None, least_rows=0)
 
 

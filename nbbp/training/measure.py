@@ -262,7 +262,7 @@ def column(head: Head, name: str) -> str:
 def elements(head: Head, prediction: np.ndarray, truth: np.ndarray, weights, data: Data) -> tuple:
     """Truth, prediction and weights of the unmasked elements, as metrics take them."""
     prediction = prediction.reshape(-1, head.outputs)
-    truth = truth.reshape(len(prediction), -1)
+    truth = np.asarray(truth).reshape(len(prediction), -1)
     if weights is not None:
         weights = np.broadcast_to(weights, (data.rows, head.positions)).reshape(-1)
     there = elements_there(head.mask, data)

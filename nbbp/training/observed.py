@@ -49,7 +49,7 @@ class ObservedFit:
 
     def __init__(
         self, model: "Model", validation: Data | None, rows: int, epochs: int, batch_size: int, accumulate: int,
-        shuffle: bool, callbacks: Sequence[Callback], verbose: int, measures_training: bool,
+        shuffle: bool | str, callbacks: Sequence[Callback], verbose: int, measures_training: bool,
         interrupts: Interrupts | None, shards: int | None = None,
     ) -> None:  # fmt: skip
         self.model, self.epochs, self.batch_size, self.accumulate = model, epochs, batch_size, accumulate
@@ -58,7 +58,7 @@ class ObservedFit:
         self.validation, self._verbose, self._measures_training = validation, verbose, measures_training
         self.settings = {
             "rows": rows, "batch_size": batch_size, "accumulate": accumulate, "shards": shards,
-            "shuffle": bool(shuffle), "recorded": list(self.recorded),
+            "shuffle": shuffle if isinstance(shuffle, str) else bool(shuffle), "recorded": list(self.recorded),
         }  # fmt: skip
         self._interrupts = Interrupts() if interrupts is None else interrupts
         self._ending_epoch, self._ends = False, contextlib.ExitStack()

@@ -68,6 +68,8 @@ class Settings:
 
     def objective(self, graph: Graph) -> Objective:
         """The losses of the outputs of a graph."""
+        for loss, edge in zip(self.losses, graph.outputs, strict=True):
+            loss.check_outputs(edge.shape[-1])
         return Objective(
             [
                 Head(name, loss, weight, edge.shape, graph.mask_of(edge))

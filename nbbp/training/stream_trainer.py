@@ -7,9 +7,11 @@ from collections.abc import Callable, Generator
 import numpy as np
 
 from nbbp.engine.data import Data
+from nbbp.engine.ragged import joined
 from nbbp.kernels import random
 from nbbp.streams import BUFFER_BYTES, Stream, read_ahead
 from nbbp.training.built import Built
+from nbbp.training.epoch_loss import epoch_losses, shares_of_rows
 from nbbp.training.trainer import Trainer
 
 
@@ -26,8 +28,8 @@ class StreamTrainer:
     outputs = None
 
     def __init__(
-        self, built: Built, stream: Stream, check: Callable[..., Data], batch_size: int, parts: int, shuffle: bool,
-        mean_weight: float | None = None, progress: Callable = iter, shards: int | None = None,
+        self, built: Built, stream: Stream, check: Callable[..., Data], batch_size: int, parts: int,
+        shuffle: bool | str, mean_weight: float | None = None, progress: Callable = iter, shards: int | None = None,
     ) -> None:  # fmt: skip
         network = built.network
         self._stream, self._check, self._shuffle, self._seed = stream, check, shuffle, network.seed
@@ -42,7 +44,9 @@ class StreamTrainer:
             data = next(buffers)
         self.steps_done, self.diverged = 0, False
         self.step_loss = np.zeros(self.steps_per_epoch)
-        self._part_losses = np.zeros((len(built.objective.heads), self.steps_per_epoch))
+        self._heads = built.objective.heads
+        self._part_losses = np.zeros((len(self._heads), self.steps_per_epoch))
+        self._unmasked = np.zeros_like(self._part_losses, np.int64) if data.masks else None
         rest = self.rows % self._buffer_rows
         self._whole, self._rest = (
             Trainer(
@@ -78,8 +82,8 @@ class StreamTrainer:
 
     def _joined(self, pieces: list) -> Data:
         columns = zip(*pieces, strict=True)
-        X, y, weights = (None if parts[0] is None else np.concatenate(parts) for parts in columns)
-        return self._check(X, y, weights)
+        X, y, weights = (None if parts[0] is None else joined(parts) for parts in columns)
+        return self._check(X, y, weights).padded()  # a buffer's arrays are overwritten by the next one's
 
     def begin(self, epochs: int, epochs_done: int, steps_done: int = 0) -> None:
         """Go to the beginning of an epoch, or to a step of it; see `Trainer.begin`."""
@@ -111,6 +115,10 @@ class StreamTrainer:
         """Train on the buffer, whose first step follows `before` steps of the epoch."""
         within = self.steps_done - before
         trainer.begin(1, number, within)
+        if self._unmasked is not None:
+            for own, elements in zip(self._unmasked, trainer.unmasked(1), strict=True):
+                if elements is not None:
+                    own[before : before + elements.shape[1]] = elements[0]
 
         def count() -> None:
             done = trainer.steps_done
@@ -135,21 +143,23 @@ class StreamTrainer:
 
     def unfinished(self, steps: int) -> dict[str, np.ndarray]:
         """See `Trainer.unfinished`."""
-        return {"part_losses": self._part_losses[:, :steps]} if len(self._part_losses) > 1 else {}
+        arrays: dict[str, np.ndarray] = {"part_losses": self._part_losses} if len(self._heads) > 1 else {}
+        if self._unmasked is not None:
+            arrays["unmasked"] = self._unmasked
+        return {name: array[:, :steps] for name, array in arrays.items()}
 
     def put_back(self, unfinished: dict[str, np.ndarray]) -> None:
         """See `Trainer.put_back`."""
-        if "part_losses" in unfinished:
-            self._part_losses[:, : unfinished["part_losses"].shape[1]] = unfinished["part_losses"]
+        mine = self.unfinished(self.steps_per_epoch)
+        for name, array in unfinished.items():
+            if name in mine:
+                mine[name][:, : array.shape[1]] = array
 
-    def epoch_losses(self, epochs: int) -> list[float]:
-        """The mean loss over the rows of the epoch."""
-        return [float(self.step_loss @ self._shares())]
-
-    def epoch_part_losses(self, epochs: int) -> list[list[float]]:
-        """The same for each output, if there are several."""
-        return [(self._part_losses @ self._shares()).tolist() if len(self._part_losses) > 1 else []]
-
-    def _shares(self) -> np.ndarray:
-        rows = np.minimum(self.batch_size, self.rows - np.arange(self.steps_per_epoch) * self.batch_size)
-        return rows / self.rows
+    def epoch_losses(self, epochs: int) -> list[tuple[float, list[float]]]:
+        """The loss of the epoch, and that of each output if there are several."""
+        parts = self._part_losses[:, np.newaxis] if len(self._heads) > 1 else None
+        counts: list = [None] * len(self._heads)
+        if self._unmasked is not None:
+            counts = [own[np.newaxis] if own.any() else None for own in self._unmasked]
+        shares = shares_of_rows(self.rows, self.batch_size)
+        return epoch_losses(self._heads, self.step_loss[np.newaxis], parts, shares, counts)

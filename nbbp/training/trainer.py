@@ -17,11 +17,13 @@ from nbbp.engine.objective import Objective, Scales
 from nbbp.engine.owners import Owners
 from nbbp.engine.program import Program, Tables
 from nbbp.engine.runner import Runner
-from nbbp.kernels import arrays, random, threads
+from nbbp.kernels import arrays, threads
 from nbbp.kernels.batches import accumulate, clear_after_epoch, record_rows
 from nbbp.kernels.clock import Clock
 from nbbp.kernels.sums import add_shards
+from nbbp.training import epoch_loss
 from nbbp.training.history import History
+from nbbp.training.order import BY_LENGTH, Order, check_continued
 from nbbp.training.update import Update
 
 RUN_SECONDS = 0.05  # between two returns to Python
@@ -60,8 +62,8 @@ class Trainer:
         update is made from all of them.
     shards : int, optional
         The number of shards of each mini-batch, see `nbbp.engine.planner`; by default it follows from shapes.
-    shuffle : bool
-        Whether the rows are shuffled in every epoch, in an order that the network's seed determines.
+    shuffle : bool or BY_LENGTH
+        Whether the rows are shuffled in every epoch, in an order that the network's seed determines: see `Order`.
     record_outputs : bool
         Whether the outputs of every step are recorded, for metrics.
     rest_of_more : bool
@@ -84,7 +86,7 @@ class Trainer:
 
     def __init__(
         self, network: Network, objective: Objective, update: Update, data: Data, batch_size: int, backend: str, *,
-        parts: int = 1, shards: int | None = None, shuffle: bool = True, record_outputs: bool = False,
+        parts: int = 1, shards: int | None = None, shuffle: bool | str = True, record_outputs: bool = False,
         rest_of_more: bool = False, mean_weight: float | None = None, clock: Clock | None = None,
         pace: threads.Pace | None = None, progress: Callable = iter,
     ) -> None:  # fmt: skip
@@ -98,43 +100,27 @@ class Trainer:
             )
         self.batch_size = min(parts * self._part_rows, self.rows)
         if any(node.layer.stateful for node in network.graph.nodes):
-            self._check_order(shuffle)
+            check_continued(self.rows, self.batch_size, bool(shuffle))
         self.steps_per_epoch = -(-self.rows // self.batch_size)
         self.epochs_together = max(1, ROWS_TOGETHER // self.rows)
         steps, rows = self.epochs_together * self.steps_per_epoch, self.epochs_together * self.rows
         self.clock = Clock() if clock is None else clock
         self._steps_together, self._shards = steps, shards
-        self._shuffle, self._pace = shuffle, pace or threads.Pace(RUN_SECONDS)
-        self._stream = random.stream(network.seed, random.SHUFFLING)
-        orders = arrays.copied(np.tile(np.arange(self.rows), (self.epochs_together, 1)))
-        self._keys, self._shuffled = arrays.zeros(self.epochs_together, np.uint64), np.zeros(1, np.int64)
-        self._order = orders.reshape(-1)
-        shuffling = Program(backend, network.dtype, rows)
-        shuffling.call(random.shuffle, orders, self._keys, self._shuffled)
-        self._shuffling = Runner(shuffling)
+        self._pace = pace or threads.Pace(RUN_SECONDS)
+        if shuffle == BY_LENGTH and not data.masks:
+            raise ValueError("group_by_length needs the lengths of rows: give lengths, a mask or an nbbp.Ragged")
+        self._order = Order(self.rows, self.epochs_together, self.batch_size, shuffle, network.seed, backend)
         self._step_loss, heads = arrays.zeros(steps, np.float64), objective.heads
         self._part_losses = arrays.zeros((len(heads), steps), np.float64) if len(heads) > 1 else None
         self._outputs = None
         if record_outputs:
             self._outputs = [arrays.zeros((rows, h.positions * h.outputs), network.dtype) for h in heads]
-        self._step_rows = np.minimum(self.batch_size, self.rows - np.arange(self.steps_per_epoch) * self.batch_size)
         self._mean_weight, self._penalty_rows = mean_weight, parts * batch_size
         self._first_epoch = self._ready = self._begin = self._end = 0
         self._ahead = 1
         self.carried: dict[str, np.ndarray] = {}  # arrays that layers pass from step to step
         self._backend, self._alone = backend, clock is not None
         self._bind_programs(progress)
-
-    def _check_order(self, shuffle: bool) -> None:
-        """ValueError if rows of a mini-batch do not continue from those of the one before."""
-        if shuffle:
-            raise ValueError("a stateful layer continues from the mini-batch before: take shuffle=False")
-        if self.rows % self.batch_size:
-            raise ValueError(
-                f"a stateful layer continues from each row of the mini-batch before, and of {self.rows} rows the last "
-                f"mini-batch has {self.rows % self.batch_size} instead of {self.batch_size}: take a batch_size that "
-                f"divides the rows"
-            )
 
     def _bind_programs(self, progress: Callable = iter) -> None:
         """Bind the steps of an epoch; the tables of what changes from step to step must be filled again."""
@@ -151,7 +137,7 @@ class Trainer:
 
     def _bind(self, rows: int) -> Program:
         """Bind a training step of `rows` rows, phase by phase."""
-        network, objective, order = self.network, self.objective, self._order
+        network, objective, order = self.network, self.objective, self._order.rows
         program = Program(
             self._backend, network.dtype, rows, clock=self.clock, seed=network.seed, tables=self.tables,
             carried=self.carried,
@@ -211,9 +197,9 @@ class Trainer:
 
     def _bind_rows(self, program: Program, scales: Scales, grads: np.ndarray) -> None:
         """Bind gather, weigh, forward, losses and backward of the rows of a program."""
-        network, objective, order = self.network, self.objective, self._order[program.first_row :]
+        network, objective, order = self.network, self.objective, self._order.rows[program.first_row :]
         inputs = network.inputs(program)
-        left = [] if self.source.data.masks else network.gathered_by_layers()
+        left = self.source.left_to(network.gathered_by_layers())
         targets, masks = self.source.gather(program, inputs, order, left)
         objective.bind_scales(program, scales, self.source, order)
         gathering = {k: self.source.gathering(program, k, order) for k in left}
@@ -229,7 +215,7 @@ class Trainer:
         assert self._mean_weight is not None
         begins, weights = np.arange(0, self.rows, self.batch_size), self.source.data.weights[0]
         each = np.ones(self.rows) if weights is None else weights[:, 0].astype(np.float64)
-        orders = self._order.reshape(-1, self.rows)[: max(1, self._ready)]
+        orders = self._order.rows.reshape(-1, self.rows)[: max(1, self._ready)]
         sums = np.add.reduceat(each[orders], begins, axis=1).reshape(-1, 1)[:count]
         return np.divide(self._penalty_rows * self._mean_weight, sums, out=np.zeros_like(sums), where=sums > 0)
 
@@ -303,10 +289,7 @@ class Trainer:
 
     def _prepare(self, steps_done: int) -> None:
         """Order the rows of the epochs that are prepared, and set the clock to the first."""
-        if self._shuffle:
-            epoch = np.arange(self._first_epoch, self._first_epoch + self._ready, dtype=np.uint64)
-            self._keys[: self._ready], self._shuffled[0] = random.bits(self._stream, epoch), self._ready
-            self._shuffling.once()
+        self._order.draw(self._first_epoch, self._ready, self.source.data)
         self.clock.set(batches=self.steps_per_epoch, before=self.update.steps - steps_done)
         self._number()
 
@@ -368,7 +351,7 @@ class Trainer:
     @property
     def order(self) -> np.ndarray:
         """The indices of the rows in the order in which the epochs that were begun take them."""
-        return self._order[self._begin // self.steps_per_epoch * self.rows :]
+        return self._order.rows[self._begin // self.steps_per_epoch * self.rows :]
 
     @property
     def outputs(self) -> list[np.ndarray] | None:
@@ -378,19 +361,19 @@ class Trainer:
         first = self._begin // self.steps_per_epoch * self.rows
         return [outputs[first:] for outputs in self._outputs]
 
-    def epoch_losses(self, epochs: int) -> list[float]:
-        """The mean loss over the rows, for each of the first `epochs` epochs."""
-        steps = self.steps_per_epoch
-        losses = self.step_loss[: epochs * steps].reshape(epochs, steps)
-        return np.sum(losses * (self._step_rows / self.rows), axis=1).tolist()
+    def unmasked(self, epochs: int) -> list[np.ndarray | None]:
+        """For each output the unmasked elements of the steps (epochs, steps) of the first `epochs` epochs."""
+        order = self.order[: epochs * self.rows].reshape(epochs, self.rows)
+        return epoch_loss.unmasked(self.objective.heads, self.source.data, order, self.batch_size)
 
-    def epoch_part_losses(self, epochs: int) -> list[list[float]]:
-        """The same for each output, if there are several."""
-        if self.part_losses is None:
-            return [[] for _ in range(epochs)]
-        steps = self.steps_per_epoch
-        losses = self.part_losses[:, : epochs * steps].reshape(len(self.part_losses), epochs, steps)
-        return np.sum(losses * (self._step_rows / self.rows), axis=2).T.tolist()
+    def epoch_losses(self, epochs: int) -> list[tuple[float, list[float]]]:
+        """The loss of each of the first `epochs` epochs, and that of each output if there are several."""
+        shape, parts = (epochs, self.steps_per_epoch), self.part_losses
+        if parts is not None:
+            parts = parts[:, : math.prod(shape)].reshape(-1, *shape)
+        losses, rows = self.step_loss[: math.prod(shape)].reshape(shape), self.rows
+        shares = epoch_loss.shares_of_rows(rows, self.batch_size)
+        return epoch_loss.epoch_losses(self.objective.heads, losses, parts, shares, self.unmasked(epochs))
 
     def start_anew(self) -> None:
         """Forget what layers carried from step to step in another fit."""
