@@ -205,7 +205,7 @@ def test_each_product_of_a_layer_has_its_own_padding_and_packing():
     forward, inputs, weights = kernels(*PRODUCTS["16 x 14x14x256, 3x3"])
     assert forward == ["pack_columns", "pad", "convolve"]
     assert inputs == ["pack_turned", "pad", "convolve"]
-    assert weights == ["convolve_weights", "sum_groups", "sum_parts", "total_of_parts"]
+    assert weights == ["convolve_weights", "total_of_parts", "sum_parts", "total_of_parts"]
     forward, inputs, weights = kernels(*PRODUCTS["16 x 14x14x256, 1x1"])
     assert (forward, inputs) == (["pack_columns", "convolve"], ["pack_turned", "convolve"])
     assert kernels(*products.DENSE["64"]) == [["affine"], ["transpose", "affine"], ["product_of_transposed"]]

@@ -111,6 +111,31 @@ def test_gradients_vanish_through_sigmoids_alone(tmp_path):
     assert is_drawn(module, results, tmp_path / "picture.png")
 
 
+def test_gradients_vanish_through_time_unless_gates_keep_the_state(tmp_path):
+    module = example("vanishing_through_time")
+    gradients = {name: module.norms(*network) for name, network in module.networks().items()}
+    left = {name: sizes[0] for name, sizes in gradients.items()}
+    assert all(
+        left[name] < 1e-5 for name in ("SimpleRNN, 0.7 x orthogonal", "SimpleRNN, 1 x orthogonal", "GRU", "LSTM")
+    )
+    assert left["SimpleRNN, 2 x orthogonal"] > 1e4
+    assert all(0.1 < left[f"{name}, bias 5"] < 100 for name in ("GRU", "LSTM"))
+    losses = {clip: module.train(clip, epochs=9) for clip in module.CLIPS}
+    assert losses[None].max() > 1 > 4 * losses[0.3].max()
+    module.draw(gradients, losses, tmp_path / "picture.png")
+    assert is_png(tmp_path / "picture.png")
+
+
+def test_two_of_many_numbers_are_added(tmp_path):
+    module = example("adding_problem")
+    X, y = module.data(5, 50, seed=0)
+    np.testing.assert_array_equal(X[:, :, 1].reshape(5, 2, 25).sum(axis=2), 1)
+    np.testing.assert_allclose(y[:, 0], [x[x[:, 1] == 1, 0].sum() for x in X])
+    results = {("GRU", 20): module.train("GRU", 20, rows=2000, epochs=10, verbose=0)}
+    assert results["GRU", 20][-1] < 0.02
+    assert is_drawn(module, results, tmp_path / "picture.png")
+
+
 def test_momentum_is_faster_than_plain_sgd(tmp_path):
     module = example("momentum")
     histories = {name: module.train(name, epochs=60, verbose=0) for name in module.OPTIMIZERS}
@@ -156,6 +181,39 @@ def test_schedules_go_below_a_constant_rate(name):
 def test_schedules_are_drawn(tmp_path):
     module = example("schedules")
     assert is_drawn(module, {name: [0.1, 0.2] for name in module.schedules(100)}, tmp_path / "picture.png")
+
+
+def test_symmetry_is_found_by_weights_in_the_ratio_of_powers_of_two(tmp_path):
+    module = example("symmetry_1986")
+    assert (len(module.X), module.Y.sum()) == (64, 8)
+    results = [module.train(seed) for seed in (0, 1)]
+    assert [result.right for result in results] == [56, 64]
+    np.testing.assert_allclose(results[1].ratios(), np.full((2, 3), [1, 2, 4]), rtol=0.05)
+    assert results[1].asymmetry() < 0.02
+    module.draw(results[1], results, tmp_path / "picture.png")
+    assert is_png(tmp_path / "picture.png")
+
+
+@pytest.mark.usefixtures("forgotten")
+def test_family_trees_are_learned_and_new_questions_answered(tmp_path, capsys):
+    module = example("family_trees_1986")
+    answers = zip(module.RELATIONS, module.answers(module.ENGLISH.index("Colin")), strict=True)
+    assert {relation: [module.ENGLISH[one] for one in sorted(those)] for relation, those in answers if those} == {
+        "father": ["James"],
+        "mother": ["Victoria"],
+        "uncle": ["Arthur", "Charles"],
+        "aunt": ["Jennifer", "Margaret"],
+        "sister": ["Charlotte"],
+    }
+    assert [array.shape for array in module.facts()] == [(104, 24), (104, 12), (104, 24)]
+    results = {name: [module.train(recipe, seed) for seed in range(3)] for name, recipe in module.RECIPES.items()}
+    stuck, learned = results.values()
+    assert not any(result.answered(new=False).any() for result in stuck)
+    assert np.mean([result.answered(new=False) for result in learned]) > 0.95
+    assert np.mean([result.answered(new=True) for result in learned]) > 0.4
+    module.report(results)
+    assert len(capsys.readouterr().out.splitlines()) == 2 * 2 + 1 + 1 + 3
+    assert is_drawn(module, results, tmp_path / "picture.png")
 
 
 @pytest.mark.usefixtures("forgotten")

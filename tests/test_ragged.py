@@ -217,7 +217,7 @@ def test_longer_rows_and_wrong_values(rng):
         nbbp.Sequential([nbbp.Dense(2)]).fit(nbbp.Ragged([[1, 2], [3]]), [1, 2])
     with pytest.raises(ValueError, match="lengths of X: a sample without positions has no length"):
         nbbp.Sequential([nbbp.Input(4), nbbp.Dense(2)]).predict(nbbp.Ragged([[1, 2], [3]]))
-    codes = nbbp.Sequential([nbbp.Input((3, 1)), nbbp.Embedding({0: 4}, 2)])
+    codes = nbbp.Sequential([nbbp.Input((3, 1)), nbbp.ColumnEmbedding({0: 4}, 2)])
     with pytest.raises(ValueError, match=r"whole numbers from 0 to 3; got 77"):
         codes.predict(nbbp.Ragged([[[1], [2]], [[77]]]))
 

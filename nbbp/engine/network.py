@@ -215,12 +215,18 @@ class Network:
 
     def bytes_a_row(self) -> int:
         """The memory that training needs for each row of a mini-batch: all that layers write, and its gradients."""
-        tables = Tables(1, self.dtype)
-        program = Program("numpy", self.dtype, 2, tables=tables)  # one row is a special case for some layers
+        edges = (*self.graph.inputs, *(edge for node in self.graph.nodes for edge in node.outputs))
+        largest = max(math.prod(edge.shape) for edge in edges)
+        rows = min(32, max(2, 2**28 // largest))  # as many as some layers take together, fewer if arrays become huge
+        return (self._bytes(2 * rows) - self._bytes(rows)) // rows
+
+    def _bytes(self, rows: int) -> int:
+        """The size of all buffers of a step with so many rows."""
+        program = Program("numpy", self.dtype, rows, tables=Tables(1, self.dtype))
         bound = self.forward(program, self.inputs(program))
         slopes = [program.buffer(*output.array.shape) for output in bound.outputs]
         self.backward(program, bound, slopes, self.grads)
-        return program.bytes // program.rows
+        return program.bytes
 
     @property
     def penalized(self) -> bool:

@@ -215,7 +215,7 @@ class _Arrays:
         """Whether a node takes and returns arrays with channels first."""
         if type(node.layer) in IN_ANY_ORDER:
             return any((edge, True) in self._known for edge in node.inputs)
-        return type(node.layer) in CHANNELS_FIRST
+        return type(node.layer) in IN_CHANNELS_FIRST
 
 
 def _activate(writer: Writer, name: str, x: str) -> str:
@@ -346,7 +346,7 @@ name of the output, or names of several."""
 OF_INTEGERS = {ColumnEmbedding, Embedding, Flatten, Reshape}
 """Layers that take integer inputs as they are; others take them in the model's dtype."""
 
-CHANNELS_FIRST = {
+IN_CHANNELS_FIRST = {
     AveragePool1D,
     AveragePool2D,
     Conv1D,

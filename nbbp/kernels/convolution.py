@@ -7,7 +7,7 @@ strides, dilation and groups are rows of a matrix that is never written. The ker
 import numpy as np
 from numba import prange, types
 
-from nbbp.kernels.arguments import Values, fitting
+from nbbp.kernels.arguments import Values
 from nbbp.kernels.jit import device, kernel
 from nbbp.kernels.panels import panels
 from nbbp.kernels.pointers import at, on_stack
@@ -239,12 +239,12 @@ def groups(windows: int) -> int:
 
 
 @device
-def _multiply_group(sums, x, dy, positions, taps, first, tile, last_tile, begin, end):
-    """sums = the products of some windows, x[positions + taps], and dy: some tiles of taps, and all columns."""
-    (k, n), size = sums.shape, dy.shape[1]
+def _multiply_group(sums, x, dy, positions, taps, first, n, tile, last_tile, begin, end):
+    """sums = the products of some windows, x[positions + taps], and dy: some tiles of taps, and n columns."""
+    k, size = sums.shape
     rows, panel, vector = _rows_of_tile(at(x, 0)), _slopes_of_panel(at(x, 0)), columns(at(x, 0)) // VECTORS
     for r in range(ROWS):
-        rows[r] = r * n
+        rows[r] = r * size
     vectors = (n + vector - 1) // vector
     count = (vectors + VECTORS - 1) // VECTORS
     width = (vectors + count - 1) // count * vector  # as in `panels`
@@ -260,63 +260,40 @@ def _multiply_group(sums, x, dy, positions, taps, first, tile, last_tile, begin,
                         target[q] = source[q]
                 slopes, apart = panel, width
             for t in range(tile, last_tile):
-                c = at(sums, t * ROWS * n + j)
+                c = at(sums, t * ROWS * size + first + j)
                 multiply_at_offsets(
                     min(ROWS, k - t * ROWS), w, windows, at(x, 0), at(taps, t * ROWS), at(positions, p), slopes, apart,
                     c, rows, c, FROM_ZERO if p == begin else 1,
                 )  # fmt: skip
 
 
-def convolve_weights_reference(sums, x, dy, positions, taps, first):
+def _consecutive(rng, shape, dtype, lengths):
+    return rng.integers(0, lengths["F"] - lengths["f"] + 1) + np.arange(lengths["f"])
+
+
+def convolve_weights_reference(sums, x, dy, positions, taps, filters):
     count = len(sums)
     for g in range(count):
         own = slice(len(dy) * g // count, len(dy) * (g + 1) // count)
-        windows, slopes = x[positions[own, None] + taps], dy[own, first[0] : first[0] + sums.shape[2]]
-        np.matmul(windows.T, slopes, out=sums[g])
+        sums[g][:, filters] = x[positions[own, None] + taps].T @ dy[own][:, filters]
 
 
 @kernel(
     convolve_weights_reference,
-    "(G,k,f) (X) (p,F) (p) (k) (1)",
+    "(G,k,F) (X) (p,F) (p) (k) (f)",
     cycles=1 / 16,
-    values={"positions": offsets_within("X"), "taps": offsets_within("X"), "first": fitting("f", "F")},
-    lengths={"G": lambda p: range(1, p + 1)},
+    values={"positions": offsets_within("X"), "taps": offsets_within("X"), "filters": _consecutive},
+    lengths={"G": lambda p: range(1, p + 1), "F": lambda f: range(f, 2**31)},
 )
-def convolve_weights(sums, x, dy, positions, taps, first):
-    """sums[g][k, j] = sum over the windows p of group g of x[positions[p] + taps[k]] dy[p, first + j]."""
+def convolve_weights(sums, x, dy, positions, taps, filters):
+    """sums[g][k, j] = sum over the windows p of group g of x[positions[p] + taps[k]] dy[p, j]; `filters` j in a row."""
     count, k = sums.shape[:2]
     tiles, windows = (k + ROWS - 1) // ROWS, dy.shape[0]
     stripes = min(tiles, max(16 // count, 1))
     for t in prange(count * stripes):
         g, stripe = t // stripes, t % stripes
         _multiply_group(
-            sums[g], x, dy, positions, taps, first[0], tiles * stripe // stripes, tiles * (stripe + 1) // stripes,
+            sums[g], x, dy, positions, taps, filters[0], filters.shape[0],
+            tiles * stripe // stripes, tiles * (stripe + 1) // stripes,
             windows * g // count, windows * (g + 1) // count,
         )  # fmt: skip
-
-
-STRIP = 256  # columns that are summed at a time
-
-_totals_of_strip = on_stack(STRIP, types.float64)
-
-
-def sum_groups_reference(dw, sums, first):
-    dw[:, first[0] : first[0] + sums.shape[2]] = sums.sum(axis=0, dtype=np.float64)
-
-
-@kernel(sum_groups_reference, "(k,F) (G,k,f) (1)", cycles=0.3, values={"first": fitting("f", "F")})
-def sum_groups(dw, sums, first):
-    """Columns of dw from `first` on = the sums of all groups, added in float64."""
-    count, k, n = sums.shape
-    for i in prange(k):
-        totals = _totals_of_strip(at(dw, 0))
-        for begin in range(0, n, STRIP):
-            width, row = min(STRIP, n - begin), at(sums, i * n + begin)
-            for j in range(width):
-                totals[j] = row[j]
-            for g in range(1, count):
-                added = at(row, g * k * n)
-                for j in range(width):
-                    totals[j] += added[j]
-            for j in range(width):
-                dw[i, first[0] + begin + j] = totals[j]

@@ -133,20 +133,25 @@ def sum_parts(parts, x):
 
 
 @device
+def _add_strip_of_parts(sums, parts, begin):
+    """sums = the rows of `parts`, added in float64, in the columns of a strip."""
+    width = min(STRIP, sums.shape[0] - begin)
+    totals = _totals_of_strip(at(sums, 0))
+    for j in range(width):
+        totals[j] = 0.0
+    for p in range(parts.shape[0]):
+        part = parts[p][begin : begin + width]
+        for j in range(width):
+            totals[j] += part[j]
+    for j in range(width):
+        sums[begin + j] = totals[j]
+
+
+@device
 def add_parts(sums, parts):
     """sums = the rows of `parts`, added in float64."""
-    n = sums.shape[0]
-    totals = _totals_of_strip(at(sums, 0))
-    for begin in range(0, n, STRIP):
-        width = min(STRIP, n - begin)
-        for j in range(width):
-            totals[j] = 0.0
-        for p in range(parts.shape[0]):
-            part = parts[p][begin : begin + width]
-            for j in range(width):
-                totals[j] += part[j]
-        for j in range(width):
-            sums[begin + j] = totals[j]
+    for begin in range(0, sums.shape[0], STRIP):
+        _add_strip_of_parts(sums, parts, begin)
 
 
 def total_of_parts_reference(sums, parts):
@@ -155,8 +160,9 @@ def total_of_parts_reference(sums, parts):
 
 @kernel(total_of_parts_reference, "(n) (P,n)", cycles=0.5)
 def total_of_parts(sums, parts):
-    """The sums over all rows, from those of blocks of rows."""
-    add_parts(sums, parts)
+    """The sums over all rows, from those of blocks of rows, or of groups of windows."""
+    for t in prange((sums.shape[0] + STRIP - 1) // STRIP):
+        _add_strip_of_parts(sums, parts, t * STRIP)
 
 
 @intrinsic

@@ -60,7 +60,7 @@ class Conv2D(Convolution):
         refuse_mask(self, b)
         shape = b.x.shape[1:]
         b.products = Products(b, self.windows(shape), shape[-1], self.filters, self.groups)
-        b.products.to_small(b.y, b.x, b.p.w, self.bias(b))
+        b.products.to_small(b.y, b.x, b.p.w, self.bias(b, self.filters))
 
     def backward(self, b):
         b.products.to_weights(b.g.w, b.x, b.dy)

@@ -56,7 +56,7 @@ class Conv2DTranspose(Conv2D):
         refuse_mask(self, b)
         shape = b.x.shape[1:]
         b.products = Products(b, self.windows(shape), self.filters, shape[-1], self.groups)
-        b.products.to_large(b.y, b.x, b.p.w, self.bias(b))
+        b.products.to_large(b.y, b.x, b.p.w, self.bias(b, self.filters))
 
     def backward(self, b):
         b.products.to_weights(b.g.w, b.dy, b.x)

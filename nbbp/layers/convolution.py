@@ -13,16 +13,15 @@ from typing import ClassVar
 import numpy as np
 
 from nbbp import checks
-from nbbp.activations import ACTIVATIONS
-from nbbp.engine.layer import Layer, Parameter
+from nbbp.engine.layer import Parameter
 from nbbp.engine.program import Program
-from nbbp.initializers import INITIALIZERS, Initializer, zeros
+from nbbp.initializers import Initializer
 from nbbp.kernels import convolution as kernels
 from nbbp.kernels import depthwise
 from nbbp.kernels.arrays import while_used
-from nbbp.kernels.forks import cached_property
+from nbbp.kernels.gemm import total_of_parts
 from nbbp.kernels.panels import pack_columns, pack_turned, panels
-from nbbp.layers.activation import Activation
+from nbbp.layers.weighted import Weighted
 from nbbp.layers.windows import Numbers, Padding, Windows, check_padding, each_axis
 
 
@@ -230,12 +229,12 @@ class Products:
             self.b.call(depthwise.convolve_each_weights, dw, x, small, positions, taps)
             return
         count = kernels.groups(len(positions))
-        alone = count == 1 and len(self.each_group) == 1
+        sums = dw.reshape(1, *dw.shape) if count == 1 else self.b.buffer(count, *dw.shape)
         for channel, first in self.each_group:
-            sums = dw.reshape(1, *dw.shape) if alone else self.b.buffer(count, len(dw), self.own_filters)
-            self.b.call(kernels.convolve_weights, sums, x[channel:], small, positions, taps, _numbers(first))
-            if not alone:
-                self.b.call(kernels.sum_groups, dw, sums, _numbers(first))
+            own = _numbers(*range(first, first + self.own_filters))
+            self.b.call(kernels.convolve_weights, sums, x[channel:], small, positions, taps, own)
+        if count > 1:
+            self.b.call(total_of_parts, dw.reshape(-1), sums.reshape(count, -1))
 
     def to_large(self, large: np.ndarray, small: np.ndarray, w: np.ndarray, bias: np.ndarray) -> None:
         """large = the transposed convolution of the small array, plus a bias (channels,).
@@ -268,7 +267,7 @@ class Products:
 
 
 @dataclasses.dataclass(frozen=True)
-class Convolution(Layer):
+class Convolution(Weighted):
     """The settings of a convolution; each kind says how many axes of positions it has."""
 
     axes: ClassVar[int] = 2
@@ -286,8 +285,6 @@ class Convolution(Layer):
     l2: float = 0.0
     max_norm: float | None = None
 
-    reads = ("x",)
-
     def __post_init__(self) -> None:
         kind = type(self).__name__
         for name in ("filters", "groups"):
@@ -295,25 +292,7 @@ class Convolution(Layer):
         for name in ("kernel_size", "strides", "dilation_rate"):
             object.__setattr__(self, name, each_axis(f"{kind}: {name}", getattr(self, name), self.axes))
         object.__setattr__(self, "padding", check_padding(f"{kind}: padding", self.padding, self.axes))
-        checks.boolean(f"{kind}: use_bias", self.use_bias)
-        checks.choose("activation", self.activation, ACTIVATIONS)
-        checks.number(f"{kind}: l1", self.l1)
-        checks.number(f"{kind}: l2", self.l2)
-        if self.max_norm is not None:
-            checks.number(f"{kind}: max_norm", self.max_norm, open_low=True)
-        if not callable(self.initializer):
-            checks.choose("initializer", self.initializer, INITIALIZERS)
-
-    def expand(self, x):
-        if self.activation == "linear":
-            return NotImplemented
-        product, activation = self._parts
-        return activation(product(x))
-
-    @cached_property
-    def _parts(self) -> "tuple[Layer, Activation]":
-        """The same two layers each time, so that calls of one layer share its parameters."""
-        return dataclasses.replace(self, activation="linear"), Activation(self.activation)
+        self.check_settings()
 
     def check_groups(self, channels: int, filters: int) -> None:
         """ValueError if the groups do not divide the channels and the filters."""
@@ -323,11 +302,5 @@ class Convolution(Layer):
 
     def weights(self, channels: int, filters: int) -> dict[str, Parameter]:
         """The parameters: w (*kernel_size, channels of a group, filters), and b."""
-        initializer = self.initializer if callable(self.initializer) else INITIALIZERS[self.initializer]
-        shape = (*each_axis("kernel_size", self.kernel_size, self.axes), channels // self.groups, filters)
-        bias = {"b": Parameter((self.filters,), zeros)} if self.use_bias else {}
-        return {"w": Parameter(shape, initializer, self.l1, self.l2, self.max_norm)} | bias
-
-    def bias(self, b) -> np.ndarray:
-        """The bias, or zeros."""
-        return b.p.b if self.use_bias else b.buffer(self.filters)
+        size = each_axis("kernel_size", self.kernel_size, self.axes)
+        return self.parameters((*size, channels // self.groups, filters), self.filters)

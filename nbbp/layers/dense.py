@@ -3,17 +3,15 @@
 import dataclasses
 
 from nbbp import checks
-from nbbp.activations import ACTIVATIONS
-from nbbp.engine.layer import Layer, Parameter, Spec
-from nbbp.initializers import INITIALIZERS, Initializer, zeros
+from nbbp.engine.layer import Spec
+from nbbp.initializers import Initializer
 from nbbp.kernels import packed_gemm
-from nbbp.kernels.forks import cached_property
 from nbbp.kernels.gemm import affine, column_sums, product_of_transposed, transpose
-from nbbp.layers.activation import Activation
+from nbbp.layers.weighted import Weighted
 
 
 @dataclasses.dataclass(frozen=True)
-class Dense(Layer):
+class Dense(Weighted):
     """A fully connected layer, activation(x . w + b).
 
     Parameters
@@ -41,45 +39,22 @@ class Dense(Layer):
     l2: float = 0.0
     max_norm: float | None = None
 
-    reads = ("x",)
-
     def __post_init__(self) -> None:
         object.__setattr__(self, "units", checks.positive_integer("Dense: units", self.units))
-        checks.boolean("Dense: use_bias", self.use_bias)
-        checks.choose("activation", self.activation, ACTIVATIONS)
-        checks.number("Dense: l1", self.l1)
-        checks.number("Dense: l2", self.l2)
-        if self.max_norm is not None:
-            checks.number("Dense: max_norm", self.max_norm, open_low=True)
-        if not callable(self.initializer):
-            checks.choose("initializer", self.initializer, INITIALIZERS)
+        self.check_settings()
 
     @classmethod
     def example(cls, x):
         return cls(7, activation="tanh", l1=0.01, l2=0.01)(x)
 
-    def expand(self, x):
-        if self.activation == "linear":
-            return NotImplemented
-        product, activation = self._parts
-        return activation(product(x))
-
-    @cached_property
-    def _parts(self) -> "tuple[Dense, Activation]":
-        """The same two layers each time, so that calls of one layer share its parameters."""
-        return dataclasses.replace(self, activation="linear"), Activation(self.activation)
-
     def spec(self, shape):
         if not shape:
             raise ValueError("Dense takes samples whose last axis is features; got single numbers: X.reshape(-1, 1)")
-        initializer = self.initializer if callable(self.initializer) else INITIALIZERS[self.initializer]
-        w = Parameter((shape[-1], self.units), initializer, self.l1, self.l2, self.max_norm)
-        bias = {"b": Parameter((self.units,), zeros)} if self.use_bias else {}
-        return Spec((*shape[:-1], self.units), {"w": w} | bias)
+        return Spec((*shape[:-1], self.units), self.parameters((shape[-1], self.units), self.units))
 
     def forward(self, b):
         x, y = b.x.reshape(-1, b.x.shape[-1]), b.y.reshape(-1, self.units)
-        bias = b.p.b if self.use_bias else b.buffer(self.units)
+        bias = self.bias(b, self.units)
         rows, n_in = x.shape
         if packed_gemm.worthwhile(rows, self.units, n_in, x.dtype):
             b.call(packed_gemm.affine_packed, y, x, b.p.w, bias, *packed_gemm.scratch(rows, n_in, x.dtype))
