@@ -168,6 +168,10 @@ class Binding:
         """
         return self.program.buffer(*((threads.most(),) if per_thread else ()), *shape, dtype=dtype)
 
+    def scratch(self, *shape: int, dtype=None) -> np.ndarray:
+        """An array (threads, *shape) whose content has no meaning before and after a call: layers share it."""
+        return self.program.scratch(*shape, dtype=dtype)
+
     def constant(self, *values: float) -> np.ndarray:
         """Constants of a kernel, as an array of the model's dtype."""
         return np.array(values, self.program.dtype)

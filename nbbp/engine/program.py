@@ -200,6 +200,7 @@ class Program:
         self.once: list[Call] = []
         self.carried = carried
         self._derived: dict[tuple, np.ndarray] = {}
+        self._scratch: dict[tuple, np.ndarray] = {}
         self._buffers: list[np.ndarray] = []
         self._used_before: list[np.ndarray] = []
 
@@ -213,7 +214,7 @@ class Program:
             self.carried,
         )  # fmt: skip
         part.first_row, part._all_rows = self.first_row + rows.start, self._all_rows
-        part.once, part._derived = self.once, self._derived
+        part.once, part._derived, part._scratch = self.once, self._derived, self._scratch
         if after is not None and after.rows == part.rows:
             part._used_before = list(after._buffers)
         return part
@@ -237,6 +238,13 @@ class Program:
             buffer = arrays.zeros(shape, self.dtype if dtype is None else dtype)
         self._buffers.append(buffer)
         return buffer
+
+    def scratch(self, *shape: int, dtype=None) -> np.ndarray:
+        """An array (threads, *shape) whose content has no meaning between calls, so that all of them share it."""
+        key = shape, np.dtype(self.dtype if dtype is None else dtype)
+        if key not in self._scratch:
+            self._scratch[key] = arrays.zeros((threads.most(), *shape), key[1])
+        return self._scratch[key]
 
     @property
     def bytes(self) -> int:

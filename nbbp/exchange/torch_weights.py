@@ -31,8 +31,10 @@ from nbbp.layers import (
     Embedding,
     GroupNorm,
     LayerNorm,
+    MultiHeadAttention,
     PositionalEmbedding,
     TiedDense,
+    TransformerBlock,
 )
 from nbbp.layers.convolution import Convolution
 from nbbp.model import Model
@@ -102,6 +104,8 @@ def to_torch_state_dict(model: Model) -> dict:
 
     A learned PositionalEmbedding is an nn.Embedding whose vectors are added, and a TiedDense an nn.Linear without bias
     whose weight is an Embedding's.
+    MultiHeadAttention on one edge has the names of nn.MultiheadAttention, and TransformerBlock those of
+    nn.TransformerEncoderLayer. MultiHeadAttention on several edges has an nn.Linear ``q_proj``, ``kv_proj`` and so on.
 
     PyTorch has no module for two layers; yours needs these attributes: for Residual in a sequence ``layers``, an
     nn.Sequential, and ``projection``, an nn.Linear without bias, if the shape changes; for ColumnEmbedding an
@@ -161,24 +165,75 @@ NAMES: dict[type, dict[str, str]] = {
 }
 """The names of a layer's arrays in PyTorch's module; a ColumnEmbedding's table is a module of its own."""
 
+IN_BLOCK = {
+    "multiheadattention_0": "self_attn", "dense_0": "linear1", "dense_1": "linear2", "layernorm_0": "norm1",
+    "layernorm_1": "norm2",
+}  # fmt: skip
+"""The layers of a TransformerBlock as the modules of nn.TransformerEncoderLayer, in its order."""
+
 Wanted = dict[str, tuple[str, np.ndarray, Any]]
 """By PyTorch's name: nbbp's name, a view in PyTorch's shape, and the index of its elements in PyTorch's order."""
 
 
 def _arrays(model: Model, layout: Layout, params: np.ndarray, state: np.ndarray) -> Wanted:
-    modules = dict(_in_rows(layout.graph)) if isinstance(model, Sequential) else layout.graph.names
-    moved = orders(layout.graph)
+    graph = layout.graph
+    modules = dict(_in_rows(graph)) if isinstance(model, Sequential) else graph.names
+    modules = {node: _within_block(graph, node, module) for node, module in modules.items()}
+    moved = orders(graph)
     wanted = {}
-    for node in layout.graph.nodes:
+    for node in _in_order(layout):
         place = layout.of(node)
-        if node is not place.node and node.layer is place.layer:  # called again: one module
-            continue
         for key, view in vars(place.views(params, state)).items():
-            name = f"{modules[node]}.{_name(node, layout.graph, key)}"
+            joint = "_" if _is_in_proj(node) else "."
+            name = f"{modules[node]}{joint}{_name(node, graph, key)}"
             if isinstance(node.layer, Dense | Convolution):
                 view = outputs_first(view)
             wanted[name] = f"{place.name}.{key}", view, _index(node, view, moved)
     return wanted
+
+
+def _block(node: Node) -> int | None:
+    """The number of scopes outside of the TransformerBlock to which a node belongs; None if it belongs to none."""
+    found = (k for k, scope in enumerate(node.scopes) if isinstance(getattr(scope, "layer", None), TransformerBlock))
+    return next(found, None)
+
+
+def _within_block(graph: Graph, node: Node, module: str) -> str:
+    """The name of a module, with the part behind a TransformerBlock as in nn.TransformerEncoderLayer."""
+    depth = _block(node)
+    if depth is None:
+        return module
+    outer, inner = module.split(".layers.")[: depth + 1], graph.names[node].split(".")[depth + 1 :]
+    if module == graph.names[node]:
+        outer = module.split(".")[: depth + 1]
+    return ".".join([*outer, *(IN_BLOCK.get(part, part) for part in inner)])
+
+
+def _in_order(layout: Layout) -> list[Node]:
+    """The nodes that are modules with arrays, those within a TransformerBlock in PyTorch's order."""
+    graph, order = layout.graph, {name: k for k, name in enumerate(IN_BLOCK)}
+    first: dict[str, int] = {}
+
+    def key(numbered: tuple[int, Node]) -> tuple[int, int]:
+        number, node = numbered
+        depth = _block(node)
+        if depth is None:
+            return number, 0
+        parts = graph.names[node].split(".")
+        return first.setdefault(".".join(parts[: depth + 1]), number), order.get(parts[depth + 1], len(order))
+
+    def is_called_again(node: Node) -> bool:
+        place = layout.of(node)
+        return node is not place.node and node.layer is place.layer
+
+    once = [(number, node) for number, node in enumerate(graph.nodes) if not is_called_again(node)]
+    return [node for _, node in sorted(once, key=key)]
+
+
+def _is_in_proj(node: Node) -> bool:
+    """Whether a node is the one that nn.MultiheadAttention has as arrays of its own."""
+    *outer, last = node.scopes or (None,)
+    return last == "in_proj" and isinstance(getattr(outer[-1], "layer", None), MultiHeadAttention)
 
 
 def _index(node: Node, view: np.ndarray, moved: dict[Edge, np.ndarray]) -> Any:

@@ -63,6 +63,11 @@ def scratch(rng, shape, dtype, lengths) -> np.ndarray:
     return arrays.zeros(shape, dtype)
 
 
+def scratch_of_integers(rng, shape, dtype, lengths) -> np.ndarray:
+    """The same for integers."""
+    return np.zeros(shape, np.int64)
+
+
 def a_clock(rng, shape, dtype, lengths) -> np.ndarray:
     """The clock of a run of S steps on R rows, for the letters given, with b rows still to come."""
     room = min((lengths[letter] for letter in "SR" if letter in lengths), default=0) - lengths.get("b", 1)
@@ -70,6 +75,9 @@ def a_clock(rng, shape, dtype, lengths) -> np.ndarray:
     clock = Clock()
     clock.set(step=step, end=step + 8, row=row, batches=1, before=5)
     return clock.record
+
+
+MEMORY = scratch, scratch_of_integers
 
 
 class Arguments:
@@ -135,7 +143,8 @@ class Arguments:
     def random(self, rng: np.random.Generator, lengths: Lengths, dtype) -> list[np.ndarray]:
         """Arrays with which the kernel may be called, for lengths of the free letters."""
         dtype = np.dtype(dtype)
-        lengths = lengths | {k: int(rng.choice(self._possible(k, lengths, dtype.itemsize)[:9])) for k in self._derived}
+        for letter in self._derived:
+            lengths = lengths | {letter: int(rng.choice(self._possible(letter, lengths, dtype.itemsize)[:9]))}
         drawn = []
         for name, letters in zip(self.names, self.letters, strict=True):
             shape = tuple(lengths[k] if k.isalpha() else int(k) for k in letters)
@@ -153,4 +162,4 @@ class Arguments:
 
     def compared(self) -> list[int]:
         """The indices of the arguments that have a meaning after the call: all but scratch."""
-        return [i for i, name in enumerate(self.names) if self._values.get(name) is not scratch]
+        return [i for i, name in enumerate(self.names) if self._values.get(name) not in MEMORY]

@@ -199,6 +199,19 @@ def transpose_block(typing_context, y, y_row, x, x_row):
     return types.void(y, types.intp, x, types.intp), generate
 
 
+@device
+def transpose_rows(y, y_row, x, x_row, m, n):
+    """y[j, i] = x[i, j] for m rows and n columns of x."""
+    width = columns(x) // VECTORS
+    for i in range(0, m, width):
+        square = n - n % width if i + width <= m else 0  # columns that go in blocks
+        for j in range(0, square, width):
+            transpose_block(at(y, j * y_row + i), y_row, at(x, i * x_row + j), x_row)
+        for row in range(i, min(i + width, m)):
+            for j in range(square, n):
+                y[j * y_row + row] = x[row * x_row + j]
+
+
 def transpose_reference(y, x):
     y[:] = x.T
 

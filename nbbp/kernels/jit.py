@@ -31,6 +31,7 @@ from numba.core import cgutils
 from numba.core.compiler_lock import global_compiler_lock
 from numba.extending import intrinsic
 
+from nbbp.kernels import threads
 from nbbp.kernels.arguments import Arguments, Derived, Values
 from nbbp.kernels.cache import SOURCES, KernelCache, fingerprint, is_ours
 from nbbp.kernels.forks import cached_property
@@ -167,6 +168,8 @@ class Kernel:
 
     @cached_property
     def serial(self):
+        if "get_thread_id" in self._function.__code__.co_names:
+            threads.layer()  # starts the threads: before, machine code from the cache would call what is not there
         return compiled(self._function, f"{self.name}_serial")
 
     @cached_property

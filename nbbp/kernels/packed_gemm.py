@@ -12,9 +12,8 @@ from numba import get_thread_id, prange
 
 from nbbp.kernels import arrays, threads
 from nbbp.kernels.arguments import scratch as any_scratch
-from nbbp.kernels.gemm import affine_reference
+from nbbp.kernels.gemm import affine_reference, transpose_rows
 from nbbp.kernels.jit import device, kernel
-from nbbp.kernels.panels import pack_transposed_panel
 from nbbp.kernels.pointers import at
 from nbbp.kernels.tiles import FROM_ZERO, ROWS, VECTOR_BYTES, VECTORS, columns, multiply_panel
 
@@ -115,7 +114,7 @@ def product_with_transposed_packed(y, x, w, slivers, panels):
     for p in prange((n + width - 1) // width):
         j = p * width
         panel = panels[get_thread_id()]
-        pack_transposed_panel(panel, at(w, j * k), k, min(width, n - j))
+        transpose_rows(at(panel, 0), width, at(w, j * k), k, min(width, n - j), k)
         _multiply_slivers(at(y, j), slivers, panel, m, min(width, n - j), n, at(y, j), FROM_ZERO)
 
 

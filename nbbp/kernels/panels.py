@@ -4,10 +4,10 @@ import numpy as np
 from numba import prange
 
 from nbbp.kernels.arguments import below, fitting, scratch
-from nbbp.kernels.gemm import transpose_block
-from nbbp.kernels.jit import device, kernel
+from nbbp.kernels.gemm import transpose_rows
+from nbbp.kernels.jit import kernel
 from nbbp.kernels.pointers import at
-from nbbp.kernels.tiles import VECTOR_BYTES, VECTORS, columns
+from nbbp.kernels.tiles import VECTOR_BYTES, VECTORS
 from nbbp.kernels.vector_math import ZERO
 
 
@@ -71,21 +71,6 @@ def pack_turned(packed, w, chosen, first):
                     target[j] = ZERO(target[j])
 
 
-@device
-def pack_transposed_panel(panel, w, w_row, n):
-    """panel[k, j] = W[j, k] for n rows of W."""
-    length, width = panel.shape
-    vector = columns(w) // VECTORS
-    whole = length - length % vector
-    for j in range(0, n, vector):
-        square = whole if j + vector <= n else 0  # k that go in square blocks
-        for k in range(0, square, vector):
-            transpose_block(at(panel, k * width + j), width, at(w, j * w_row + k), w_row)
-        for i in range(j, min(j + vector, n)):
-            for k in range(square, length):
-                panel[k, i] = w[i * w_row + k]
-
-
 def pack_transposed_reference(packed, w):
     count, k, width = packed.shape
     whole = np.zeros((count * width, k), w.dtype)
@@ -99,7 +84,7 @@ def pack_transposed_reference(packed, w):
 )  # fmt: skip
 def pack_transposed(packed, w):
     """packed = w', panel by panel; nothing is written beyond the last column."""
-    width = packed.shape[2]
+    length, width = packed.shape[1], packed.shape[2]
     for t in prange(packed.shape[0]):
-        n = min(width, w.shape[0] - t * width)
-        pack_transposed_panel(packed[t], at(w, t * width * w.shape[1]), w.shape[1], n)
+        n, first = min(width, w.shape[0] - t * width), t * width * length
+        transpose_rows(at(packed, first), width, at(w, first), length, n, length)

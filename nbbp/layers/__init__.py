@@ -5,6 +5,7 @@ from nbbp.engine.layer import Parameter as Parameter
 from nbbp.engine.layer import Spec as Spec
 from nbbp.layers.activation import Activation as Activation
 from nbbp.layers.add import Add as Add
+from nbbp.layers.attention import Attention as Attention
 from nbbp.layers.average_pool1d import AveragePool1D as AveragePool1D
 from nbbp.layers.average_pool2d import AveragePool2D as AveragePool2D
 from nbbp.layers.batch_norm import BatchNorm as BatchNorm
@@ -30,6 +31,7 @@ from nbbp.layers.layer_norm import LayerNorm as LayerNorm
 from nbbp.layers.lstm import LSTM as LSTM
 from nbbp.layers.max_pool1d import MaxPool1D as MaxPool1D
 from nbbp.layers.max_pool2d import MaxPool2D as MaxPool2D
+from nbbp.layers.multi_head_attention import MultiHeadAttention as MultiHeadAttention
 from nbbp.layers.multiply import Multiply as Multiply
 from nbbp.layers.positional_embedding import PositionalEmbedding as PositionalEmbedding
 from nbbp.layers.random_crop import RandomCrop as RandomCrop
@@ -38,10 +40,12 @@ from nbbp.layers.random_shift import RandomShift as RandomShift
 from nbbp.layers.rescale import Rescale as Rescale
 from nbbp.layers.reshape import Reshape as Reshape
 from nbbp.layers.residual import Residual as Residual
+from nbbp.layers.rotary_positions import RotaryPositions as RotaryPositions
 from nbbp.layers.simple_rnn import SimpleRNN as SimpleRNN
 from nbbp.layers.spatial_dropout import SpatialDropout as SpatialDropout
 from nbbp.layers.take_first import TakeFirst as TakeFirst
 from nbbp.layers.tied_dense import TiedDense as TiedDense
+from nbbp.layers.transformer_block import TransformerBlock as TransformerBlock
 from nbbp.layers.up_sample2d import UpSample2D as UpSample2D
 from nbbp.layers.zero_pad2d import ZeroPad2D as ZeroPad2D
 
