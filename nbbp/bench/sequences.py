@@ -7,7 +7,18 @@ from collections.abc import Iterator
 import numpy as np
 
 import nbbp
-from nbbp import GRU, LSTM, Dense, Embedding
+from nbbp import (
+    GRU,
+    LSTM,
+    Attention,
+    Dense,
+    Embedding,
+    FeatureTokens,
+    LayerNorm,
+    PositionalEmbedding,
+    TakeFirst,
+    TransformerBlock,
+)
 from nbbp.engine.layer import Layer
 from nbbp.engine.node import Shape
 
@@ -16,14 +27,14 @@ LETTERS = 65  # in the plays of tiny Shakespeare
 
 @dataclasses.dataclass(frozen=True)
 class Sequences:
-    """Layers in sequence and their mini-batches, gathered from shuffled rows.
+    """Layers for sequences or tokens and their mini-batches, gathered from shuffled rows.
 
     `loss` is softmax_cross_entropy of the next token at each position, or mse with one target for a sequence.
 
     Attributes
     ----------
     shape : tuple of int
-        Of a sample, (time, features); (time,) for tokens.
+        Of a sample, (time, features); (time,) for tokens, (features,) for a table.
     steps : int
         The mini-batches of an epoch.
     ragged : bool
@@ -77,6 +88,10 @@ class Sequences:
                     yield 3 * positions * (sizes["w"] + sizes.get("u", 0))
                     if node.inputs[0] in graph.inputs:
                         yield -positions * sizes["w"]
+                case Attention(causal=causal):
+                    count, features = node.outputs[0].shape
+                    pairs = count * (count + 1) // 2 if causal else count * count
+                    yield 3 * 2 * 2 * pairs * features
 
     @property
     def flops(self) -> int:
@@ -132,6 +147,11 @@ _GRU = (GRU(128), Dense(1))
 _LETTERS = (
     Embedding(LETTERS, 128), LSTM(128, return_sequences=True), LSTM(128, return_sequences=True), Dense(LETTERS)
 )  # fmt: skip
+_GPT = (
+    Embedding(LETTERS, 128), PositionalEmbedding(), *(TransformerBlock(4, causal=True) for _ in range(4)), LayerNorm(),
+    Dense(LETTERS),
+)  # fmt: skip
+_TABLE = (FeatureTokens(192), *(TransformerBlock(8, hidden=256) for _ in range(3)), TakeFirst(), Dense(1))
 
 SEQUENCES = {
     workload.name: workload
@@ -139,6 +159,8 @@ SEQUENCES = {
         Sequences("lstm", (30, 8), _LSTM, 32, 20),
         Sequences("gru", (100, 16), _GRU, 32, 5),
         Sequences("letters", (64,), _LETTERS, 50, 2, "softmax_cross_entropy"),
+        Sequences("nanogpt", (64,), _GPT, 12, 10, "softmax_cross_entropy", "AdamW"),
+        Sequences("ft", (9,), _TABLE, 256, 2, optimizer="AdamW"),
         Sequences("lstm-lengths", (30, 8), _LSTM, 32, 20, ragged=True),
         Sequences("gru-lengths", (100, 16), _GRU, 32, 5, ragged=True),
     )

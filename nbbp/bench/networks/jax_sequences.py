@@ -42,6 +42,25 @@ def recurrent(layer: nbbp.LSTM | nbbp.GRU, x, weights, there=None, states=None):
     return (jnp.swapaxes(outputs, 0, 1) if layer.return_sequences else states[0]), states
 
 
+def _norm(x, weights, epsilon: float = 1e-5):
+    x = x - x.mean(-1, keepdims=True)
+    return x * jax.lax.rsqrt((x * x).mean(-1, keepdims=True) + epsilon) * next(weights) + next(weights)
+
+
+def _dense(x, weights):
+    return x @ next(weights) + next(weights)
+
+
+def _block(layer: nbbp.TransformerBlock, x, weights):
+    """A pre-norm transformer block."""
+    q, k, v = jnp.split(_dense(_norm(x, weights), weights), 3, axis=-1)
+    heads = (a.reshape(*a.shape[:2], layer.heads, -1) for a in (q, k, v))
+    y = jax.nn.dot_product_attention(*heads, is_causal=layer.causal)
+    x = x + _dense(y.reshape(x.shape), weights)
+    y = jax.nn.gelu(_dense(_norm(x, weights), weights), approximate=False)
+    return x + _dense(y, weights)
+
+
 def forward(layers: Sequence, params: Iterable, x, there=None):
     """The outputs of layers in sequence with these weights, in nbbp's order."""
     weights = iter(params)
@@ -52,7 +71,19 @@ def forward(layers: Sequence, params: Iterable, x, there=None):
             case nbbp.Embedding():
                 x = next(weights)[x]
             case nbbp.Dense():
-                x = x @ next(weights) + next(weights)
+                x = _dense(x, weights)
+            case nbbp.LayerNorm():
+                x = _norm(x, weights, layer.epsilon)
+            case nbbp.PositionalEmbedding(kind="learned"):
+                x = x + next(weights)
+            case nbbp.FeatureTokens():
+                w, b = next(weights), next(weights)
+                first = jnp.broadcast_to(b[:1], (len(x), *b[:1].shape))
+                x = jnp.concatenate([first, b[1:] + x[:, :, None] * w], axis=1)
+            case nbbp.TakeFirst():
+                x = x[:, 0]
+            case nbbp.TransformerBlock(activation="gelu", norm_first=True):
+                x = _block(layer, x, weights)
             case _:
                 raise NotImplementedError(layer)
     return x
