@@ -1,6 +1,7 @@
 """Benchmarks: the machine's limits, and the breakdown of a step."""
 
 import dataclasses
+import importlib
 import json
 import math
 
@@ -194,8 +195,16 @@ class TestTheSameNetworkOfSequences:
         peer.prepare_sequences(workload)()
 
 
-def test_predictions_step_by_step():
-    peer.prepare_steps(dataclasses.replace(STEPS["lstm-step"], steps=2))()
+@pytest.mark.parametrize("name", ["torch", "jax", "onnxruntime"])
+def test_predictions_step_by_step(name):
+    for module in ("onnx", name) if name == "onnxruntime" else (name,):
+        pytest.importorskip(module)
+    theirs, steps = (
+        importlib.import_module(f"nbbp.bench.peers.{name}"),
+        dataclasses.replace(STEPS["lstm-step"], steps=3),
+    )
+    expected = peer.prepare_steps(steps)().reshape(1)
+    np.testing.assert_allclose(theirs.prepare_steps(steps)().reshape(1), expected, rtol=1e-4, atol=1e-6)
 
 
 def test_each_product_of_a_layer_has_its_own_padding_and_packing():

@@ -3,6 +3,8 @@
 import itertools
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from nbbp.bench.convolutions import Convolution, ConvolutionPrediction
 from nbbp.bench.estimators import Estimation
 from nbbp.bench.sequences import Sequences, Steps
@@ -79,10 +81,11 @@ def prepare_steps(steps: Steps):
         parameter[...] = array
     step, data = model.step(1, training=False), steps.data()
 
-    def predict() -> None:
+    def predict() -> np.ndarray:
         step.reset_states()
         for x in data:
-            step.forward(x)
+            z = step.forward(x)
+        return z
 
     return predict
 

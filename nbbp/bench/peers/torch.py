@@ -103,12 +103,13 @@ def prepare_steps(steps: Steps, threads: int | None = None):
     network = Network([LSTM(steps.units), Dense(1)], steps.features, steps.weights())
     lstm, dense, data = network.first.steps, network.rest, steps.data()
 
-    def predict():
+    def predict() -> np.ndarray:
         state = None
         with torch.inference_mode():
             for x in data:
                 y, state = lstm(torch.from_numpy(x), state)
-                dense(y[:, -1]).numpy()
+                z = dense(y[:, -1]).numpy()
+        return z
 
     return predict
 
