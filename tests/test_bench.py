@@ -1,5 +1,7 @@
 """Benchmarks: the machine's limits, and the breakdown of a step."""
 
+import dataclasses
+import importlib
 import json
 import math
 
@@ -10,7 +12,9 @@ import nbbp
 from nbbp.bench import limits, products, profile
 from nbbp.bench.convolutions import CONVOLUTIONS, LECUN_1989, LENET, PRODUCTS, SERIES, VGG
 from nbbp.bench.networks import Network, Weights
+from nbbp.bench.peers import nbbp as peer
 from nbbp.bench.roofline import roofline
+from nbbp.bench.sequences import SEQUENCES, STEPS
 from nbbp.bench.workloads import WORKLOADS
 from nbbp.cli import main
 
@@ -142,6 +146,65 @@ def test_statistics_of_mini_batches_in_jax_are_those_of_pytorch():
     running = [buffer for name, buffer in theirs.named_buffers() if "running" in name]
     for own, buffer in zip(jax.tree.leaves(averages), running, strict=True):
         np.testing.assert_allclose(own, buffer, rtol=1e-4, atol=1e-6)
+
+
+def test_operations_and_parameters_of_networks_of_sequences():
+    lstm, ragged, letters = (SEQUENCES[name] for name in ("lstm", "lstm-lengths", "letters"))
+    weights = 4 * 64 * (8 + 64)
+    assert lstm.parameters == weights + 4 * 64 + 64 + 1
+    assert lstm.flops == 32 * (3 * (2 * 30 * weights + 2 * 64) - 2 * 30 * 4 * 64 * 8)
+    assert ragged.flops == pytest.approx(lstm.flops * ragged.lengths().mean() / 30)
+    assert letters.flops == 3 * 50 * 64 * 2 * (2 * 4 * 128 * (128 + 128) + 128 * 65)
+
+
+@pytest.mark.parametrize("name", SEQUENCES)
+class TestTheSameNetworkOfSequences:
+    @pytest.fixture
+    def workload(self, name):
+        return dataclasses.replace(SEQUENCES[name], batch=3, steps=1)
+
+    @pytest.fixture
+    def expected(self, workload):
+        model = workload.model()
+        return model.predict(workload.data()[0], mask=workload.mask())
+
+    @staticmethod
+    def check(workload, z, expected):
+        if workload.loss == "softmax_cross_entropy":
+            z = np.exp(z) / np.exp(z).sum(axis=-1, keepdims=True)
+        np.testing.assert_allclose(z, expected, rtol=1e-4, atol=1e-5)
+
+    def test_in_pytorch(self, workload, expected):
+        torch = pytest.importorskip("torch")
+        from nbbp.bench.networks.torch_sequences import Network
+
+        inputs = [workload.data()[0], *([workload.lengths()] if workload.ragged else [])]
+        for padded in (False, True):
+            module = Network(workload.layers, workload.shape[-1], workload.weights(), padded)
+            with torch.inference_mode():
+                self.check(workload, module(*map(torch.from_numpy, inputs)).numpy(), expected)
+
+    def test_in_jax(self, workload, expected):
+        pytest.importorskip("jax")
+        from nbbp.bench.networks.jax_sequences import forward
+
+        z = forward(workload.layers, workload.weights(), workload.data()[0], workload.mask())
+        self.check(workload, np.asarray(z), expected)
+
+    def test_is_trained(self, workload):
+        peer.prepare_sequences(workload)()
+
+
+@pytest.mark.parametrize("name", ["torch", "jax", "onnxruntime"])
+def test_predictions_step_by_step(name):
+    for module in ("onnx", name) if name == "onnxruntime" else (name,):
+        pytest.importorskip(module)
+    theirs, steps = (
+        importlib.import_module(f"nbbp.bench.peers.{name}"),
+        dataclasses.replace(STEPS["lstm-step"], steps=3),
+    )
+    expected = peer.prepare_steps(steps)().reshape(1)
+    np.testing.assert_allclose(theirs.prepare_steps(steps)().reshape(1), expected, rtol=1e-4, atol=1e-6)
 
 
 def test_each_product_of_a_layer_has_its_own_padding_and_packing():

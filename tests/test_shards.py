@@ -7,6 +7,7 @@ import pytest
 import nbbp
 from nbbp import streams
 from nbbp.engine.planner import SHARD_NUMBERS, number_of_shards
+from nbbp.engine.planner import shards as shards_of
 from nbbp.insight.summary import settings
 
 ROWS = 195  # the last mini-batch of 64 has 3 rows
@@ -78,6 +79,14 @@ def test_shapes_decide_by_default():
     expected = bits(model.copy(), X, y, batch_size=128)
     assert bits(model.copy(), X, y, batch_size=128, shards=2) == expected
     assert bits(model.copy(), X, y, batch_size=128, shards=4) != expected
+
+
+@pytest.mark.parametrize(("rows", "dense", "recurrent"), [(7, 4, 1), (16, 16, 2), (50, 16, 4), (512, 16, 16)])
+def test_shards_of_recurrent_layers_have_the_rows_of_a_tile(rows, dense, recurrent):
+    for layer, count in ((nbbp.Dense(4), dense), (nbbp.LSTM(4, return_sequences=True), recurrent)):
+        model = nbbp.Sequential([layer, nbbp.Dense(2)])
+        model.build((64, 3))
+        assert len(shards_of(model.network, rows)) == count
 
 
 def test_a_model_is_fitted_with_one_number_and_then_another():

@@ -2,12 +2,12 @@
 
 import dataclasses
 import math
+from typing import ClassVar
 
 import numpy as np
 
 from nbbp import Activation, BatchNorm, Conv1D, Conv2D, Dense, Flatten, GlobalAveragePool, MaxPool2D
 from nbbp.bench.networks import Network
-from nbbp.bench.workloads import WORKLOADS, Workload
 
 CLASSES = 10
 
@@ -24,6 +24,8 @@ class Convolution:
     batch: int
     steps: int
     loss: str = "softmax_cross_entropy"
+
+    optimizer: ClassVar[str] = "Adam"
 
     @property
     def rows(self) -> int:
@@ -138,9 +140,6 @@ CONVOLUTION_PREDICTIONS = {
     f"predict-{name}": ConvolutionPrediction(f"predict-{name}", CONVOLUTIONS[name].network, CONVOLUTIONS[name].batch)
     for name in ("lenet-128", "lenet-32", "vgg", "series")
 }
-
-TRAINED: dict[str, Workload | Convolution] = WORKLOADS | CONVOLUTIONS
-"""All workloads of training."""
 
 PRODUCTS = {
     f"{rows} x {length}x{length}x{channels}, {size}x{size}": (

@@ -81,7 +81,7 @@ def measure(
     Parameters
     ----------
     workloads, peers
-        Names from a table of `nbbp.bench.workloads`, `nbbp.bench.convolutions` or `nbbp.bench.estimators`, and from
+        Names from a table of `nbbp.bench.workloads`, `convolutions`, `sequences` or `estimators`, and from
         `nbbp.bench.peers.PEERS`.
     rounds : int
     report

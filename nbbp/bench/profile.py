@@ -15,9 +15,8 @@ from numba import prange, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from nbbp.bench.convolutions import Convolution
 from nbbp.bench.peers import nbbp
-from nbbp.bench.workloads import Workload
+from nbbp.bench.trained import Trained
 from nbbp.engine.program import Call, Shards
 from nbbp.engine.runner import Runner
 from nbbp.kernels import threads
@@ -199,7 +198,7 @@ class Profile:
     step_on_one_thread: float
 
 
-def measure(workload: Workload | Convolution) -> Profile:
+def measure(workload: Trained) -> Profile:
     """Profile nbbp's training step."""
     trainer = nbbp.trainer(workload)
     every, one = _Step(trainer, alone=False), _Step(trainer, alone=True)

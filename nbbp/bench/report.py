@@ -13,11 +13,11 @@ import numpy as np
 from llvmlite import binding
 
 import nbbp
-from nbbp.bench.convolutions import TRAINED
 from nbbp.bench.limits import Limits
 from nbbp.bench.measure import Result
 from nbbp.bench.profile import Profile
 from nbbp.bench.roofline import Roofline
+from nbbp.bench.trained import TRAINED
 from nbbp.kernels import threads
 
 

@@ -2,9 +2,8 @@
 
 import dataclasses
 
-from nbbp.bench.convolutions import Convolution
 from nbbp.bench.limits import Limits, caches
-from nbbp.bench.workloads import Workload
+from nbbp.bench.trained import Trained
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +34,7 @@ class Roofline:
         return self.products + self.bytes
 
 
-def roofline(workload: Workload | Convolution, limits: Limits, threads: int) -> Roofline:
+def roofline(workload: Trained, limits: Limits, threads: int) -> Roofline:
     """The roofline of a workload."""
     inputs = 4 * workload.batch * workload.features
     held, moved = 4 * 4 * workload.parameters + inputs, 7 * 4 * workload.parameters + inputs

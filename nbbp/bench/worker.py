@@ -13,6 +13,7 @@ from collections.abc import Callable
 from nbbp.bench.convolutions import CONVOLUTION_PREDICTIONS, CONVOLUTIONS
 from nbbp.bench.estimators import ESTIMATIONS
 from nbbp.bench.peers import Unsupported
+from nbbp.bench.sequences import SEQUENCES, STEPS
 from nbbp.bench.workloads import PREDICTIONS, WORKLOADS
 
 SECONDS = 0.2  # per round, at least
@@ -36,6 +37,7 @@ def prepared(module, name: str) -> tuple[Callable, int]:
     tables: dict[str, dict] = {
         "prepare": WORKLOADS, "prepare_prediction": PREDICTIONS, "prepare_estimation": ESTIMATIONS,
         "prepare_convolution": CONVOLUTIONS, "prepare_convolution_prediction": CONVOLUTION_PREDICTIONS,
+        "prepare_sequences": SEQUENCES, "prepare_steps": STEPS,
     }  # fmt: skip
     function, table = next((function, table) for function, table in tables.items() if name in table)
     if not hasattr(module, function):

@@ -1,6 +1,7 @@
 """The training workloads, in one table: each step gathers a shuffled mini-batch and ends with Adam's update."""
 
 import dataclasses
+from typing import ClassVar
 
 import numpy as np
 
@@ -18,6 +19,8 @@ class Workload:
     batch: int
     rows: int
     loss: str = "softmax_cross_entropy"
+
+    optimizer: ClassVar[str] = "Adam"
 
     @property
     def steps(self) -> int:

@@ -17,8 +17,8 @@ def register(command: Command) -> None:
         "names",
         nargs="*",
         metavar="NAME",
-        help="a workload, training (the default), prediction, convolution, sklearn, conditions, products, startup or "
-        "plan; profile and workloads for the time of each call within a step",
+        help="a workload, training (the default), prediction, convolution, sequences, sklearn, conditions, products, "
+        "startup or plan; profile and workloads for the time of each call within a step",
     )
     sub.add_argument("--peers", nargs="+", default=[], metavar="PEER", help="all that are installed when none is named")
     sub.add_argument("--rounds", type=int, default=7, help="interleaved rounds (%(default)s)")
@@ -28,14 +28,17 @@ def register(command: Command) -> None:
 
 def bench(arguments) -> None:
     """Time training steps and predictions side by side with the peers that are installed; and nbbp's own behaviour."""
-    from nbbp.bench.convolutions import CONVOLUTION_PREDICTIONS, CONVOLUTIONS, PRODUCTS, TRAINED
+    from nbbp.bench.convolutions import CONVOLUTION_PREDICTIONS, CONVOLUTIONS, PRODUCTS
     from nbbp.bench.peers import PEERS
+    from nbbp.bench.sequences import SEQUENCES, STEPS
+    from nbbp.bench.trained import TRAINED
     from nbbp.bench.workloads import PREDICTIONS, WORKLOADS
 
-    groups: dict[str, list[str]] = {name: [name] for name in TRAINED} | {
+    groups: dict[str, list[str]] = {name: [name] for name in (*TRAINED, *STEPS)} | {
         "training": [*WORKLOADS],
         "prediction": [*PREDICTIONS],
         "convolution": [*CONVOLUTIONS, *CONVOLUTION_PREDICTIONS],
+        "sequences": [*SEQUENCES, *STEPS],
     }
     names = [*groups, "sklearn", "conditions", "products", "startup", "plan", "profile"]
     for given, table, kind in ((arguments.names, names, "benchmark"), (arguments.peers, PEERS, "peer")):
@@ -103,8 +106,8 @@ def _bench_side_by_side(workloads: list[str], arguments) -> "list[Result]":
 
 def _hold_against(best: "Limits", results: "list[Result]") -> list[dict]:
     from nbbp.bench import report
-    from nbbp.bench.convolutions import TRAINED
     from nbbp.bench.roofline import roofline
+    from nbbp.bench.trained import TRAINED
     from nbbp.kernels import threads
 
     allowed = {name: roofline(workload, best, threads.count()) for name, workload in TRAINED.items()}
@@ -116,7 +119,7 @@ def _hold_against(best: "Limits", results: "list[Result]") -> list[dict]:
 
 def _bench_profile(workloads: list[str]) -> list[dict]:
     from nbbp.bench import profile, report
-    from nbbp.bench.convolutions import TRAINED
+    from nbbp.bench.trained import TRAINED
 
     print("microseconds of each call, in the best epoch")
     measured = []

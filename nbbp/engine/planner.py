@@ -23,15 +23,15 @@ def uses(graph: Graph) -> float:
     return products / max(parameters, 1)
 
 
-def number_of_shards(rows: int, parameters: int, uses: float = 1.0) -> int:
+def number_of_shards(rows: int, parameters: int, uses: float = 1.0, least: int = 1) -> int:
     """The number of shards of a mini-batch: rows that go through the whole network by themselves, each on one thread.
 
     With several shards, a step has one fork and join instead of one for each kernel, and what a shard computes
     stays in its core's cache; but every shard has its own gradients, which must be added. The number depends on
     shapes alone, never on threads: it determines the order in which gradients are summed, and thus their bits. Rows
-    that use each parameter several times count as so many.
+    that use each parameter several times count as so many; a shard has `least` rows or more.
     """
-    most = min(rows, rows * uses / SHARD_ROWS) if parameters <= SHARD_PARAMETERS * uses else 1
+    most = min(rows // least, rows * uses / SHARD_ROWS) if parameters <= SHARD_PARAMETERS * uses else 1
     return max(number for number in SHARD_NUMBERS if number <= max(1, most))
 
 
@@ -57,7 +57,8 @@ def shards(network: Network, rows: int, count: int | None = None) -> list[slice]
             f"without the others: leave out shards"
         )
     if count is None:
-        count = 1 if coupling else number_of_shards(rows, network.layout.size, uses(graph))
+        least = max(node.layer.shard_rows for node in graph.nodes)
+        count = 1 if coupling else number_of_shards(rows, network.layout.size, uses(graph), least)
     return cut(rows, count)
 
 

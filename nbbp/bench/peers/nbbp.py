@@ -3,8 +3,12 @@
 import itertools
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from nbbp.bench.convolutions import Convolution, ConvolutionPrediction
 from nbbp.bench.estimators import Estimation
+from nbbp.bench.sequences import Sequences, Steps
+from nbbp.bench.trained import Trained
 from nbbp.bench.workloads import Prediction, Workload
 
 if TYPE_CHECKING:
@@ -21,17 +25,21 @@ def _layers(workload: Workload | Convolution) -> "list[Layer]":
     return [*hidden, nbbp.Dense(workload.sizes[-1])]
 
 
-def trainer(workload: Workload | Convolution, backend: str = "numba") -> "Trainer":
+def trainer(workload: Trained, backend: str = "numba") -> "Trainer":
     """The bound training steps of a workload."""
     import nbbp
 
-    model = nbbp.Sequential(_layers(workload), loss=workload.loss, optimizer=nbbp.Adam(), backend=backend)
     X, y = workload.data()
-    model.build(X.shape[1:])
-    return model.built.trainer(model.prepare(X, y), workload.batch)
+    if isinstance(workload, Sequences):
+        model, mask = workload.model(backend), workload.mask()
+    else:
+        model = nbbp.Sequential(_layers(workload), loss=workload.loss, optimizer=nbbp.Adam(), backend=backend)
+        model.build(X.shape[1:])
+        mask = None
+    return model.built.trainer(model.prepare(X, y, mask=mask), workload.batch)
 
 
-def prepare(workload: Workload | Convolution, backend: str = "numba"):
+def prepare(workload: Trained, backend: str = "numba"):
     bound, epochs = trainer(workload, backend), itertools.count()
 
     def epoch() -> None:
@@ -40,7 +48,7 @@ def prepare(workload: Workload | Convolution, backend: str = "numba"):
     return epoch
 
 
-prepare_convolution = prepare
+prepare_convolution = prepare_sequences = prepare
 
 
 def prepare_prediction(prediction: Prediction):
@@ -62,6 +70,24 @@ def prepare_convolution_prediction(prediction: ConvolutionPrediction):
     model.build(prediction.network.shape)
     x = prediction.data()
     return lambda: model.predict(x)
+
+
+def prepare_steps(steps: Steps):
+    import nbbp
+
+    model = nbbp.Sequential([nbbp.LSTM(steps.units, stateful=True), nbbp.Dense(1)])
+    model.build((1, steps.features))
+    for parameter, array in zip(model.named_params().values(), steps.weights(), strict=True):
+        parameter[...] = array
+    step, data = model.step(1, training=False), steps.data()
+
+    def predict() -> np.ndarray:
+        step.reset_states()
+        for x in data:
+            z = step.forward(x)
+        return z
+
+    return predict
 
 
 def prepare_estimation(estimation: Estimation):

@@ -4,4 +4,4 @@ import functools
 
 from nbbp.bench.peers import nbbp
 
-prepare = prepare_convolution = functools.partial(nbbp.prepare, backend="numpy")
+prepare = prepare_convolution = prepare_sequences = functools.partial(nbbp.prepare, backend="numpy")

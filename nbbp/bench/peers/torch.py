@@ -1,23 +1,30 @@
 """PyTorch, eager, on all threads: no DataLoader, fused Adam."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
+from nbbp import LSTM, Dense
 from nbbp.bench.convolutions import Convolution, ConvolutionPrediction
 from nbbp.bench.peers import Unsupported
+from nbbp.bench.sequences import Sequences, Steps
+from nbbp.bench.trained import Trained
 from nbbp.bench.workloads import Prediction, Workload
 
 ACTIVATIONS = {"relu": "ReLU", "tanh": "Tanh", "sigmoid": "Sigmoid"}
 
 
-def _epochs(workload: Workload | Convolution, network, x, y, compile: bool):
+def _epochs(workload: Trained, network, inputs: Sequence, y, compile: bool):
     """A function that trains the network for one epoch."""
     import torch
 
-    loss_of = torch.nn.MSELoss() if workload.loss == "mse" else torch.nn.CrossEntropyLoss()
-    optimizer = torch.optim.Adam(network.parameters(), fused=True)
+    optimizer = getattr(torch.optim, workload.optimizer)(network.parameters(), fused=True)
 
     def forward(rows):
-        return loss_of(network(x[rows]), y[rows])
+        z = network(*(x[rows] for x in inputs))
+        if workload.loss == "mse":
+            return torch.nn.functional.mse_loss(z, y[rows])
+        return torch.nn.functional.cross_entropy(z.flatten(0, -2), y[rows].flatten())
 
     if compile:
         forward = torch.compile(forward)
@@ -41,7 +48,7 @@ def prepare(workload: Workload, threads: int | None = None, compile: bool = Fals
     for n_in, n_out in zip(workload.sizes, workload.sizes[1:], strict=False):
         layers += [torch.nn.Linear(n_in, n_out), getattr(torch.nn, ACTIVATIONS[workload.activation])()]
     x, y = (torch.from_numpy(array) for array in workload.data())
-    return _epochs(workload, torch.nn.Sequential(*layers[:-1]), x, y, compile)
+    return _epochs(workload, torch.nn.Sequential(*layers[:-1]), [x], y, compile)
 
 
 def _convolutional(
@@ -68,7 +75,43 @@ def prepare_convolution(
 
     x, y = workload.data()
     network, samples = _convolutional(workload, x, threads, channels_last)
-    return _epochs(workload, network, samples, torch.from_numpy(y), compile)
+    return _epochs(workload, network, [samples], torch.from_numpy(y), compile)
+
+
+def prepare_sequences(workload: Sequences, threads: int | None = None, compile: bool = False, padded: bool = False):
+    import torch
+
+    from nbbp.bench.networks.torch_sequences import Network
+
+    if threads:
+        torch.set_num_threads(threads)
+    if padded and not workload.ragged:
+        raise Unsupported("there is no padding")
+    network = Network(workload.layers, workload.shape[-1], workload.weights(), padded)
+    arrays = [*workload.data(), *([workload.lengths()] if workload.ragged else [])]
+    x, y, *lengths = (torch.from_numpy(array) for array in arrays)
+    return _epochs(workload, network, [x, *lengths], y, compile)
+
+
+def prepare_steps(steps: Steps, threads: int | None = None):
+    import torch
+
+    from nbbp.bench.networks.torch_sequences import Network
+
+    if threads:
+        torch.set_num_threads(threads)
+    network = Network([LSTM(steps.units), Dense(1)], steps.features, steps.weights())
+    lstm, dense, data = network.first.steps, network.rest, steps.data()
+
+    def predict() -> np.ndarray:
+        state = None
+        with torch.inference_mode():
+            for x in data:
+                y, state = lstm(torch.from_numpy(x), state)
+                z = dense(y[:, -1]).numpy()
+        return z
+
+    return predict
 
 
 def _prediction(network, x: np.ndarray):
