@@ -1,6 +1,7 @@
 """PyTorch, eager, on all threads: no DataLoader, fused Adam."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -100,7 +101,7 @@ def prepare_steps(steps: Steps, threads: int | None = None):
 
     if threads:
         torch.set_num_threads(threads)
-    network = Network([LSTM(steps.units), Dense(1)], steps.features, steps.weights())
+    network: Any = Network([LSTM(steps.units), Dense(1)], steps.features, steps.weights())
     lstm, dense, data = network.first.steps, network.rest, steps.data()
 
     def predict() -> np.ndarray:
