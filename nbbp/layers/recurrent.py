@@ -145,7 +145,8 @@ class Recurrent(Layer):
         carried = [b.carry(name, self.units) for name in self.states] if self.stateful else []
         self._put_states(b, carried or [given.array for given in b.inputs[1:]])
         self.bind_steps(b)
-        self._take_states(b, carried + [output.array for output in b.outputs[1:]])
+        self._take_states(b, carried)
+        self._take_states(b, [output.array for output in b.outputs[1:]])
         if self.return_sequences:
             b.call(from_steps, b.y, b.sequence, b.turned, b.behind)
             if b.inputs[0].mask is not None:
@@ -160,12 +161,10 @@ class Recurrent(Layer):
                 b.call(copy, state[0].reshape(-1), own.reshape(-1))
 
     def _take_states(self, b: Any, targets: list[np.ndarray]) -> None:
-        for k, target in enumerate(targets):
-            k %= len(self.states)
-            if k:
-                b.call(copy, target.reshape(-1), b.states[k - 1][-1].reshape(-1))
-            else:
-                b.call(take_state, target, b.sequence[-1], b.behind)
+        if targets:
+            b.call(take_state, targets[0], b.sequence[-1], b.behind)
+            for state, own in zip(b.states, targets[1:], strict=True):
+                b.call(copy, own.reshape(-1), state[-1].reshape(-1))
 
     def backward(self, b):
         gradients = [b.buffer(b.rows, self.units) for _ in self.states]
@@ -185,7 +184,7 @@ class Recurrent(Layer):
             if added is not None:
                 b.call(accumulate, gradients[0].reshape(-1), added.reshape(-1))
             dy = b.buffer(1, b.rows, self.units)
-        dx = b.buffer(*b.x.shape) if b.dx is None else b.dx
+        dx = b.x if b.dx is None else b.dx  # nothing is written there if it is not wanted
         self.bind_steps_back(b, dx, gradients, dy)
         for source, gradient in zip(b.inputs[1:], gradients, strict=False):
             if source.gradient is not None:
