@@ -68,6 +68,7 @@ class Recurrent(Layer):
     recurrent_initializer: str | Initializer = "orthogonal"
 
     reads = ()
+    recurrent = True
     gates: ClassVar[int] = 1
     """The number of sums of each unit."""
     states: ClassVar[tuple[str, ...]] = ("h",)
