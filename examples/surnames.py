@@ -63,33 +63,22 @@ def train(names: list[str], held_out: list[str], epochs: int = 8, batch_size: in
     return model, history
 
 
-def contexts(name: str, before: int) -> list[tuple[str, int]]:
-    """Each letter of a name, and the dot behind it, with so many letters before it."""
-    text = "." * before + name + "."
-    return [(text[k - before : k], LETTERS.index(text[k])) for k in range(before, len(text))]
+def windows(names: list[str], before: int) -> tuple[np.ndarray, ...]:
+    """Each letter of the names, and the dot behind them, after so many letters before it: an array for each place."""
+    texts = ["." * before + name + "." for name in names]
+    found = "".join(text[k : k + before + 1] for text in texts for k in range(len(text) - before))
+    return tuple(np.array([LETTERS.index(letter) for letter in found]).reshape(-1, before + 1).T)
 
 
 def counted(names: list[str], held_out: list[str], most: int = 5, strength: float = 5.0) -> list[float]:
     """The cross-entropy of the held-out letters by tables of 1, 2, ... `most` letters, with the one that follows."""
-    tables: dict[str, np.ndarray] = {"": np.full(len(LETTERS), 1 / len(LETTERS))}
-    losses = []
+    table, losses = np.full(len(LETTERS), 1 / len(LETTERS), np.float32), []
     for before in range(most):
-        counts: dict[str, np.ndarray] = {}
-        for name in names:
-            for context, letter in contexts(name, before):
-                counts.setdefault(context, np.zeros(len(LETTERS)))[letter] += 1
-        for context, count in counts.items():
-            tables[context] = (count + strength * tables[context[1:]]) / (count.sum() + strength)
-        surprise = [-np.log(probability(tables, *pair)) for name in held_out for pair in contexts(name, before)]
-        losses.append(float(np.mean(surprise)))
+        counts = np.zeros((len(LETTERS),) * (before + 1), np.float32)
+        np.add.at(counts, windows(names, before), 1)
+        table = (counts + strength * table) / (counts.sum(axis=-1, keepdims=True) + strength)
+        losses.append(float(-np.log(table[windows(held_out, before)]).mean()))
     return losses
-
-
-def probability(tables: dict[str, np.ndarray], context: str, letter: int) -> float:
-    """Of the letter after as much of the context as was ever seen."""
-    while context not in tables:
-        context = context[1:]
-    return tables[context][letter]
 
 
 def write(model: nbbp.Sequential, count: int, temperature: float, seed: int = 0) -> list[str]:
@@ -121,9 +110,8 @@ def draw(results, path) -> None:
         left.plot(epochs, values, style, color=nbbp.plots.COLORS[0], linewidth=1.8, label=label)
     for k, loss in enumerate(tables, 1):
         left.axhline(loss, color="0.6", linewidth=0.9, linestyle=":")
-        left.annotate(
-            f"{k} letter{'s' if k > 1 else ''} counted", (len(history), loss), ha="right", va="bottom", fontsize=8
-        )
+        label, side = f"{k} letters counted" if k > 1 else "letters counted", "top" if k == len(tables) else "bottom"
+        left.annotate(label, (len(history), loss), ha="right", va=side, fontsize=8)
     left.set(xlabel="epoch", title="cross-entropy per letter")
     left.legend(frameon=False)
     left.spines[["top", "right"]].set_visible(False)
@@ -140,10 +128,10 @@ def draw(results, path) -> None:
         np.arange(len(name) + 1), [f"{name[:k]}_" for k in range(len(name) + 1)], rotation=30, ha="right", fontsize=8
     )
     right.set_yticks(np.arange(len(LETTERS)), ["end", *LETTERS[1:]], fontsize=6)
-    right.set(title="probabilities of the next letter (grey), and the one that came (square)")
+    right.set(title="what follows (grey: probable), and what does (square)", ylim=(len(LETTERS) - 0.5, -0.9))
     for panel, (temperature, names) in zip(lower.subplots(1, len(written)), written.items(), strict=True):
         panel.axis("off")
-        panel.set_title(f"temperature {temperature}", loc="left")
+        panel.set_title(f"new, temperature {temperature}", loc="left")
         panel.text(0, 0.97, "\n".join(names), va="top", family="monospace", fontsize=10, transform=panel.transAxes)
     figure.savefig(path)
 
@@ -158,10 +146,11 @@ if __name__ == "__main__":
         print(f"{k} letters counted: {loss:.3f}")
     model, history = train(names, held_out)
     print(f"GRU: {history['val_loss'][-1]:.3f}")
-    known = set(names)
-    written = {t: write(model, 1000, t) for t in TEMPERATURES}
-    for t, new in written.items():
-        print(f"temperature {t}: {np.mean([name in known for name in new]):.0%} are among the names that it read")
-    shown = "GALLOWAY"
-    probabilities = model.predict(encoded([shown])[0])[0]
-    draw((history, tables, {t: new[:16] for t, new in written.items()}, (shown, probabilities)), picture)
+    known, written = set(names), {}
+    for k, temperature in enumerate(TEMPERATURES):
+        drawn = write(model, 1000, temperature, seed=k)
+        new = written[temperature] = [name for name in drawn if name not in known]
+        print(f"temperature {temperature}: {len(new) / len(drawn):.0%} are new, such as {', '.join(new[:5])}")
+    name = next(name for name in held_out if len(name) == 9)
+    shown = {temperature: new[:18] for temperature, new in written.items()}
+    draw((history, tables, shown, (name, model.predict(encoded([name])[0])[0])), picture)
