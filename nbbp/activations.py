@@ -24,7 +24,8 @@ ROWS = 64  # rows that one thread takes at a time
 class Activation:
     """In-place kernels: ``forward(y)``, and ``backward(dy, s)``, which turns dy into dx.
 
-    s is the output if `from_output` is true, else the input. `elementwise` kernels take flat arrays, the others rows.
+    s is the output if `from_output` is true, else the input, which ``apart(y, x)`` leaves as it is. Kernels that are
+    `elementwise` take flat arrays, the others rows.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Activation:
     backward: Kernel
     from_output: bool
     elementwise: bool = True
+    apart: Kernel | None = None
 
     def shaped(self, array: np.ndarray) -> np.ndarray:
         """The array as the kernels take it: flat, or as rows of its last axis."""
@@ -55,6 +57,11 @@ def _map_forward(y):
         y[i] = value(y[i])
 
 
+def _map_apart(y, x):
+    for i in range(y.shape[0]):
+        y[i] = value(x[i])
+
+
 def _map_backward(dy, s):
     for i in range(dy.shape[0]):
         dy[i] = vm.flushed(dy[i] * derivative(s[i]))
@@ -66,6 +73,9 @@ def _elementwise(name, value, derivative, numpy_value, numpy_derivative, *, from
     def forward_reference(y):
         y[:] = numpy_value(y)
 
+    def apart_reference(y, x):
+        y[:] = numpy_value(x)
+
     def backward_reference(dy, s):
         dy *= numpy_derivative(s)
 
@@ -73,7 +83,10 @@ def _elementwise(name, value, derivative, numpy_value, numpy_derivative, *, from
     value, derivative = device(value, inline=True), device(derivative, inline=True)
     forward = declare(forward_reference, "(n)", name=f"{name}_forward", value=value)(_map_forward)
     backward = declare(backward_reference, "(n) (n)", name=f"{name}_backward", derivative=derivative)(_map_backward)
-    ACTIVATIONS[name] = Activation(name, forward, backward, from_output)
+    apart = None
+    if not from_output:
+        apart = declare(apart_reference, "(n) (n)", name=f"{name}_apart", value=value)(_map_apart)
+    ACTIVATIONS[name] = Activation(name, forward, backward, from_output, apart=apart)
     return ACTIVATIONS[name]
 
 
@@ -114,8 +127,8 @@ def define(name, value, derivative, numpy_value, numpy_derivative, *, from_outpu
         activation.backward.check(sample, sample)
         _check_derivative(activation)
     except Exception:
-        for kernel_name in (f"{name}_forward", f"{name}_backward"):
-            del KERNELS[kernel_name]
+        for kernel_name in (f"{name}_forward", f"{name}_apart", f"{name}_backward"):
+            KERNELS.pop(kernel_name, None)
         del ACTIVATIONS[name]
         raise
     return activation

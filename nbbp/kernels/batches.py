@@ -251,6 +251,17 @@ def take_from(x, y, begin):
             row[j] = source[begin[0] + j]
 
 
+def add_reference(y, a, b):
+    np.add(a, b, out=y)
+
+
+@kernel(add_reference, "(n) (n) (n)", cycles=0.3, elementwise=True)
+def add(y, a, b):
+    """y = a + b."""
+    for i in range(y.shape[0]):
+        y[i] = a[i] + b[i]
+
+
 def accumulate_reference(y, x):
     y += x
 

@@ -36,6 +36,9 @@ class Activation(Layer):
 
     def forward(self, b):
         activation = ACTIVATIONS[self.name]
+        if activation.apart is not None and not b.in_place:
+            b.call(activation.apart, b.y.reshape(-1), b.x.reshape(-1))
+            return
         if not b.in_place:
             b.call(copy, b.y.reshape(-1), b.x.reshape(-1))
         b.call(activation.forward, activation.shaped(b.y))

@@ -4,7 +4,7 @@ import dataclasses
 
 from nbbp.engine.layer import Layer, Spec
 from nbbp.engine.node import Shape
-from nbbp.kernels.batches import accumulate, copy
+from nbbp.kernels.batches import accumulate, add, copy
 
 
 def same_shape(name: str, shapes: tuple[Shape, ...]) -> Shape:
@@ -28,10 +28,11 @@ class Add(Layer):
         return Spec(same_shape("Add", shapes), in_place=True)
 
     def forward(self, b):
+        y, first, *others = (array.reshape(-1) for array in (b.y, *(x.array for x in b.inputs)))
         if not b.in_place:
-            b.call(copy, b.y.reshape(-1), b.x.reshape(-1))
-        for other in b.inputs[1:]:
-            b.call(accumulate, b.y.reshape(-1), other.array.reshape(-1))
+            b.call(add, y, first, others.pop(0))
+        for other in others:
+            b.call(accumulate, y, other)
 
     def backward(self, b):
         """The gradient of the first input shares the memory of dy."""
