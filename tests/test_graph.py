@@ -599,25 +599,27 @@ class TestFrozenAndTuned:
         proved(model, X, y)
         goes_on_alike(model, tmp_path, X, y)
 
-    @pytest.mark.parametrize("optimizer", ["sgd", "momentum", "adamw", "clipped"])
+    @pytest.mark.parametrize("optimizer", ["sgd", "momentum", "adamw", "adamw on matrices", "clipped"])
     def test_against_parameter_groups_of_pytorch(self, optimizer, rng):
         torch = pytest.importorskip("torch")
         X, y = rng.standard_normal((30, 5)), rng.standard_normal((30, 2))
         ours = {
             "sgd": nbbp.SGD(0.05), "momentum": nbbp.SGD(0.05, momentum=0.9),
             "adamw": nbbp.AdamW(0.01, weight_decay=0.1), "clipped": nbbp.SGD(0.05, clip_norm=0.2),
+            "adamw on matrices": nbbp.AdamW(0.01, weight_decay=0.1, decay_vectors=False),
         }[optimizer]  # fmt: skip
         model = nbbp.Sequential(self.layers(), optimizer=ours, dtype="float64")
         frozen = model.named_params()["tuned_1.w"].copy()
         p = {name: torch.tensor(value.copy(), requires_grad=True) for name, value in model.named_params().items()}
-        rate, decay = (0.01, 0.1) if optimizer == "adamw" else (0.05, 0.0)
+        rate, decay = (0.01, 0.1) if "adamw" in optimizer else (0.05, 0.0)
         factors = {"tuned_0.w": (0.1, 3.0), "tuned_2.w": (2.0, 0.5)}
         groups = []
         for name in p:
             if name != "tuned_1.w":
                 r, d = factors.get(name, (1.0, 1.0))
+                d *= optimizer != "adamw on matrices" or p[name].ndim > 1
                 groups.append({"params": [p[name]], "lr": rate * r, "weight_decay": decay * d})
-        theirs = torch.optim.AdamW(groups, eps=ours.epsilon) if optimizer == "adamw" else torch.optim.SGD(
+        theirs = torch.optim.AdamW(groups, eps=ours.epsilon) if "adamw" in optimizer else torch.optim.SGD(
             groups, momentum=0.9 if optimizer == "momentum" else 0.0)  # fmt: skip
         p["tuned_1.w"].requires_grad_(False)
         trained = [value for name, value in p.items() if name != "tuned_1.w"]

@@ -6,8 +6,8 @@ import pytest
 
 import nbbp
 from nbbp import streams
+from nbbp.engine import planner
 from nbbp.engine.planner import SHARD_NUMBERS, number_of_shards
-from nbbp.engine.planner import shards as shards_of
 from nbbp.insight.summary import settings
 
 ROWS = 195  # the last mini-batch of 64 has 3 rows
@@ -81,12 +81,31 @@ def test_shapes_decide_by_default():
     assert bits(model.copy(), X, y, batch_size=128, shards=4) != expected
 
 
-@pytest.mark.parametrize(("rows", "dense", "recurrent"), [(7, 4, 1), (16, 16, 2), (50, 16, 4), (512, 16, 16)])
-def test_shards_of_recurrent_layers_have_the_rows_of_a_tile(rows, dense, recurrent):
-    for layer, count in ((nbbp.Dense(4), dense), (nbbp.LSTM(4, return_sequences=True), recurrent)):
-        model = nbbp.Sequential([layer, nbbp.Dense(2)])
-        model.build((64, 3))
-        assert len(shards_of(model.network, rows)) == count
+def blocks(*given) -> list[nbbp.Layer]:
+    return [nbbp.TransformerBlock(*given) for _ in range(3)]
+
+
+def filters(number: int) -> list[nbbp.Layer]:
+    return [nbbp.Conv2D(number, 5), nbbp.MaxPool2D(2)]
+
+
+CUT = {  # layers, shape, rows of a mini-batch, and its shards
+    "text": ([nbbp.Embedding(65, 128), *blocks(4), nbbp.Dense(65)], (64,), 12, 4),
+    "table": ([nbbp.FeatureTokens(192), *blocks(8, 256), nbbp.TakeFirst()], (9,), 256, 2),
+    "last step": ([nbbp.LSTM(64), nbbp.Dense(10)], (30, 1), 32, 2),
+    "every step": ([nbbp.LSTM(128, return_sequences=True), nbbp.Dense(65)], (64, 65), 50, 2),
+    "images": ([*filters(6), *filters(16), nbbp.Flatten(), nbbp.Dense(120)], (28, 28, 1), 100, 8),
+    "features": ([nbbp.Dense(256), nbbp.Dense(256)], (54,), 256, 1),
+}
+
+
+@pytest.mark.parametrize("name", CUT)
+def test_weights_that_a_row_uses_often_are_cut_into_more_shards(name):
+    """Unless their gradients are long; a shard of a recurrent layer has rows for its tiles at every step."""
+    layers, shape, rows, expected = CUT[name]
+    model = nbbp.Sequential(layers)
+    model.build(shape)
+    assert len(planner.shards(model.network, rows)) == expected
 
 
 def test_a_model_is_fitted_with_one_number_and_then_another():

@@ -215,8 +215,8 @@ class Layer:
     """Whether `gather` takes the place of `forward` where only this layer reads an input of integers without a mask."""
     stateful: bool = False
     """Whether row i of a mini-batch continues from row i of the one before, see `Binding.carry`."""
-    shard_rows: int = 1
-    """The rows that a shard of a mini-batch should have at least, see `nbbp.engine.planner`."""
+    recurrent: bool = False
+    """Whether a row goes through the layer step by step, so that products have the rows of one step alone."""
 
     def __call__(self, *inputs: Edge) -> Any:
         """The output of this layer for these inputs, in a graph."""

@@ -9,8 +9,10 @@ from nbbp.engine.program import Program, Shards
 from nbbp.kernels import threads
 
 SHARD_NUMBERS = (1, 2, 4, 8, 16)  # that a mini-batch is cut into: their gradients are added as a balanced tree
-SHARD_ROWS = 64  # in a shard, at least, unless the user says how many shards there are
-SHARD_PARAMETERS = 32_768  # beyond this, adding the shards' gradients costs more than the forks
+SHARD_USES = 64  # of each parameter in a shard, at least, unless the user says how many shards there are
+RECURRENT_ROWS = 16  # in a shard, at least, of layers whose products have the rows of one step: two register tiles
+FEW_PARAMETERS = 32_768  # beyond this, adding the shards' gradients may cost more than the forks,
+PARAMETERS_A_USE = 96  # unless each of them is used by a row and in a shard so often that these are few for each use
 
 
 def uses(graph: Graph) -> float:
@@ -18,20 +20,23 @@ def uses(graph: Graph) -> float:
     parameters = products = 0
     for node in graph.nodes:
         size = sum(math.prod(parameter.shape) for parameter in node.spec.parameters.values())
-        ends = node.inputs[0].shape, node.outputs[0].shape
-        parameters, products = parameters + size, products + size * min(math.prod(shape[:-1]) for shape in ends)
+        ends = [math.prod(edge.shape[:-1]) for edge in (node.inputs[0], node.outputs[0])]
+        each = ends[0] if node.layer.recurrent else min(ends)  # its last step alone may be the output
+        parameters, products = parameters + size, products + size * each
     return products / max(parameters, 1)
 
 
-def number_of_shards(rows: int, parameters: int, uses: float = 1.0, least: int = 1) -> int:
+def number_of_shards(rows: int, parameters: int, uses: float = 1.0, recurrent: bool = False) -> int:
     """The number of shards of a mini-batch: rows that go through the whole network by themselves, each on one thread.
 
     With several shards, a step has one fork and join instead of one for each kernel, and what a shard computes
     stays in its core's cache; but every shard has its own gradients, which must be added. The number depends on
     shapes alone, never on threads: it determines the order in which gradients are summed, and thus their bits. Rows
-    that use each parameter several times count as so many; a shard has `least` rows or more.
+    that use each parameter several times count as so many, except that recurrent layers need rows for each step.
     """
-    most = min(rows // least, rows * uses / SHARD_ROWS) if parameters <= SHARD_PARAMETERS * uses else 1
+    most = min(rows / RECURRENT_ROWS if recurrent else rows, rows * uses / SHARD_USES)
+    if parameters > FEW_PARAMETERS:
+        most = min(most, rows * uses * uses * PARAMETERS_A_USE / parameters)
     return max(number for number in SHARD_NUMBERS if number <= max(1, most))
 
 
@@ -57,8 +62,8 @@ def shards(network: Network, rows: int, count: int | None = None) -> list[slice]
             f"without the others: leave out shards"
         )
     if count is None:
-        least = max(node.layer.shard_rows for node in graph.nodes)
-        count = 1 if coupling else number_of_shards(rows, network.layout.size, uses(graph), least)
+        recurrent = any(node.layer.recurrent for node in graph.nodes)
+        count = 1 if coupling else number_of_shards(rows, network.layout.size, uses(graph), recurrent)
     return cut(rows, count)
 
 

@@ -68,7 +68,7 @@ class Recurrent(Layer):
     recurrent_initializer: str | Initializer = "orthogonal"
 
     reads = ()
-    shard_rows = 8  # a tile: the product of a step takes as long for fewer
+    recurrent = True
     gates: ClassVar[int] = 1
     """The number of sums of each unit."""
     states: ClassVar[tuple[str, ...]] = ("h",)

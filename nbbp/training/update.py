@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from nbbp.engine import owners
+from nbbp.engine.layer import Parameter
 from nbbp.engine.network import Network
 from nbbp.engine.program import Program
 from nbbp.kernels import arrays
@@ -35,7 +36,7 @@ class Update:
         self.moments = [arrays.zeros(network.params.shape, network.dtype) for _ in range(self.optimizer.moments)]
         self.mean = None if self.averaging is None else arrays.copied(network.params)
         self.steps = 0
-        self._groups, self._frozen = _groups(network)
+        self._groups, self._frozen = _groups(network, getattr(self.optimizer, "decay_vectors", True))
 
     @property
     def optimizer(self) -> Optimizer:
@@ -94,11 +95,16 @@ class Update:
                 program.call(mask, self.mean, network.mask)
 
 
-def _groups(network: Network) -> tuple[list[tuple[slice, float, float]], list[slice]]:
+def _groups(network: Network, decay_vectors: bool) -> tuple[list[tuple[slice, float, float]], list[slice]]:
     """Ranges of the flat arrays with equal factors of rate and decay, with these factors; and frozen ranges."""
+
+    def alike_if(entry: tuple[str, int, Parameter]) -> tuple[bool, float, float]:
+        parameter = entry[2]
+        decays = decay_vectors or len(parameter.shape) > 1
+        return parameter.trained, parameter.rate, parameter.decay if decays else 0.0
+
     found, frozen = [], []
-    alike = itertools.groupby(network.layout.slices(), lambda entry: (entry[2].trained, entry[2].rate, entry[2].decay))
-    for (trained, rate, decay), entries in alike:
+    for (trained, rate, decay), entries in itertools.groupby(network.layout.slices(), alike_if):
         parts = [(offset, offset + math.prod(parameter.shape)) for _, offset, parameter in entries]
         whole = slice(parts[0][0], parts[-1][1])
         if trained:
