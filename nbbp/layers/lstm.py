@@ -110,9 +110,11 @@ def lstm_steps_backward_reference(dz, dx, dh, dc, dy, c, z, w, u, there, groups,
 
 
 @device
-def _pass_gates_back(dz, dh, dc, dy, c, before, z):
+def _pass_gates_back(dzs, dhs, dcs, dys, cs, zs, t, r):
     """The gradient of a row's sums, and that of the state before."""
-    n = dh.shape[0]
+    n = dhs.shape[1]
+    dz, dh, dc, z = dzs[t, r], dhs[r], dcs[r], zs[t, r]
+    dy, c, before = dys[t if dys.shape[0] > 1 else 0, r], cs[t + 1, r], cs[t, r]
     i, f, g, o = z[:n], z[n : 2 * n], z[2 * n : 3 * n], z[3 * n :]
     di, df, dg, do = dz[:n], dz[n : 2 * n], dz[2 * n : 3 * n], dz[3 * n :]
     for k in range(n):
@@ -156,10 +158,10 @@ def lstm_steps_backward(dz, dx, dh, dc, dy, c, z, w, u, there, groups, ks, wante
                         clear_row(dx[i, s])
             if count == 0:
                 continue
-            of_y, dz_t = dy[t if dy.shape[0] > 1 else 0], at(dz, t * rows * width)
+            dz_t = at(dz, t * rows * width)
             for k in range(count):
                 i = chosen[k]
-                _pass_gates_back(dz[t, i], dh[i], dc[i], of_y[i], c[t + 1, i], c[t, i], z[t, i])
+                _pass_gates_back(dz, dh, dc, dy, c, z, t, np.int64(i))
             multiply_rows(
                 chosen, count, last - first, width, dz_t, width, ks, u, 0, n, at(dh, 0), n, at(dh, 0), FROM_ZERO
             )  # fmt: skip
