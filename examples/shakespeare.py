@@ -35,7 +35,7 @@ STRANDS, STEPS = 32, 64
 BEGINNING = 500  # letters of the held-out play, after which the network goes on
 TEMPERATURE = 0.8
 PASSAGE = 3000  # where the passage in the picture begins, or soon after
-WIDTH, LINES = 44, 26  # of what is written in the picture
+WIDTH, LINES = 44, 32  # of what is written in the picture
 WRITTEN = (0, 1, 3)  # epochs after which it writes, and after the last
 
 
@@ -182,7 +182,7 @@ def draw_surprise(axis, text: str, losses: np.ndarray) -> None:
 
 def draw(results: dict[str, Result], held_out: str, path) -> None:
     """Losses of all networks, how they found the held-out play, and what they wrote, by the last of them."""
-    figure = Figure(figsize=(12, 9.2), dpi=120, layout="constrained")
+    figure = Figure(figsize=(12, 9), dpi=120, layout="constrained")
     upper, lower = figure.subfigures(2, 1, height_ratios=(1, 1.25))
     axis, passage = upper.subplots(1, 2, width_ratios=(1, 1.15))
     for (name, result), color in zip(results.items(), nbbp.plots.COLORS, strict=False):
