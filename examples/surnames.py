@@ -99,7 +99,7 @@ def write(model: nbbp.Sequential, count: int, temperature: float, seed: int = 0)
 def draw(results, path) -> None:
     """`results` has the history, the losses of n-grams, names by temperature, and the probabilities along a name."""
     history, tables, written, (name, probabilities) = results
-    figure = Figure(figsize=(12, 7.6), dpi=120, layout="constrained")
+    figure = Figure(figsize=(12, 7.4), dpi=120, layout="constrained")
     upper, lower = figure.subfigures(2, 1)
     left, right = upper.subplots(1, 2)
     epochs = np.arange(1, len(history) + 1)
@@ -110,26 +110,21 @@ def draw(results, path) -> None:
         left.plot(epochs, values, style, color=nbbp.plots.COLORS[0], linewidth=1.8, label=label)
     for k, loss in enumerate(tables, 1):
         left.axhline(loss, color="0.6", linewidth=0.9, linestyle=":")
-        label, side = f"{k} letters counted" if k > 1 else "letters counted", "top" if k == len(tables) else "bottom"
+        label = f"{('letters', 'pairs')[k - 1] if k < 3 else f'{k} letters'} counted"
+        side = "top" if k == len(tables) else "bottom"
         left.annotate(label, (len(history), loss), ha="right", va=side, fontsize=8)
     left.set(xlabel="epoch", title="cross-entropy per letter")
     left.legend(frameon=False)
     left.spines[["top", "right"]].set_visible(False)
     right.imshow(probabilities.T, cmap="Greys", vmin=0, vmax=1, aspect="auto")
-    right.plot(
-        np.arange(len(name) + 1),
-        [LETTERS.index(letter) for letter in f"{name}."],
-        "s",
-        color=nbbp.plots.COLORS[1],
-        markersize=9,
-        markerfacecolor="none",
-    )
-    right.set_xticks(
-        np.arange(len(name) + 1), [f"{name[:k]}_" for k in range(len(name) + 1)], rotation=30, ha="right", fontsize=8
-    )
+    places, letters = np.arange(len(name) + 1), [LETTERS.index(letter) for letter in f"{name}."]
+    right.plot(places, letters, "s", color=nbbp.plots.COLORS[1], markersize=9, markerfacecolor="none")
+    right.set_xticks(places, [f"{name[:k]}_" for k in places], rotation=30, ha="right", fontsize=8)
     right.set_yticks(np.arange(len(LETTERS)), ["end", *LETTERS[1:]], fontsize=6)
-    right.set(title="what follows (grey: probable), and what does (square)", ylim=(len(LETTERS) - 0.5, -0.9))
-    for panel, (temperature, names) in zip(lower.subplots(1, len(written)), written.items(), strict=True):
+    right.set(title=f"{name}: what the GRU expects (grey), and what comes", ylim=(len(LETTERS) - 0.5, -0.9))
+    for panel, (temperature, names) in zip(
+        lower.subplots(1, len(written), squeeze=False)[0], written.items(), strict=True
+    ):
         panel.axis("off")
         panel.set_title(f"new, temperature {temperature}", loc="left")
         panel.text(0, 0.97, "\n".join(names), va="top", family="monospace", fontsize=10, transform=panel.transAxes)
