@@ -80,7 +80,7 @@ def translate(model: nbbp.Model, texts: list[str]) -> list[str]:
     return ["".join(WRITTEN[token] for token in date) for date in dates]
 
 
-def train(count: int = 20_000, held_out: int = 1000, epochs: int = 6, verbose: int = 1):
+def train(count: int = 5000, held_out: int = 1000, epochs: int = 6, verbose: int = 1):
     """The model, its history, and the share of new dates that are right in every character after each epoch."""
     texts, dates = data(count + held_out)
     X, mask = inputs(texts[held_out:], y := encode(dates[held_out:], WRITTEN, DATE))
