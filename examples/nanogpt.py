@@ -120,7 +120,7 @@ def draw(run: Run, path) -> None:
     left.plot(np.arange(1, len(run.losses) + 1), run.losses, color="0.8", linewidth=0.5, label="each step")
     left.plot(run.steps, run.held_out, "o-", label="held out")
     left.axhline(1.88, color="black", linestyle=":", label="nanoGPT's readme, on a part of the plays")
-    left.set(xlabel="step", ylabel="loss (nats a character)", title=f"{len(run.losses)} steps: {run.seconds:.0f} s")
+    left.set(xlabel="step", ylabel="loss (nats a character)", title=f"Steps of {ROWS} times {LENGTH} characters")
     left.legend()
     right.axis("off")
     shown = [0, len(run.samples) // 2, len(run.samples) - 1]

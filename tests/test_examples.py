@@ -552,6 +552,25 @@ def test_the_plays_are_read():
     assert "\n\nHAMLET:\nTo be, or not to be: that is the question:\n" in text
 
 
+def test_dates_are_translated(tmp_path):
+    module = example("dates")
+    day = module.datetime.date(1999, 9, 22)
+    assert [module.write(day, module.FORMS[k]) for k in (4, 6, 8)] == [
+        "Wednesday, 22nd of September 1999",
+        "Sep 22 1999",
+        "22/09/1999",
+    ]
+    texts, dates = module.data(100)
+    _, mask = module.inputs(texts, module.encode(dates, module.WRITTEN, module.DATE))
+    assert mask[0].sum(axis=1).tolist() == list(map(len, texts))
+    model, history, right = module.train(held_out=100, epochs=4, verbose=0)
+    assert history["accuracy"][-1] > 0.8
+    assert right[-1] > 0.9
+    assert len(right) == 4
+    module.draw(model, history, right, texts[:5], tmp_path / "picture.png")
+    assert is_png(tmp_path / "picture.png")
+
+
 def test_the_first_steps_of_a_small_gpt_are_those_of_pytorch(tmp_path, monkeypatch, rng):
     """From equal weights, on equal mini-batches."""
     torch = pytest.importorskip("torch")
