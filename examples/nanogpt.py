@@ -118,10 +118,12 @@ def draw(run: Run, path) -> None:
     figure = Figure(figsize=(12, 6), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(3, 2))
     left.plot(np.arange(1, len(run.losses) + 1), run.losses, color="0.8", linewidth=0.5, label="each step")
-    left.plot(run.steps, run.held_out, "o-", label="held out")
+    left.plot(run.steps, run.held_out, "o-", color=nbbp.plots.COLORS[0], label="held out")
     left.axhline(1.88, color="black", linestyle=":", label="nanoGPT's readme, on a part of the plays")
-    left.set(xlabel="step", ylabel="loss (nats a character)", title=f"Steps of {ROWS} times {LENGTH} characters")
-    left.legend()
+    left.set(xlabel="step", ylabel="loss (nats a character)", title=f"steps of {ROWS} times {LENGTH} characters")
+    left.legend(frameon=False)
+    left.grid(alpha=0.25, linewidth=0.6)
+    left.spines[["top", "right"]].set_visible(False)
     right.axis("off")
     shown = [0, len(run.samples) // 2, len(run.samples) - 1]
     for k, place in enumerate(dict.fromkeys(shown)):

@@ -151,6 +151,7 @@ def test_weights_come_from_pytorch_and_go_back(kind, bias, rng):
 
 def test_a_file_of_weights_comes_back(tmp_path):
     """Its arrays are in no order."""
+    pytest.importorskip("torch")
     model = stacked(LAYERS["gru"])
     nbbp.exchange.to_safetensors(model, tmp_path / "weights.safetensors")
     again = filled(nbbp.Sequential(model.layers, dtype="float64", backend="numpy"))
@@ -164,6 +165,7 @@ def test_a_file_of_weights_comes_back(tmp_path):
 
 
 def test_what_pytorch_has_not_is_refused():
+    pytest.importorskip("torch")
     model = stacked(LAYERS["gru, reset before"])
     with pytest.raises(ValueError, match=r"gru_1|bidirectional_0.*: PyTorch's GRU has reset_after=True, and no other"):
         nbbp.exchange.to_torch_state_dict(model)

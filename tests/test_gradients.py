@@ -63,7 +63,10 @@ def test_every_layer_with_every_activation_and_loss(name):
         h = nbbp.Activation(after)(nbbp.LAYERS[name].example(h))
         model = nbbp.Model(x, nbbp.Dense(3, last)(h), loss, dtype="float64")
         model.params[:] = rng.normal(0, 0.5, model.params.size)  # biases too: at 0 relu has a kink
-        errors = nbbp.check_gradients(model, X, y)
+        errors, slopes = nbbp.check_gradients(model, X, y), model.gradients(X, y)
+        errors = {
+            key: error for key, error in errors.items() if np.abs(slopes[key]).max() > 1e-15
+        }  # 0 but for rounding
         assert max(errors.values()) < 1e-6, (activation, loss, errors)
 
 

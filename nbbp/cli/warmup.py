@@ -10,13 +10,17 @@ from nbbp import optimizers
 from nbbp.activations import ACTIVATIONS
 from nbbp.cli.commands import Command, kernel_folders
 from nbbp.engine.node import Input
+from nbbp.engine.ragged import Ragged
 from nbbp.insight.inspection import Inspect
 from nbbp.kernels import cache, threads
 from nbbp.layers import (
+    GRU,
+    LSTM,
     Activation,
     Add,
     AveragePool2D,
     BatchNorm,
+    Bidirectional,
     ColumnEmbedding,
     Concatenate,
     Conv1D,
@@ -40,9 +44,11 @@ from nbbp.layers import (
     RandomShift,
     Rescale,
     Residual,
+    SimpleRNN,
     SpatialDropout,
     TakeFirst,
     TiedDense,
+    TransformerBlock,
     UpSample2D,
     ZeroPad2D,
 )
@@ -50,6 +56,7 @@ from nbbp.losses import LOSSES
 from nbbp.model import Model
 from nbbp.recipes.distillation import distill
 from nbbp.recipes.ensemble import Ensemble
+from nbbp.recipes.generation import generate
 from nbbp.recipes.pruning import prune
 from nbbp.sequential import Sequential
 from nbbp.streams import windows
@@ -127,6 +134,7 @@ def usual_runs(model: functools.partial[Sequential]) -> Iterator[Callable]:
     yield functools.partial(_fit_graph, model.keywords)
     yield functools.partial(_fit_images, model)
     yield functools.partial(_fit_tokens, model)
+    yield functools.partial(_fit_sequences, model)
     past, future = windows(np.zeros((ROWS + 8, 4)), 6, 3, targets=0)
     yield functools.partial(model([Conv1D(4, 3), GlobalMaxPool(), Dense(3)]).fit, past, future, verbose=0)
     yield functools.partial(Ensemble(2, lambda seed: model([Dense(3)], seed=seed)).fit, X, VALUES, verbose=0)
@@ -168,6 +176,20 @@ def _fit_tokens(model: functools.partial[Sequential]) -> None:
     network.fit(tokens, tokens, batch_size=64, verbose=0)
     network.predict(tokens)
     _fit(model([Dense(4), FeatureTokens(8), TakeFirst(), Dense(3)]), VALUES)
+
+
+def _fit_sequences(model: functools.partial[Sequential]) -> None:
+    """Train networks on sequences of any length, and on one that goes on; let one write."""
+    rows = Ragged([np.zeros((1 + n % 5, 4)) for n in range(96)])
+    recurrent = [SimpleRNN(4, return_sequences=True), GRU(4, return_sequences=True), Bidirectional(LSTM(4))]
+    model([*recurrent, Dense(3)]).fit(rows, VALUES[:96], batch_size=64, verbose=0)
+    model([Dense(4)]).fit(rows, rows, batch_size=64, verbose=0)
+    tokens = np.zeros((96, 6), np.int64)
+    blocks = [Embedding(3, 8), TransformerBlock(2, causal=True, rotary=True)]
+    states = [LSTM(4, return_sequences=True, stateful=True), Dense(3)]
+    network = model([*blocks, *states], "softmax_cross_entropy")
+    network.fit(tokens, tokens, batch_size=48, shuffle=False, verbose=0)
+    generate(network, tokens[0, :2], 2)
 
 
 def _fit_graph(settings: dict) -> None:
