@@ -65,8 +65,10 @@ def _convolutional(
     if channels_last and samples.ndim != 4:
         raise Unsupported("channels_last is a memory format of images")
     memory = torch.channels_last if channels_last else torch.contiguous_format
-    network = module(workload.network, workload.network.weights()).to(memory_format=memory)
-    return network, torch.from_numpy(np.moveaxis(samples, -1, 1)).contiguous(memory_format=memory)
+    network: Any = module(workload.network, workload.network.weights())
+    return network.to(memory_format=memory), torch.from_numpy(np.moveaxis(samples, -1, 1)).contiguous(
+        memory_format=memory
+    )
 
 
 def prepare_convolution(
