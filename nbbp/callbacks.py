@@ -49,6 +49,9 @@ class Callback:
     """Names of the values that it records in the history for each epoch. ``{name: True}`` says that higher is better,
     ``{name: False}`` that lower is, so that later callbacks can watch the value for improvement."""
 
+    every_rank = True
+    """Whether it acts on all ranks of a fit with a communicator, or, as what writes a file, on the first alone."""
+
     def pause_in(self, step: int) -> float:
         """Steps after which the run that goes on from `step` must return to Python for this callback, or infinity."""
         return self.every - step % self.every if self.every else math.inf
@@ -285,6 +288,8 @@ class CSVLog(Callback):
         The CSV file, which is overwritten.
     """
 
+    every_rank = False
+
     def __init__(self, path) -> None:
         self.path = pathlib.Path(path)
 
@@ -332,6 +337,8 @@ class PlotCurve(Callback):
     path
         The image file; its suffix gives the format.
     """
+
+    every_rank = False
 
     def __init__(self, path) -> None:
         self.path = pathlib.Path(path)

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 class Tracker(Callback):
     """Base of the trackers."""
 
+    every_rank = False
+
     def begin(self, settings: dict[str, Any]) -> None:
         """Open a run; settings are numbers, strings, None, and lists and dicts of them."""
 

@@ -103,6 +103,13 @@ class Data:
 NO_DATA = Data(())
 
 
+def joined(parts: Sequence[Data]) -> Data:
+    """The rows of several data of the same form, all of arrays."""
+    columns = [zip(*fields, strict=True) for fields in zip(*(part._all() for part in parts), strict=True)]
+    given: list[Any] = [tuple(None if a[0] is None else np.concatenate(a) for a in arrays) for arrays in columns]
+    return Data(*given)
+
+
 def _form(array: Any) -> tuple | None:
     return None if array is None else (type(array), array.dtype, array.shape[1:])
 

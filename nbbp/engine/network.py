@@ -79,12 +79,13 @@ class Network:
 
     def forward(
         self, program: Program, inputs: Sequence[np.ndarray], masks: Sequence[np.ndarray | None] | None = None,
-        gathering: Mapping[int, Callable[..., None]] = MappingProxyType({}),
+        gathering: Mapping[int, Callable[..., None]] = MappingProxyType({}), state: np.ndarray | None = None,
     ) -> Pass:  # fmt: skip
         """Bind the forward pass of the inputs (rows, *shape), with their masks (rows, *positions).
 
         Masked elements of an input are overwritten with 0. Where an input's number is in `gathering`, its reader
-        gathers the rows: see `nbbp.Layer.gather`.
+        gathers the rows: see `nbbp.Layer.gather`. The layers write to `state` (state_size,) if it is given, instead of
+        the network's.
         """
         graph = self.graph
         given = masks or [None] * len(inputs)
@@ -112,6 +113,8 @@ class Network:
                 outputs.append(Array(y, source.mask if node.keeps_positions(edge) else None))
             known |= zip(node.outputs, outputs, strict=True)
             name, p = graph.names[node], self._views[graph.owners[node]]
+            if state is not None:
+                p = self.layout.of(node).views(self.params, state)
             binding = Binding(program, name, [known[edge] for edge in node.inputs], outputs, p)
             calls = len(program.calls)
             if node.inputs[0] in left:

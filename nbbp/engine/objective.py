@@ -19,11 +19,12 @@ from nbbp.engine.program import Program
 from nbbp.engine.ragged import LengthMask
 from nbbp.kernels.batches import (
     clear_masked,
+    count_before_ends,
+    count_unmasked,
     record_loss,
     record_part,
     record_total,
-    share_before_ends,
-    share_of_unmasked,
+    share_of_count,
     weigh,
 )
 
@@ -73,18 +74,23 @@ class Head:
 
 @dataclasses.dataclass(frozen=True)
 class Scales:
-    """For each output, the loss (rows, positions) and the scale (rows, positions) of every element."""
+    """For each output, the loss (rows, positions) and the scale (rows, positions) of every element.
+
+    Shares (1,) are the scales of elements of weight 1, counts (1,) the numbers of unmasked elements.
+    """
 
     losses: tuple[np.ndarray, ...]
     scales: tuple[np.ndarray, ...]
     shares: tuple[np.ndarray, ...]
+    counts: tuple[np.ndarray, ...]
     varying: bool
 
     def part(self, rows: slice) -> "Scales":
         """The losses and scales of some rows."""
         return Scales(
-            tuple(a[rows] for a in self.losses), tuple(a[rows] for a in self.scales), self.shares, self.varying
-        )
+            tuple(a[rows] for a in self.losses), tuple(a[rows] for a in self.scales), self.shares, self.counts,
+            self.varying,
+        )  # fmt: skip
 
 
 class Objective:
@@ -110,25 +116,45 @@ class Objective:
         for head, scale, own in zip(self.heads, scales, shares, strict=True):
             own[:] = head.weight / scale.size
             scale[:] = own
-        return Scales(losses, scales, shares, varying=share is not None)
+        counts = tuple(program.buffer(1, dtype=np.float64) for _ in self.heads)
+        return Scales(losses, scales, shares, counts, varying=share is not None)
 
-    def bind_denominators(self, program: Program, scales: Scales, source: Source, order: np.ndarray) -> None:
-        """Bind the count of unmasked elements in the whole mini-batch, before any shard or micro-batch starts."""
-        for head, scale, share in zip(self.heads, scales.scales, scales.shares, strict=True):
+    def bind_counts(
+        self, program: Program, scales: Scales, source: Source, order: np.ndarray, rows: slice
+    ) -> list[np.ndarray]:
+        """Bind the counts of unmasked elements in some rows of the mini-batch, which are returned.
+
+        The denominators of a whole mini-batch follow from its counts, before any shard or micro-batch starts.
+        """
+        counted = []
+        for head, scale, count in zip(self.heads, scales.scales, scales.counts, strict=True):
             if self._masked(head, source.data):
-                self._bind_denominator(program, head, share, scale, source, order)
+                self._bind_count(program, head, count, scale[rows], source, order[rows.start :])
+                counted.append(count)
+        return counted
 
     @staticmethod
-    def _bind_denominator(
-        program: Program, head: Head, share: np.ndarray, scale: np.ndarray, source: Source, order: np.ndarray
+    def _bind_count(
+        program: Program, head: Head, count: np.ndarray, scale: np.ndarray, source: Source, order: np.ndarray
     ) -> None:
-        number = head.mask
+        number, clock = head.mask, program.clock.record
         assert number is not None
-        whole, clock = np.array([head.weight], program.dtype), program.clock.record
         if isinstance(source.data.masks[number], LengthMask):
-            source.call(program, share_before_ends, lambda d: (share, whole, scale, d.masks[number].ends, order, clock))
+            source.call(program, count_before_ends, lambda d: (count, scale, d.masks[number].ends, order, clock))
         else:
-            source.call(program, share_of_unmasked, lambda d: (share, whole, scale, d.masks[number], order, clock))
+            source.call(program, count_unmasked, lambda d: (count, scale, d.masks[number], order, clock))
+
+    def bind_denominators(self, program: Program, scales: Scales, source: Source) -> None:
+        """Bind the share of an element of weight 1, from the counts of unmasked elements."""
+        for head, share, count in zip(self.heads, scales.shares, scales.counts, strict=True):
+            if self._masked(head, source.data):
+                program.call(share_of_count, share, np.array([head.weight], program.dtype), count)
+
+    def weighs(self, scales: Scales, source: Source) -> bool:
+        """Whether elements have scales that differ, or change from step to step."""
+        data = source.data
+        given = any(weights is not None for weights in data.weights)
+        return scales.varying or given or any(self._masked(head, data) for head in self.heads)
 
     def bind_scales(self, program: Program, scales: Scales, source: Source, order: np.ndarray) -> None:
         """Bind the scale of each element: its weight times the share of an element of weight 1."""

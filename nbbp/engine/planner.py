@@ -52,14 +52,14 @@ def shards(network: Network, rows: int, count: int | None = None) -> list[slice]
     Raises
     ------
     ValueError
-        If there are to be several, and the rows depend on each other.
+        If rows depend on each other, and a shard has fewer than two.
     """
     graph = network.graph
     coupling = [type(node.layer).__name__ for node in graph.nodes if node.spec.couples_rows]
-    if coupling and count not in (None, 1):
+    if coupling and count is not None and count > 1 and rows < 2 * count:
         raise ValueError(
-            f"{coupling[0]} needs all rows of a mini-batch, and with shards={count} each goes through the network "
-            f"without the others: leave out shards"
+            f"{coupling[0]} takes its statistics from the rows of a shard, two at least, and a mini-batch of {rows} "
+            f"rows has fewer in some of {count} shards: take fewer shards, or another batch_size"
         )
     if count is None:
         recurrent = any(node.layer.recurrent for node in graph.nodes)

@@ -33,6 +33,11 @@ def positive(rng, shape, dtype, lengths) -> np.ndarray:
     return np.abs(numbers(rng, shape, dtype, lengths)) / 4 + dtype.type(0.1)
 
 
+def doubles(rng, shape, dtype, lengths) -> np.ndarray:
+    """Whole numbers in float64."""
+    return rng.integers(0, 100, shape).astype(np.float64)
+
+
 def flags(rng, shape, dtype, lengths) -> np.ndarray:
     """True or False."""
     return rng.random(shape) < 0.7

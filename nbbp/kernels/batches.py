@@ -3,7 +3,7 @@
 import numpy as np
 from numba import prange
 
-from nbbp.kernels.arguments import below, fitting, flags, up_to
+from nbbp.kernels.arguments import below, doubles, fitting, flags, up_to
 from nbbp.kernels.jit import kernel
 from nbbp.kernels.pointers import at, prefetch
 from nbbp.kernels.vector_math import flushed
@@ -116,26 +116,25 @@ def weigh(scale, weights, share, order, clock):
             scale[i, j] = own[min(j, own.shape[0] - 1)] * share[0]
 
 
-def share_of_unmasked_reference(share, whole, scale, masks, order, clock):
+def count_unmasked_reference(count, scale, masks, order, clock):
     first = clock["row"][0]
-    count = masks[order[first : first + len(scale)]].sum()
-    share[0] = whole[0] / max(count, 1)
+    count[0] = masks[order[first : first + len(scale)]].sum()
 
 
 @kernel(
-    share_of_unmasked_reference,
-    "(1) (1) (b,p) (R,p) (S) (1)",
+    count_unmasked_reference,
+    "(1) (b,p) (R,p) (S) (1)",
     cycles=1.0,
-    values={"masks": flags, "order": below("R")},
+    values={"count": doubles, "masks": flags, "order": below("R")},
 )
-def share_of_unmasked(share, whole, scale, masks, order, clock):
-    """share = whole / the number of the mini-batch's elements, those of `scale`, that are not masked."""
-    count = 0
+def count_unmasked(count, scale, masks, order, clock):
+    """count = the number of the mini-batch's elements, those of `scale`, that are not masked."""
+    found = 0
     for i in range(scale.shape[0]):
         mask = masks[order[clock[0].row + i]]
         for j in range(mask.shape[0]):
-            count += mask[j]
-    share[0] = whole[0] / max(count, 1)
+            found += mask[j]
+    count[0] = found
 
 
 def gather_ends_reference(mask, ends, order, clock):
@@ -157,23 +156,33 @@ def gather_ends(mask, ends, order, clock):
             row[j] = j < end
 
 
-def share_before_ends_reference(share, whole, scale, ends, order, clock):
+def count_before_ends_reference(count, scale, ends, order, clock):
     first = clock["row"][0]
-    share[0] = whole[0] / max(ends[order[first : first + len(scale)]].sum(), 1)
+    count[0] = ends[order[first : first + len(scale)]].sum()
 
 
 @kernel(
-    share_before_ends_reference,
-    "(1) (1) (b,p) (R) (S) (1)",
+    count_before_ends_reference,
+    "(1) (b,p) (R) (S) (1)",
     cycles=1.0,
-    values={"ends": up_to("p"), "order": below("R")},
+    values={"count": doubles, "ends": up_to("p"), "order": below("R")},
 )
-def share_before_ends(share, whole, scale, ends, order, clock):
-    """share = whole / the number of the mini-batch's elements, those of `scale`, before the ends of rows."""
-    count = 0
+def count_before_ends(count, scale, ends, order, clock):
+    """count = the number of the mini-batch's elements, those of `scale`, before the ends of rows."""
+    found = 0
     for i in range(scale.shape[0]):
-        count += ends[order[clock[0].row + i]]
-    share[0] = whole[0] / max(count, 1)
+        found += ends[order[clock[0].row + i]]
+    count[0] = found
+
+
+def share_of_count_reference(share, whole, count):
+    share[0] = whole[0] / max(count[0], 1)
+
+
+@kernel(share_of_count_reference, "(1) (1) (1)", cycles=1.0, values={"count": doubles})
+def share_of_count(share, whole, count):
+    """share = whole / count, of an empty mini-batch as of one element."""
+    share[0] = whole[0] / max(count[0], 1.0)
 
 
 def clear_masked_reference(x, mask):
@@ -223,6 +232,17 @@ def copy(y, x):
     """y = x."""
     for i in range(y.shape[0]):
         y[i] = x[i]
+
+
+def multiply_by_reference(x, factor):
+    x *= factor
+
+
+@kernel(multiply_by_reference, "(n) (1)", cycles=0.2, elementwise=True)
+def multiply_by(x, factor):
+    """x *= factor."""
+    for i in range(x.shape[0]):
+        x[i] *= factor[0]
 
 
 def put_beside_reference(y, x, begin):

@@ -148,7 +148,7 @@ _one_at_a_time, _freely = forks.lock(), contextlib.nullcontext()
 
 
 @contextlib.contextmanager
-def _on(threads: int, lock: contextlib.AbstractContextManager = _freely):
+def limited(threads: int, lock: contextlib.AbstractContextManager = _freely):
     """Let parallel kernels that this Python thread calls use this many threads."""
     with lock:
         before = numba.get_num_threads()
@@ -168,7 +168,7 @@ def guard(alone: bool) -> contextlib.AbstractContextManager:
     if alone or (default()[0] == most() and layer() != "workqueue"):
         return _freely
     threads, lock = count(), _one_at_a_time if layer() == "workqueue" else _freely
-    return lock if threads == numba.get_num_threads() else _on(threads, lock)
+    return lock if threads == numba.get_num_threads() else limited(threads, lock)
 
 
 TRIAL_SECONDS = 0.002  # in which the other number of threads is tried, or one step
@@ -218,7 +218,7 @@ class Pace:
         if self._other is not None:
             threads, steps = self._other, max(1, int(TRIAL_SECONDS / self._step_seconds))
         begin = time.perf_counter()
-        with _on(threads) if threads != self._all else _freely:
+        with limited(threads) if threads != self._all else _freely:
             done = function(steps)
         seconds = max(time.perf_counter() - begin, 1e-9)
         if done == 0:

@@ -16,7 +16,8 @@ from nbbp.model import Model
 from nbbp.recipes.folds import Fold, checked, dealt
 from nbbp.streams import Stream
 from nbbp.training import progress
-from nbbp.training.fit import Fit, checked_callbacks, checked_shards, checked_shuffle, validation
+from nbbp.training.arguments import checked_callbacks, checked_shards, checked_shuffle, validation
+from nbbp.training.fit import Fit
 from nbbp.training.history import History
 from nbbp.training.interrupts import Interrupts
 from nbbp.training.trainer import RUN_SECONDS, DivergenceError

@@ -13,8 +13,8 @@ from nbbp.engine.data import Data
 from nbbp.insight.inspection import Inspect
 from nbbp.model import Model
 from nbbp.training import progress
+from nbbp.training.arguments import checked_callbacks, validation
 from nbbp.training.checkpoint import Checkpoint
-from nbbp.training.fit import checked_callbacks, validation
 from nbbp.training.history import History
 from nbbp.training.observed import ObservedFit
 from nbbp.training.trainer import DivergenceError

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nbbp.distributed import ALONE, Ranks
 from nbbp.engine import memory
 from nbbp.engine.data import Data
 from nbbp.engine.forms import Form
@@ -89,7 +90,7 @@ class Built:
     def trainer(
         self, data: Data, batch_size: int, parts: int = 1, shuffle: bool | str = True, record_outputs: bool = False,
         mean_weight: float | None = None, progress: Callable = iter, clock: Clock | None = None,
-        shards: int | None = None,
+        shards: int | None = None, ranks: Ranks = ALONE, apart: bool = False,
     ) -> Trainer:  # fmt: skip
         """A trainer on these data; one that is bound to other data of the same form is reused.
 
@@ -101,12 +102,12 @@ class Built:
             return Trainer(
                 self.network, self.objective, self.update, data, batch_size, self.backend, parts=parts, shards=shards,
                 shuffle=shuffle, record_outputs=record_outputs, mean_weight=mean_weight, clock=clock, pace=pace,
-                progress=progress,
+                progress=progress, ranks=ranks, apart=apart,
             )  # fmt: skip
 
-        if clock is not None or min(batch_size, data.rows) > FEW_ROWS:
+        if clock is not None or apart or min(batch_size, data.rows) > FEW_ROWS:
             return make()
-        how = batch_size, parts, shards, shuffle, record_outputs, mean_weight
+        how = batch_size, ranks, parts, shards, shuffle, record_outputs, mean_weight
         key = threads.count(), data.form, *how, self.update.kind()
         trainer = self._trainers.get(data.rows, key, make)
         weighed = any(weights is not None for weights in data.weights)

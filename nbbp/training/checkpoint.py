@@ -70,9 +70,10 @@ class Checkpoint(Callback):
         self.every = None if every is None else checks.positive_integer("every", every)
 
     def on_fit_begin(self, fit: Any) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        for leftover in self.folder.glob(f".*{files.PARTIAL}"):
-            leftover.unlink(missing_ok=True)
+        if fit.ranks.is_first:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            for leftover in self.folder.glob(f".*{files.PARTIAL}"):
+                leftover.unlink(missing_ok=True)
         self._began = self._written = fit.model.steps
 
     def on_step(self, fit: Any) -> None:
@@ -87,10 +88,14 @@ class Checkpoint(Callback):
             self._write(fit)
 
     def _write(self, fit: Any) -> None:
-        if self._written == self._began:
+        """Write a file, on the first rank, of what all ranks have."""
+        captured = _capture(fit)
+        first, self._written = self._written == self._began, fit.model.steps
+        if not fit.ranks.is_first:
+            return
+        if first:
             self._set_aside()
-        files.write(self.folder / f"step_{fit.model.steps:09}{ENDING}", *_capture(fit))
-        self._written = fit.model.steps
+        files.write(self.folder / f"step_{fit.model.steps:09}{ENDING}", *captured)
         for old in _written_files(self.folder)[self.keep :]:
             old.unlink(missing_ok=True)
 
@@ -154,6 +159,11 @@ class Resumed:
             raise ModelFileError(f"{self.path} is a model without its fit: load it with nbbp.load and train on")
         with saving.refusing(self.path):
             self._model = saving.unpack(arrays, self._description)
+
+    @property
+    def shards(self) -> int | None:
+        """The number of shards of the saved fit."""
+        return self._description["fit"].get("shards")
 
     def check(self, fit: "Fit", allow_changes: bool) -> None:
         """ValueError unless the fit agrees with the saved one in all that determines its results; changes nothing."""

@@ -6,6 +6,7 @@ import numpy as np
 
 from nbbp.engine.data import Data
 from nbbp.engine.objective import Head
+from nbbp.training.division import Division
 
 
 def shares_of_rows(rows: int, batch_size: int) -> np.ndarray:
@@ -13,16 +14,24 @@ def shares_of_rows(rows: int, batch_size: int) -> np.ndarray:
     return np.minimum(batch_size, rows - np.arange(0, rows, batch_size)) / rows
 
 
-def unmasked(heads: Sequence[Head], data: Data, order: np.ndarray, batch_size: int) -> list[np.ndarray | None]:
+def unmasked(heads: Sequence[Head], data: Data, order: np.ndarray, division: Division) -> list[np.ndarray | None]:
     """For each output the number of elements in each step (epochs, steps) that are not masked, None if none is.
 
     The order (epochs, rows) is that in which the epochs take the rows.
     """
+    seen = np.ones(order.shape[1], bool)
+    if division.apart:
+        seen[:] = False
+        seen[division.positions(division.ranks.rank)] = True
+    begins = np.arange(0, order.shape[1], division.batch_size)
     counts: list[np.ndarray | None] = []
     for head in heads:
         each = data.unmasked(head.mask)
-        begins = np.arange(0, order.shape[1], batch_size)
-        counts.append(None if each is None else np.add.reduceat(each[order], begins, axis=1))
+        if each is None:
+            counts.append(None)
+            continue
+        mine = np.add.reduceat(each[order] * seen, begins, axis=1)
+        counts.append(np.sum(division.ranks.gather("masks", mine), axis=0) if division.apart else mine)
     return counts
 
 

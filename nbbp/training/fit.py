@@ -9,17 +9,19 @@ import numpy as np
 
 from nbbp import checks
 from nbbp.callbacks import Callback
+from nbbp.distributed import ALONE, Ranks, ranks_of
 from nbbp.engine.data import Data
 from nbbp.engine.planner import SHARD_NUMBERS
 from nbbp.insight.summary import plain
 from nbbp.kernels.clock import Clock
 from nbbp.streams import Stream
 from nbbp.training import progress
+from nbbp.training.agreement import agree, number_of_shards
+from nbbp.training.arguments import checked_callbacks, checked_shards, checked_shuffle, validation
 from nbbp.training.checkpoint import Checkpoint, Resumed, has_checkpoints, marks
 from nbbp.training.history import History
 from nbbp.training.interrupts import Interrupts
 from nbbp.training.observed import ObservedFit
-from nbbp.training.order import BY_LENGTH
 from nbbp.training.stream_trainer import StreamTrainer
 from nbbp.training.trainer import DivergenceError
 
@@ -46,6 +48,7 @@ def fit(
     lengths=None,
     shards: int | None = None,
     group_by_length: bool = False,
+    communicator=None,
 ) -> History:
     """Train the model; when called again, training continues where it stopped.
 
@@ -96,6 +99,11 @@ def fit(
     group_by_length : bool
         Whether mini-batches have rows of similar lengths, for layers that stop at the longest of a mini-batch: the
         shuffled rows are sorted in windows of 50 mini-batches, and these are shuffled again.
+    communicator : mpi4py.MPI.Comm, optional
+        The processes that train together, each of which calls `fit`: they share the rows of every mini-batch, and have
+        the same results. If X and y are the same in all of them, so is the order of rows, and the bits are those of one
+        process with the same `shards`, which are one for each process at least. Otherwise each process shuffles rows of
+        its own, with equal numbers of steps, and metrics are of all rows. The number of processes is a power of two.
 
     Ctrl-C (and SIGTERM) end a fit between two mini-batches: the model stays as it is then, `history` contains what was
     measured, and a `Checkpoint` is written.
@@ -118,66 +126,31 @@ def fit(
         others, if a fit is resumed with other layers, settings or callbacks, or, without `allow_changes`,
         with another learning rate or other data; the model stays as it is.
     """
-    epochs = checks.positive_integer("epochs", epochs)
-    batch_size = checks.positive_integer("batch_size", batch_size)
-    accumulate = checks.positive_integer("accumulate", accumulate)
-    shards, shuffled = checked_shards(shards), checked_shuffle(shuffle, group_by_length)
-    if verbose not in (0, 1, 2):
-        raise ValueError(f"verbose must be 0, 1 or 2, got {verbose!r}")
-    callbacks = checked_callbacks(callbacks)
-    data: Data | Stream
-    if isinstance(X, Stream):
-        if any(given is not None for given in (y, sample_weight, class_weight, mask, lengths)):
-            raise TypeError("a stream has y and the weights itself")
-        data = X
-        model.prepare(data.first()[0])
-    elif y is None:
-        raise TypeError("fit needs y, unless X is a stream")
-    else:
-        data = model.prepare(X, y, sample_weight, class_weight, mask, lengths)
-    held_out = None if validation_data is None else validation(model, validation_data)
-    checked = Fit(
-        model, data, held_out, epochs, batch_size, accumulate, shuffled, callbacks, verbose, resume, allow_changes,
-        shards=shards,
-    )  # fmt: skip
-    return checked.run()
-
-
-def checked_shards(shards: int | None) -> int | None:
-    """The user's number of shards."""
-    if shards is None:
-        return None
-    if isinstance(shards, bool) or not isinstance(shards, int | np.integer) or shards not in SHARD_NUMBERS:
-        *few, last = SHARD_NUMBERS
-        raise ValueError(f"shards must be {', '.join(map(str, few))} or {last}, or None; got {shards!r}")
-    return int(shards)
-
-
-def checked_shuffle(shuffle: bool, group_by_length: bool) -> bool | str:
-    """Whether and how rows are shuffled, see `nbbp.training.order.Order`."""
-    checks.boolean("group_by_length", group_by_length)
-    if group_by_length and not shuffle:
-        raise ValueError("group_by_length orders the rows, and shuffle=False leaves them as they are: take one of them")
-    return BY_LENGTH if group_by_length else bool(shuffle)
-
-
-def checked_callbacks(callbacks: Sequence[Callback]) -> list[Callback]:
-    """The user's callbacks, as a list."""
-    if isinstance(callbacks, Callback):
-        raise TypeError(f"callbacks must be a list, such as [{type(callbacks).__name__}(...)]")
-    callbacks = list(callbacks)
-    for callback in callbacks:
-        if not isinstance(callback, Callback):
-            raise TypeError(f"callbacks must be nbbp.callbacks, such as EarlyStopping(); got {callback!r}")
-    return callbacks
-
-
-def validation(model: "Model", given) -> Data:
-    """Validation data from (X, y), which sample_weight, mask and lengths may follow."""
-    if not isinstance(given, tuple | list) or not 2 <= len(given) <= 5:
-        raise TypeError("validation_data must be a pair (X, y), or (X, y, sample_weight, mask, lengths)")
-    X, y, weights, mask, lengths = (*given, None, None, None)[:5]
-    return model.prepare(X, y, weights, mask=mask, lengths=lengths, name="validation ")
+    ranks = ranks_of(communicator)
+    with ranks.together():
+        epochs = checks.positive_integer("epochs", epochs)
+        batch_size = checks.positive_integer("batch_size", batch_size)
+        accumulate = checks.positive_integer("accumulate", accumulate)
+        shards, shuffled = checked_shards(shards), checked_shuffle(shuffle, group_by_length)
+        if verbose not in (0, 1, 2):
+            raise ValueError(f"verbose must be 0, 1 or 2, got {verbose!r}")
+        callbacks = checked_callbacks(callbacks)
+        data: Data | Stream
+        if isinstance(X, Stream):
+            if any(given is not None for given in (y, sample_weight, class_weight, mask, lengths)):
+                raise TypeError("a stream has y and the weights itself")
+            data = X
+            model.prepare(data.first()[0])
+        elif y is None:
+            raise TypeError("fit needs y, unless X is a stream")
+        else:
+            data = model.prepare(X, y, sample_weight, class_weight, mask, lengths)
+        held_out = None if validation_data is None else validation(model, validation_data)
+        checked = Fit(
+            model, data, held_out, epochs, batch_size, accumulate, shuffled, callbacks, verbose, resume, allow_changes,
+            shards=shards, ranks=ranks,
+        )  # fmt: skip
+        return checked.run()
 
 
 class Fit(ObservedFit):
@@ -198,7 +171,9 @@ class Fit(ObservedFit):
     mean_weight : float, optional
         As for `Trainer`.
     clock, interrupts : Clock, Interrupts, optional
-        Given if several fits run side by side; the other parameters are as for `Sequential.fit`.
+        Given if several fits run side by side.
+    ranks : Ranks
+        The processes that train together; the other parameters are as for `Sequential.fit`.
     """
 
     def __init__(
@@ -218,31 +193,44 @@ class Fit(ObservedFit):
         clock: Clock | None = None,
         interrupts: Interrupts | None = None,
         shards: int | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
+        resumed = Resumed(resume) if resume is not None and ranks.is_first and has_checkpoints(resume) else None
+        self._resumed = resumed = ranks.of_first("checkpoint", resumed)
+        if shards is None and resumed:
+            shards = resumed.shards
+        rows, apart, identity = data.rows, False, None
+        if ranks.size > 1:
+            shards = shards or number_of_shards(ranks, model, min(batch_size, rows), parts)
+            ranks.check_count(shards, SHARD_NUMBERS)
+            settings = {"epochs": epochs, "batch_size": batch_size, "accumulate": parts, "shards": shards}
+            settings |= {"shuffle": shuffle, "callbacks": [type(callback).__name__ for callback in callbacks]}
+            agreed = agree(ranks, model, data, validation, settings)
+            apart, rows, validation, identity = agreed.apart, agreed.rows, agreed.validation, agreed.marks
         super().__init__(
-            model, validation, data.rows, epochs, batch_size, parts, shuffle, callbacks, verbose,
-            not isinstance(data, Stream), interrupts, shards,
+            model, validation, rows, epochs, batch_size, parts, shuffle, callbacks, verbose,
+            not isinstance(data, Stream), interrupts, shards, ranks,
         )  # fmt: skip
-        self._resumed = Resumed(resume) if resume is not None and has_checkpoints(resume) else None
         self.given: dict[str, Any] = {}
         if self._resumed or any(isinstance(callback, Checkpoint) for callback in callbacks):
-            self.given = {"learning_rate": plain(model.learning_rate)} | marks(model, data, validation)
+            identity = identity or marks(model, data, validation)
+            self.given = {"learning_rate": plain(model.learning_rate)} | identity
         if self._resumed:
             self._resumed.check(self, allow_changes)
             self._resumed.put_back_model(self)
         self._watched = validation is not None or bool(callbacks) or self._resumed is not None or verbose == 2
-        compiling = progress.compiling if verbose else iter
+        compiling = progress.compiling if self._verbose else iter
         built = model.built
         self.trainer: Any  # a Trainer or a StreamTrainer
         if isinstance(data, Stream):
             prepared = functools.partial(model.prepare, whole=False)
             self.trainer = StreamTrainer(
-                built, data, prepared, batch_size, parts, shuffle, mean_weight, compiling, shards
+                built, data, prepared, batch_size, parts, shuffle, mean_weight, compiling, shards, ranks, apart
             )
         else:
             recorded = bool(any(built.measure.metrics))
             self.trainer = built.trainer(
-                data, batch_size, parts, shuffle, recorded, mean_weight, compiling, clock, shards
+                data, batch_size, parts, shuffle, recorded, mean_weight, compiling, clock, shards, ranks, apart
             )
         self.trainer.start_anew()
         self.data = self.trainer.source.data
@@ -278,14 +266,16 @@ class Fit(ObservedFit):
             bar.set_description(self._epoch_after(bar.n + steps), refresh=False)
             bar.update(steps)
             self.pause(steps)
+            self._agree()
             if history.stopped:
                 raise _Stopped
-            self._interrupts.check()
 
         with self._interrupts, self, bar:
+            self._agree()
             while self.going:
                 begin = time.perf_counter()
                 self.begin_run()
+                self._agree()
                 try:
                     if not history.stopped:
                         self.trainer.run(after, self.pause_in)
@@ -293,7 +283,7 @@ class Fit(ObservedFit):
                     pass
                 if self.end_run() and verbose:
                     self._show(bar, begin)
-                self._interrupts.check()
+                self._agree()
         if verbose and history.stopped:
             print(f"stopped after epoch {len(history)}: {history.stopped}")
         return history
@@ -385,9 +375,7 @@ class Fit(ObservedFit):
         for epoch, (loss, parts) in enumerate(trainer.epoch_losses(epochs)):
             values = measure.losses(loss, parts)
             if trainer.outputs is not None:
-                rows = slice(epoch * trainer.rows, (epoch + 1) * trainer.rows)
-                outputs = [z[rows] for z in trainer.outputs]
-                values |= measure.of_outputs(outputs, trainer.source.data, trainer.order[rows])
+                values |= measure.of_outputs(*trainer.measured(epoch))
             measured.append(values)
         return measured
 

@@ -3,7 +3,7 @@
 import contextlib
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 
 class Interrupts:
@@ -44,10 +44,16 @@ class Interrupts:
             _end(number)
         self._pending = number
 
-    def check(self) -> None:
-        """Raise the exception of a signal that has arrived."""
-        if self._pending is not None:
-            number, self._pending = self._pending, None
+    @property
+    def pending(self) -> int | None:
+        """The number of a signal that has arrived."""
+        return self._pending
+
+    def check(self, others: Iterable[int | None] = ()) -> None:
+        """Raise the exception of a signal that has arrived here, or at other ranks."""
+        number = next((number for number in (self._pending, *others) if number is not None), None)
+        if number is not None:
+            self._pending = None
             _end(number)
 
     @contextlib.contextmanager

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 from nbbp.callbacks import Callback
+from nbbp.distributed import ALONE, Ranks
 from nbbp.engine.data import Data
 from nbbp.kernels.forks import cached_property
 from nbbp.training.checkpoint import Checkpoint
@@ -42,6 +43,8 @@ class ObservedFit:
         Whether the history will have metrics of the training rows, besides their loss.
     interrupts : Interrupts, optional
         The interrupts that several fits side by side share.
+    ranks : Ranks
+        The processes that train together.
     """
 
     history: History
@@ -50,12 +53,14 @@ class ObservedFit:
     def __init__(
         self, model: "Model", validation: Data | None, rows: int, epochs: int, batch_size: int, accumulate: int,
         shuffle: bool | str, callbacks: Sequence[Callback], verbose: int, measures_training: bool,
-        interrupts: Interrupts | None, shards: int | None = None,
+        interrupts: Interrupts | None, shards: int | None = None, ranks: Ranks = ALONE,
     ) -> None:  # fmt: skip
         self.model, self.epochs, self.batch_size, self.accumulate = model, epochs, batch_size, accumulate
-        self.shards = shards
-        self.callbacks = sorted(callbacks, key=lambda callback: isinstance(callback, Checkpoint))
-        self.validation, self._verbose, self._measures_training = validation, verbose, measures_training
+        self.shards, self.ranks = shards, ranks
+        acting = [callback if callback.every_rank or ranks.is_first else Callback() for callback in callbacks]
+        self.callbacks = sorted(acting, key=lambda callback: isinstance(callback, Checkpoint))
+        self._verbose = verbose if ranks.is_first else 0
+        self.validation, self._measures_training = validation, measures_training
         self.settings = {
             "rows": rows, "batch_size": batch_size, "accumulate": accumulate, "shards": shards,
             "shuffle": shuffle if isinstance(shuffle, str) else bool(shuffle), "recorded": list(self.recorded),
@@ -102,6 +107,12 @@ class ObservedFit:
         """End the fit: tell the callbacks, once."""
         self._ends.close()
 
+    def _agree(self) -> None:
+        """End the fit if a callback, or a signal, asks for that on any rank."""
+        said = self.ranks.gather("end of a run", (self.history.stopped, self._interrupts.pending))
+        self.history.stopped = next((reason for reason, _ in said if reason), "")
+        self._interrupts.check(number for _, number in said)
+
     def _pause(self, steps: int) -> None:
         """Tell the callbacks that a run of some steps has returned."""
         for callback in self.callbacks:
@@ -116,7 +127,7 @@ class ObservedFit:
 
     def _end_epoch(self) -> None:
         """Measure the complete epoch, and tell the callbacks."""
-        with self._interrupts.allowed():
+        with self._interrupts.allowed() if self.ranks.size == 1 else contextlib.nullcontext():
             values = self._trained()
             if self.validation is not None:
                 values |= self.model.built.measure(self.validation, prefix="val_")

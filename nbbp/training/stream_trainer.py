@@ -6,11 +6,13 @@ from collections.abc import Callable, Generator
 
 import numpy as np
 
+from nbbp.distributed import ALONE, Ranks
 from nbbp.engine.data import Data
 from nbbp.engine.ragged import joined
 from nbbp.kernels import random
 from nbbp.streams import BUFFER_BYTES, Stream, read_ahead
 from nbbp.training.built import Built
+from nbbp.training.division import Division
 from nbbp.training.epoch_loss import epoch_losses, shares_of_rows
 from nbbp.training.trainer import Trainer
 
@@ -30,6 +32,7 @@ class StreamTrainer:
     def __init__(
         self, built: Built, stream: Stream, check: Callable[..., Data], batch_size: int, parts: int,
         shuffle: bool | str, mean_weight: float | None = None, progress: Callable = iter, shards: int | None = None,
+        ranks: Ranks = ALONE, apart: bool = False,
     ) -> None:  # fmt: skip
         network = built.network
         if any(node.layer.stateful for node in network.graph.nodes):
@@ -38,13 +41,15 @@ class StreamTrainer:
                 "another: give X and y as arrays"
             )
         self._stream, self._check, self._shuffle, self._seed = stream, check, shuffle, network.seed
-        self.rows = stream.rows
-        self.batch_size = min(parts * min(batch_size, self.rows), self.rows)
-        self.steps_per_epoch = -(-self.rows // self.batch_size)
+        division = Division(stream.rows, parts * batch_size, ranks, apart)
+        self.rows, self.batch_size, self.steps_per_epoch = division.rows, division.batch_size, division.steps
+        self._path = (ranks.rank,) if apart else ()
         entry = network.graph.inputs[0]
         row_bytes = math.prod(entry.shape) * (entry.dtype or network.dtype).itemsize
         wanted = stream.buffer_rows or max(1, BUFFER_BYTES // row_bytes)
-        self._buffer_rows = min(self.rows, max(1, wanted // self.batch_size) * self.batch_size)
+        own = division.size_of_own()
+        steps = min(ranks.gather("buffers", max(1, wanted // own))) if apart else max(1, wanted // own)
+        self._buffer_rows = min(stream.rows, steps * own)
         with contextlib.closing(self._buffers(range(stream.chunks), 0)) as buffers:
             data = next(buffers)
         self.steps_done, self.diverged = 0, False
@@ -52,12 +57,12 @@ class StreamTrainer:
         self._heads = built.objective.heads
         self._part_losses = np.zeros((len(self._heads), self.steps_per_epoch))
         self._unmasked = np.zeros_like(self._part_losses, np.int64) if data.masks else None
-        rest = self.rows % self._buffer_rows
+        rest = stream.rows % self._buffer_rows
         self._whole, self._rest = (
             Trainer(
                 network, built.objective, built.update, data.part(slice(rows)), batch_size, built.backend,
                 parts=parts, shards=shards, shuffle=shuffle, rest_of_more=rows < self._buffer_rows,
-                mean_weight=mean_weight, progress=progress,
+                mean_weight=mean_weight, progress=progress, ranks=ranks, apart=apart,
             )
             for rows in (self._buffer_rows, rest or self._buffer_rows)
         )  # fmt: skip
@@ -80,8 +85,8 @@ class StreamTrainer:
                 if held == self._buffer_rows:
                     yield self._joined(pieces)
                     held, pieces = 0, []
-        if seen != self.rows:
-            raise ValueError(f"the stream gave {seen} rows in an epoch, and was to give {self.rows}")
+        if seen != self._stream.rows:
+            raise ValueError(f"the stream gave {seen} rows in an epoch, and was to give {self._stream.rows}")
         if pieces:
             yield self._joined(pieces)
 
@@ -100,11 +105,12 @@ class StreamTrainer:
         pause_in: Callable[[int], float] = lambda step: math.inf,
     ) -> None:
         """Train to the end of the epoch; see `Trainer.run`."""
-        buffers, steps = -(-self.rows // self._buffer_rows), self._whole.steps_per_epoch
+        rows = self._stream.rows
+        buffers, steps = -(-rows // self._buffer_rows), self._whole.steps_per_epoch
         first = self.steps_done // steps
         order = np.arange(self._stream.chunks)
         if self._shuffle:
-            key = random.bits(random.stream(self._seed, random.CHUNKS), np.array([self._epoch], np.uint64))
+            key = random.bits(random.stream(self._seed, random.CHUNKS, *self._path), np.array([self._epoch], np.uint64))
             order = np.argsort(random.bits(key, order.astype(np.uint64)), kind="stable")
         reading = read_ahead(self._buffers(order.tolist(), first))
         with contextlib.closing(reading):
@@ -112,7 +118,7 @@ class StreamTrainer:
                 if self.steps_done == self.steps_per_epoch or self.diverged:
                     break
                 self._buffer.overwrite(next(reading))
-                trainer = self._whole if (k + 1) * self._buffer_rows <= self.rows else self._rest
+                trainer = self._whole if (k + 1) * self._buffer_rows <= rows else self._rest
                 trainer.forget()
                 self._train(trainer, k * steps, self._epoch * buffers + k, after, pause_in)
 

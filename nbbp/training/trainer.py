@@ -10,18 +10,19 @@ from collections.abc import Callable
 import numpy as np
 
 from nbbp import optimizers
+from nbbp.distributed import ALONE, Ranks
 from nbbp.engine import planner
 from nbbp.engine.data import Data, Source
 from nbbp.engine.network import Network
-from nbbp.engine.objective import Objective, Scales
+from nbbp.engine.objective import Objective
 from nbbp.engine.owners import Owners
-from nbbp.engine.program import Program, Tables
+from nbbp.engine.program import Tables
 from nbbp.engine.runner import Runner
 from nbbp.kernels import arrays, threads
-from nbbp.kernels.batches import accumulate, clear_after_epoch, record_rows
 from nbbp.kernels.clock import Clock
-from nbbp.kernels.sums import add_shards
 from nbbp.training import epoch_loss
+from nbbp.training.binding import Binding
+from nbbp.training.division import Division
 from nbbp.training.history import History
 from nbbp.training.order import BY_LENGTH, Order, check_continued
 from nbbp.training.update import Update
@@ -75,6 +76,8 @@ class Trainer:
         Given if several trainers run side by side, each on one thread.
     pace : Pace, optional
         What earlier trainers of such steps have learned of threads.
+    ranks, apart : Ranks, bool
+        The processes that train together, and whether each has data of its own.
 
     Attributes
     ----------
@@ -88,20 +91,20 @@ class Trainer:
         self, network: Network, objective: Objective, update: Update, data: Data, batch_size: int, backend: str, *,
         parts: int = 1, shards: int | None = None, shuffle: bool | str = True, record_outputs: bool = False,
         rest_of_more: bool = False, mean_weight: float | None = None, clock: Clock | None = None,
-        pace: threads.Pace | None = None, progress: Callable = iter,
+        pace: threads.Pace | None = None, progress: Callable = iter, ranks: Ranks = ALONE, apart: bool = False,
     ) -> None:  # fmt: skip
         self.network, self.objective, self.update, self.source = network, objective, update, Source(data)
-        self.rows = data.rows
+        self.division = Division(data.rows, parts * batch_size, ranks, apart)
+        self.rows, self.batch_size = self.division.rows, self.division.batch_size
         self._part_rows = min(batch_size, self.rows)
         if self._part_rows == 1 and not rest_of_more and network.graph.needs_rows:
             raise ValueError(
                 "BatchNorm takes mean and standard deviation over the rows of a mini-batch, and here each has one row: "
                 "take batch_size=2 or more, or LayerNorm"
             )
-        self.batch_size = min(parts * self._part_rows, self.rows)
         if any(node.layer.stateful for node in network.graph.nodes):
             check_continued(self.rows, self.batch_size, bool(shuffle))
-        self.steps_per_epoch = -(-self.rows // self.batch_size)
+        self.steps_per_epoch = self.division.steps
         self.epochs_together = max(1, ROWS_TOGETHER // self.rows)
         steps, rows = self.epochs_together * self.steps_per_epoch, self.epochs_together * self.rows
         self.clock = Clock() if clock is None else clock
@@ -109,7 +112,7 @@ class Trainer:
         self._pace = pace or threads.Pace(RUN_SECONDS)
         if shuffle == BY_LENGTH and not data.masks:
             raise ValueError("group_by_length needs the lengths of rows: give lengths, a mask or an nbbp.Ragged")
-        self._order = Order(self.rows, self.epochs_together, self.batch_size, shuffle, network.seed, backend)
+        self._order = Order(self.division, data.rows, self.epochs_together, shuffle, network.seed, backend)
         self._step_loss, heads = arrays.zeros(steps, np.float64), objective.heads
         self._part_losses = arrays.zeros((len(heads), steps), np.float64) if len(heads) > 1 else None
         self._outputs = None
@@ -126,8 +129,9 @@ class Trainer:
         """Bind the steps of an epoch; the tables of what changes from step to step must be filled again."""
         self.tables, self.source = Tables(self._steps_together, self.network.dtype), Source(self.source.data)
         self._numbered: optimizers.Optimizer | None = None  # optimizer for which the tables are filled
-        whole, rest = self._bind(self.batch_size), self.rows % self.batch_size
-        last = self._bind(rest) if rest else None
+        binding = self._binding()
+        whole = binding.step(self.batch_size)
+        last = binding.step(self.division.rest) if self.division.rest else None
         owned = self.steps_per_epoch >= OWNED_STEPS and not self._alone and self._backend == "numba"
         flat = self.network.params, self.network.grads, *self.update.moments
         self.owners = Owners([p for p in (whole, last) if p and owned], flat, self.update.optimizer.kernel)
@@ -135,80 +139,13 @@ class Trainer:
         self.runner = Runner(whole, last, progress, alone=self._alone)
         self._masked = self.network.mask is not None
 
-    def _bind(self, rows: int) -> Program:
-        """Bind a training step of `rows` rows, phase by phase."""
-        network, objective, order = self.network, self.objective, self._order.rows
-        program = Program(
-            self._backend, network.dtype, rows, clock=self.clock, seed=network.seed, tables=self.tables,
-            carried=self.carried,
-        )  # fmt: skip
+    def _binding(self) -> Binding:
         divided = self._mean_weight is not None
-        scales = objective.scales(program, self._shares_of_rows if divided else None)
-        objective.bind_denominators(program, scales, self.source, order)
-        # gather, weigh, forward, losses, backward
-        shard_grads = self._bind_shards(program, scales)
-        if shard_grads is not None and (network.penalized or self.update.reads_gradient):
-            program.call(add_shards, network.grads, shard_grads, np.zeros(1, np.int64))
-            shard_grads = None
-        # penalties, and a record of the loss, which may end the run while nothing is written yet
-        penalty = program.buffer(1)
-        network.penalize(program, penalty, network.grads, self._shares_of_penalties if divided else None)
-        objective.bind_record(program, scales, self._step_loss, self._part_losses, penalty)
-        # noise, clipping, update, constraints, average
-        self.update.bind(program, shard_grads)
-        for array in self.carried.values():
-            program.call(clear_after_epoch, array.reshape(-1), self.clock.record)
-        return program
-
-    def _bind_shards(self, program: Program, scales: Scales) -> np.ndarray | None:
-        """Bind the mini-batch as one; or in shards side by side, whose gradients are returned to be added.
-
-        With shards, a micro-batch has its share of rows in each of them. A shard without rows has a gradient of 0.
-        """
-        grads, most, count = self.network.grads, self._part_rows, self._shards
-        if count is None and program.rows > most:  # by default, micro-batches are not cut
-            count = 1
-        shards = planner.shards(self.network, program.rows, count)
-        if len(shards) == 1:
-            self._bind_parts(program, scales, grads, most)
-            return None
-        shard_grads = program.buffer(len(shards), len(grads))
-        programs = []
-        for rows, own in zip(shards, shard_grads, strict=True):
-            if rows.start < rows.stop:
-                programs.append(program.part(rows))
-                self._bind_parts(programs[-1], scales.part(rows), own, -(-most // len(shards)))
-        program.call_shards(programs)
-        return shard_grads
-
-    def _bind_parts(self, program: Program, scales: Scales, grads: np.ndarray, most: int) -> None:
-        """Bind micro-batches of `most` rows, one after the other in the same buffers; their gradients are added."""
-        if program.rows <= most:
-            self._bind_rows(program, scales, grads)
-            return
-        part_grads, part = program.buffer(len(grads)), None
-        for begin in range(0, program.rows, most):
-            rows = slice(begin, min(begin + most, program.rows))
-            part = program.part(rows, after=part)
-            self._bind_rows(part, scales.part(rows), part_grads if begin else grads)
-            program.calls += part.calls
-            if begin:
-                program.call(accumulate, grads, part_grads)
-
-    def _bind_rows(self, program: Program, scales: Scales, grads: np.ndarray) -> None:
-        """Bind gather, weigh, forward, losses and backward of the rows of a program."""
-        network, objective, order = self.network, self.objective, self._order.rows[program.first_row :]
-        inputs = network.inputs(program)
-        left = self.source.left_to(network.gathered_by_layers())
-        targets, masks = self.source.gather(program, inputs, order, left)
-        objective.bind_scales(program, scales, self.source, order)
-        gathering = {k: self.source.gathering(program, k, order) for k in left}
-        bound = network.forward(program, inputs, masks, gathering)
-        slopes = objective.bind(program, bound.outputs, targets, scales)
-        network.backward(program, bound, slopes, grads)
-        for record, output in zip(self._outputs or (), bound.outputs, strict=False):
-            z = output.array.reshape(program.rows, -1)
-            program.call(record_rows, record[program.first_row :], z, program.clock.record)
+        return Binding(
+            self.network, self.objective, self.update, self.source, self._order.rows, self.division, self._part_rows,
+            self._shards, self.clock, self.tables, self.carried, self._backend, self._step_loss, self._part_losses,
+            self._outputs, self._shares_of_penalties if divided else None, self._shares_of_rows if divided else None,
+        )  # fmt: skip
 
     def _shares_of_penalties(self, before: int, count: int) -> np.ndarray:
         """The factor of the penalties in each of the steps that are ready (count, 1): see `mean_weight`."""
@@ -247,7 +184,8 @@ class Trainer:
 
         def run(most: int) -> int:
             done = clock.step
-            self.allow(int(min(most, pause_in(self.update.steps))))
+            steps = int(min(most, pause_in(self.update.steps)))
+            self.allow(min(self.division.ranks.gather("number of steps", steps)))
             self.owners.enter()
             try:
                 self.runner.run()
@@ -364,7 +302,7 @@ class Trainer:
     def unmasked(self, epochs: int) -> list[np.ndarray | None]:
         """For each output the unmasked elements of the steps (epochs, steps) of the first `epochs` epochs."""
         order = self.order[: epochs * self.rows].reshape(epochs, self.rows)
-        return epoch_loss.unmasked(self.objective.heads, self.source.data, order, self.batch_size)
+        return epoch_loss.unmasked(self.objective.heads, self.source.data, order, self.division)
 
     def epoch_losses(self, epochs: int) -> list[tuple[float, list[float]]]:
         """The loss of each of the first `epochs` epochs, and that of each output if there are several."""
@@ -375,6 +313,15 @@ class Trainer:
         shares = epoch_loss.shares_of_rows(rows, self.batch_size)
         return epoch_loss.epoch_losses(self.objective.heads, losses, parts, shares, self.unmasked(epochs))
 
+    def measured(self, epoch: int) -> tuple[list[np.ndarray], Data, np.ndarray]:
+        """The recorded outputs of an epoch of those that were begun, and in which order they are of which data."""
+        rows, division, data = slice(epoch * self.rows, (epoch + 1) * self.rows), self.division, self.source.data
+        outputs, order = [division.joined(z[rows]) for z in self.outputs or ()], self.order[rows]
+        if division.apart:
+            first, data = division.everyone(data)
+            order = division.joined(order + first)
+        return outputs, data, order
+
     def start_anew(self) -> None:
         """Forget what layers carried from step to step in another fit."""
         for array in self.carried.values():
@@ -382,16 +329,20 @@ class Trainer:
 
     def unfinished(self, steps: int) -> dict[str, np.ndarray]:
         """The arrays besides losses of the first `steps` steps of an incomplete epoch, by name."""
-        arrays = {f"carried/{name}": array for name, array in self.carried.items()}
+        division = self.division
+        arrays = {f"carried/{name}": division.joined(array, 1) for name, array in self.carried.items()}
         if self.part_losses is not None:
             arrays["part_losses"] = self.part_losses[:, :steps]
         for k, outputs in enumerate(self.outputs or ()):
-            arrays["outputs" if k == 0 else f"outputs_{k}"] = outputs[: steps * self.batch_size]
+            arrays["outputs" if k == 0 else f"outputs_{k}"] = division.joined(outputs[: steps * self.batch_size], steps)
         return arrays
 
     def put_back(self, unfinished: dict[str, np.ndarray]) -> None:
         """Restore the arrays of `unfinished`, at the step at which they were taken."""
-        mine = self.unfinished(self.steps_per_epoch)
+        mine = {f"carried/{name}": array for name, array in self.carried.items()}
+        if self.part_losses is not None:
+            mine["part_losses"] = self.part_losses
+        mine |= {"outputs" if k == 0 else f"outputs_{k}": z for k, z in enumerate(self.outputs or ())}
         for name, array in unfinished.items():
             if name in mine:
                 mine[name][..., : array.shape[-1]][: len(array)] = array

@@ -1,0 +1,5 @@
+"""Fits on several processes at once: their ranks, and what they send each other."""
+
+from nbbp.distributed.ranks import ALONE, RankError, Ranks, ranks_of
+
+__all__ = ["ALONE", "RankError", "Ranks", "ranks_of"]
