@@ -1,6 +1,6 @@
 """Fits on several ranks, or on one: the digests of their results, as one list in JSON.
 
-    mpiexec -n 4 python -m mpi4py tests/ranks_program.py [CASE ...]
+``mpiexec -n 4 python -m mpi4py tests/ranks_program.py [CASE ...]`` runs all cases, or some.
 """
 
 import hashlib
@@ -100,11 +100,8 @@ def plain_numpy(how):
     return model, model.fit(*table(), **how)
 
 
-CASES = {
-    case.__name__: case
-    for case in (narrow, wide, clipped, noisy, normalized, accumulated, convolution, recurrence, tokens, stateful)
-    + (streamed, plain_numpy)
-}
+DENSE = narrow, wide, clipped, noisy, normalized, accumulated, streamed, plain_numpy
+CASES = {case.__name__: case for case in (*DENSE, convolution, recurrence, tokens, stateful)}
 
 
 def digest(model: nbbp.Sequential, history: nbbp.History) -> str:

@@ -143,7 +143,7 @@ class Ranks:
         Of a long array each rank adds a part (recursive halving), and gets the others as they are.
         """
         halves = array.nbytes >= FEW_BYTES
-        received = program.buffer(len(array)) if self.size > 1 else array[:0]
+        received = program.buffer(len(array), dtype=array.dtype) if self.size > 1 else array[:0]
         mine, trail = array, []
         for partner in self._partners():
             kept, sent = mine, mine
@@ -172,9 +172,8 @@ class Ranks:
         return [self.rank ^ 1 << level for level in range(self.size.bit_length() - 1)]
 
     def _line(self, partner: int) -> np.ndarray:
-        line = np.zeros(WORDS, np.int64)
-        line[:4] = *self._words, partner
-        return line
+        words = [*self._words, partner]
+        return np.array(words + [0] * (WORDS - len(words)), np.int64)
 
 
 ALONE = Ranks()

@@ -32,11 +32,18 @@ def describe(thing: Any, layers: list[Layer] | None = None) -> dict:
         value = getattr(thing, field.name)
         if isinstance(thing, Layer) and value is thing.owner:
             settings[field.name] = {"layer": _number(value, layers)}
-        elif isinstance(value, KINDS) or (value is not field.default and not callable(value)):
+        elif isinstance(value, KINDS) or not (_is_default(value, field.default) or callable(value)):
             settings[field.name] = _plain(value, layers)
     if isinstance(thing, Layer):
         layers.append(thing)
     return {"type": type(thing).__name__, **settings}
+
+
+def _is_default(value: Any, default: Any) -> bool:
+    """Whether a setting has its default, of which a copy of the object may have a copy."""
+    return value is default or (
+        isinstance(value, int | float | str) and type(value) is type(default) and value == default
+    )
 
 
 def _number(layer: Layer, layers: list[Layer]) -> int:

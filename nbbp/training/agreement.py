@@ -54,7 +54,7 @@ def agree(ranks: Ranks, model: "Model", data: Data | Stream, validation: Data | 
     forms = {"the form of X and y": _form(first), "validation data": None if validation is None else _form(validation)}
     ranks.check_equal({"nbbp's version": __version__} | forms | description | given)
     ranks.check_equal({"the digest of the parameters": digest.hexdigest()[:16]})
-    own = marks(model, data, None) | first.digests()
+    own: dict[str, Any] = marks(model, data, None) | first.digests()
     everyone = ranks.gather("data", own)
     apart = any(theirs != own for theirs in everyone)
     if apart:

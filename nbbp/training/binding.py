@@ -100,11 +100,8 @@ class Binding:
         states = None
         if len(everywhere) > 1 and len(network.state):
             states = program.buffer(len(shards), len(network.state))
-        if len(shards) == 1:
-            grads = None
-            shard_grads = [network.grads]
-        else:
-            shard_grads = grads = program.buffer(len(shards), len(network.grads))
+        grads = program.buffer(len(shards), len(network.grads)) if len(shards) > 1 else None
+        shard_grads = network.grads[np.newaxis] if grads is None else grads
         programs = []
         for k, (rows, own) in enumerate(zip(shards, shard_grads, strict=True)):
             if rows.start < rows.stop:

@@ -203,7 +203,12 @@ class Fit(ObservedFit):
         if ranks.size > 1:
             shards = shards or number_of_shards(ranks, model, min(batch_size, rows), parts)
             ranks.check_count(shards, SHARD_NUMBERS)
-            settings = {"epochs": epochs, "batch_size": batch_size, "accumulate": parts, "shards": shards}
+            settings: dict[str, Any] = {
+                "epochs": epochs,
+                "batch_size": batch_size,
+                "accumulate": parts,
+                "shards": shards,
+            }
             settings |= {"shuffle": shuffle, "callbacks": [type(callback).__name__ for callback in callbacks]}
             agreed = agree(ranks, model, data, validation, settings)
             apart, rows, validation, identity = agreed.apart, agreed.rows, agreed.validation, agreed.marks
