@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from nbbp import activations, callbacks, losses, recipes, schedules, streams, tables
 from nbbp._version import __version__
 from nbbp.activations import ACTIVATIONS
+from nbbp.distributed import RankError
 from nbbp.engine.node import Input
 from nbbp.engine.ragged import Ragged
 from nbbp.initializers import INITIALIZERS
@@ -93,7 +94,7 @@ __all__ = [
     "Embedding", "Ensemble", "FeatureTokens", "Flatten", "GaussianNoise", "GlobalAveragePool", "GlobalMaxPool",
     "GroupNorm", "History", "Input", "Inspect", "Layer", "LayerNorm", "Lion", "MaxPool1D", "MaxPool2D", "Model",
     "ModelFileError", "MultiHeadAttention", "Multiply", "Nadam", "Parameter", "PositionalEmbedding", "PruningReport",
-    "RMSprop", "Ragged", "RandomCrop", "RandomFlip", "RandomShift", "Rescale", "Reshape", "Residual", "RotaryPositions",
+    "RMSprop", "Ragged", "RankError", "RandomCrop", "RandomFlip", "RandomShift", "Rescale", "Reshape", "Residual", "RotaryPositions",
     "Sequential", "SimpleRNN", "SpatialDropout", "Spec", "TakeFirst", "TiedDense", "TransformerBlock", "TwinError",
     "UpSample2D", "ZeroPad2D", "__version__", "activations", "callbacks", "check_gradients", "compare", "datasets",
     "diagnose", "distill", "exchange", "find_learning_rate", "fit_lbfgs", "initializers", "kernel", "load", "losses",

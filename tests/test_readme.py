@@ -28,6 +28,7 @@ SECTIONS = {text.partition("\n")[0]: blocks(text) for text in TEXT.split("\n## "
 NEEDS = {
     "A file and a question": ["narwhals", "onnx", "pandas", "pyarrow", "sklearn"],
     "With scikit-learn": ["sklearn"],
+    "Several processes, and machines": ["mpi4py"],
     "Tables, and data larger than memory": ["narwhals", "pandas", "pyarrow"],
     "Other programs": ["onnx", "torch"],
 }

@@ -17,8 +17,8 @@ def register(command: Command) -> None:
         "names",
         nargs="*",
         metavar="NAME",
-        help="a workload, training (the default), prediction, convolution, sequences, sklearn, conditions, products, "
-        "startup or plan; profile and workloads for the time of each call within a step",
+        help="a workload, training (the default), prediction, convolution, sequences, ranks, sklearn, conditions, "
+        "products, startup or plan; profile and workloads for the time of each call within a step",
     )
     sub.add_argument("--peers", nargs="+", default=[], metavar="PEER", help="all that are installed when none is named")
     sub.add_argument("--rounds", type=int, default=7, help="interleaved rounds (%(default)s)")
@@ -40,7 +40,7 @@ def bench(arguments) -> None:
         "convolution": [*CONVOLUTIONS, *CONVOLUTION_PREDICTIONS],
         "sequences": [*SEQUENCES, *STEPS],
     }
-    names = [*groups, "sklearn", "conditions", "products", "startup", "plan", "profile"]
+    names = [*groups, "ranks", "sklearn", "conditions", "products", "startup", "plan", "profile"]
     for given, table, kind in ((arguments.names, names, "benchmark"), (arguments.peers, PEERS, "peer")):
         unknown = [name for name in given if name not in table]
         if unknown:
@@ -62,6 +62,8 @@ def bench(arguments) -> None:
         results = _bench_side_by_side(workloads, arguments)
     if "sklearn" in chosen:
         parts["sklearn"] = _bench_estimators(arguments.rounds)
+    if "ranks" in chosen:
+        parts["ranks"] = _bench_ranks(arguments.rounds)
     if "conditions" in chosen:
         parts["conditions"] = _bench_conditions(arguments.rounds)
     if "products" in chosen:
@@ -139,6 +141,20 @@ def _bench_estimators(rounds: int) -> list[dict]:
     print(report.header(peers), flush=True)
     results = measure(list(ESTIMATIONS), peers, rounds, lambda result: print(report.line(result, peers), flush=True))
     return [report.as_json(result) for result in results]
+
+
+def _bench_ranks(rounds: int) -> list[dict]:
+    from nbbp.bench import ranks
+
+    print(f"microseconds a step, best of {rounds} rounds: on one and two ranks of a core each, with as many rows on each")
+    print(f"{'':10}" + "".join(f"{column:>11}" for column in ranks.COLUMNS) + "   efficiency nbbp, torch; cost of 8 shards")
+
+    def show(found: ranks.Scaling) -> None:
+        best = "".join(f"{1e6 * found.best(column):11.1f}" for column in ranks.COLUMNS)
+        shares = ", ".join(f"{found.efficiency(peer):.0%}" for peer in ("nbbp", "torch"))
+        print(f"{found.workload:10}{best}   {shares}; {found.best('8 shards') / found.best('all cores'):.2f}x", flush=True)
+
+    return [dataclasses.asdict(found) for found in ranks.measure(rounds, show)]
 
 
 def _bench_conditions(rounds: int) -> list[dict]:

@@ -27,6 +27,7 @@ def info(arguments) -> None:
         "processor": f"{platform.machine()}, {binding.get_host_cpu_name()}",
         "vector width": f"{gemm.VECTOR_BYTES * 8} bits",
         "threads": "{} ({})".format(*threads.default()),
+        "bound to": threads.binding(),
         "threading layer": threads.layer(),
         "compiled kernels": f"\n{'':17}".join(kernel_folders()),
     }

@@ -72,6 +72,15 @@ def processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def binding() -> str:
+    """The logical CPUs that this process may run on, as text; `mpiexec` and `taskset` bind a process to some."""
+    if not hasattr(os, "sched_getaffinity"):
+        return "no CPU"
+    cpus = sorted(os.sched_getaffinity(0))
+    everywhere = len(cpus) == os.cpu_count()
+    return f"all {len(cpus)} CPUs" if everywhere else f"CPU {', '.join(map(str, cpus))} of {os.cpu_count()}"
+
+
 @functools.cache
 def default() -> tuple[int, str]:
     """The number of threads that kernels use unless ``numba.set_num_threads`` allows fewer than all, and why."""

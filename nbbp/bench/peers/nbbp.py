@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from nbbp.training.trainer import Trainer
 
 
-def _layers(workload: Workload | Convolution) -> "list[Layer]":
+def layers(workload: Workload | Convolution) -> "list[Layer]":
     import nbbp
 
     if isinstance(workload, Convolution):
@@ -33,7 +33,7 @@ def trainer(workload: Trained, backend: str = "numba") -> "Trainer":
     if isinstance(workload, Sequences):
         model, mask = workload.model(backend), workload.mask()
     else:
-        model = nbbp.Sequential(_layers(workload), loss=workload.loss, optimizer=nbbp.Adam(), backend=backend)
+        model = nbbp.Sequential(layers(workload), loss=workload.loss, optimizer=nbbp.Adam(), backend=backend)
         model.build(X.shape[1:])
         mask = None
     return model.built.trainer(model.prepare(X, y, mask=mask), workload.batch)

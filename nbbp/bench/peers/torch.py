@@ -1,6 +1,6 @@
 """PyTorch, eager, on all threads: no DataLoader, fused Adam."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -39,7 +39,7 @@ def _epochs(workload: Trained, network, inputs: Sequence, y, compile: bool):
     return epoch
 
 
-def prepare(workload: Workload, threads: int | None = None, compile: bool = False):
+def prepare(workload: Workload, threads: int | None = None, compile: bool = False, wrap: Callable = lambda n: n):
     import torch
 
     if threads:
@@ -49,7 +49,7 @@ def prepare(workload: Workload, threads: int | None = None, compile: bool = Fals
     for n_in, n_out in zip(workload.sizes, workload.sizes[1:], strict=False):
         layers += [torch.nn.Linear(n_in, n_out), getattr(torch.nn, ACTIVATIONS[workload.activation])()]
     x, y = (torch.from_numpy(array) for array in workload.data())
-    return _epochs(workload, torch.nn.Sequential(*layers[:-1]), [x], y, compile)
+    return _epochs(workload, wrap(torch.nn.Sequential(*layers[:-1])), [x], y, compile)
 
 
 def _convolutional(
@@ -72,13 +72,14 @@ def _convolutional(
 
 
 def prepare_convolution(
-    workload: Convolution, threads: int | None = None, compile: bool = False, channels_last: bool = False
-):
+    workload: Convolution, threads: int | None = None, compile: bool = False, channels_last: bool = False,
+    wrap: Callable = lambda n: n,
+):  # fmt: skip
     import torch
 
     x, y = workload.data()
     network, samples = _convolutional(workload, x, threads, channels_last)
-    return _epochs(workload, network, [samples], torch.from_numpy(y), compile)
+    return _epochs(workload, wrap(network), [samples], torch.from_numpy(y), compile)
 
 
 def prepare_sequences(workload: Sequences, threads: int | None = None, compile: bool = False, padded: bool = False):
