@@ -86,6 +86,9 @@ def default() -> tuple[int, str]:
     """The number of threads that kernels use unless ``numba.set_num_threads`` allows fewer than all, and why."""
     if _given:
         return most(), "NUMBA_NUM_THREADS"
+    shared = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]  # Dask and Ray divide the cores among workers by it
+    if shared.isdecimal() and 0 < int(shared) < most():
+        return int(shared), "OMP_NUM_THREADS"
     if not hasattr(os, "sched_getaffinity"):
         return most(), "one a logical CPU"
     number, reason = cores.default(os.sched_getaffinity(0))
