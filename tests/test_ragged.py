@@ -45,6 +45,23 @@ def test_rows_and_their_parts(rng):
     assert [len(row) for row in rows] == lengths.tolist()
 
 
+def test_a_part_costs_what_it_holds():
+    rows = nbbp.Ragged.from_flat(np.zeros(10**6), np.arange(10**6 + 1))
+    tracemalloc.start()
+    part = rows[500_000:500_010]
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(part) == 10
+    assert most < 10_000
+
+
+def test_a_mask_is_written_out_once(rng):
+    X, _, _, lengths, mask = padded(rng)
+    data = tagger().prepare(ragged(X, lengths))
+    np.testing.assert_array_equal(data.elements_there(0).reshape(30, -1), mask)
+    assert data.elements_there(0) is data.elements_there(0)
+
+
 def test_rows_that_cannot_be(rng):
     for act, error, words in (
         (lambda: nbbp.Ragged([]), ValueError, "Ragged has no rows"),
@@ -118,6 +135,8 @@ def test_targets_and_predictions_at_each_position(dtype, rng):
         model.evaluate(np.nan_to_num(X), y)
     with pytest.raises(ValueError, match="y is Ragged, and the output has no positions"):
         reader().evaluate(rows, y)
+    with pytest.raises(ValueError, match="y is Ragged, and the output has no positions of an X that is Ragged"):
+        model.evaluate(np.nan_to_num(X), y, mask=mask[:, ::-1])  # places that a mask leaves are not the first ones
 
 
 def test_tokens(rng):

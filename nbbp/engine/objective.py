@@ -12,7 +12,7 @@ from typing import Protocol
 
 import numpy as np
 
-from nbbp.engine.data import Data, Source
+from nbbp.engine.data import Source
 from nbbp.engine.layer import Array
 from nbbp.engine.node import Shape
 from nbbp.engine.program import Program
@@ -115,7 +115,7 @@ class Objective:
     def bind_denominators(self, program: Program, scales: Scales, source: Source, order: np.ndarray) -> None:
         """Bind the count of unmasked elements in the whole mini-batch, before any shard or micro-batch starts."""
         for head, scale, share in zip(self.heads, scales.scales, scales.shares, strict=True):
-            if self._masked(head, source.data):
+            if source.data.mask(head.mask) is not None:
                 self._bind_denominator(program, head, share, scale, source, order)
 
     @staticmethod
@@ -135,7 +135,7 @@ class Objective:
         for k, head in enumerate(self.heads):
             if source.data.weights[k] is not None:
                 self._bind_weights(program, k, scales, source, order)
-            elif scales.varying or self._masked(head, source.data):
+            elif scales.varying or source.data.mask(head.mask) is not None:
                 ones = np.ones((len(source.data.inputs[0]), 1), program.dtype)
                 scale, share = scales.scales[k], scales.shares[k]
                 program.call(weigh, scale, ones, share, order, program.clock.record)
@@ -177,7 +177,3 @@ class Objective:
         for k, (losses, scale) in enumerate(flat):
             program.call(record_part, part_losses[k], losses, scale, weights[k : k + 1], program.clock.record)
         program.call(record_total, step_loss, part_losses, weights, penalty, program.clock.record)
-
-    @staticmethod
-    def _masked(head: Head, data: Data) -> bool:
-        return head.mask is not None and bool(data.masks) and data.masks[head.mask] is not None
