@@ -226,9 +226,13 @@ def test_longer_rows_and_wrong_values(rng):
     with pytest.raises(ValueError, match="X is empty"):
         model.fit(rows[:0], y[:0], verbose=0)
     lists = [rng.standard_normal((n, 4)).tolist() for n in (2, 5, 3)]
-    for one in (model, nbbp.Sequential([nbbp.Dense(2)])):
-        with pytest.raises(ValueError, match=r"nbbp.Ragged\(X\) takes rows of different lengths"):
-            one.fit(lists, y, verbose=0)
+    of_lists, of_arrays = np.array([*lists, 0], object)[:3], np.array([*map(np.array, lists), 0], object)[:3]
+    for different in (lists, list(of_arrays), of_lists, of_arrays):
+        for one in (model, nbbp.Sequential([nbbp.Dense(2)])):
+            with pytest.raises(ValueError, match=r"nbbp.Ragged\(X\) takes rows of different lengths"):
+                one.fit(different, y, verbose=0)
+        with pytest.raises(ValueError, match=r"nbbp.Ragged\(y\) takes rows of different lengths"):
+            tagger().fit(np.zeros((3, TIME, 4)), different, verbose=0)
     for given in ({"lengths": [2, 5, 3]}, {"mask": np.ones((3, 5), bool)}):
         with pytest.raises(ValueError, match="X has lengths of its own: leave out mask and lengths"):
             model.fit(rows, y, verbose=0, **given)
