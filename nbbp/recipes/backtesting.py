@@ -199,7 +199,8 @@ def backtest(
     series = tables.array("series", series, np.float64) if names else checks.array("series", series)
     series = series.reshape(len(series), -1)
     target = _number("target", target, names, series.shape[1])
-    known = [_number("known", column, names, series.shape[1]) for column in ([known] if np.ndim(known) == 0 else known)]
+    columns = [known] if isinstance(known, int | np.integer | str) else known
+    ahead = [_number("known", column, names, series.shape[1]) for column in columns]
     ends = _checked_cuts(cuts, past, len(series) - future + 1)
     if model.steps:
         raise ValueError(
@@ -217,9 +218,9 @@ def backtest(
             bar.set_description(f"cut {k + 1}/{len(cut)}")
             if retrain or k == 0:
                 learner, told = model.copy(), [*callbacks, _Count(bar)]
-                learner.fit(*windows(before, past, future, target, known), epochs, verbose=0, callbacks=told, **fit)
+                learner.fit(*windows(before, past, future, target, ahead), epochs, verbose=0, callbacks=told, **fit)
             bar.update(epochs * (k + 1) - bar.n)
-            X, y = windows(after, past, future, target, known)
+            X, y = windows(after, past, future, target, ahead)
             truths.append(np.asarray(y))
             values.append(learner.predict(X).reshape(-1, future, len(quantiles)))
     truth = np.concatenate(truths)
