@@ -252,6 +252,12 @@ def test_weights_that_are_looked_at_are_those_that_are_used(rng):
     assert not weights[2].any()
 
 
+def test_a_share_that_drops_nothing(rng):
+    X, y = rng.standard_normal((2, 3, 4)), np.zeros((2, 3, 4))
+    losses = [nbbp.Sequential([nbbp.MultiHeadAttention(2, dropout=share)]).train_on_batch(X, y) for share in (0, 1e-20)]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-6)
+
+
 def test_weights_of_rows_of_different_lengths(rng):
     x = nbbp.Input(7, dtype="int32")
     model = drawn(x, nbbp.TransformerBlock(2)(nbbp.Embedding(9, 4)(x)), rng)
