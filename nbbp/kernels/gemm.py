@@ -223,12 +223,7 @@ def transpose(y, x):
     width = columns(at(x, 0)) // VECTORS
     for p in prange((n + width - 1) // width):
         j = p * width
-        whole = m - m % width if j + width <= n else 0  # rows that go in blocks
-        for i in range(0, whole, width):
-            transpose_block(at(y, j * m + i), m, at(x, i * n + j), n)
-        for k in range(j, min(j + width, n)):
-            for i in range(whole, m):
-                y[k, i] = x[i, k]
+        transpose_rows(at(y, j * m), m, at(x, j), n, m, min(width, n - j))
 
 
 def column_sums_reference(sums, x):
