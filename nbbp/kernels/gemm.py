@@ -207,8 +207,8 @@ def transpose_rows(y, y_row, x, x_row, m, n):
         square = n - n % width if i + width <= m else 0  # columns that go in blocks
         for j in range(0, square, width):
             transpose_block(at(y, j * y_row + i), y_row, at(x, i * x_row + j), x_row)
-        for row in range(i, min(i + width, m)):
-            for j in range(square, n):
+        for j in range(square, n):
+            for row in range(i, min(i + width, m)):
                 y[j * y_row + row] = x[row * x_row + j]
 
 
