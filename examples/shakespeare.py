@@ -105,16 +105,9 @@ class LSTM:
             losses.append(np.log(np.exp(z).sum(axis=2)) - that)
         return np.concatenate(losses, axis=1).reshape(-1)
 
-    def write(self, beginning: np.ndarray, count: int, temperature: float, rng: np.random.Generator) -> list[int]:
+    def write(self, beginning: np.ndarray, count: int, temperature: float) -> np.ndarray:
         """So many letters that follow a beginning, drawn from the network's probabilities."""
-        writer = nbbp.Sequential(self.model.layers)
-        writer.build(1, self.model.params)  # the same network, a letter at a time
-        step, written = writer.step(1, training=False), list(beginning)
-        for k in range(len(beginning) + count - 1):
-            z = step.forward([[written[k]]])[0, 0] / temperature
-            if k + 1 == len(written):
-                written.append(int(np.argmax(z + rng.gumbel(size=len(z)))))  # a draw from softmax(z)
-        return written[len(beginning) :]
+        return nbbp.recipes.generate(self.model, beginning, count, temperature)[len(beginning) :]
 
 
 NETWORKS = {"LSTM": LSTM}
@@ -149,7 +142,7 @@ class Along(nbbp.callbacks.Callback):
         loss = float(self.surprise.mean())
         self.held_out.append(loss)
         if writes:
-            tokens = self.network.write(self.tokens[:BEGINNING], 1000, TEMPERATURE, np.random.default_rng(0))
+            tokens = self.network.write(self.tokens[:BEGINNING], 1000, TEMPERATURE)
             self.written[epoch] = self.letters.text(tokens)
             print(f"\nafter {epoch} epochs, loss {loss:.3f}, perplexity {np.exp(loss):.2f}", flush=True)
             print(self.written[epoch], flush=True)

@@ -9,7 +9,6 @@ a letter that is drawn from its own probabilities; at a temperature below 1 it p
 The surnames are those of the census of the United States of 1990, in the package names: pip install names.
 """
 
-import dataclasses
 import importlib.util
 import pathlib
 import sys
@@ -82,17 +81,9 @@ def counted(names: list[str], held_out: list[str], most: int = 5, strength: floa
 
 
 def write(model: nbbp.Sequential, count: int, temperature: float, seed: int = 0) -> list[str]:
-    """New names, by the same network with a step of one letter, which remembers those before."""
-    layers = [
-        dataclasses.replace(layer, stateful=True) if isinstance(layer, nbbp.GRU) else layer for layer in model.layers
-    ]
-    writer = nbbp.Sequential(layers)
-    writer.build(1, model.params)
-    step = writer.step(count, training=False)
-    rng, written = np.random.default_rng(seed), np.zeros((count, LONGEST + 1), int)
-    for k in range(LONGEST):
-        z = step.forward(written[:, k : k + 1])[:, 0] / temperature
-        written[:, k + 1] = np.argmax(z + rng.gumbel(size=z.shape), axis=1)  # a draw from softmax(z)
+    """New names: the letters after a dot, up to the next one."""
+    begun = np.full((count, 1), LETTERS.index("."))
+    written = nbbp.recipes.generate(model, begun, LONGEST, temperature, seed=seed)
     return ["".join(LETTERS[k] for k in row[1:]).split(".")[0] for row in written]
 
 

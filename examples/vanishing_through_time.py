@@ -19,6 +19,7 @@ SimpleRNN learns to add two marked numbers of 30, see `adding_problem.py`.
 import pathlib
 import sys
 
+import adding_problem
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -63,15 +64,9 @@ def norms(layer: nbbp.Layer, keep: float | None) -> np.ndarray:
 
 def train(clip_norm: float | None, epochs: int = 20) -> np.ndarray:
     """The training loss of each epoch of a SimpleRNN on 2,000 sequences."""
-    rng = np.random.default_rng(0)
-    X = np.zeros((2000, 30, 2))
-    X[:, :, 0] = rng.random((2000, 30))
-    for half in (0, 15):
-        X[np.arange(2000), half + rng.integers(15, size=2000), 1] = 1
-    y = (X[:, :, :1] * X[:, :, 1:]).sum(axis=1)
     optimizer = nbbp.SGD(0.03, momentum=0.9, clip_norm=clip_norm)
     model = nbbp.Sequential([nbbp.SimpleRNN(UNITS), nbbp.Dense(1)], loss="mse", optimizer=optimizer)
-    return np.array(model.fit(X, y, epochs, batch_size=20, verbose=0)["loss"])
+    return np.array(model.fit(*adding_problem.data(2000, 30, seed=0), epochs, batch_size=20, verbose=0)["loss"])
 
 
 def draw(gradients: dict[str, np.ndarray], losses: dict[float | None, np.ndarray], path) -> None:

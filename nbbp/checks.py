@@ -102,12 +102,13 @@ def array(name: str, data, least_rows: int = 1) -> np.ndarray:
     try:
         result = np.asarray(data)
     except ValueError as error:  # rows of different lengths
-        hint = f"; nbbp.Ragged({name}) takes rows of different lengths" if name.endswith("X") else ""
-        raise ValueError(f"{name} must be a rectangular array of numbers: {error}{hint}") from None
+        raise ValueError(f"{name} must be a rectangular array of numbers: {error}{_way_out(name)}") from None
     if result.dtype == bool:
         result = result.astype(np.int64)
     hint = f"; np.unique({name}, return_inverse=True)[1] numbers its classes" if result.ndim == 1 else ""
     if result.dtype == object:
+        if result.size and all(isinstance(row, list | tuple | np.ndarray) for row in result.flat):
+            raise ValueError(f"{name} must be a rectangular array of numbers, not an array of rows{_way_out(name)}")
         for value in result.flat:
             if isinstance(value, NOT_NUMBERS):
                 raise TypeError(f"{name} must hold numbers, got {value!r}{hint}")
@@ -124,6 +125,13 @@ def array(name: str, data, least_rows: int = 1) -> np.ndarray:
     if len(result) < least_rows or 0 in result.shape[1:]:
         raise ValueError(f"{name} is empty: its shape is {result.shape}")
     return result
+
+
+def _way_out(name: str) -> str:
+    """What takes rows of different lengths, if an array of this name may have such."""
+    kind = name.partition("[")[0].split()[-1]
+    may = kind in ("X", "y", "sample_weight")
+    return f"; nbbp.Ragged({name}) takes rows of different lengths" if may else ""
 
 
 def finite(name: str, given: np.ndarray, converted: np.ndarray, there: np.ndarray | None = None) -> None:

@@ -122,9 +122,8 @@ class Sequential(Model):
 
     def _build_for_integers(self, shape: Shape, dtype: str) -> None:
         entry = Input(shape, dtype)
-        graph = chain(entry, self.layers)
-        self._entry, self.inputs = entry, Form("input", entry)
-        self._build(graph)
+        self._build(chain(entry, self.layers))
+        self._entry, self.inputs = entry, Form("input", entry)  # once nothing has failed
 
     def _arguments(self) -> dict[str, Any]:
         layers = self.layers if self._entry is None else [self._entry, *self.layers]

@@ -252,11 +252,25 @@ def test_weights_that_are_looked_at_are_those_that_are_used(rng):
     assert not weights[2].any()
 
 
-def test_a_block_that_is_called_twice_has_one_set_of_parameters():
-    x, block = nbbp.Input((4, 6)), nbbp.TransformerBlock(2)
-    once = nbbp.Model(x, block(x))
-    twice = nbbp.Model(x, block(block(x)))
-    assert twice.params.size == once.params.size
+def test_a_share_that_drops_nothing(rng):
+    X, y = rng.standard_normal((2, 3, 4)), np.zeros((2, 3, 4))
+    losses = [nbbp.Sequential([nbbp.MultiHeadAttention(2, dropout=share)]).train_on_batch(X, y) for share in (0, 1e-20)]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-6)
+
+
+def test_weights_of_rows_of_different_lengths(rng):
+    x = nbbp.Input(7, dtype="int32")
+    model = drawn(x, nbbp.TransformerBlock(2)(nbbp.Embedding(9, 4)(x)), rng)
+    lengths = np.array([7, 3, 5])
+    mask = np.arange(7) < lengths[:, np.newaxis]
+    X = np.where(mask, rng.integers(0, 9, (3, 7)), 0)
+    rows = nbbp.Ragged([row[:length] for row, length in zip(X, lengths, strict=True)])
+    given = (X, mask), (X, None, lengths), (rows,)
+    expected, *others = (next(iter(attention_weights(model, *each).values())) for each in given)
+    np.testing.assert_allclose(expected.sum(axis=-1), np.broadcast_to(mask[:, np.newaxis], (3, 2, 7)), rtol=1e-12)
+    assert not expected[:, :, :, 3:][1].any()
+    for weights in others:
+        np.testing.assert_array_equal(weights, expected)
 
 
 @pytest.mark.parametrize(

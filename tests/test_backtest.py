@@ -110,6 +110,14 @@ def test_known_columns_are_inputs_of_their_own(series):
     model = nbbp.Model([past, ahead], nbbp.Dense(4)(joined), "mae")
     result = run(table, model, target=1, known=[0])
     np.testing.assert_array_equal(result.model.truth[0], series[200:204])
+    pandas = pytest.importorskip("pandas")
+    pytest.importorskip("narwhals")
+    named = run(pandas.DataFrame(table, columns=["sunday", "load"]), model, target="load", known="sunday")
+    np.testing.assert_array_equal(named.model.values, result.model.values)
+    with pytest.raises(
+        ValueError, match="target is 'loud', and the series is a table with the columns 'sunday', 'load'"
+    ):
+        run(pandas.DataFrame(table, columns=["sunday", "load"]), model, target="loud")
 
 
 def test_the_table_has_a_line_for_each_instant_and_one_for_all(series):
@@ -138,6 +146,14 @@ def test_errors_say_what_fits(series):
         run(series, cuts=[14], season=1)
     with pytest.raises(ValueError, match="no season of 400 before it"):
         run(series, season=400)
+    for column, words in (
+        (1, "target is column 1, and the series has 1, from 0 to 0"),
+        (-2, "target must be -1 or more"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            run(series, target=column)
+    with pytest.raises(ValueError, match="known is 'sunday', and the series is an array, without names"):
+        run(series, known=["sunday"])
     trained = forecaster()
     trained.fit(*nbbp.streams.windows(series, 12, 4), verbose=0)
     with pytest.raises(ValueError, match="the model has made 9 steps, perhaps on what it is to forecast"):

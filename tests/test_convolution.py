@@ -1,5 +1,7 @@
 """Convolutions against PyTorch: at odd shapes, strides, paddings, dilations and groups; their windows; their errors."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -177,6 +179,17 @@ def test_summary_states_the_memory_of_a_row():
         sizes.append(model.network.bytes_a_row())
     assert 3.5 < sizes[1] / sizes[0] < 4.2
     assert sizes[0] >= 4 * 32 * 32 * (3 + 16 + 16)
+
+
+def test_the_summary_of_a_large_network_needs_little_memory():
+    model = nbbp.Sequential([nbbp.Dense(64)] * 100)
+    model.build((1024, 64))
+    tracemalloc.start()
+    row = model.network.bytes_a_row()
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert row >= 2 * 4 * 100 * 1024 * 64
+    assert most < 2**30
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from numba import prange
 
 import nbbp
 from nbbp import callbacks, metrics, schedules
+from nbbp.kernels.forks import cached_property
 
 X = np.random.default_rng(0).standard_normal((12, 3))
 LABELS = np.arange(12) % 3
@@ -227,3 +228,17 @@ def test_a_printed_model_has_a_line_for_each_layer():
 
 def test_modules_that_are_imported_on_demand_are_listed():
     assert {*nbbp.__all__, "bench", "sklearn"} <= set(dir(nbbp))
+
+
+def test_a_cached_property_of_a_class_is_itself():
+    class Once:
+        @cached_property
+        def value(self):
+            """A new object."""
+            return object()
+
+    once = Once()
+    assert once.value is once.value
+    assert once.value is not Once().value
+    assert isinstance(Once.value, cached_property)
+    assert Once.value.__doc__ == "A new object."

@@ -111,7 +111,8 @@ def test_gradients_vanish_through_sigmoids_alone(tmp_path):
     assert is_drawn(module, results, tmp_path / "picture.png")
 
 
-def test_gradients_vanish_through_time_unless_gates_keep_the_state(tmp_path):
+def test_gradients_vanish_through_time_unless_gates_keep_the_state(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(EXAMPLES)
     module = example("vanishing_through_time")
     gradients = {name: module.norms(*network) for name, network in module.networks().items()}
     left = {name: sizes[0] for name, sizes in gradients.items()}

@@ -19,6 +19,10 @@ NETWORKS = {
         nbbp.LSTM(8, return_sequences=True),
         nbbp.Residual([nbbp.MultiHeadAttention(2, causal=True)]),
     ],
+    "stateful": lambda: [
+        nbbp.GRU(8, return_sequences=True, stateful=True),
+        nbbp.Residual([nbbp.MultiHeadAttention(2, causal=True)]),
+    ],
     "both directions": lambda: [nbbp.Bidirectional(nbbp.SimpleRNN(4, return_sequences=True))],
     "attention to all": lambda: [nbbp.MultiHeadAttention(2)],
 }

@@ -361,6 +361,27 @@ class TestTwoInputsUsedTwice:
             nbbp.Model(a, dense(dense(a)))
 
 
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nbbp.Dense(5, "tanh"),
+        nbbp.Residual([nbbp.Dense(6, "relu"), nbbp.Dense(7)]),
+        nbbp.Bidirectional(nbbp.GRU(3, return_sequences=True)),
+        nbbp.MultiHeadAttention(2, rotary=True),
+        nbbp.TransformerBlock(2),
+    ],
+    ids=lambda layer: type(layer).__name__,
+)
+def test_a_layer_that_consists_of_others_shares_all_their_parameters(layer, rng, tmp_path):
+    a, b = nbbp.Input((3, 4)), nbbp.Input((3, 4))
+    once, twice = nbbp.Model(a, layer(a)), nbbp.Model([a, b], [layer(a), layer(b)])
+    assert twice.params.size == once.params.size
+    twice.params[:] = rng.standard_normal(twice.params.size)
+    X = rng.standard_normal((6, 3, 4))
+    np.testing.assert_array_equal(*twice.predict([X, X]))
+    np.testing.assert_array_equal(*loaded(twice, tmp_path).predict([X, X]))
+
+
 class TestIntegers:
     """Bytes and tokens reach a layer as they are."""
 

@@ -45,6 +45,23 @@ def test_rows_and_their_parts(rng):
     assert [len(row) for row in rows] == lengths.tolist()
 
 
+def test_a_part_costs_what_it_holds():
+    rows = nbbp.Ragged.from_flat(np.zeros(10**6), np.arange(10**6 + 1))
+    tracemalloc.start()
+    part = rows[500_000:500_010]
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(part) == 10
+    assert most < 10_000
+
+
+def test_a_mask_is_written_out_once(rng):
+    X, _, _, lengths, mask = padded(rng)
+    data = tagger().prepare(ragged(X, lengths))
+    np.testing.assert_array_equal(data.elements_there(0).reshape(30, -1), mask)
+    assert data.elements_there(0) is data.elements_there(0)
+
+
 def test_rows_that_cannot_be(rng):
     for act, error, words in (
         (lambda: nbbp.Ragged([]), ValueError, "Ragged has no rows"),
@@ -118,6 +135,8 @@ def test_targets_and_predictions_at_each_position(dtype, rng):
         model.evaluate(np.nan_to_num(X), y)
     with pytest.raises(ValueError, match="y is Ragged, and the output has no positions"):
         reader().evaluate(rows, y)
+    with pytest.raises(ValueError, match="y is Ragged, and the output has no positions of an X that is Ragged"):
+        model.evaluate(np.nan_to_num(X), y, mask=mask[:, ::-1])  # places that a mask leaves are not the first ones
 
 
 def test_tokens(rng):
@@ -207,9 +226,13 @@ def test_longer_rows_and_wrong_values(rng):
     with pytest.raises(ValueError, match="X is empty"):
         model.fit(rows[:0], y[:0], verbose=0)
     lists = [rng.standard_normal((n, 4)).tolist() for n in (2, 5, 3)]
-    for one in (model, nbbp.Sequential([nbbp.Dense(2)])):
-        with pytest.raises(ValueError, match=r"nbbp.Ragged\(X\) takes rows of different lengths"):
-            one.fit(lists, y, verbose=0)
+    of_lists, of_arrays = np.array([*lists, 0], object)[:3], np.array([*map(np.array, lists), 0], object)[:3]
+    for different in (lists, list(of_arrays), of_lists, of_arrays):
+        for one in (model, nbbp.Sequential([nbbp.Dense(2)])):
+            with pytest.raises(ValueError, match=r"nbbp.Ragged\(X\) takes rows of different lengths"):
+                one.fit(different, y, verbose=0)
+        with pytest.raises(ValueError, match=r"nbbp.Ragged\(y\) takes rows of different lengths"):
+            tagger().fit(np.zeros((3, TIME, 4)), different, verbose=0)
     for given in ({"lengths": [2, 5, 3]}, {"mask": np.ones((3, 5), bool)}):
         with pytest.raises(ValueError, match="X has lengths of its own: leave out mask and lengths"):
             model.fit(rows, y, verbose=0, **given)

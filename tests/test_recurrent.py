@@ -333,6 +333,13 @@ class TestStateful:
             history = model.fit(X, y, epochs=2, shuffle=False, verbose=0, **how)
             np.testing.assert_allclose(history.step_loss, expected, rtol=1e-12)
 
+    def test_an_update_from_one_mini_batch_begins_anew(self, rng):
+        (X, y), _ = self.data(rng)
+        model, other = self.model(), network(of("gru", 5, return_sequences=True), 4, optimizer=nbbp.SGD(1e-300))
+        for k in (0, 6, 12):
+            rows = slice(k, k + 6)
+            assert model.train_on_batch(X[rows], y[rows]) == other.train_on_batch(X[rows], y[rows])
+
     @pytest.mark.parametrize("kind", KINDS)
     def test_the_gradient_ends_where_a_piece_begins(self, kind, rng):
         """Truncated backpropagation through time, against a loop that begins with the state as a constant."""

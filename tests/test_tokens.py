@@ -229,6 +229,15 @@ def test_sinusoidal_positions(features, rng):
         nbbp.Sequential([nbbp.PositionalEmbedding()]).build(4)
 
 
+def test_a_model_that_could_not_be_built_stays_as_it_was():
+    model = nbbp.Sequential([nbbp.Embedding(5, 8), nbbp.Flatten(), nbbp.Dense(10**5)])
+    before = model.state
+    with pytest.raises(MemoryError):
+        model.predict(np.zeros((1, 10**6), int))
+    assert model.state == before
+    assert model.predict(np.zeros((1, 2), int)).shape == (1, 10**5)
+
+
 @pytest.mark.parametrize("first", [False, True])
 def test_tokens_of_features_agree_with_pytorch(first, rng):
     torch = pytest.importorskip("torch")

@@ -58,10 +58,28 @@ class Data:
         counts = [self.unmasked(k) for k in range(len(self.masks))]
         return np.sum([count for count in counts if count is not None], axis=0)
 
+    def mask(self, k: int | None) -> Any:
+        """The mask of input k; None if nothing is masked there."""
+        return self.masks[k] if self.masks and k is not None else None
+
     def unmasked(self, k: int | None) -> np.ndarray | None:
         """The number of elements of each row (rows,) that the mask of input k leaves; None for all."""
-        mask = self.masks[k] if self.masks and k is not None else None
+        mask = self.mask(k)
         return mask.ends if isinstance(mask, LengthMask) else None if mask is None else mask.sum(axis=1)
+
+    def elements_there(self, k: int | None) -> np.ndarray | None:
+        """The elements (rows x positions) that the mask of input k leaves; None for all."""
+        mask = self.mask(k)
+        if not isinstance(mask, LengthMask):
+            return None if mask is None else mask.reshape(-1)
+        if k not in self._written_out:
+            self._written_out[k] = np.asarray(mask).reshape(-1)
+        return self._written_out[k]
+
+    @cached_property
+    def _written_out(self) -> dict[int | None, np.ndarray]:
+        """Masks that were made of lengths, each once."""
+        return {}
 
     def padded(self) -> "Data":
         """The same with arrays in place of what is padded when it is read."""
@@ -121,12 +139,6 @@ def _digest(array: Any) -> str:
     for part in (array.flat, array.starts) if isinstance(array, Windows) else (array,):
         digest.update(np.ascontiguousarray(part).data)
     return f"SHA-256 {digest.hexdigest()[:16]}"
-
-
-def elements_there(mask: int | None, data: Data) -> np.ndarray | None:
-    """The elements (rows x positions) that are not masked; None for all."""
-    masks = None if mask is None or not data.masks else data.masks[mask]
-    return None if masks is None else np.asarray(masks).reshape(-1)
 
 
 class Source:

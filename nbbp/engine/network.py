@@ -219,8 +219,8 @@ class Network:
     def bytes_a_row(self) -> int:
         """The memory that training needs for each row of a mini-batch: all that layers write, and its gradients."""
         edges = (*self.graph.inputs, *(edge for node in self.graph.nodes for edge in node.outputs))
-        largest = max(math.prod(edge.shape) for edge in edges)
-        rows = min(32, max(2, 2**28 // largest))  # as many as some layers take together, fewer if arrays become huge
+        elements = sum(math.prod(edge.shape) for edge in edges)
+        rows = min(32, max(1, 2**26 // elements))  # as many as some layers take together, fewer if arrays become huge
         return (self._bytes(2 * rows) - self._bytes(rows)) // rows
 
     def _bytes(self, rows: int) -> int:

@@ -12,7 +12,7 @@ from typing import Protocol
 
 import numpy as np
 
-from nbbp.engine.data import Data, Source
+from nbbp.engine.data import Source
 from nbbp.engine.layer import Array
 from nbbp.engine.node import Shape
 from nbbp.engine.program import Program
@@ -128,7 +128,7 @@ class Objective:
         """
         counted = []
         for head, scale, count in zip(self.heads, scales.scales, scales.counts, strict=True):
-            if self._masked(head, source.data):
+            if source.data.mask(head.mask) is not None:
                 self._bind_count(program, head, count, scale[rows], source, order[rows.start :])
                 counted.append(count)
         return counted
@@ -147,21 +147,21 @@ class Objective:
     def bind_denominators(self, program: Program, scales: Scales, source: Source) -> None:
         """Bind the share of an element of weight 1, from the counts of unmasked elements."""
         for head, share, count in zip(self.heads, scales.shares, scales.counts, strict=True):
-            if self._masked(head, source.data):
+            if source.data.mask(head.mask) is not None:
                 program.call(share_of_count, share, np.array([head.weight], program.dtype), count)
 
     def weighs(self, scales: Scales, source: Source) -> bool:
         """Whether elements have scales that differ, or change from step to step."""
         data = source.data
         given = any(weights is not None for weights in data.weights)
-        return scales.varying or given or any(self._masked(head, data) for head in self.heads)
+        return scales.varying or given or any(data.mask(head.mask) is not None for head in self.heads)
 
     def bind_scales(self, program: Program, scales: Scales, source: Source, order: np.ndarray) -> None:
         """Bind the scale of each element: its weight times the share of an element of weight 1."""
         for k, head in enumerate(self.heads):
             if source.data.weights[k] is not None:
                 self._bind_weights(program, k, scales, source, order)
-            elif scales.varying or self._masked(head, source.data):
+            elif scales.varying or source.data.mask(head.mask) is not None:
                 ones = np.ones((len(source.data.inputs[0]), 1), program.dtype)
                 scale, share = scales.scales[k], scales.shares[k]
                 program.call(weigh, scale, ones, share, order, program.clock.record)
@@ -203,7 +203,3 @@ class Objective:
         for k, (losses, scale) in enumerate(flat):
             program.call(record_part, part_losses[k], losses, scale, weights[k : k + 1], program.clock.record)
         program.call(record_total, step_loss, part_losses, weights, penalty, program.clock.record)
-
-    @staticmethod
-    def _masked(head: Head, data: Data) -> bool:
-        return head.mask is not None and bool(data.masks) and data.masks[head.mask] is not None

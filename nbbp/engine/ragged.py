@@ -84,12 +84,13 @@ class Ragged:
         if isinstance(rows, int | np.integer):
             number = range(len(self))[rows]
             return self.values[self.offsets[number] : self.offsets[number + 1]]
+        if isinstance(rows, slice) and rows.step in (None, 1):
+            first, last, _ = rows.indices(len(self))
+            offsets = self.offsets[first : max(first, last) + 1]
+            return self.from_flat(self.values[offsets[0] : offsets[-1]], offsets - offsets[0])
         chosen = np.arange(len(self))[rows]
         lengths = self.lengths[chosen]
         offsets = np.concatenate([[0], np.cumsum(lengths)])
-        if isinstance(rows, slice) and rows.step in (None, 1):
-            begin = self.offsets[chosen[0]] if len(chosen) else 0
-            return self.from_flat(self.values[begin : begin + offsets[-1]], offsets)
         places = np.repeat(self.offsets[chosen] - offsets[:-1], lengths) + np.arange(offsets[-1])
         return self.from_flat(self.values[places], offsets)
 

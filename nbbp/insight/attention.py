@@ -9,16 +9,18 @@ from nbbp.layers import Attention
 from nbbp.model import Model
 
 
-def attention_weights(model: Model, X, mask=None) -> dict[str, np.ndarray]:
+def attention_weights(model: Model, X, mask=None, lengths=None) -> dict[str, np.ndarray]:
     """The attention weights of each layer, as in a prediction.
 
     Parameters
     ----------
     model : Model or Sequential
-    X : array_like, or a list or dict of several
+    X : array_like (rows, *input_shape) or nbbp.Ragged; a list or a dict of them if there are several inputs
         A few rows: the weights of long sequences take much memory.
-    mask : ndarray (rows, *positions), bool, or a list or dict of several, optional
-        False at masked elements.
+    mask : ndarray (rows, *positions), bool, optional
+        False at masked elements of the input.
+    lengths : array_like (rows,), int, optional
+        In place of a mask: the number of positions of each row that are not masked, along the first axis.
 
     Returns
     -------
@@ -40,13 +42,13 @@ def attention_weights(model: Model, X, mask=None) -> dict[str, np.ndarray]:
      [0.5  0.5  0.  ]
      [0.33 0.33 0.33]]
     """
-    data = model.prepare(X, mask=mask)
+    data = model.prepare(X, mask=mask, lengths=lengths).padded()
     network = model.network
     program = Program(model.backend, model.dtype, data.rows, training=False)
-    entries, masks = network.inputs(program), list(data.masks)
+    entries = network.inputs(program)
     for entry, x in zip(entries, data.inputs, strict=True):
-        entry[:] = x.reshape(entry.shape)
-    bound = network.forward(program, entries, masks or None)
+        entry[:] = x
+    bound = network.forward(program, entries, data.masks or None)
     Runner(program).once()
     found = {}
     for node in network.graph.nodes:

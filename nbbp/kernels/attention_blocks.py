@@ -11,7 +11,7 @@ from nbbp.kernels.lanes import LANES, added, larger, load, multiplied, select, s
 from nbbp.kernels.pointers import at
 from nbbp.kernels.random import random_bits
 from nbbp.kernels.tiles import FROM_ZERO, ROWS, VECTORS, columns, multiply
-from nbbp.kernels.vector_math import ONE, ZERO, constant, exp
+from nbbp.kernels.vector_math import ONE, ZERO, constant, exp_of_negative
 
 BLOCK = 3 * LANES
 """The number of queries whose scores are computed at a time."""
@@ -188,7 +188,7 @@ def exponentials(scores, limits, r, largest, sums):
     for j in range(n):
         row = at(scores, j * BLOCK)
         for c in range(r):
-            row[c] = exp(row[c] - largest[c])
+            row[c] = exp_of_negative(row[c] - largest[c])
     _clear_without_keys(scores, limits, r)
     _sums_of_columns(sums, scores, n)
 
@@ -199,7 +199,7 @@ def probabilities(scores, limits, r, largest, inverse):
     for j in range(limits[r - 1]):
         row = at(scores, j * BLOCK)
         for c in range(r):
-            row[c] = exp(row[c] - largest[c]) * inverse[c]
+            row[c] = exp_of_negative(row[c] - largest[c]) * inverse[c]
     _clear_without_keys(scores, limits, r)
 
 

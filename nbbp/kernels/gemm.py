@@ -207,8 +207,8 @@ def transpose_rows(y, y_row, x, x_row, m, n):
         square = n - n % width if i + width <= m else 0  # columns that go in blocks
         for j in range(0, square, width):
             transpose_block(at(y, j * y_row + i), y_row, at(x, i * x_row + j), x_row)
-        for row in range(i, min(i + width, m)):
-            for j in range(square, n):
+        for j in range(square, n):
+            for row in range(i, min(i + width, m)):
                 y[j * y_row + row] = x[row * x_row + j]
 
 
@@ -223,12 +223,7 @@ def transpose(y, x):
     width = columns(at(x, 0)) // VECTORS
     for p in prange((n + width - 1) // width):
         j = p * width
-        whole = m - m % width if j + width <= n else 0  # rows that go in blocks
-        for i in range(0, whole, width):
-            transpose_block(at(y, j * m + i), m, at(x, i * n + j), n)
-        for k in range(j, min(j + width, n)):
-            for i in range(whole, m):
-                y[k, i] = x[i, k]
+        transpose_rows(at(y, j * m), m, at(x, j), n, m, min(width, n - j))
 
 
 def column_sums_reference(sums, x):

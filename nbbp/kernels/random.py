@@ -35,6 +35,11 @@ def bits(key, index):
 random_bits = device(bits, inline=True)
 
 
+def threshold_of(share: float) -> int:
+    """The number that this share of all 64-bit numbers is below, in [0, 1]."""
+    return min(int(share * 2.0**64), 2**64 - 1)
+
+
 def stream(seed: int, *path: int) -> np.uint64:
     """The key of a stream, from a seed and the numbers that identify its use."""
     key = np.array([seed % 2**64], np.uint64)

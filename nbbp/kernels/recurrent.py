@@ -190,12 +190,21 @@ group_rows = on_stack(GROUP, types.int32)
 _offsets_of_a, _offsets_of_c = on_stack(GROUP, types.int32), on_stack(GROUP, types.int32)
 
 
+def sigmoid_reference(z):
+    return np.exp(-np.logaddexp(0, -z))
+
+
+def where_there(there, t, new, old):
+    """`new` in the rows that are there in step t, `old` in the others."""
+    return np.where(there[t if len(there) > 1 else 0][:, None], new, old)
+
+
 @device
-def rows_there(chosen, there, first, last):
-    """Write which of the rows from first to last are there, and return their number."""
-    count = 0
+def rows_there(chosen, there, t, first, last):
+    """Write which of the rows from first to last are there in step t, and return their number."""
+    count, here = 0, there[t if there.shape[0] > 1 else 0]
     for i in range(first, last):
-        if there[i]:
+        if here[i]:
             chosen[count] = i
             count += 1
     return count
@@ -220,10 +229,19 @@ def multiply_rows(chosen, count, m, k, a, a_row, ks, packed, above, n, c, c_row,
 
 
 @device
-def clear_row(row):
+def _clear_row(row):
     """All elements become 0."""
     for k in range(row.shape[0]):
         row[k] = ZERO(row[k])
+
+
+@device
+def clear_step(d, dx, t, place, first, last, wanted):
+    """The gradients of the rows from first to last in step t become 0, those of the inputs if they are wanted."""
+    for i in range(first, last):
+        _clear_row(d[t, i])
+        if wanted:
+            _clear_row(dx[i, place])
 
 
 def product_of_steps_reference(dw, du, x, d, there, first, ks, totals, packed):

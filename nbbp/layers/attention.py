@@ -7,6 +7,7 @@ import numpy as np
 from nbbp import checks
 from nbbp.engine.layer import Layer, Spec
 from nbbp.kernels.attention import attend, attend_backward, memory_of_thread, places_of_thread
+from nbbp.kernels.random import threshold_of
 from nbbp.layers.flatten import Flatten
 from nbbp.layers.reshape import Reshape
 
@@ -79,7 +80,7 @@ class Attention(Layer):
         query_mask, key_mask = b.inputs[0].mask, b.inputs[len(b.inputs) // 2].mask
         draw = np.zeros(3, np.uint64)
         if b.training and self.dropout:
-            draw[:] = b.stream(), int((1 - self.dropout) * 2.0**64), b.first_row
+            draw[:] = b.stream(), threshold_of(1 - self.dropout), b.first_row
         b.arguments = (
             q, k, v, first,
             np.ones((b.rows, t), bool) if query_mask is None else query_mask,

@@ -4,6 +4,7 @@ import dataclasses
 
 from nbbp.engine.layer import Layer
 from nbbp.engine.node import Scope, within
+from nbbp.kernels.forks import cached_property
 from nbbp.layers.concatenate import Concatenate
 from nbbp.layers.lstm import LSTM
 from nbbp.layers.recurrent import Recurrent
@@ -40,5 +41,10 @@ class Bidirectional(Layer):
             with within("forward"):
                 there = self.layer(x)
             with within("backward"):
-                back = dataclasses.replace(self.layer, backwards=True)(x)
+                back = self._backwards(x)
             return Concatenate()(there, back)
+
+    @cached_property
+    def _backwards(self) -> Recurrent:
+        """The same layer each time, so that calls of one Bidirectional share its parameters."""
+        return dataclasses.replace(self.layer, backwards=True)

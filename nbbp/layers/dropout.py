@@ -11,7 +11,7 @@ from nbbp.engine.layer import Layer, Spec
 from nbbp.kernels.arguments import any_bits
 from nbbp.kernels.batches import copy
 from nbbp.kernels.jit import kernel
-from nbbp.kernels.random import bits, random_bits
+from nbbp.kernels.random import bits, random_bits, threshold_of
 from nbbp.kernels.vector_math import ZERO
 
 
@@ -69,7 +69,7 @@ class Dropout(Layer):
         if b.training and self.rate:
             keep = 1 - self.rate
             first = b.first_row * self.decisions(b.y.shape[1:])
-            draw = np.array([b.stream(), min(int(keep * 2.0**64), 2**64 - 1), first], np.uint64)
+            draw = np.array([b.stream(), threshold_of(keep), first], np.uint64)
             b.drawn = b.constant(1 / keep), draw, b.clock
             self.drop(b, b.y)
 

@@ -15,15 +15,17 @@ from nbbp.kernels.panels import pack_columns, panels
 from nbbp.kernels.pointers import at
 from nbbp.kernels.recurrent import (
     bounds_of_groups,
-    clear_row,
+    clear_step,
     contracting,
     either,
     group_rows,
     multiply_rows,
     offsets,
     rows_there,
+    sigmoid_reference,
     some_groups,
     unpacked,
+    where_there,
 )
 from nbbp.kernels.tiles import FROM_ZERO
 from nbbp.kernels.vector_math import ONE, fma, sigmoid, tanh
@@ -32,29 +34,20 @@ from nbbp.layers.recurrent import Recurrent, counted, integers
 # A row of sums has four parts: z, r, what the reset gate acts on, and the sum of the candidate.
 
 
-def _sigmoid(z):
-    return np.exp(-np.logaddexp(0, -z))
-
-
-def _masked(there, t, new, old):
-    """What is there from `new`, the rest from `old`."""
-    return np.where(there[t if len(there) > 1 else 0][:, None], new, old)
-
-
 def gru_steps_reference(x, s, gates, of_x, of_h, b, c, there, groups, ks, after):
     steps, n = len(s), s.shape[2] // 4
     f = of_x.shape[1]
     gates, of_x, of_h = unpacked(gates, 2 * n), unpacked(of_x, n), unpacked(of_h, n)
     for t in range(steps):
         h = x[t, :, f : f + n]
-        zr = _sigmoid(x[t, :, : f + n] @ gates + b[: 2 * n])
+        zr = sigmoid_reference(x[t, :, : f + n] @ gates + b[: 2 * n])
         z, r = zr[:, :n], zr[:, n:]
         acted_on = h @ of_h + c if after[0] else r * h
         candidate = np.tanh(x[t, :, :f] @ of_x + b[2 * n :] + (r * acted_on if after[0] else acted_on @ of_h))
-        s[t] = _masked(there, t, np.concatenate([z, r, acted_on, candidate], axis=1), s[t])
-        x[t + 1, :, f : f + n] = _masked(there, t, candidate + z * (h - candidate), h)
+        s[t] = where_there(there, t, np.concatenate([z, r, acted_on, candidate], axis=1), s[t])
+        x[t + 1, :, f : f + n] = where_there(there, t, candidate + z * (h - candidate), h)
         if not after[0]:
-            x[t, :, f + n : f + 2 * n] = _masked(there, t, acted_on, x[t, :, f + n : f + 2 * n])
+            x[t, :, f + n : f + 2 * n] = where_there(there, t, acted_on, x[t, :, f + n : f + 2 * n])
 
 
 _VALUES = {"there": flags, "groups": some_groups, "ks": offsets, "of_x": contracting, "of_h": contracting}
@@ -115,7 +108,7 @@ def gru_steps(x, s, gates, of_x, of_h, b, c, there, groups, ks, after):
         first, last = groups[q], groups[q + 1]
         m, chosen = last - first, group_rows(ks)
         for t in range(steps):
-            count = rows_there(chosen, there[t if there.shape[0] > 1 else 0], first, last)
+            count = rows_there(chosen, there, t, first, last)
             if count < m:
                 for i in range(first, last):
                     x[t + 1, i, f : f + n] = x[t, i, f : f + n]
@@ -160,10 +153,10 @@ def gru_steps_backward_reference(d, dx, dh, dy, x, s, of_x, of_h, there, groups,
         dz, dc = a * (h - candidate) * z * (1 - z), a * (1 - z) * (1 - candidate**2)
         of_acted_on = dc * r if after else dc @ of_h[2 * n :]
         dr = of_acted_on * h * r * (1 - r) if not after else dc * acted_on * r * (1 - r)
-        d[t] = _masked(there, t, np.concatenate([dz, dr, of_acted_on, dc], axis=1), 0)
+        d[t] = where_there(there, t, np.concatenate([dz, dr, of_acted_on, dc], axis=1), 0)
         before = a * z + np.concatenate([dz, dr], axis=1) @ of_h[: 2 * n]
         before += of_acted_on @ of_h[2 * n :] if after else of_acted_on * r
-        dh[:] = _masked(there, t, before, dh)
+        dh[:] = where_there(there, t, before, dh)
         if wanted[0]:
             sums = np.concatenate([d[t][:, : 2 * n], d[t][:, 3 * n :]], axis=1)
             dx[:, steps - 1 - t if wanted[1] else t] = sums @ of_x
@@ -229,12 +222,9 @@ def gru_steps_backward(d, dx, dh, dy, x, s, of_x, of_h, there, groups, ks, wante
         m, chosen = last - first, group_rows(ks)
         for t in range(steps - 1, -1, -1):
             place = steps - 1 - t if wanted[1] else t
-            count = rows_there(chosen, there[t if there.shape[0] > 1 else 0], first, last)
+            count = rows_there(chosen, there, t, first, last)
             if count < m:
-                for i in range(first, last):
-                    clear_row(d[t, i])
-                    if wanted[0]:
-                        clear_row(dx[i, place])
+                clear_step(d, dx, t, place, first, last, wanted[0])
             if count == 0:
                 continue
             of_y, d_t, dh_0 = dy[t if dy.shape[0] > 1 else 0], at(d, t * rows * width), at(dh, 0)

@@ -11,37 +11,34 @@ from nbbp.kernels.panels import panels
 from nbbp.kernels.pointers import at
 from nbbp.kernels.recurrent import (
     bounds_of_groups,
-    clear_row,
+    clear_step,
     contracting,
     either,
     group_rows,
     multiply_rows,
     offsets,
     rows_there,
+    sigmoid_reference,
     some_groups,
     unpacked,
+    where_there,
 )
 from nbbp.kernels.tiles import FROM_ZERO
 from nbbp.kernels.vector_math import ONE, fma, sigmoid, tanh
 from nbbp.layers.recurrent import Recurrent, counted
 
 
-def _sigmoid(z):
-    return np.exp(-np.logaddexp(0, -z))
-
-
 def lstm_steps_reference(x, c, z, w, b, there, groups, ks):
     n = c.shape[2]
     weights = unpacked(w, 4 * n)
     for t in range(len(z)):
-        now = there[t if len(there) > 1 else 0][:, None]
         sums = x[t] @ weights + b
-        i, f, o = (_sigmoid(sums[:, k * n : (k + 1) * n]) for k in (0, 1, 3))
+        i, f, o = (sigmoid_reference(sums[:, k * n : (k + 1) * n]) for k in (0, 1, 3))
         g = np.tanh(sums[:, 2 * n : 3 * n])
         state = f * c[t] + i * g
-        z[t] = np.where(now, np.concatenate([i, f, g, o], axis=1), z[t])
-        c[t + 1] = np.where(now, state, c[t])
-        x[t + 1, :, -n:] = np.where(now, o * np.tanh(state), x[t, :, -n:])
+        z[t] = where_there(there, t, np.concatenate([i, f, g, o], axis=1), z[t])
+        c[t + 1] = where_there(there, t, state, c[t])
+        x[t + 1, :, -n:] = where_there(there, t, o * np.tanh(state), x[t, :, -n:])
 
 
 _VALUES = {"there": flags, "groups": some_groups, "ks": offsets, "w": contracting}
@@ -77,7 +74,7 @@ def lstm_steps(x, c, z, w, b, there, groups, ks):
         first, last = groups[q], groups[q + 1]
         chosen = group_rows(ks)
         for t in range(steps):
-            count = rows_there(chosen, there[t if there.shape[0] > 1 else 0], first, last)
+            count = rows_there(chosen, there, t, first, last)
             if count < last - first:
                 for i in range(first, last):
                     x[t + 1, i, length - n :], c[t + 1, i, :] = x[t, i, length - n :], c[t, i]
@@ -96,15 +93,14 @@ def lstm_steps_backward_reference(dz, dx, dh, dc, dy, c, z, w, u, there, groups,
     n, steps = dh.shape[1], len(z)
     of_x, of_h = unpacked(w, dx.shape[2]), unpacked(u, n)
     for t in range(steps - 1, -1, -1):
-        now = there[t if len(there) > 1 else 0][:, None]
         i, f, g, o = (z[t][:, k * n : (k + 1) * n] for k in range(4))
         a = dh + dy[t if len(dy) > 1 else 0]
         squashed = np.tanh(c[t + 1])
         e = dc + a * o * (1 - squashed**2)
         d = [e * g * i * (1 - i), e * c[t] * f * (1 - f), e * i * (1 - g**2), a * squashed * o * (1 - o)]
-        dz[t] = np.where(now, np.concatenate(d, axis=1), 0)
-        dh[:] = np.where(now, dz[t] @ of_h, dh)
-        dc[:] = np.where(now, e * f, dc)
+        dz[t] = where_there(there, t, np.concatenate(d, axis=1), 0)
+        dh[:] = where_there(there, t, dz[t] @ of_h, dh)
+        dc[:] = where_there(there, t, e * f, dc)
         if wanted[0]:
             dx[:, steps - 1 - t if wanted[1] else t] = dz[t] @ of_x
 
@@ -150,12 +146,9 @@ def lstm_steps_backward(dz, dx, dh, dc, dy, c, z, w, u, there, groups, ks, wante
         chosen = group_rows(ks)
         for t in range(steps - 1, -1, -1):
             s = steps - 1 - t if wanted[1] else t
-            count = rows_there(chosen, there[t if there.shape[0] > 1 else 0], first, last)
+            count = rows_there(chosen, there, t, first, last)
             if count < last - first:
-                for i in range(first, last):
-                    clear_row(dz[t, i])
-                    if wanted[0]:
-                        clear_row(dx[i, s])
+                clear_step(dz, dx, t, s, first, last, wanted[0])
             if count == 0:
                 continue
             dz_t = at(dz, t * rows * width)

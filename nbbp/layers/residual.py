@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from nbbp.engine.layer import Layer
 from nbbp.engine.node import Scope, within
+from nbbp.kernels.forks import cached_property
 from nbbp.layers.add import Add
 from nbbp.layers.batch_norm import BatchNorm
 from nbbp.layers.dense import Dense
@@ -46,5 +47,13 @@ class Residual(Layer):
             if y.shape == x.shape:
                 return Add()(x, y)
             with within("projection"):
-                carried = Dense(y.shape[-1], use_bias=False)(x)
+                carried = self._projection(y.shape[-1])(x)
             return Add()(carried, y)
+
+    def _projection(self, units: int) -> Dense:
+        """The same layer each time, so that calls of one Residual share its parameters."""
+        return self._projections.setdefault(units, Dense(units, use_bias=False))
+
+    @cached_property
+    def _projections(self) -> dict[int, Dense]:
+        return {}

@@ -12,7 +12,7 @@ from nbbp.kernels.panels import panels
 from nbbp.kernels.pointers import at
 from nbbp.kernels.recurrent import (
     bounds_of_groups,
-    clear_row,
+    clear_step,
     contracting,
     either,
     group_rows,
@@ -21,6 +21,7 @@ from nbbp.kernels.recurrent import (
     rows_there,
     some_groups,
     unpacked,
+    where_there,
 )
 from nbbp.kernels.tiles import FROM_ZERO
 from nbbp.kernels.vector_math import ONE, ZERO, tanh
@@ -35,9 +36,8 @@ def rnn_steps_reference(x, z, w, b, there, groups, ks, relu):
     for t in range(len(z)):
         sums = x[t] @ weights + b
         h = np.maximum(sums, 0) if relu[0] else np.tanh(sums)
-        now = there[t if len(there) > 1 else 0][:, None]
-        z[t] = np.where(now, h, z[t])
-        x[t + 1, :, -n:] = np.where(now, h, x[t, :, -n:])
+        z[t] = where_there(there, t, h, z[t])
+        x[t + 1, :, -n:] = where_there(there, t, h, x[t, :, -n:])
 
 
 _VALUES = {"there": flags, "groups": some_groups, "ks": offsets, "w": contracting}
@@ -66,7 +66,7 @@ def rnn_steps(x, z, w, b, there, groups, ks, relu):
         first, last = groups[q], groups[q + 1]
         m, chosen = last - first, group_rows(ks)
         for t in range(steps):
-            count = rows_there(chosen, there[t if there.shape[0] > 1 else 0], first, last)
+            count = rows_there(chosen, there, t, first, last)
             if count < m:
                 for i in range(first, last):
                     x[t + 1, i, length - n :] = x[t, i, length - n :]
@@ -83,10 +83,9 @@ def rnn_steps_backward_reference(dz, dx, dh, dy, z, w, u, there, groups, ks, wan
     n, steps = dh.shape[1], len(z)
     of_x, of_h = unpacked(w, dx.shape[2]), unpacked(u, n)
     for t in range(steps - 1, -1, -1):
-        now = there[t if len(there) > 1 else 0][:, None]
         slope = (z[t] > 0) if wanted[2] else 1 - z[t] ** 2
-        dz[t] = np.where(now, (dh + dy[t if len(dy) > 1 else 0]) * slope, 0)
-        dh[:] = np.where(now, dz[t] @ of_h, dh)
+        dz[t] = where_there(there, t, (dh + dy[t if len(dy) > 1 else 0]) * slope, 0)
+        dh[:] = where_there(there, t, dz[t] @ of_h, dh)
         if wanted[0]:
             dx[:, steps - 1 - t if wanted[1] else t] = dz[t] @ of_x
 
@@ -120,12 +119,9 @@ def rnn_steps_backward(dz, dx, dh, dy, z, w, u, there, groups, ks, wanted):
         m, chosen = last - first, group_rows(ks)
         for t in range(steps - 1, -1, -1):
             place = steps - 1 - t if wanted[1] else t
-            count = rows_there(chosen, there[t if there.shape[0] > 1 else 0], first, last)
+            count = rows_there(chosen, there, t, first, last)
             if count < m:
-                for i in range(first, last):
-                    clear_row(dz[t, i])
-                    if wanted[0]:
-                        clear_row(dx[i, place])
+                clear_step(dz, dx, t, place, first, last, wanted[0])
             if count == 0:
                 continue
             of_y, dz_t, dh_0 = dy[t if dy.shape[0] > 1 else 0], at(dz, t * rows * n), at(dh, 0)

@@ -52,6 +52,7 @@ class Optimizer:
     gradient_noise: float = dataclasses.field(default=0.0, kw_only=True, metadata=NOT_NEGATIVE)
 
     moments = 0  # number of flat arrays that persist from step to step, zero at first
+    decay_vectors = True  # whether weight decay is for vectors too, such as biases
 
     def __post_init__(self) -> None:
         checks.fields(self)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nbbp import checks
+from nbbp import checks, tables
 from nbbp.callbacks import Callback
 from nbbp.model import Model
 from nbbp.series import windows
@@ -146,8 +146,8 @@ def seasonal_naive(
 
 
 def backtest(
-    model: Model, series, past: int, future: int, cuts: Sequence[int], epochs: int, target: int = 0,
-    known: int | Sequence[int] = (), season: int = 1, retrain: bool = True, verbose: int = 1,
+    model: Model, series, past: int, future: int, cuts: Sequence[int], epochs: int, target: int | str = 0,
+    known: int | str | Sequence[int | str] = (), season: int = 1, retrain: bool = True, verbose: int = 1,
     callbacks: Sequence[Callback] = (), **fit,
 ) -> Backtest:  # fmt: skip
     """Train up to each cut, forecast from every instant until the next one, and measure the errors.
@@ -160,14 +160,14 @@ def backtest(
     model : Model
         One that is not trained. Its copies are, each from its initial parameters; it stays as it is. Its outputs are
         (future,) or, with the loss `nbbp.losses.Pinball`, (future, quantiles).
-    series : array_like (time,) or (time, features)
+    series : array_like (time,) or (time, features), or a table of numbers
     past, future : int
-        As for `nbbp.streams.windows`, as is `known`.
+        As for `nbbp.streams.windows`, as is `known`, whose columns may have names too.
     cuts : sequence of int
         The instants at which training ends and forecasts begin, increasing.
     epochs : int
-    target : int
-        The column that is forecast.
+    target : int or str
+        The column that is forecast: its number, or its name in a table.
     season : int
         The length of a season, for the naive forecast, which repeats the last one.
     retrain : bool
@@ -195,8 +195,12 @@ def backtest(
     """
     past, future = checks.positive_integer("past", past), checks.positive_integer("future", future)
     epochs, season = checks.positive_integer("epochs", epochs), checks.positive_integer("season", season)
-    series = checks.array("series", series)
+    names = tables.names("series", series) if tables.is_table(series) else ()
+    series = tables.array("series", series, np.float64) if names else checks.array("series", series)
     series = series.reshape(len(series), -1)
+    target = _number("target", target, names, series.shape[1])
+    columns = [known] if isinstance(known, int | np.integer | str) else known
+    ahead = [_number("known", column, names, series.shape[1]) for column in columns]
     ends = _checked_cuts(cuts, past, len(series) - future + 1)
     if model.steps:
         raise ValueError(
@@ -214,9 +218,9 @@ def backtest(
             bar.set_description(f"cut {k + 1}/{len(cut)}")
             if retrain or k == 0:
                 learner, told = model.copy(), [*callbacks, _Count(bar)]
-                learner.fit(*windows(before, past, future, target, known), epochs, verbose=0, callbacks=told, **fit)
+                learner.fit(*windows(before, past, future, target, ahead), epochs, verbose=0, callbacks=told, **fit)
             bar.update(epochs * (k + 1) - bar.n)
-            X, y = windows(after, past, future, target, known)
+            X, y = windows(after, past, future, target, ahead)
             truths.append(np.asarray(y))
             values.append(learner.predict(X).reshape(-1, future, len(quantiles)))
     truth = np.concatenate(truths)
@@ -232,6 +236,19 @@ class _Count(Callback):
 
     def on_epoch_end(self, fit) -> None:
         self._bar.update(1)
+
+
+def _number(name: str, given: int | str, names: Sequence[str], columns: int) -> int:
+    """The number of a column that is given by its name or number."""
+    if isinstance(given, str):
+        if given not in names:
+            there = f"a table with the columns {', '.join(map(repr, names))}" if names else "an array, without names"
+            raise ValueError(f"{name} is {given!r}, and the series is {there}")
+        return names.index(given)
+    number = checks.integer(name, given, least=-columns)
+    if number >= columns:
+        raise ValueError(f"{name} is column {number}, and the series has {columns}, from 0 to {columns - 1}")
+    return number
 
 
 def _checked_cuts(cuts, past: int, end: int) -> list[int]:

@@ -149,6 +149,7 @@ class NextScores:
             last = window.shape[1] - 1
             padded = np.pad(window, ((0, 0), (0, self._length - last - 1)))
             lengths = np.full(rows, last + 1) if last + 1 < self._length else None
+            self._whole.reset_states()
             return self._whole.forward(padded, lengths=lengths)[:, last]
         for k in range(self._done, n):
             z = self._one.forward([tokens[:, k : k + 1], np.full((rows, 1), k, np.int32)][: self._inputs])

@@ -39,6 +39,8 @@ def step(model: "Model", batch_size: int, training: bool = True) -> Step:
 def train_on_batch(model: "Model", X, y, sample_weight=None, mask=None, lengths=None) -> float:
     """Make one update from all given rows; returns their loss before it.
 
+    The state of a stateful layer begins anew; `Model.step` goes on from one mini-batch to the next.
+
     Raises
     ------
     DivergenceError

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from nbbp import checks, tables
-from nbbp.engine.data import Data, elements_there
+from nbbp.engine.data import Data
 from nbbp.engine.forms import Form
 from nbbp.engine.graph import Graph
 from nbbp.engine.layer import Layer
@@ -101,11 +101,11 @@ class Intake:
                     own = windows if chosen is None else windows[chosen]
                     parts.append((own, own, None))
                     continue
-            there, y_k = elements_there(head.mask, data), _aligned(name, ys[k], head, data)
+            there, y_k = data.elements_there(head.mask), _aligned(name, ys[k], head, data)
             weight = _aligned("sample_weight", sample_weights[k], head, data)
             given = y_k, data.rows, weight, class_weights[k]
             parts.append(self._target(head, name, *given, whole, there, chosen))
-            truth, there = parts[-1][1].reshape(kept.rows * head.positions, -1), elements_there(head.mask, kept)
+            truth, there = parts[-1][1].reshape(kept.rows * head.positions, -1), kept.elements_there(head.mask)
             self._check_metrics(k, truth if there is None else truth[there])
         targets, truths, weights = zip(*parts, strict=True)
         return Data(kept.inputs, targets, truths, weights, kept.masks)
@@ -115,7 +115,7 @@ class Intake:
         head, loss = self._heads[k], self._heads[k].loss
         columns = head.positions * loss.target_columns(head.outputs)  # type: ignore[attr-defined]
         bounded = loss.labels is not None or loss.valid_targets != (-math.inf, math.inf)  # type: ignore[attr-defined]
-        masked = elements_there(head.mask, data) is not None
+        masked = data.mask(head.mask) is not None
         fits = len(y) == data.rows and math.prod(y.shape[1:]) == columns
         if bounded or masked or not fits or OF_CLASSES & self._metrics[k].keys():
             return None
@@ -210,12 +210,12 @@ def _aligned(name: str, given, head: Head, data: Data) -> Any:
     """Values at each position of an output in an array, if they are given as a Ragged."""
     if not isinstance(given, Ragged):
         return given
-    there = elements_there(head.mask, data)
-    if there is None:
+    mask = data.mask(head.mask)
+    if not isinstance(mask, LengthMask):
         raise ValueError(f"{name} is Ragged, and the output has no positions of an X that is Ragged or has lengths")
     if len(given) != data.rows:
         raise ValueError(f"X has {data.rows} rows and {name} has {len(given)}")
-    lengths = there.reshape(data.rows, head.shape[0], -1)[:, :, 0].sum(axis=1)
+    lengths = mask.ends // math.prod(head.shape[1:-1])
     if (given.lengths != lengths).any():
         row = int(np.argmax(given.lengths != lengths))
         raise ValueError(f"{name} has {given.lengths[row]} positions in row {row}, where X has {lengths[row]}")

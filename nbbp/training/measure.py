@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from nbbp.engine.data import Data, elements_there
+from nbbp.engine.data import Data
 from nbbp.engine.evaluator import BLOCK_ROWS, Evaluator, apart, bind_activation
 from nbbp.engine.layer import Array
 from nbbp.engine.network import Network
@@ -248,7 +248,7 @@ class Meter:
     def _mean(self, k: int, head: Head, data: Data) -> float:
         weights = data.weights[k]
         weighed = np.multiply(self._losses.losses[k], 1.0 if weights is None else weights, dtype=np.float64).reshape(-1)
-        there = elements_there(head.mask, data)
+        there = data.elements_there(head.mask)
         if there is not None:
             weighed = weighed[there]
         return float(np.add.reduce(weighed) / len(weighed))
@@ -265,7 +265,7 @@ def elements(head: Head, prediction: np.ndarray, truth: np.ndarray, weights, dat
     truth = np.asarray(truth).reshape(len(prediction), -1)
     if weights is not None:
         weights = np.broadcast_to(weights, (data.rows, head.positions)).reshape(-1)
-    there = elements_there(head.mask, data)
+    there = data.elements_there(head.mask)
     if there is not None:
         truth, prediction = truth[there], prediction[there]
         weights = None if weights is None else weights[there]

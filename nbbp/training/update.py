@@ -36,7 +36,7 @@ class Update:
         self.moments = [arrays.zeros(network.params.shape, network.dtype) for _ in range(self.optimizer.moments)]
         self.mean = None if self.averaging is None else arrays.copied(network.params)
         self.steps = 0
-        self._groups, self._frozen = _groups(network, getattr(self.optimizer, "decay_vectors", True))
+        self._groups, self._frozen = _groups(network, self.optimizer.decay_vectors)
 
     @property
     def optimizer(self) -> Optimizer:
