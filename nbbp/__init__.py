@@ -94,9 +94,9 @@ __all__ = [
     "Embedding", "Ensemble", "FeatureTokens", "Flatten", "GaussianNoise", "GlobalAveragePool", "GlobalMaxPool",
     "GroupNorm", "History", "Input", "Inspect", "Layer", "LayerNorm", "Lion", "MaxPool1D", "MaxPool2D", "Model",
     "ModelFileError", "MultiHeadAttention", "Multiply", "Nadam", "Parameter", "PositionalEmbedding", "PruningReport",
-    "RMSprop", "Ragged", "RankError", "RandomCrop", "RandomFlip", "RandomShift", "Rescale", "Reshape", "Residual", "RotaryPositions",
-    "Sequential", "SimpleRNN", "SpatialDropout", "Spec", "TakeFirst", "TiedDense", "TransformerBlock", "TwinError",
-    "UpSample2D", "ZeroPad2D", "__version__", "activations", "callbacks", "check_gradients", "compare", "datasets",
+    "RMSprop", "Ragged", "RandomCrop", "RandomFlip", "RandomShift", "RankError", "Rescale", "Reshape", "Residual",
+    "RotaryPositions", "Sequential", "SimpleRNN", "SpatialDropout", "Spec", "TakeFirst", "TiedDense",
+    "TransformerBlock", "TwinError", "UpSample2D", "ZeroPad2D", "__version__", "activations", "callbacks", "check_gradients", "compare", "datasets",
     "diagnose", "distill", "exchange", "find_learning_rate", "fit_lbfgs", "initializers", "kernel", "load", "losses",
     "plots", "prune", "pruning_report", "recipes", "schedules", "streams", "tables", "trackers",
 ]  # fmt: skip

@@ -5,15 +5,11 @@ import contextlib
 import joblib
 import numpy as np
 import pytest
-
-import nbbp
-from nbbp.kernels import threads
-
-sklearn = pytest.importorskip("sklearn")
-
 from sklearn.datasets import load_iris
 from sklearn.model_selection import GridSearchCV
 
+import nbbp
+from nbbp.kernels import threads
 from nbbp.sklearn import MLPClassifier
 
 WORKERS = 2

@@ -5,7 +5,6 @@ Each measurement has processes of its own, which `mpiexec` starts: ``python -m n
 
 import dataclasses
 import itertools
-import json
 import os
 import pathlib
 import shutil
@@ -43,7 +42,7 @@ COLUMNS = {
     "nbbp 1": (1, "nbbp", 0), "nbbp 2": (2, "nbbp", 0), "torch 1": (1, "torch", 0), "torch 2": (2, "torch", 0),
     "all cores": (0, "nbbp", 0), "8 shards": (0, "nbbp", 8),
 }  # fmt: skip
-"""By column the number of ranks, 0 for a process on all cores; the peer; and the number of shards, 0 for the default."""
+"""By column the number of ranks, 0 for a process on all cores; the peer; the number of shards, 0 for the default."""
 
 
 def measure(rounds: int, show: Callable[[Scaling], None]) -> list[Scaling]:
@@ -71,7 +70,8 @@ def _measured(name: str, ranks: int, peer: str, shards: int) -> float | None:
 
 def main(peer: str, name: str, shards: str) -> None:
     workload, communicator = (WORKLOADS | CONVOLUTIONS)[name], _communicator()
-    epoch = {"nbbp": _nbbp, "torch": _torch}[peer](workload, communicator, int(shards) or None)
+    prepare = _nbbp if peer == "nbbp" else _torch
+    epoch = prepare(workload, communicator, int(shards) or None)
     epoch()
     seconds = [_timed(epoch)]
     count = max(3, int(SECONDS / seconds[0]))
@@ -118,7 +118,7 @@ def _nbbp(workload, communicator: Any, shards: int | None) -> Callable[[], None]
     return epoch
 
 
-def _torch(workload, communicator: Any, shards: None) -> Callable[[], None]:
+def _torch(workload, communicator: Any, shards: int | None) -> Callable[[], None]:
     import torch
     from torch import distributed
 

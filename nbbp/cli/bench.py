@@ -146,13 +146,15 @@ def _bench_estimators(rounds: int) -> list[dict]:
 def _bench_ranks(rounds: int) -> list[dict]:
     from nbbp.bench import ranks
 
-    print(f"microseconds a step, best of {rounds} rounds: on one and two ranks of a core each, with as many rows on each")
-    print(f"{'':10}" + "".join(f"{column:>11}" for column in ranks.COLUMNS) + "   efficiency nbbp, torch; cost of 8 shards")
+    print(f"microseconds a step, best of {rounds} rounds; one and two ranks have a core each, and as many rows each")
+    columns = "".join(f"{column:>11}" for column in ranks.COLUMNS)
+    print(f"{'':10}{columns}   efficiency nbbp, torch; cost of 8 shards")
 
     def show(found: ranks.Scaling) -> None:
         best = "".join(f"{1e6 * found.best(column):11.1f}" for column in ranks.COLUMNS)
         shares = ", ".join(f"{found.efficiency(peer):.0%}" for peer in ("nbbp", "torch"))
-        print(f"{found.workload:10}{best}   {shares}; {found.best('8 shards') / found.best('all cores'):.2f}x", flush=True)
+        cost = found.best("8 shards") / found.best("all cores")
+        print(f"{found.workload:10}{best}   {shares}; {cost:.2f}x", flush=True)
 
     return [dataclasses.asdict(found) for found in ranks.measure(rounds, show)]
 

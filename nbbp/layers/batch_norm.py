@@ -192,8 +192,9 @@ class BatchNorm(Layer):
     averages: running += (1 - momentum) (batch - running), with the unbiased variance, as in PyTorch,
     whose momentum is 1 minus this one; Keras averages the biased variance. A single row, such as an
     epoch's last mini-batch may be, has no standard deviation: it is normalized with the running averages, which it
-    leaves unchanged; PyTorch raises. A fit in which every mini-batch has one row is an error. If a mini-batch is cut into
-    shards, each of two rows at least, mean and variance are those of the shard, and running averages the mean of theirs.
+    leaves unchanged; PyTorch raises. A fit in which every mini-batch has one row is an error. If a mini-batch is cut
+    into shards, each of two rows at least, mean and variance are those of the shard, and the running averages the mean
+    of theirs.
 
     Ioffe and Szegedy, "Batch normalization", 2015.
 
