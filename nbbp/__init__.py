@@ -96,9 +96,10 @@ __all__ = [
     "ModelFileError", "MultiHeadAttention", "Multiply", "Nadam", "Parameter", "PositionalEmbedding", "PruningReport",
     "RMSprop", "Ragged", "RandomCrop", "RandomFlip", "RandomShift", "RankError", "Rescale", "Reshape", "Residual",
     "RotaryPositions", "Sequential", "SimpleRNN", "SpatialDropout", "Spec", "TakeFirst", "TiedDense",
-    "TransformerBlock", "TwinError", "UpSample2D", "ZeroPad2D", "__version__", "activations", "callbacks", "check_gradients", "compare", "datasets",
-    "diagnose", "distill", "exchange", "find_learning_rate", "fit_lbfgs", "initializers", "kernel", "load", "losses",
-    "plots", "prune", "pruning_report", "recipes", "schedules", "streams", "tables", "trackers",
+    "TransformerBlock", "TwinError", "UpSample2D", "ZeroPad2D", "__version__", "activations", "callbacks",
+    "check_gradients", "compare", "datasets", "diagnose", "distill", "exchange", "find_learning_rate", "fit_lbfgs",
+    "initializers", "kernel", "load", "losses", "plots", "prune", "pruning_report", "recipes", "schedules", "streams",
+    "tables", "trackers",
 ]  # fmt: skip
 
 _ON_DEMAND = {"bench", "datasets", "exchange", "initializers", "plots", "sklearn", "trackers"}

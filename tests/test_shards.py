@@ -160,7 +160,7 @@ def test_running_averages_are_the_mean_of_the_shards(backend, parts):
     """Of one step without micro-batches; with two of them, each shard goes through both."""
     X, y = (array[:64] for array in data())
     layers = [nbbp.BatchNorm(momentum=0.75), nbbp.Dense(3)]
-    model = nbbp.Sequential(layers, "softmax_cross_entropy", nbbp.SGD(0), backend=backend)
+    model = nbbp.Sequential(layers, "softmax_cross_entropy", nbbp.SGD(0.1), backend=backend)
     model.fit(X, y, batch_size=64 // parts, accumulate=parts, shards=4, shuffle=False, verbose=0)
     expected = []
     for shard in X.astype(float).reshape(4, parts, 16 // parts, 9):
