@@ -2,8 +2,8 @@
 
 A step on M machines takes the time of its rows, and that of adding the gradients of all: recursive halving sends
 2 (M - 1) / M of them in 2 log2 M messages. The rows are as many on each machine (weak scaling), or M times fewer of the
-same mini-batch (strong scaling). The last layers' gradients could be sent while the first layers' are computed; nbbp
-does not, and the dashed lines show what that would gain.
+same mini-batch (strong scaling). Dashed lines show what it gains to send the last layers' gradients while those of the
+first layers are computed, if the network needs no core for that; nbbp begins early with those of 4 MB or more.
 """
 
 import itertools
@@ -86,7 +86,9 @@ def draw(measured: dict[str, tuple[float, list[int]]], path) -> None:
     axes[0, 0].legend(fontsize=8, loc="lower left")
     for each in axes.flat:
         each.grid(alpha=0.3)
-    figure.suptitle("What a machine keeps of its speed, by latency and bandwidth (dashed: if sums overlapped backward)")
+    figure.suptitle(
+        "What a machine keeps of its speed, by latency and bandwidth (dashed: sums beside the backward pass)"
+    )
     figure.savefig(path, dpi=110)
 
 

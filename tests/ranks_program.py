@@ -1,6 +1,6 @@
 """Fits on several ranks, or on one: the digests of their results, as one list in JSON.
 
-``mpiexec -n 4 python -m mpi4py tests/ranks_program.py [CASE ...]`` runs all cases, or some.
+``mpiexec -n 4 python -m mpi4py tests/ranks_program.py [SHARDS [CASE ...]]`` runs all cases, or some.
 """
 
 import hashlib
@@ -42,6 +42,11 @@ def narrow(how):
 
 def wide(how):
     model = network(nbbp.Dense(700, "relu"), nbbp.Dense(300, "relu"))
+    return model, model.fit(*table(), **how)
+
+
+def long(how):
+    model = network(nbbp.Dense(1100, "relu"), nbbp.Dense(1000, "relu"))
     return model, model.fit(*table(), **how)
 
 
@@ -100,7 +105,7 @@ def plain_numpy(how):
     return model, model.fit(*table(), **how)
 
 
-DENSE = narrow, wide, clipped, noisy, normalized, accumulated, streamed, plain_numpy
+DENSE = narrow, wide, long, clipped, noisy, normalized, accumulated, streamed, plain_numpy
 CASES = {case.__name__: case for case in (*DENSE, convolution, recurrence, tokens, stateful)}
 
 
@@ -110,15 +115,16 @@ def digest(model: nbbp.Sequential, history: nbbp.History) -> str:
     return found.hexdigest()[:16]
 
 
-def run(names, communicator=None) -> dict[str, str]:
+def run(names, communicator=None, shards: int = SHARDS) -> dict[str, str]:
     """The digest of each case."""
-    how = {"epochs": 3, "batch_size": 64, "shards": SHARDS, "verbose": 0, "communicator": communicator}
+    how = {"epochs": 3, "batch_size": 64, "shards": shards, "verbose": 0, "communicator": communicator}
     return {name: digest(*CASES[name](how)) for name in names}
 
 
 if __name__ == "__main__":
     from mpi4py import MPI
 
-    found = MPI.COMM_WORLD.gather(run(sys.argv[1:] or CASES, MPI.COMM_WORLD))
+    shards, *names = sys.argv[1:] or [SHARDS]
+    found = MPI.COMM_WORLD.gather(run(names or CASES, MPI.COMM_WORLD, int(shards)))
     if found:
         print(json.dumps(found))

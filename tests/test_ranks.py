@@ -74,6 +74,13 @@ def test_bits_are_those_of_one_process(ranks, expected):
     assert json.loads(out) == ranks * [expected]
 
 
+@pytest.mark.parametrize("ranks", [2, pytest.param(4, marks=pytest.mark.slow)])
+def test_long_gradients_are_added_while_others_are_computed(ranks):
+    cases = ["long", "normalized", "convolution", "plain_numpy"]
+    out, _ = run(ranks, TESTS / "ranks_program.py", ranks, *cases)
+    assert json.loads(out) == ranks * [ranks_program.run(cases, shards=ranks)]
+
+
 def test_a_fit_goes_on_with_another_number_of_ranks(tmp_path):
     text = """
         folder, epochs = sys.argv[1], int(sys.argv[2])

@@ -8,18 +8,19 @@ import contextlib
 import ctypes
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from nbbp.engine.program import Program
-from nbbp.kernels import threads
+from nbbp.kernels import messages, threads
 from nbbp.kernels.batches import accumulate
-from nbbp.kernels.messages import WORDS, swap
+from nbbp.kernels.messages import MOST_BYTES, begin_swap, end_swap, swap
 
 FAILED = "error"  # in place of a value
 FEW_BYTES = 1 << 14  # below this, the number of messages matters more than their length
+EARLY_BYTES = 1 << 22  # of a gradient that is sent while others are computed; shorter ones gain nothing
 
 
 class RankError(RuntimeError):
@@ -48,8 +49,8 @@ class Ranks:
         self._communicator.Set_errhandler(MPI.ERRORS_ARE_FATAL)
         self.rank, self.size = communicator.rank, communicator.size
         library = ctypes.CDLL(MPI.__file__)
-        function = ctypes.cast(library.MPI_Sendrecv, ctypes.c_void_p).value
-        self._words = function, _handle(self._communicator), _handle(MPI.BYTE)
+        functions = [ctypes.cast(getattr(library, name), ctypes.c_void_p).value or 0 for name in messages.FUNCTIONS]
+        self._words = functions, _handle(self._communicator), _handle(MPI.BYTE)
         self._threads = self._share_of_threads(MPI.COMM_TYPE_SHARED)
 
     def are_of(self, communicator: Any) -> bool:
@@ -137,15 +138,43 @@ class Ranks:
         share = len(things) // self.size
         return things[self.rank * share : (self.rank + 1) * share]
 
-    def bind_sum(self, program: Program, array: np.ndarray) -> None:
-        """Bind the sum of an array (n,) over the ranks, added as a balanced tree.
+    def bind_sum_in_parts(
+        self, array: np.ndarray
+    ) -> tuple[Callable[[Program, slice], None], Callable[[Program], None]]:
+        """Functions that bind the sum of an array (n,) over the ranks: of parts while a program goes on, and the rest.
+
+        A long part that is ready is sent to the nearest rank at once, and added at the end.
+        """
+        under_way: list[tuple[slice, np.ndarray, np.ndarray]] = []
+
+        def begin(program: Program, part: slice) -> None:
+            mine = array[part]
+            if EARLY_BYTES <= mine.nbytes <= MOST_BYTES:
+                received, line = program.buffer(len(mine), dtype=array.dtype), self._line(self._partners()[0])
+                program.call(begin_swap, received, mine, line)
+                under_way.append((part, received, line))
+
+        def end(program: Program) -> None:
+            rest = 0
+            for part, received, line in sorted(under_way, key=lambda one: one[0].start):
+                self.bind_sum(program, array[rest : part.start])
+                program.call(end_swap, line)
+                program.call(accumulate, array[part], received)
+                self.bind_sum(program, array[part], level=1)
+                rest = part.stop
+            self.bind_sum(program, array[rest:])
+
+        return begin, end
+
+    def bind_sum(self, program: Program, array: np.ndarray, level: int = 0) -> None:
+        """Bind the sum of an array (n,) over the ranks, added as a balanced tree, from some level of it on.
 
         Of a long array each rank adds a part (recursive halving), and gets the others as they are.
         """
-        halves = array.nbytes >= FEW_BYTES
-        received = program.buffer(len(array), dtype=array.dtype) if self.size > 1 else array[:0]
+        halves, partners = array.nbytes >= FEW_BYTES, self._partners()[level:] if len(array) else []
+        received = program.buffer(len(array), dtype=array.dtype) if partners else array[:0]
         mine, trail = array, []
-        for partner in self._partners():
+        for partner in partners:
             kept, sent = mine, mine
             if halves:
                 middle = len(mine) // 2
@@ -172,8 +201,7 @@ class Ranks:
         return [self.rank ^ 1 << level for level in range(self.size.bit_length() - 1)]
 
     def _line(self, partner: int) -> np.ndarray:
-        words = [*self._words, partner]
-        return np.array(words + [0] * (WORDS - len(words)), np.int64)
+        return messages.line(*self._words, partner)
 
 
 ALONE = Ranks()

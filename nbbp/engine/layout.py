@@ -28,6 +28,12 @@ class Place:
     def layer(self) -> Layer:
         return self.node.layer
 
+    @property
+    def range(self) -> slice:
+        """The node's parameters within the flat array."""
+        first = min((offset for offset, _ in self.parameters.values()), default=0)
+        return slice(first, first + sum(math.prod(parameter.shape) for _, parameter in self.parameters.values()))
+
     def views(self, params: np.ndarray, state: np.ndarray | None = None) -> Views:
         """The layer's arrays within the flat ones."""
         pairs = [(params, self.parameters)] + ([(state, self.state)] if state is not None else [])

@@ -142,12 +142,14 @@ class Network:
         return True
 
     def backward(
-        self, program: Program, bound: Pass, slopes: Sequence[np.ndarray], grads: np.ndarray, to_inputs: bool = False
-    ) -> tuple[np.ndarray | None, ...]:
+        self, program: Program, bound: Pass, slopes: Sequence[np.ndarray], grads: np.ndarray, to_inputs: bool = False,
+        ready: Callable[[slice], None] = lambda _: None,
+    ) -> tuple[np.ndarray | None, ...]:  # fmt: skip
         """Bind the backward pass from the gradients of the outputs, which it may overwrite; fills the flat `grads`.
 
         Returns the gradients of the inputs, None for integers or if `to_inputs` is false. Where paths meet, the first
         contribution to a gradient overwrites it and later ones are added, from the last node to the first.
+        ``ready(part)`` is called when a part of the flat gradient is complete after the calls until then.
         """
         graph, layout = self.graph, self.layout
         wanted = self._wanted(to_inputs)
@@ -187,6 +189,8 @@ class Network:
                     if parameter.trained:
                         program.call(accumulate, getattr(own, name).reshape(-1), getattr(binding.g, name).reshape(-1))
             written.add(owner)
+            if owner is node:  # a layer comes after the one whose parameters it has
+                ready(place.range)
             for edge, source in zip(node.inputs, binding.inputs, strict=True):
                 if source.gradient is not None:
                     self._contribute(program, gradient, edge, source.gradient)

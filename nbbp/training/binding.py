@@ -15,6 +15,13 @@ from nbbp.kernels.sums import add_shards
 from nbbp.training.division import Division
 from nbbp.training.update import Update
 
+Ready = Callable[[Program, slice], None]
+"""What is called when a program has computed a part of the flat gradient."""
+
+
+def _nothing(program: Program, part: slice) -> None:
+    pass
+
 
 @dataclasses.dataclass
 class Binding:
@@ -65,12 +72,13 @@ class Binding:
                 ranks.bind_sum(program, count)
         objective.bind_denominators(program, scales, self.source)
         # gather, weigh, forward, losses, backward
-        shard_grads, shard_states = self._bind_shards(program, scales)
+        begin_sum, end_sum = ranks.bind_sum_in_parts(network.grads)
+        shard_grads, shard_states = self._bind_shards(program, scales, begin_sum if ranks.size > 1 else _nothing)
         # reduce
         if shard_grads is not None and (network.penalized or self.update.reads_gradient or ranks.size > 1):
             program.call(add_shards, network.grads, shard_grads, np.zeros(1, np.int64))
             shard_grads = None
-        ranks.bind_sum(program, network.grads)
+        end_sum(program)
         for array in (*scales.losses, *(scales.scales if objective.weighs(scales, self.source) else ())):
             ranks.bind_join(program, array, self.division.edges(rows))
         # penalties, and a record of the loss, which may end the run while nothing is written yet
@@ -85,11 +93,13 @@ class Binding:
             program.call(clear_after_epoch, array.reshape(-1), self.clock.record)
         return program
 
-    def _bind_shards(self, program: Program, scales: Scales) -> tuple[np.ndarray | None, np.ndarray | None]:
+    def _bind_shards(
+        self, program: Program, scales: Scales, ready: Ready
+    ) -> tuple[np.ndarray | None, np.ndarray | None]:
         """Bind the mini-batch as one; or in shards side by side, whose gradients are returned to be added.
 
         With shards, a micro-batch has its share of rows in each of them. A shard without rows has a gradient of 0. The
-        state that a step writes is one for each shard, too.
+        state that a step writes is one for each shard, too. Of a shard alone, parts of the gradient are `ready` early.
         """
         network, most, count, ranks = self.network, self.part_rows, self.shards, self.division.ranks
         if count is None and program.rows > most:  # by default, micro-batches are not cut
@@ -103,10 +113,15 @@ class Binding:
         grads = program.buffer(len(shards), len(network.grads)) if len(shards) > 1 else None
         shard_grads = network.grads[np.newaxis] if grads is None else grads
         programs = []
+        whole = all(0 < rows.stop - rows.start <= most for rows in everywhere)  # no rank does otherwise
+        early = ready if grads is None and whole else _nothing
         for k, (rows, own) in enumerate(zip(shards, shard_grads, strict=True)):
             if rows.start < rows.stop:
                 programs.append(program if len(everywhere) == 1 else program.part(rows))
-                self._bind_parts(programs[-1], scales.part(rows), own, most, None if states is None else states[k])
+                state = None if states is None else states[k]
+                self._bind_parts(programs[-1], scales.part(rows), own, most, state, early)
+            elif states is not None:
+                program.call(copy, states[k], network.state)
         if not programs:
             program.call(clear, network.grads)
         elif len(everywhere) > 1:
@@ -114,24 +129,26 @@ class Binding:
         return grads, states
 
     def _bind_parts(
-        self, program: Program, scales: Scales, grads: np.ndarray, most: int, state: np.ndarray | None
+        self, program: Program, scales: Scales, grads: np.ndarray, most: int, state: np.ndarray | None, ready: Ready
     ) -> None:
         """Bind micro-batches of `most` rows, one after the other in the same buffers; their gradients are added."""
         if state is not None:
             program.call(copy, state, self.network.state)
         if program.rows <= most:
-            self._bind_rows(program, scales, grads, state)
+            self._bind_rows(program, scales, grads, state, ready)
             return
         part_grads, part = program.buffer(len(grads)), None
         for begin in range(0, program.rows, most):
             rows = slice(begin, min(begin + most, program.rows))
             part = program.part(rows, after=part)
-            self._bind_rows(part, scales.part(rows), part_grads if begin else grads, state)
+            self._bind_rows(part, scales.part(rows), part_grads if begin else grads, state, _nothing)
             program.calls += part.calls
             if begin:
                 program.call(accumulate, grads, part_grads)
 
-    def _bind_rows(self, program: Program, scales: Scales, grads: np.ndarray, state: np.ndarray | None) -> None:
+    def _bind_rows(
+        self, program: Program, scales: Scales, grads: np.ndarray, state: np.ndarray | None, ready: Ready
+    ) -> None:
         """Bind gather, weigh, forward, losses and backward of the rows of a program."""
         network, objective, order = self.network, self.objective, self.order[program.first_row :]
         inputs = network.inputs(program)
@@ -141,7 +158,7 @@ class Binding:
         gathering = {k: self.source.gathering(program, k, order) for k in left}
         bound = network.forward(program, inputs, masks, gathering, state)
         slopes = objective.bind(program, bound.outputs, targets, scales)
-        network.backward(program, bound, slopes, grads)
+        network.backward(program, bound, slopes, grads, ready=lambda part: ready(program, part))
         for record, output in zip(self.outputs or (), bound.outputs, strict=False):
             z = output.array.reshape(program.rows, -1)
             program.call(record_rows, record[program.first_row :], z, program.clock.record)
