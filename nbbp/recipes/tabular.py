@@ -1,0 +1,149 @@
+"""Networks for tables as they are: columns encoded, held-out rows chosen, one network or several trained and averaged."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from nbbp import checks
+from nbbp.callbacks import EarlyStopping
+from nbbp.model import Model
+from nbbp.recipes.ensemble import Ensemble
+from nbbp.recipes.folds import Fold
+from nbbp.recipes.presets import Preset, Target
+from nbbp.tables import ClassTarget, TableEncoder
+from nbbp.training.history import History
+
+VALIDATION_SHARE = 0.15
+
+
+@dataclasses.dataclass(frozen=True)
+class TableModel:
+    """Networks for the rows of a table, with what was learned of its columns and its target.
+
+    Attributes
+    ----------
+    encoder : TableEncoder
+    target : ClassTarget or ValueTarget
+    members : sequence of Model
+        The networks, whose predictions are averaged.
+    """
+
+    encoder: TableEncoder
+    target: Target
+    members: Sequence[Model]
+
+    def outputs(self, table, name: str = "table") -> np.ndarray:
+        """The probabilities (rows, classes), or the values (rows,) in the units of the target, float64."""
+        return self.decoded(self.encoder.encode(table, name))
+
+    def decoded(self, X: np.ndarray) -> np.ndarray:
+        """The same for encoded rows X (rows, features)."""
+        raw = np.mean([member.predict(X).astype(np.float64) for member in self.members], axis=0)
+        return raw if isinstance(self.target, ClassTarget) else self.target.decode(raw[:, 0])
+
+
+def held_out(y: np.ndarray, parts: int, share: float, seed: int) -> list[np.ndarray]:
+    """`parts` sets of rows without a common one, each with the distribution of the classes or values y (rows,).
+
+    Rows sorted by y are cut into as many stretches as each set has rows; a set has one row of each, drawn at random.
+    """
+    rng = np.random.default_rng(seed)
+    order = np.lexsort((rng.random(len(y)), y))
+    count = max(1, min(round(share * len(y)), len(y) // (parts + 1)))
+    begins = np.arange(parts * count + 1) * len(y) // (parts * count)
+    drawn = order[rng.integers(begins[:-1], begins[1:])].reshape(count, parts)
+    return list(np.sort(rng.permuted(drawn, axis=1).T, axis=1))
+
+
+class TableTraining:
+    """A fit of a `TableModel`: made from data, then `run`, which may be interrupted.
+
+    Parameters
+    ----------
+    X : ndarray (rows, features)
+        The encoded rows.
+    y : ndarray (rows,)
+        The encoded target.
+    model : TableModel without members
+    preset : Preset
+    members : int
+        The number of networks, each with held-out rows of its own.
+    validation : ndarray of int, optional
+        The rows that are held out for all members; drawn if left out.
+    validation_share : float
+        The share of the rows that is drawn.
+    sample_weight : ndarray (rows,), optional
+    seed : int
+
+    Attributes
+    ----------
+    model : TableModel
+    folds : list of (rows to train on, rows held out)
+        Of each member.
+    """
+
+    def __init__(
+        self, encoder: TableEncoder, target: Target, X: np.ndarray, y: np.ndarray, preset: Preset, members: int = 1,
+        validation: np.ndarray | None = None, validation_share: float = VALIDATION_SHARE,
+        sample_weight: np.ndarray | None = None, seed: int = 0,
+    ) -> None:  # fmt: skip
+        checks.positive_integer("members", members)
+        checks.number("validation_share", validation_share, high=0.5, open_low=True)
+        if len(y) < 2 * (members + 1):
+            raise ValueError(
+                f"{members} networks need {2 * (members + 1)} rows to train and to validate on, got {len(y)}"
+            )
+        sets = [validation] * members if validation is not None else held_out(y, members, validation_share, seed)
+        everything = np.arange(len(y))
+        self.folds: list[Fold] = [(np.setdiff1d(everything, rows), rows) for rows in sets]
+        self._X, self._y, self._weight = X.astype(np.float32), y, sample_weight
+        self.preset = preset
+        self.batch_size = min(preset.batch_size, len(self.folds[0][0]))
+        steps = preset.epochs * max(-(-len(rows) // self.batch_size) for rows, _ in self.folds)
+        networks = [preset.network(encoder, target, steps, seed + k) for k in range(members)]
+        for network in networks:
+            network.build(X.shape[1])
+        self.model = TableModel(encoder, target, networks)
+        self._stopping = [EarlyStopping("val_loss", preset.epochs) for _ in networks]
+
+    def run(self, verbose: int = 0) -> None:
+        """Train all members; each has the parameters of its best epoch then, even if an exception ends the training."""
+        members, settings = self.model.members, (self.preset.epochs, self.batch_size)
+        if len(members) > 1:
+            Ensemble(members).fit(
+                self._X, self._y, *settings, folds=self.folds, sample_weight=self._weight, verbose=verbose,
+                callbacks=lambda k: [self._stopping[k]],
+            )  # fmt: skip
+            return
+        parts = [
+            (self._X[rows], self._y[rows], None if self._weight is None else self._weight[rows])
+            for rows in self.folds[0]
+        ]
+        (X, y, weight), validation = parts
+        members[0].fit(
+            X, y, *settings, validation_data=validation, sample_weight=weight, verbose=verbose,
+            callbacks=self._stopping,
+        )  # fmt: skip
+
+    @property
+    def histories(self) -> list[History]:
+        """The history of each member that has begun."""
+        return [member.history for member in self.model.members if member.history is not None]
+
+    @property
+    def best_epochs(self) -> list[int]:
+        """The epoch whose parameters each member has, counted from 1."""
+        return [stopping.best_epoch for stopping in self._stopping]
+
+    def out_of_fold(self) -> tuple[np.ndarray, np.ndarray]:
+        """The rows that were held out, and their raw predictions by the members that did not train on them."""
+        rows = np.unique(np.concatenate([held for _, held in self.folds]))
+        sums, counts = 0.0, np.zeros(len(self._y))
+        for member, (_, held) in zip(self.model.members, self.folds, strict=True):
+            prediction = member.predict(self._X[held]).astype(np.float64)
+            if not np.ndim(sums):
+                sums = np.zeros((len(self._y), prediction.shape[1]))
+            sums[held] += prediction
+            counts[held] += 1
+        return rows, sums[rows] / counts[rows, np.newaxis]
