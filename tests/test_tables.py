@@ -299,8 +299,8 @@ def test_the_rarest_of_5000_categories_share_a_vector(table):
     assert len(column.categories) == 1000
     assert "town 7" in column.categories
     assert column.description == (
-        "5,000 categories, a trained vector for each (embedding); the 4,000 rarest share a vector: groups of them, such "
-        "as regions of towns, may say more"
+        "5,000 categories, a trained vector for each (embedding); the 4,000 rarest share a vector: groups of them, "
+        "such as regions of towns, may say more"
     )
 
 

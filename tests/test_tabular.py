@@ -8,10 +8,13 @@ import pytest
 
 pytest.importorskip("sklearn")
 pytest.importorskip("narwhals")
-pd = pytest.importorskip("pandas")
-pl = pytest.importorskip("polars")
-pa = pytest.importorskip("pyarrow")
+pytest.importorskip("pandas")
+pytest.importorskip("polars")
+pytest.importorskip("pyarrow")
 
+import pandas as pd
+import polars as pl
+import pyarrow as pa
 from sklearn.base import clone
 from sklearn.model_selection import cross_val_score
 from sklearn.utils.estimator_checks import parametrize_with_checks

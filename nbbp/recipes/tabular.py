@@ -1,4 +1,4 @@
-"""Networks for tables as they are: columns encoded, held-out rows chosen, one network or several trained and averaged."""
+"""Networks for tables as they are: columns encoded, held-out rows chosen, networks trained and averaged."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -74,6 +74,8 @@ class TableTraining:
     validation_share : float
         The share of the rows that is drawn.
     sample_weight : ndarray (rows,), optional
+    patience : int, optional
+        The number of epochs without a better validation loss after which a member stops; it trains on if left out.
     seed : int
 
     Attributes
@@ -86,7 +88,7 @@ class TableTraining:
     def __init__(
         self, encoder: TableEncoder, target: Target, X: np.ndarray, y: np.ndarray, preset: Preset, members: int = 1,
         validation: np.ndarray | None = None, validation_share: float = VALIDATION_SHARE,
-        sample_weight: np.ndarray | None = None, seed: int = 0,
+        sample_weight: np.ndarray | None = None, patience: int | None = None, seed: int = 0,
     ) -> None:  # fmt: skip
         checks.positive_integer("members", members)
         checks.number("validation_share", validation_share, high=0.5, open_low=True)
@@ -105,7 +107,7 @@ class TableTraining:
         for network in networks:
             network.build(X.shape[1])
         self.model = TableModel(encoder, target, networks)
-        self._stopping = [EarlyStopping("val_loss", preset.epochs) for _ in networks]
+        self._stopping = [EarlyStopping("val_loss", patience or preset.epochs) for _ in networks]
 
     def run(self, verbose: int = 0) -> None:
         """Train all members; each has the parameters of its best epoch then, even if an exception ends the training."""
@@ -138,12 +140,10 @@ class TableTraining:
 
     def out_of_fold(self) -> tuple[np.ndarray, np.ndarray]:
         """The rows that were held out, and their raw predictions by the members that did not train on them."""
-        rows = np.unique(np.concatenate([held for _, held in self.folds]))
-        sums, counts = 0.0, np.zeros(len(self._y))
+        counts = np.zeros((len(self._y), 1))
+        sums = np.zeros((len(self._y), self.model.members[0].network.graph.outputs[0].shape[0]))
         for member, (_, held) in zip(self.model.members, self.folds, strict=True):
-            prediction = member.predict(self._X[held]).astype(np.float64)
-            if not np.ndim(sums):
-                sums = np.zeros((len(self._y), prediction.shape[1]))
-            sums[held] += prediction
+            sums[held] += member.predict(self._X[held])
             counts[held] += 1
-        return rows, sums[rows] / counts[rows, np.newaxis]
+        rows = np.flatnonzero(counts)
+        return rows, sums[rows] / counts[rows]

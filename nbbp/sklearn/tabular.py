@@ -81,7 +81,7 @@ class Tabular(BaseEstimator):
         Raises
         ------
         nbbp.tables.CellError
-            If a number is infinite, a text is no date in a column of dates, or a y is missing: row and column are named.
+            If a number is infinite, a text is no date in a column of dates, or a y is missing; it names row and column.
         ValueError
             If nothing can be learned from any column.
         """

@@ -29,12 +29,15 @@ class Cells:
     kind : {"number", "text", "date"}
     values : ndarray (rows,)
         float64, or objects that are str, or datetime64[us]; missing ones are nan, None or NaT.
+    rows : ndarray (rows,) of int or None
+        The row of each value in the table, for errors; None if these are all rows.
     """
 
     table: str
     name: str
     kind: str
     values: np.ndarray
+    rows: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.values)
@@ -53,7 +56,12 @@ class Cells:
 
     def error(self, row: int, problem: str) -> CellError:
         """An error about the cell in a row."""
-        return CellError(self.table, self.name, row, problem)
+        return CellError(self.table, self.name, row if self.rows is None else int(self.rows[row]), problem)
+
+    def take(self, rows: np.ndarray) -> "Cells":
+        """Some of the rows."""
+        there = rows if self.rows is None else self.rows[rows]
+        return dataclasses.replace(self, values=self.values[rows], rows=there)
 
     def as_numbers(self) -> np.ndarray:
         """The values of a column that held numbers when it was learned (rows,), float64; CellError if one is none."""

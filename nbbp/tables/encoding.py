@@ -147,8 +147,13 @@ class TableEncoder:
 
     def unknown(self, table, name: str = "table") -> dict[str, list[str]]:
         """The categories in a table that have no column or vector of their own, by column."""
-        pairs = ((k, c) for k, c in self._paired(name, table) if isinstance(k, Categories))
-        found = {known.name: known.unknown(column) for known, column in pairs}
+        return self.unknown_cells([column for _, column in self._paired(name, table)])
+
+    def unknown_cells(self, columns: Sequence[Cells]) -> dict[str, list[str]]:
+        """The same from columns whose cells are read."""
+        given = {column.name: column for column in columns}
+        known = (column for column in self.columns if isinstance(column, Categories))
+        found = {column.name: column.unknown(given[column.name]) for column in known}
         return {column: categories for column, categories in found.items() if categories}
 
     def layers(self) -> list[Layer]:

@@ -1,6 +1,7 @@
 """What is learned of a column of numbers, and of a column of dates, whose parts are numbers."""
 
 import dataclasses
+import itertools
 from collections.abc import Mapping
 from typing import Any, Self
 
@@ -72,11 +73,8 @@ class Numbers:
         missing = np.isnan(values)
         values = np.where(missing, self.median, values)
         z = (values - self.median) * self.scale
-        edges = np.array(self.edges)
         features = [z / np.sqrt(1 + (z / LIMIT) ** 2)]
-        features += [
-            np.clip((values - low) / (high - low), 0, 1) for low, high in zip(edges[:-1], edges[1:], strict=True)
-        ]
+        features += [np.clip((values - low) / (high - low), 0, 1) for low, high in itertools.pairwise(self.edges)]
         features += [missing] * self.indicator
         return np.stack(features, axis=1).astype(np.float64)
 

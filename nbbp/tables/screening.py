@@ -7,9 +7,11 @@ import numpy as np
 from nbbp.tables.cells import FEW, Cells
 
 LEAST_ROWS = 20  # with fewer, nothing can be said of identifiers
+LARGEST_FIRST = 10  # number of the first row, in a part of a table
 LEAST_SHARE = 0.01  # of the rows that have a value
 NAME_OF_INDEX = re.compile(
-    r"(|Unnamed: \d+|__index_level_\d+__|(.*[^a-zA-Z])?(id|index|key|row|rownames?)|.*[a-z]I[dD]|[A-Z]*ID)", re.ASCII
+    r"(|Unnamed: \d+|column \d+|__index_level_\d+__|(.*[^a-zA-Z])?(id|index|key|row|rownames?)|.*[a-z]I[dD]|[A-Z]*ID)",
+    re.ASCII,
 )
 
 
@@ -49,7 +51,7 @@ def _flaw_of_numbers(name: str, values: np.ndarray) -> str | None:
     """All values are different: whole numbers are row numbers if they lie densely, also in a part of a table."""
     if not np.all(values == np.floor(values)):
         return None
-    if 0 <= values.min() <= 1 + len(values) and values.max() < 3 * len(values):
+    if 0 <= values.min() <= LARGEST_FIRST and values.max() < 3 * len(values):
         return "row numbers"
     if NAME_OF_INDEX.fullmatch(name):
         return "an identifier by its name, with a different number in each row"
