@@ -86,7 +86,8 @@ TORCH_ACTIVATIONS = {
     "linear": lambda F, z: z, "sigmoid": lambda F, z: z.sigmoid(), "tanh": lambda F, z: z.tanh(),
     "relu": lambda F, z: F.relu(z), "leaky_relu": lambda F, z: F.leaky_relu(z), "elu": lambda F, z: F.elu(z),
     "selu": lambda F, z: F.selu(z), "softplus": lambda F, z: F.softplus(z), "gelu": lambda F, z: F.gelu(z),
-    "silu": lambda F, z: F.silu(z), "exponential": lambda F, z: z.exp(), "softmax": lambda F, z: F.softmax(z, 1),
+    "silu": lambda F, z: F.silu(z), "mish": lambda F, z: F.mish(z), "exponential": lambda F, z: z.exp(),
+    "softmax": lambda F, z: F.softmax(z, 1),
 }  # fmt: skip
 TORCH_LOSSES = {
     "mse": lambda F, z, t: F.mse_loss(z, t), "half_mse": lambda F, z, t: F.mse_loss(z, t) * z.shape[1] / 2,

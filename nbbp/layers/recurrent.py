@@ -104,7 +104,7 @@ class Recurrent(Layer):
 
     def parameters(self, features: int) -> dict[str, Parameter]:
         """The weights of the input, w, and of the state before, u, and the bias b."""
-        chosen = [i if callable(i) else INITIALIZERS[i] for i in (self.initializer, self.recurrent_initializer)]
+        chosen = [named(given) for given in (self.initializer, self.recurrent_initializer)]
         of_gates = self.gates * self.units
         found = {
             "w": Parameter((features, of_gates), chosen[0]),
