@@ -24,6 +24,7 @@ from nbbp.layers import (
     AveragePool2D,
     BatchNorm,
     Bidirectional,
+    Clamp,
     ColumnEmbedding,
     Concatenate,
     Conv1D,
@@ -91,7 +92,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ACTIVATIONS", "EMA", "GRU", "INITIALIZERS", "LAYERS", "LOSSES", "LSTM", "METRICS", "OPTIMIZERS", "SGD", "SWA",
     "Activation", "Adadelta", "Adagrad", "Adam", "AdamW", "Add", "Attention", "AveragePool1D", "AveragePool2D",
-    "BatchNorm", "Bidirectional", "Checkpoint", "ColumnEmbedding", "Comparison", "Concatenate", "Conv1D",
+    "BatchNorm", "Bidirectional", "Checkpoint", "Clamp", "ColumnEmbedding", "Comparison", "Concatenate", "Conv1D",
     "Conv1DTranspose", "Conv2D", "Conv2DTranspose", "Crop2D", "Dense", "Diagnosis", "DivergenceError", "Dropout",
     "Embedding", "Ensemble", "FeatureTokens", "Flatten", "GaussianNoise", "GlobalAveragePool", "GlobalMaxPool",
     "GroupNorm", "History", "Input", "Inspect", "Layer", "LayerNorm", "Lion", "MaxPool1D", "MaxPool2D", "Model",

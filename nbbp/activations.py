@@ -283,7 +283,7 @@ def _clipped(x):
 def _mish(x):
     e = vm.exp(_inlined_clipped(x))
     n = e * (e + TWO(x))
-    return x * (n / (n + TWO(x)))  # tanh(log(1 + e)) = n / (n + 2)
+    return x * (n * (ONE(x) / (n + TWO(x))))  # tanh(log(1 + e)) = n / (n + 2)
 
 
 def _mish_derivative(x):

@@ -10,6 +10,7 @@ from nbbp.layers.average_pool1d import AveragePool1D as AveragePool1D
 from nbbp.layers.average_pool2d import AveragePool2D as AveragePool2D
 from nbbp.layers.batch_norm import BatchNorm as BatchNorm
 from nbbp.layers.bidirectional import Bidirectional as Bidirectional
+from nbbp.layers.clamp import Clamp as Clamp
 from nbbp.layers.column_embedding import ColumnEmbedding as ColumnEmbedding
 from nbbp.layers.concatenate import Concatenate as Concatenate
 from nbbp.layers.conv1d import Conv1D as Conv1D

@@ -7,7 +7,7 @@ from numba import prange
 
 from nbbp import checks
 from nbbp.engine.layer import Layer, Parameter, Spec
-from nbbp.initializers import INITIALIZERS, Initializer
+from nbbp.initializers import INITIALIZERS, Initializer, named
 from nbbp.kernels.arguments import below
 from nbbp.kernels.batches import clear
 from nbbp.kernels.jit import device, kernel

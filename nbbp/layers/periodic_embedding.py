@@ -104,13 +104,25 @@ def periodic_inputs_reference(dx, dy, x, f, p, w):
 @kernel(periodic_inputs_reference, "(r,n) (r,n,4) (r,n) (n,16) (n,16) (n,3,16)", cycles=60.0)
 def periodic_inputs(dx, dy, x, f, p, w):
     """The gradient of x."""
-    for i in prange(x.shape[0]):
+    last = x.shape[0] - 1
+    for block in prange(last // BLOCK + 1):
+        begin = block * BLOCK
+        memory = _numbers(at(x, 0))
+        x_block, dx_block, dy_block = at(memory, 0), at(memory, BLOCK), at(memory, 2 * BLOCK)
         for j in range(x.shape[1]):
-            total = ZERO(x[i, j])
+            for i in range(BLOCK):
+                row = min(begin + i, last)
+                x_block[i], dx_block[i] = x[row, j], ZERO(x[row, j])
+                for e in range(FUNCTIONS):
+                    dy_block[e * BLOCK + i] = dy[row, j, 1 + e]
             for k in range(FREQUENCIES):
-                slope = w[j, 0, k] * dy[i, j, 1] + w[j, 1, k] * dy[i, j, 2] + w[j, 2, k] * dy[i, j, 3]
-                total += slope * f[j, k] * sin_of_turns(fma(f[j, k], x[i, j], p[j, k]))
-            dx[i, j] = dy[i, j, 0] - _TWO_PI(total) * total
+                frequency, phase, w0, w1, w2 = f[j, k], p[j, k], w[j, 0, k], w[j, 1, k], w[j, 2, k]
+                for i in range(BLOCK):
+                    slope = fma(w2, dy_block[2 * BLOCK + i], fma(w1, dy_block[BLOCK + i], w0 * dy_block[i]))
+                    sine = sin_of_turns(fma(frequency, x_block[i], phase))
+                    dx_block[i] = fma(slope * frequency, sine, dx_block[i])
+            for i in range(min(BLOCK, x.shape[0] - begin)):
+                dx[begin + i, j] = fma(-_TWO_PI(x_block[i]), dx_block[i], dy[begin + i, j, 0])
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,7 +7,7 @@ import numpy as np
 
 from nbbp import checks
 from nbbp.engine.layer import Layer, Parameter, Spec
-from nbbp.initializers import INITIALIZERS, Initializer, zeros
+from nbbp.initializers import INITIALIZERS, Initializer, named, zeros
 from nbbp.kernels import threads
 from nbbp.kernels.arrays import while_used
 from nbbp.kernels.batches import accumulate, clear, clear_masked, copy
