@@ -231,3 +231,30 @@ def test_presets_say_what_they_need():
         realmlp(1, 100)
     with pytest.raises(ValueError, match="unknown preset 'S'"):
         realmlp(1, 100, 3, preset="S")
+
+
+@pytest.mark.parametrize("backend", ["numba", "numpy"])
+def test_gaussian_nll_agrees_with_pytorch(backend, rng):
+    torch = pytest.importorskip("torch")
+    X, y = rng.standard_normal((7, 3)), rng.standard_normal((7, 2))
+    layers = [nbbp.Input(3), nbbp.Dense(4)]
+    model = nbbp.Sequential(layers, "gaussian_nll", metrics=["mae"], dtype="float64", backend=backend)
+    w = torch.tensor(model.named_params()["dense_0.w"], requires_grad=True)
+    mean, raw = (torch.tensor(X) @ w).chunk(2, 1)
+    deviation = torch.nn.functional.softplus(raw) + 1e-6
+    value = torch.nn.functional.gaussian_nll_loss(mean, torch.tensor(y), deviation**2, eps=0)
+    value.backward()
+    np.testing.assert_allclose(model.gradients(X, y)["dense_0.w"], w.grad, rtol=1e-10)
+    measured = model.evaluate(X, y)
+    assert measured["loss"] == pytest.approx(value.item(), rel=1e-12)
+    assert measured["mae"] == pytest.approx(np.abs(mean.detach().numpy() - y).mean(), rel=1e-12)  # of the means
+    np.testing.assert_allclose(model.predict(X), np.hstack([mean.detach(), deviation.detach()]), rtol=1e-12)
+    with pytest.raises(ValueError, match="gaussian_nll takes 2 outputs for each target, and the model's last axis has"):
+        nbbp.Sequential([nbbp.Input(3), nbbp.Dense(3)], "gaussian_nll")
+
+
+def test_gaussian_nll_finds_mean_and_deviation(rng):
+    y = 3 + 0.5 * rng.standard_normal(2000)
+    model = nbbp.Sequential([nbbp.Dense(2)], "gaussian_nll", nbbp.Adam(0.1))
+    model.fit(np.zeros((2000, 1)), y, epochs=20, batch_size=100, verbose=0)
+    np.testing.assert_allclose(model.predict(np.zeros((1, 1)))[0], [3, 0.5], atol=0.1)
