@@ -248,6 +248,7 @@ ACTIVATIONS: dict[str, list[str]] = {
     "softplus": ["{y} = np.logaddexp({x}, 0)"],
     "gelu": ["{y} = 0.5 * {x} * np.vectorize(math.erfc, otypes=[{x}.dtype])(-{x}.astype(float) / math.sqrt(2))"],
     "silu": ["{y} = {x} * 0.5 * (1 + np.tanh(0.5 * {x}))"],
+    "mish": ["{y} = {x} * np.tanh(np.logaddexp({x}, np.zeros_like({x})))"],
     "exponential": ["{y} = np.exp({x})"],
     "softmax": ["{y} = np.exp({x} - {x}.max(axis=-1, keepdims=True))", "{y} = {y} / {y}.sum(axis=-1, keepdims=True)"],
 }

@@ -273,6 +273,7 @@ ACTIVATIONS: dict[str, Callable[[Writer, str], str]] = {
     "softplus": _softplus,
     "gelu": _gelu,
     "silu": lambda writer, x: writer.operator("Mul", x, writer.operator("Sigmoid", x)),
+    "mish": lambda writer, x: writer.operator("Mul", x, writer.operator("Tanh", _softplus(writer, x))),
     "exponential": lambda writer, x: writer.operator("Exp", x),
     "softmax": lambda writer, x: writer.operator("Softmax", x, axis=writer.axis),
 }

@@ -33,6 +33,11 @@ def positive(rng, shape, dtype, lengths) -> np.ndarray:
     return np.abs(numbers(rng, shape, dtype, lengths)) / 4 + dtype.type(0.1)
 
 
+def shares(rng, shape, dtype, lengths) -> np.ndarray:
+    """Numbers in [0, 1)."""
+    return (rng.random(shape) * 0.99).astype(dtype)
+
+
 def flags(rng, shape, dtype, lengths) -> np.ndarray:
     """True or False."""
     return rng.random(shape) < 0.7

@@ -24,6 +24,7 @@ NOT_NEGATIVE = checks.rule(checks.number)
 BELOW_1 = checks.rule(checks.number, high=1.0)
 FLAG = checks.rule(checks.boolean)
 RATE = checks.rule(_number_or_schedule, open_low=True)
+DECAY = checks.rule(_number_or_schedule)
 MOMENTUM = checks.rule(_number_or_schedule, high=1.0)
 
 
@@ -52,6 +53,7 @@ class Optimizer:
     gradient_noise: float = dataclasses.field(default=0.0, kw_only=True, metadata=NOT_NEGATIVE)
 
     moments = 0  # number of flat arrays that persist from step to step, zero at first
+    degree = 0  # 1 if steps are proportional to the gradient, 0 if its scale does not matter
 
     def __post_init__(self) -> None:
         checks.fields(self)
@@ -70,14 +72,17 @@ class Optimizer:
             squares = arrays.zeros(threads.pieces(len(g)), np.float64)
             program.call(clip_norm, g, squares, np.array([self.clip_norm], g.dtype))
 
-    def scaled(self, rate: float, decay: float) -> "Optimizer":
-        """The same with learning rate and weight decay multiplied by these factors."""
-        changed: dict = {}
+    def scaled(self, rate: float, decay: float, scale: float = 1.0) -> "Optimizer":
+        """The same with factors of learning rate and weight decay, for parameters that are `scale` times what is trained.
+
+        Let p = scale u. The gradient of u is scale g, and where u moves by d, p moves by scale d.
+        """
+        stretch = scale ** (1 + self.degree)
+        rate, decay, changed = rate * stretch, decay / stretch, {}  # decay is a share: it does not depend on the scale
         if rate != 1:
-            own = self.learning_rate
-            changed["learning_rate"] = Scaled(own, rate) if isinstance(own, Schedule) else own * rate
+            changed["learning_rate"] = _times(self.learning_rate, rate)
         if decay != 1 and hasattr(self, "weight_decay"):
-            changed["weight_decay"] = self.weight_decay * decay
+            changed["weight_decay"] = _times(self.weight_decay, decay)
         return dataclasses.replace(self, **changed) if changed else self
 
     @property
@@ -88,6 +93,10 @@ class Optimizer:
     def numbers(self, steps: np.ndarray) -> np.ndarray:
         """The kernel's coefficients, a row for each step; steps count from 1."""
         raise NotImplementedError
+
+
+def _times(value: float | Schedule, factor: float) -> float | Schedule:
+    return Scaled(value, factor) if isinstance(value, Schedule) else value * factor
 
 
 def at(value: float | Schedule, steps: np.ndarray) -> float | np.ndarray:

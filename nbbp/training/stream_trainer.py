@@ -47,6 +47,7 @@ class StreamTrainer:
         self._buffer_rows = min(self.rows, max(1, wanted // self.batch_size) * self.batch_size)
         with contextlib.closing(self._buffers(range(stream.chunks), 0)) as buffers:
             data = next(buffers)
+        built.adapt(data)
         self.steps_done, self.diverged = 0, False
         self.step_loss = np.zeros(self.steps_per_epoch)
         self._heads = built.objective.heads
