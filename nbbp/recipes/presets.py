@@ -3,11 +3,15 @@
 import dataclasses
 
 from nbbp import checks
+from nbbp.callbacks import EarlyStopping
 from nbbp.layers import Dense, Dropout, Layer
+from nbbp.model import Model
 from nbbp.optimizers import OPTIMIZERS, AdamW, Optimizer
+from nbbp.recipes.realmlp import BATCH_SIZE, EPOCHS, realmlp
 from nbbp.schedules import Cosine
 from nbbp.sequential import Sequential
 from nbbp.tables import ClassTarget, TableEncoder, ValueTarget
+from nbbp.tables.categorical import Categories
 from nbbp.tables.encoding import BINS, ONE_HOT
 
 Target = ClassTarget | ValueTarget
@@ -33,9 +37,16 @@ class Preset:
     bins: int = BINS
     one_hot: int = ONE_HOT
 
-    def network(self, encoder: TableEncoder, target: Target, steps: int, seed: int) -> Sequential:
-        """A network that is not trained yet; `steps` is the number of its updates."""
+    def network(self, encoder: TableEncoder, target: Target, steps: int, seed: int) -> Model:
+        """A network that is not trained yet; `steps` is the number of its updates.
+
+        A `Sequential` takes encoded rows as they are, any other model `TableEncoder.grouped` ones.
+        """
         raise NotImplementedError
+
+    def best_epoch(self, target: Target, patience: int) -> EarlyStopping:
+        """A callback that restores the parameters of the best epoch."""
+        return EarlyStopping("val_loss", patience)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,9 +93,41 @@ class Plain(Preset):
         return kind(Cosine(self.learning_rate or kind().learning_rate, steps))
 
 
+@dataclasses.dataclass(frozen=True)
+class RealMLP(Preset):
+    """`nbbp.recipes.realmlp`: the best epoch has the best accuracy, or the smallest mean squared error.
+
+    Parameters
+    ----------
+    epochs, batch_size, bins, one_hot
+        As for `Preset`.
+    variant : {"TD", "TD-S"}
+    """
+
+    epochs: int = EPOCHS
+    batch_size: int = BATCH_SIZE
+    bins: int = 0
+    one_hot: int = 8
+    variant: str = "TD"
+
+    def network(self, encoder, target, steps, seed):
+        groups = [group for column in encoder.columns for group in column.groups]
+        kinds = (c for c in encoder.columns if isinstance(c, Categories) and not c.one_hot)
+        classes = isinstance(target, ClassTarget)
+        return realmlp(
+            len(target.classes) if classes else 1, steps, groups.count("numbers"), groups.count("one_hot"),
+            [len(column.categories) + 1 for column in kinds], classes, self.variant,
+            None if classes else tuple(target.encode([target.low, target.high])), metrics=[metric(target)], seed=seed,
+        )  # fmt: skip
+
+    def best_epoch(self, target, patience):
+        monitor = "val_accuracy" if isinstance(target, ClassTarget) else "val_loss"
+        return EarlyStopping(monitor, patience, ties="last")
+
+
 def metric(target: Target) -> str:
     """The metric that is recorded after each epoch."""
     return "accuracy" if isinstance(target, ClassTarget) else "r2"
 
 
-PRESETS: dict[str, Preset] = {"plain": Plain()}
+PRESETS: dict[str, Preset] = {"plain": Plain(), "td-s": RealMLP(variant="TD-S"), "td": RealMLP()}

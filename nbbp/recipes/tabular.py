@@ -2,15 +2,16 @@
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from nbbp import checks
-from nbbp.callbacks import EarlyStopping
 from nbbp.model import Model
 from nbbp.recipes.ensemble import Ensemble
 from nbbp.recipes.folds import Fold
 from nbbp.recipes.presets import Preset, Target
+from nbbp.sequential import Sequential
 from nbbp.tables import ClassTarget, TableEncoder
 from nbbp.training.history import History
 
@@ -39,8 +40,16 @@ class TableModel:
 
     def decoded(self, X: np.ndarray) -> np.ndarray:
         """The same for encoded rows X (rows, features)."""
-        raw = np.mean([member.predict(X).astype(np.float64) for member in self.members], axis=0)
+        raw = np.mean([self.predictions(member, X) for member in self.members], axis=0)
         return raw if isinstance(self.target, ClassTarget) else self.target.decode(raw[:, 0])
+
+    def inputs(self, X: np.ndarray) -> Any:
+        """Encoded rows X (rows, features) in the form in which the members take them."""
+        return X.astype(np.float32) if isinstance(self.members[0], Sequential) else self.encoder.grouped(X)
+
+    def predictions(self, member: Model, X: np.ndarray) -> np.ndarray:
+        """What one member predicts for encoded rows (rows, outputs), float64."""
+        return member.predict(self.inputs(X)).astype(np.float64)
 
 
 def held_out(y: np.ndarray, parts: int, share: float, seed: int) -> list[np.ndarray]:
@@ -99,34 +108,36 @@ class TableTraining:
         sets = [validation] * members if validation is not None else held_out(y, members, validation_share, seed)
         everything = np.arange(len(y))
         self.folds: list[Fold] = [(np.setdiff1d(everything, rows), rows) for rows in sets]
-        self._X, self._y, self._weight = X.astype(np.float32), y, sample_weight
+        self._X, self._y, self._weight = X, y, sample_weight
         self.preset = preset
         self.batch_size = min(preset.batch_size, len(self.folds[0][0]))
         steps = preset.epochs * max(-(-len(rows) // self.batch_size) for rows, _ in self.folds)
         networks = [preset.network(encoder, target, steps, seed + k) for k in range(members)]
         for network in networks:
-            network.build(X.shape[1])
+            if isinstance(network, Sequential):
+                network.build(X.shape[1])
         self.model = TableModel(encoder, target, networks)
-        self._stopping = [EarlyStopping("val_loss", patience or preset.epochs) for _ in networks]
+        self._stopping = [preset.best_epoch(target, patience or preset.epochs) for _ in networks]
 
     def run(self, verbose: int = 0) -> None:
         """Train all members; each has the parameters of its best epoch then, even if an exception ends the training."""
         members, settings = self.model.members, (self.preset.epochs, self.batch_size)
         if len(members) > 1:
             Ensemble(members).fit(
-                self._X, self._y, *settings, folds=self.folds, sample_weight=self._weight, verbose=verbose,
-                callbacks=lambda k: [self._stopping[k]],
+                self.model.inputs(self._X), self._y, *settings, folds=self.folds, sample_weight=self._weight,
+                verbose=verbose, callbacks=lambda k: [self._stopping[k]],
             )  # fmt: skip
             return
-        parts = [
-            (self._X[rows], self._y[rows], None if self._weight is None else self._weight[rows])
-            for rows in self.folds[0]
-        ]
-        (X, y, weight), validation = parts
+        (X, y, weight), validation = (self._part(rows) for rows in self.folds[0])
         members[0].fit(
             X, y, *settings, validation_data=validation, sample_weight=weight, verbose=verbose,
             callbacks=self._stopping,
         )  # fmt: skip
+
+    def _part(self, rows: np.ndarray) -> tuple:
+        """Inputs, targets and weights of some rows."""
+        weight = None if self._weight is None else self._weight[rows]
+        return self.model.inputs(self._X[rows]), self._y[rows], weight
 
     @property
     def histories(self) -> list[History]:
@@ -143,7 +154,7 @@ class TableTraining:
         counts = np.zeros((len(self._y), 1))
         sums = np.zeros((len(self._y), self.model.members[0].network.graph.outputs[0].shape[0]))
         for member, (_, held) in zip(self.model.members, self.folds, strict=True):
-            sums[held] += member.predict(self._X[held])
+            sums[held] += self.model.predictions(member, self._X[held])
             counts[held] += 1
         rows = np.flatnonzero(counts)
         return rows, sums[rows] / counts[rows]

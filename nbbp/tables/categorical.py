@@ -51,6 +51,10 @@ class Categories:
         return [f"{self.name} is missing" if c is None else f"{self.name}={c}" for c in self.categories]
 
     @property
+    def groups(self) -> list[str]:
+        return ["one_hot"] * len(self.categories) if self.one_hot else ["codes"]
+
+    @property
     def description(self) -> str:
         how = "a column of 0 and 1 for each" if self.one_hot else "a trained vector for each (embedding)"
         missing = ", one of them for missing values" if None in self.categories else ""

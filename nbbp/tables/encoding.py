@@ -156,6 +156,15 @@ class TableEncoder:
         found = {column.name: column.unknown(given[column.name]) for column in known}
         return {column: categories for column, categories in found.items() if categories}
 
+    def grouped(self, X: np.ndarray) -> dict[str, np.ndarray]:
+        """Encoded rows X (rows, features) as "numbers" and "one_hot", float32, and "codes", int32, if it has columns.
+
+        These are the inputs of `nbbp.recipes.realmlp`.
+        """
+        groups = np.array([group for column in self.columns for group in column.groups])
+        kinds = {"numbers": np.float32, "one_hot": np.float32, "codes": np.int32}
+        return {group: X[:, groups == group].astype(kind) for group, kind in kinds.items() if group in groups}
+
     def layers(self) -> list[Layer]:
         """The first layers of the network: the embedding of columns of codes, if there are any."""
         begins = np.cumsum([0, *(len(column.features) for column in self.columns)]).tolist()

@@ -60,6 +60,11 @@ class Numbers:
         return [self.name, *bins, *[f"{self.name} is missing"] * self.indicator]
 
     @property
+    def groups(self) -> list[str]:
+        """For each feature, "numbers", "one_hot" or "codes"."""
+        return ["numbers"] * max(1, len(self.edges)) + ["one_hot"] * self.indicator
+
+    @property
     def description(self) -> str:
         bins = f", beside its share of {len(self.edges) - 1} bins" if self.edges else ""
         missing = "; missing ones are the median, and marked" if self.indicator else ""
@@ -121,6 +126,10 @@ class Dates:
     def features(self) -> list[str]:
         of_parts = [feature for part in self.parts.values() for feature in part.features]
         return [*of_parts, *[f"{self.name} is missing"] * self.indicator]
+
+    @property
+    def groups(self) -> list[str]:
+        return [group for part in self.parts.values() for group in part.groups] + ["one_hot"] * self.indicator
 
     @property
     def description(self) -> str:
