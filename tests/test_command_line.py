@@ -473,7 +473,7 @@ def test_predictions_that_do_not_fit(run, nbbp_says):
     assert "new.csv, line 2, column 'age': 'old' is not a number, as the model" in error(["size,age", "1,old"])
     assert "has a column 'predicted_kind' already" in error(["size,age,predicted_kind", "1,2,x"])
     assert "--output must end in .csv or .parquet" in error(["size,age", "1,2"], "--output", "new.xlsx")
-    assert "nosuch is not a folder that nbbp train has written" in nbbp_says("predict", "nosuch", "data.csv")[2]
+    assert "nosuch has no model of a table" in nbbp_says("predict", "nosuch", "data.csv")[2]
     path = run / "preprocessing.json"
     content = json.loads(path.read_text())
     for broken, message in (
@@ -581,7 +581,13 @@ def test_help_has_examples(command, nbbp_says):
 
 def test_a_run_is_exported(run, nbbp_says):
     code, out, _ = nbbp_says("export", "run", "--numpy", "network.py")
-    assert code == 0
-    assert out.startswith("network.py written\nit takes columns that are prepared as run/preprocessing.json says")
-    assert pathlib.Path("network.py").is_file()
+    assert (code, out) == (0, "network.py written\nit takes the columns as they are: size, age\n")
+    written: dict = {}
+    exec(pathlib.Path("network.py").read_text(), written)
+    nbbp_says("predict", "run", "data.csv", "--output", "out.csv")
+    assert written["predict"](pd.read_csv("data.csv")) == pd.read_csv("out.csv")["predicted_kind"].tolist()
+    code, out, _ = nbbp_says("export", "run", "--torch", "weights.safetensors")
+    assert out.startswith(
+        "weights.safetensors written\nit takes columns that are prepared as run/preprocessing.json says"
+    )
     assert nbbp_says("export", "data.csv", "--numpy", "other.py")[0] == 2

@@ -221,6 +221,11 @@ def test_forms_of_dates(texts, year_month_day):
     np.testing.assert_array_equal(np.stack([parts[p] for p in ("year", "month", "day")], axis=1), year_month_day)
 
 
+def test_dates_that_differ_in_every_row_are_no_identifiers(table):
+    seconds = [f"2020-01-{k % 28 + 1:02} {k % 9:02}:{k % 60:02}:{k // 60:02}" for k in range(200)]
+    assert TableEncoder.fit(table({"when": seconds}), bins=0).features == ["when, day", "when, weekday", "when, hour"]
+
+
 def test_a_text_among_dates_is_an_error(table):
     days = ["2020-01-31"] * 5 + ["2020-02-30"] + ["2020-03-01"]
     with pytest.raises(CellError, match=r"row 5, column 'day': '2020-02-30' is not a date .* categorical=\['day'\]"):

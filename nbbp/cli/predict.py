@@ -10,7 +10,7 @@ import numpy as np
 from nbbp.cli.commands import Command, check_folder
 from nbbp.cli.reading import TableFile, read
 from nbbp.cli.rows import cells_for
-from nbbp.cli.runs import Run
+from nbbp.recipes.tabular import TableModel
 from nbbp.tables import ClassTarget
 
 SHOWN = 20  # unknown categories of a column
@@ -37,16 +37,16 @@ def predict(arguments) -> None:
         check_folder(arguments.output)
         if pathlib.Path(arguments.output).suffix.lower() not in (".csv", ".parquet"):
             raise ValueError(f"--output must end in .csv or .parquet, got {arguments.output}")
-    run = Run.read(arguments.folder)
+    model = TableModel.load(arguments.folder)
     file = read(arguments.file)
-    encoder = run.model.encoder
+    encoder = model.encoder
     with file.located():
         columns = cells_for(file, encoder)
         X = encoder.encode_cells(columns)
     for name, unknown in encoder.unknown_cells(columns).items():
         shown = ", ".join(unknown[:SHOWN]) + (f" and {len(unknown) - SHOWN:,} more" if len(unknown) > SHOWN else "")
         print(f"{arguments.file}, column {name!r}: the model has not seen {shown}", file=sys.stderr)
-    answers = _answers(run, X)
+    answers = _answers(model, X)
     for name in answers:
         if name in file.columns:
             raise ValueError(f"{arguments.file} has a column {name!r} already; rename it or leave it out")
@@ -55,9 +55,9 @@ def predict(arguments) -> None:
         print(f"{len(X):,} predictions written to {arguments.output}: the file's columns and {', '.join(answers)}")
 
 
-def _answers(run: Run, X: np.ndarray) -> dict[str, list]:
+def _answers(model: TableModel, X: np.ndarray) -> dict[str, list]:
     """The new columns."""
-    prediction, name, target = run.model.decoded(X), f"predicted_{run.target_name}", run.model.target
+    prediction, name, target = model.decoded(X), f"predicted_{model.target_name}", model.target
     if not isinstance(target, ClassTarget):
         return {name: prediction.tolist()}
     probabilities = {f"probability_{c}": prediction[:, k].tolist() for k, c in enumerate(target.classes)}

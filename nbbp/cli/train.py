@@ -16,7 +16,7 @@ from nbbp.cli.commands import Command, check_folder
 from nbbp.cli.reading import TableFile, read
 from nbbp.cli.report import Part, Report
 from nbbp.cli.rows import LEAST_ROWS, Rows, by_time, cells_for, drawn, target_of
-from nbbp.cli.runs import REPORT, Run
+from nbbp.cli.runs import REPORT, write_run
 from nbbp.recipes.presets import PRESETS, Plain, Preset, Target
 from nbbp.recipes.tabular import VALIDATION_SHARE, TableTraining
 from nbbp.tables import ClassTarget, TableEncoder, ValueTarget
@@ -125,6 +125,7 @@ def train(arguments) -> int:
         encoder, target, data.X[learned], data.y[learned], preset, arguments.members,
         np.searchsorted(learned, parts["validation"]) if arguments.members == 1 or arguments.time else None,
         arguments.validation_share, _weights(target, data.y[learned], arguments), arguments.patience, arguments.seed,
+        arguments.target,
     )  # fmt: skip
     report = Report(training, data.take(learned), tested, rows.dropped, arguments)
     print(report.plan, flush=True)
@@ -132,8 +133,8 @@ def train(arguments) -> int:
         print(f"the run in {folder} is overwritten; --output FOLDER keeps it", flush=True)
     begin = time.perf_counter()
     stopped = _run(training)
-    run = Run(training.model, arguments.target)
-    written = run.write(folder, training.histories, report.text(stopped), report.to_dict(time.perf_counter() - begin))
+    numbers = report.to_dict(time.perf_counter() - begin)
+    written = write_run(folder, training.model, training.histories, report.text(stopped), numbers)
     print(report.outcome())
     print(f"written to {folder}: {', '.join(written)}")
     return STOPPED_BY.get(stopped, 0)

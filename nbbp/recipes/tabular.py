@@ -1,6 +1,8 @@
 """Networks for tables as they are: columns encoded, held-out rows chosen, networks trained and averaged."""
 
 import dataclasses
+import json
+import pathlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,11 +13,14 @@ from nbbp.model import Model
 from nbbp.recipes.ensemble import Ensemble
 from nbbp.recipes.folds import Fold
 from nbbp.recipes.presets import Preset, Target
-from nbbp.sequential import Sequential
-from nbbp.tables import ClassTarget, TableEncoder
+from nbbp.sequential import Sequential, load
+from nbbp.storage import files
+from nbbp.tables import ClassTarget, TableEncoder, target_from_dict
 from nbbp.training.history import History
 
 VALIDATION_SHARE = 0.15
+MODEL, PREPROCESSING = "model.safetensors", "preprocessing.json"
+FORMAT = 2  # of the latter
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,11 +33,14 @@ class TableModel:
     target : ClassTarget or ValueTarget
     members : sequence of Model
         The networks, whose predictions are averaged.
+    target_name : str
+        The column of the target.
     """
 
     encoder: TableEncoder
     target: Target
     members: Sequence[Model]
+    target_name: str = "y"
 
     def outputs(self, table, name: str = "table") -> np.ndarray:
         """The probabilities (rows, classes), or the values (rows,) in the units of the target, float64."""
@@ -50,6 +58,57 @@ class TableModel:
     def predictions(self, member: Model, X: np.ndarray) -> np.ndarray:
         """What one member predicts for encoded rows (rows, outputs), float64."""
         return member.predict(self.inputs(X)).astype(np.float64)
+
+    def save(self, folder) -> list[str]:
+        """Write the networks and what was learned of the columns into a folder; returns the names of the files.
+
+        Files of an earlier model in the folder are removed.
+        """
+        place = pathlib.Path(folder)
+        place.mkdir(exist_ok=True)
+        for path in place.glob(file_of_member(MODEL, "*")):
+            path.unlink()
+        names = [file_of_member(MODEL, k) for k in range(1, len(self.members) + 1)]
+        for member, name in zip(self.members, names, strict=True):
+            member.save(place / name)
+        content = {
+            "format": FORMAT,
+            "target": {"column": self.target_name, **self.target.to_dict()},
+            "table": self.encoder.to_dict(),
+            "members": len(self.members),
+        }
+        with files.writing(place / PREPROCESSING, files.INCOMPLETE):
+            text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+            (place / PREPROCESSING).write_text(text, encoding="utf-8")
+        return [*names, PREPROCESSING]
+
+    @classmethod
+    def load(cls, folder) -> "TableModel":
+        """The model that `save` or `nbbp train` has written into a folder; ValueError or OSError if there is none."""
+        place = pathlib.Path(folder)
+        for name in (MODEL, PREPROCESSING):
+            if not (place / name).is_file():
+                raise FileNotFoundError(f"{folder} has no model of a table: there is no {name} in it")
+        try:
+            content = json.loads((place / PREPROCESSING).read_text(encoding="utf-8"))
+            if content["format"] != FORMAT:
+                raise ValueError(f"format {content['format']!r}, and this version of nbbp reads {FORMAT}: train again")
+            target, encoder = content["target"], TableEncoder.from_dict(content["table"])
+            members = [load(place / file_of_member(MODEL, k)) for k in range(1, content["members"] + 1)]
+            features = len(encoder.features)
+            taken = {sum(edge.shape[0] for edge in member.network.graph.inputs) for member in members}
+            if taken != {features}:
+                raise ValueError(f"it makes {features} features, and the model takes other ones")
+            return cls(encoder, target_from_dict(target), members, target["column"])
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
+            reason = f"{error} is missing" if isinstance(error, KeyError) else error
+            raise ValueError(f"{place / PREPROCESSING} does not fit: {reason}") from None
+
+
+def file_of_member(name: str, number: int | str) -> str:
+    """The file of a member, counted from 1; the first has the plain name."""
+    stem, suffix = name.rsplit(".", 1)
+    return name if number == 1 else f"{stem}_{number}.{suffix}"
 
 
 def held_out(y: np.ndarray, parts: int, share: float, seed: int) -> list[np.ndarray]:
@@ -86,6 +145,7 @@ class TableTraining:
     patience : int, optional
         The number of epochs without a better validation loss after which a member stops; it trains on if left out.
     seed : int
+    target_name : str
 
     Attributes
     ----------
@@ -97,7 +157,7 @@ class TableTraining:
     def __init__(
         self, encoder: TableEncoder, target: Target, X: np.ndarray, y: np.ndarray, preset: Preset, members: int = 1,
         validation: np.ndarray | None = None, validation_share: float = VALIDATION_SHARE,
-        sample_weight: np.ndarray | None = None, patience: int | None = None, seed: int = 0,
+        sample_weight: np.ndarray | None = None, patience: int | None = None, seed: int = 0, target_name: str = "y",
     ) -> None:  # fmt: skip
         checks.positive_integer("members", members)
         checks.number("validation_share", validation_share, high=0.5, open_low=True)
@@ -116,7 +176,7 @@ class TableTraining:
         for network in networks:
             if isinstance(network, Sequential):
                 network.build(X.shape[1])
-        self.model = TableModel(encoder, target, networks)
+        self.model = TableModel(encoder, target, networks, target_name)
         self._stopping = [preset.best_epoch(target, patience or preset.epochs) for _ in networks]
 
     def run(self, verbose: int = 0) -> None:

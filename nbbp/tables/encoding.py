@@ -107,13 +107,18 @@ class TableEncoder:
         for wanted in categorical:
             if wanted not in (column.name for column in columns):
                 raise ValueError(f"categorical: {name} has no column {wanted!r}")
-        known, left_out = [], {}
+        known: list[Column] = []
+        left_out: dict[str, str] = {}
         for column in columns:
-            flaw = screening.flaw(column, named, column.name in categorical)
-            if flaw is None:
-                known.append(_fitted(column, column.name in categorical, bins, one_hot))
-            else:
+            chosen = column.name in categorical
+            form = dates.form_of(column.present.tolist()) if column.kind == "text" and not chosen else None
+            read = column if form is None else _dates(column, form)
+            if (flaw := screening.flaw(read, named, chosen)) is not None:
                 left_out[column.name] = flaw
+            elif chosen or read.kind == "text":
+                known.append(Categories.fit(column, one_hot))
+            else:
+                known.append(Numbers.fit(read, bins) if read.kind == "number" else Dates.fit(read, form, bins))
         listed = "; ".join(f"{column!r} ({why})" for column, why in left_out.items())
         if not known:
             raise ValueError(f"{name} has no column to learn from: {listed}. Give columns that differ between rows")
@@ -195,13 +200,7 @@ class TableEncoder:
         return [(known, found[known.name]) for known in self.columns]
 
 
-def _fitted(column: Cells, categorical: bool, bins: int, one_hot: int) -> Column:
-    if categorical:
-        return Categories.fit(column, one_hot)
-    if column.kind == "number":
-        return Numbers.fit(column.name, column.values, bins)
-    form = dates.form_of(column.present.tolist()) if column.kind == "text" else None
-    if column.kind == "date" or form is not None:
-        rest = f"as most in the column are; correct it, or take all as categories: categorical=[{column.name!r}]"
-        return Dates.fit(column, form, rest, bins)
-    return Categories.fit(column, one_hot)
+def _dates(column: Cells, form: str) -> Cells:
+    """A column of text as dates."""
+    rest = f"as most in the column are; correct it, or take all as categories: categorical=[{column.name!r}]"
+    return dataclasses.replace(column, kind="date", values=dates.instants(column, form, rest))

@@ -43,7 +43,12 @@ class Numbers:
     kind = "number"
 
     @classmethod
-    def fit(cls, name: str, values: np.ndarray, bins: int) -> Self:
+    def fit(cls, column: Cells, bins: int) -> Self:
+        """Learn from a column of numbers."""
+        return cls.of(column.name, column.values, bins)
+
+    @classmethod
+    def of(cls, name: str, values: np.ndarray, bins: int) -> Self:
         """Learn from values (rows,), nan for missing ones, of which one is a number."""
         missing = np.isnan(values)
         present = values[~missing]
@@ -114,13 +119,12 @@ class Dates:
     kind = "date"
 
     @classmethod
-    def fit(cls, column: Cells, form: str | None, rest: str, bins: int) -> Self:
-        """Learn from a column of dates, or of text in a form; CellError, which ends with `rest`, for other text."""
-        values = column.values if form is None else dates.instants(column, form, rest)
-        present = values[~np.isnat(values)]
-        parts = {part: v for part, v in dates.parts(present).items() if v.min() < v.max()}
-        known = {part: Numbers.fit(f"{column.name}, {part}", v, bins) for part, v in parts.items()}
-        return cls(column.name, form, known, len(present) < len(values))
+    def fit(cls, column: Cells, form: str | None, bins: int) -> Self:
+        """Learn from a column of dates, which were text in a form, or None."""
+        present = column.present
+        parts = {part: values for part, values in dates.parts(present).items() if values.min() < values.max()}
+        known = {part: Numbers.of(f"{column.name}, {part}", values, bins) for part, values in parts.items()}
+        return cls(column.name, form, known, len(present) < len(column))
 
     @property
     def features(self) -> list[str]:
