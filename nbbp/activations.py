@@ -286,11 +286,16 @@ def _mish(x):
     return x * (n * (ONE(x) / (n + TWO(x))))  # tanh(log(1 + e)) = n / (n + 2)
 
 
-def _mish_derivative(x):
+def _mish_and_derivative(x):
     z = _inlined_clipped(x)
     e = vm.exp(z)
-    n, r = e * (e + TWO(x)), ONE(x) / (e * (e + TWO(x)) + TWO(x))
-    return n * r + FOUR(x) * z * (e * r) * ((ONE(x) + e) * r)
+    n = e * (e + TWO(x))
+    r = ONE(x) / (n + TWO(x))
+    return x * (n * r), n * r + FOUR(x) * z * (e * r) * ((ONE(x) + e) * r)
+
+
+def _mish_derivative(x):
+    return mish_and_derivative(x)[1]
 
 
 def _numpy_mish(x):
@@ -303,6 +308,7 @@ def _numpy_mish_derivative(x):
 
 
 _inlined_clipped = device(_clipped, inline=True)
+mish_and_derivative = device(_mish_and_derivative, inline=True)
 
 # Misra, "Mish: a self regularized non-monotonic activation function", 2020: x tanh(softplus(x))
 mish = _elementwise(
