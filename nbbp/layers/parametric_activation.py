@@ -75,16 +75,14 @@ def _kernels(name: str, cycles: float) -> tuple[Kernel, Kernel]:
         d[:] = (dy * (y - x)).sum(axis=0)
         dy *= 1 + alpha * (f.numpy_derivative(y if activation.from_output else x) - 1)
 
-    scalars = {"value": f.value, "derivative": f.derivative}
-    backward = _backward if activation.from_output else _mish_backward
-    return (
-        kernel(forward_reference, "(b,n) (b,n) (n)", name=f"parametric_{name}_forward", cycles=cycles, value=f.value)(
-            _forward
-        ),
-        kernel(
-            backward_reference, "(n) (b,n) (b,n) (n)", name=f"parametric_{name}_backward", cycles=2 * cycles, **scalars
-        )(backward),
+    forward = kernel(
+        forward_reference, "(b,n) (b,n) (n)", cycles=cycles, name=f"parametric_{name}_forward", value=f.value
     )
+    backward = kernel(
+        backward_reference, "(n) (b,n) (b,n) (n)", cycles=2 * cycles, name=f"parametric_{name}_backward",
+        value=f.value, derivative=f.derivative,
+    )  # fmt: skip
+    return forward(_forward), backward(_backward if activation.from_output else _mish_backward)
 
 
 KERNELS = {"relu": _kernels("relu", 0.4), "selu": _kernels("selu", 2.0), "mish": _kernels("mish", 3.0)}
