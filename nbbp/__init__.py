@@ -96,12 +96,13 @@ __all__ = [
     "Conv1DTranspose", "Conv2D", "Conv2DTranspose", "Crop2D", "Dense", "Diagnosis", "DivergenceError", "Dropout",
     "Embedding", "Ensemble", "FeatureTokens", "Flatten", "GaussianNoise", "GlobalAveragePool", "GlobalMaxPool",
     "GroupNorm", "History", "Input", "Inspect", "Layer", "LayerNorm", "Lion", "MaxPool1D", "MaxPool2D", "Model",
-    "ModelFileError", "MultiHeadAttention", "Multiply", "Nadam", "Parameter", "ParametricActivation", "PeriodicEmbedding", "PositionalEmbedding", "PruningReport",
-    "RMSprop", "Ragged", "RandomCrop", "RandomFlip", "RandomShift", "Rescale", "Reshape", "Residual", "RotaryPositions",
-    "Scale", "Sequential", "SimpleRNN", "SpatialDropout", "Spec", "TakeFirst", "TiedDense", "TransformerBlock", "TwinError",
-    "UpSample2D", "ZeroPad2D", "__version__", "activations", "callbacks", "check_gradients", "compare", "datasets",
-    "diagnose", "distill", "exchange", "find_learning_rate", "fit_lbfgs", "initializers", "kernel", "load", "losses",
-    "plots", "prune", "pruning_report", "recipes", "schedules", "streams", "tables", "trackers",
+    "ModelFileError", "MultiHeadAttention", "Multiply", "Nadam", "Parameter", "ParametricActivation",
+    "PeriodicEmbedding", "PositionalEmbedding", "PruningReport", "RMSprop", "Ragged", "RandomCrop", "RandomFlip",
+    "RandomShift", "Rescale", "Reshape", "Residual", "RotaryPositions", "Scale", "Sequential", "SimpleRNN",
+    "SpatialDropout", "Spec", "TakeFirst", "TiedDense", "TransformerBlock", "TwinError", "UpSample2D", "ZeroPad2D",
+    "__version__", "activations", "callbacks", "check_gradients", "compare", "datasets", "diagnose", "distill",
+    "exchange", "find_learning_rate", "fit_lbfgs", "initializers", "kernel", "load", "losses", "plots", "prune",
+    "pruning_report", "recipes", "schedules", "streams", "tables", "trackers",
 ]  # fmt: skip
 
 _ON_DEMAND = {"bench", "datasets", "exchange", "initializers", "plots", "sklearn", "trackers"}

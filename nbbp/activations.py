@@ -286,11 +286,16 @@ def _mish(x):
     return x * (n * (ONE(x) / (n + TWO(x))))  # tanh(log(1 + e)) = n / (n + 2)
 
 
-def _mish_derivative(x):
+def _mish_and_derivative(x):
     z = _inlined_clipped(x)
     e = vm.exp(z)
-    n, r = e * (e + TWO(x)), ONE(x) / (e * (e + TWO(x)) + TWO(x))
-    return n * r + FOUR(x) * z * (e * r) * ((ONE(x) + e) * r)
+    n = e * (e + TWO(x))
+    r = ONE(x) / (n + TWO(x))
+    return x * (n * r), n * r + FOUR(x) * z * (e * r) * ((ONE(x) + e) * r)
+
+
+def _mish_derivative(x):
+    return mish_and_derivative(x)[1]
 
 
 def _numpy_mish(x):
@@ -303,11 +308,10 @@ def _numpy_mish_derivative(x):
 
 
 _inlined_clipped = device(_clipped, inline=True)
+mish_and_derivative = device(_mish_and_derivative, inline=True)
 
 # Misra, "Mish: a self regularized non-monotonic activation function", 2020: x tanh(softplus(x))
-mish = _elementwise(
-    "mish", _mish, _mish_derivative, _numpy_mish, _numpy_mish_derivative, from_output=False, cycles=3.0
-)
+mish = _elementwise("mish", _mish, _mish_derivative, _numpy_mish, _numpy_mish_derivative, from_output=False, cycles=3.0)
 
 exponential = _elementwise(
     "exponential",
@@ -315,44 +319,6 @@ exponential = _elementwise(
     lambda y: y,
     np.exp,
     lambda y: y,
-)
-
-
-LEAST_DEVIATION = 1e-6
-_FLOOR = constant(LEAST_DEVIATION)
-
-
-def gaussian_forward_reference(y):
-    y[:, (y.shape[1] + 1) // 2 :] = np.logaddexp(y[:, (y.shape[1] + 1) // 2 :], 0) + LEAST_DEVIATION
-
-
-@kernel(gaussian_forward_reference, "(b,n)", cycles=2.0)
-def gaussian_forward(y):
-    """Means, which stay as they are, then standard deviations: the softplus of the second half of the columns."""
-    for i in prange(y.shape[0]):
-        row = y[i, (y.shape[1] + 1) // 2 :]
-        for j in range(row.shape[0]):
-            row[j] = vm.softplus(row[j]) + _FLOOR(row[j])
-
-
-def gaussian_backward_reference(dy, s):
-    half = (dy.shape[1] + 1) // 2
-    dy[:, half:] *= -np.expm1(LEAST_DEVIATION - s[:, half:])
-
-
-@kernel(gaussian_backward_reference, "(b,n) (b,n)", cycles=2.0)
-def gaussian_backward(dy, s):
-    """The slope of the softplus, 1 - exp(-softplus), from the output s."""
-    for i in prange(dy.shape[0]):
-        begin = (dy.shape[1] + 1) // 2
-        d_row, s_row = dy[i, begin:], s[i, begin:]
-        for j in range(d_row.shape[0]):
-            excess = s_row[j] - _FLOOR(s_row[j])
-            d_row[j] = vm.flushed(d_row[j] * -vm.expm1(-excess))
-
-
-ACTIVATIONS["gaussian"] = gaussian = Activation(
-    "gaussian", gaussian_forward, gaussian_backward, from_output=True, elementwise=False
 )
 
 

@@ -254,7 +254,7 @@ class FlatCosine(Schedule):
 
 @dataclasses.dataclass(frozen=True)
 class CosLog(Schedule):
-    """maximum (1 - cos(2 pi log2(1 + (2^cycles - 1) t / steps))) / 2: cycles from 0 to 0, each twice as long as the last.
+    """maximum (1 - cos(2 pi log2(1 + (2^cycles - 1) t / steps))) / 2: cycles, each twice as long as the one before.
 
     The schedule of RealMLP, which calls it coslog4 for its 4 cycles: Holzmueller, Grinsztajn and Steinwart, "Better by
     default: strong pre-tuned MLPs and boosted trees on tabular data", 2024. It is 0 at the first step and from `steps`

@@ -19,7 +19,9 @@ def outputs(loss: str) -> int:
 
 
 def network(kind: str, activation: str, loss: str, hidden: bool) -> list:
-    output = [nbbp.Dense(outputs(loss), activation="softmax" if loss == "cross_entropy" else "linear", initializer=wide)]
+    output = [
+        nbbp.Dense(outputs(loss), activation="softmax" if loss == "cross_entropy" else "linear", initializer=wide)
+    ]
     units = 4 if hidden else outputs(loss)
     tested = [nbbp.Dense(units, initializer=wide), nbbp.Activation(activation)]
     if kind == "dense":

@@ -107,7 +107,7 @@ def test_dropout_follows_a_schedule(rng):
     losses = model.fit(X, y, epochs=5, batch_size=400, verbose=0).step_loss
     np.testing.assert_allclose(losses, 1 / (1 - rates(np.arange(5))), rtol=0.05)  # the mean of m / (1 - rate)^2
     assert losses[-1] == pytest.approx(1, rel=1e-6)
-    with pytest.raises(ValueError, match="Dropout: rate at step 0 must be 0 or more and below 1, got 1.5"):
+    with pytest.raises(ValueError, match="Dropout: rate at step 0 must be 0 or more and below 1"):
         nbbp.Dropout(nbbp.schedules.Constant(1.5))
 
 
@@ -199,7 +199,9 @@ def test_clamp_holds_predictions_within_a_range(rng):
 @pytest.mark.parametrize("ties", ["first", "last"])
 def test_early_stopping_takes_the_first_or_the_last_of_the_best_epochs(ties, rng):
     class Played(nbbp.callbacks.Callback):
-        records = {"score": True}
+        @property
+        def records(self):
+            return {"score": True}
 
         def on_epoch_end(self, fit):
             fit.history.note(score=[1.0, 3.0, 3.0, 2.0, 3.0, 1.0, 1.0, 1.0][len(fit.history) - 1])

@@ -12,7 +12,7 @@ from nbbp.kernels.arguments import any_bits, shares
 from nbbp.kernels.batches import copy
 from nbbp.kernels.jit import kernel
 from nbbp.kernels.random import bits, random_bits
-from nbbp.kernels.vector_math import ONE, ZERO
+from nbbp.kernels.vector_math import ZERO
 from nbbp.schedules import Schedule
 
 ALL = 2.0**64 - 2.0**11  # the largest float64 below 2^64: random numbers below it are kept

@@ -5,7 +5,7 @@ import dataclasses
 from numba import prange
 
 from nbbp import checks
-from nbbp.activations import ACTIVATIONS
+from nbbp.activations import ACTIVATIONS, mish_and_derivative
 from nbbp.engine.layer import Layer, Parameter, Spec
 from nbbp.initializers import ones
 from nbbp.kernels import vector_math as vm
@@ -20,7 +20,7 @@ def value(x):
 
 
 def derivative(s):
-    """The activation's derivative, as a function of its output or of its input."""
+    """The activation's derivative, as a function of its output."""
 
 
 def _forward(y, x, alpha):
@@ -30,7 +30,7 @@ def _forward(y, x, alpha):
             y_row[j] = x_row[j] + alpha[j] * (value(x_row[j]) - x_row[j])
 
 
-def _backward_from_input(d, dy, x, alpha):
+def _mish_backward(d, dy, x, alpha):
     for p in prange((x.shape[1] + STRIP - 1) // STRIP):
         begin, end = p * STRIP, min(x.shape[1], (p + 1) * STRIP)
         d_strip, share = d[begin:end], alpha[begin:end]
@@ -39,12 +39,13 @@ def _backward_from_input(d, dy, x, alpha):
         for i in range(x.shape[0]):
             x_row, dy_row = x[i, begin:end], dy[i, begin:end]
             for j in range(d_strip.shape[0]):
-                slope = dy_row[j]
-                d_strip[j] += slope * (value(x_row[j]) - x_row[j])
-                dy_row[j] = vm.flushed(slope * (ONE(slope) + share[j] * (derivative(x_row[j]) - ONE(slope))))
+                z, slope = x_row[j], dy_row[j]
+                f, df = mish_and_derivative(z)
+                d_strip[j] += slope * (f - z)
+                dy_row[j] = vm.flushed(slope * (ONE(z) + share[j] * (df - ONE(z))))
 
 
-def _backward_from_output(d, dy, x, alpha):
+def _backward(d, dy, x, alpha):
     for p in prange((x.shape[1] + STRIP - 1) // STRIP):
         begin, end = p * STRIP, min(x.shape[1], (p + 1) * STRIP)
         d_strip, share = d[begin:end], alpha[begin:end]
@@ -53,9 +54,11 @@ def _backward_from_output(d, dy, x, alpha):
         for i in range(x.shape[0]):
             x_row, dy_row = x[i, begin:end], dy[i, begin:end]
             for j in range(d_strip.shape[0]):
-                slope, f = dy_row[j], value(x_row[j])
-                d_strip[j] += slope * (f - x_row[j])
-                dy_row[j] = vm.flushed(slope * (ONE(slope) + share[j] * (derivative(f) - ONE(slope))))
+                z, slope = x_row[j], dy_row[j]
+                f = value(z)
+                df = derivative(f)
+                d_strip[j] += slope * (f - z)
+                dy_row[j] = vm.flushed(slope * (ONE(z) + share[j] * (df - ONE(z))))
 
 
 def _kernels(name: str, cycles: float) -> tuple[Kernel, Kernel]:
@@ -72,16 +75,14 @@ def _kernels(name: str, cycles: float) -> tuple[Kernel, Kernel]:
         d[:] = (dy * (y - x)).sum(axis=0)
         dy *= 1 + alpha * (f.numpy_derivative(y if activation.from_output else x) - 1)
 
-    scalars = {"value": f.value, "derivative": f.derivative}
-    backward = _backward_from_output if activation.from_output else _backward_from_input
-    return (
-        kernel(forward_reference, "(b,n) (b,n) (n)", name=f"parametric_{name}_forward", cycles=cycles, value=f.value)(
-            _forward
-        ),
-        kernel(
-            backward_reference, "(n) (b,n) (b,n) (n)", name=f"parametric_{name}_backward", cycles=2 * cycles, **scalars
-        )(backward),
+    forward = kernel(
+        forward_reference, "(b,n) (b,n) (n)", cycles=cycles, name=f"parametric_{name}_forward", value=f.value
     )
+    backward = kernel(
+        backward_reference, "(n) (b,n) (b,n) (n)", cycles=2 * cycles, name=f"parametric_{name}_backward",
+        value=f.value, derivative=f.derivative,
+    )  # fmt: skip
+    return forward(_forward), backward(_backward if activation.from_output else _mish_backward)
 
 
 KERNELS = {"relu": _kernels("relu", 0.4), "selu": _kernels("selu", 2.0), "mish": _kernels("mish", 3.0)}

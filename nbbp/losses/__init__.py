@@ -20,6 +20,6 @@ from nbbp.losses.gaussian_nll import gaussian_nll
 from nbbp.losses.pinball import Pinball, pinball
 
 __all__ = [
-    "LOSSES", "Loss", "Pinball", "binary_cross_entropy", "cross_entropy", "define", "distillation", "gaussian_nll", "half_mse",
-    "huber", "mae", "mse", "pinball", "poisson", "restored", "softmax_cross_entropy",
+    "LOSSES", "Loss", "Pinball", "binary_cross_entropy", "cross_entropy", "define", "distillation", "gaussian_nll",
+    "half_mse", "huber", "mae", "mse", "pinball", "poisson", "restored", "softmax_cross_entropy",
 ]  # fmt: skip

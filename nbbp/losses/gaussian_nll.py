@@ -3,13 +3,48 @@
 import numpy as np
 from numba import prange
 
-from nbbp.activations import LEAST_DEVIATION
+from nbbp.activations import ACTIVATIONS, Activation
 from nbbp.kernels import vector_math as vm
 from nbbp.kernels.jit import kernel
-from nbbp.kernels.vector_math import HALF, ONE, ZERO
+from nbbp.kernels.vector_math import HALF, ONE, ZERO, constant
 from nbbp.losses.base import LOSSES, Loss
 
-FLOOR = vm.constant(LEAST_DEVIATION)
+LEAST_DEVIATION = 1e-6
+FLOOR = constant(LEAST_DEVIATION)
+
+
+def gaussian_forward_reference(y):
+    y[:, (y.shape[1] + 1) // 2 :] = np.logaddexp(y[:, (y.shape[1] + 1) // 2 :], 0) + LEAST_DEVIATION
+
+
+@kernel(gaussian_forward_reference, "(b,n)", cycles=2.0)
+def gaussian_forward(y):
+    """Means, which stay as they are, then standard deviations: the softplus of the second half of the columns."""
+    for i in prange(y.shape[0]):
+        row = y[i, (y.shape[1] + 1) // 2 :]
+        for j in range(row.shape[0]):
+            row[j] = vm.softplus(row[j]) + FLOOR(row[j])
+
+
+def gaussian_backward_reference(dy, s):
+    half = (dy.shape[1] + 1) // 2
+    dy[:, half:] *= -np.expm1(LEAST_DEVIATION - s[:, half:])
+
+
+@kernel(gaussian_backward_reference, "(b,n) (b,n)", cycles=2.0)
+def gaussian_backward(dy, s):
+    """The slope of the softplus, 1 - exp(-softplus), from the output s."""
+    for i in prange(dy.shape[0]):
+        begin = (dy.shape[1] + 1) // 2
+        d_row, s_row = dy[i, begin:], s[i, begin:]
+        for j in range(d_row.shape[0]):
+            excess = s_row[j] - FLOOR(s_row[j])
+            d_row[j] = vm.flushed(d_row[j] * -vm.expm1(-excess))
+
+
+ACTIVATIONS["gaussian"] = Activation(
+    "gaussian", gaussian_forward, gaussian_backward, from_output=True, elementwise=False
+)
 
 
 def gaussian_nll_reference(row_loss, dz, z, target, scale):

@@ -73,12 +73,13 @@ class Optimizer:
             program.call(clip_norm, g, squares, np.array([self.clip_norm], g.dtype))
 
     def scaled(self, rate: float, decay: float, scale: float = 1.0) -> "Optimizer":
-        """The same with factors of learning rate and weight decay, for parameters that are `scale` times what is trained.
+        """The same with factors of learning rate and weight decay, and for p = scale u, if u is what is trained.
 
-        Let p = scale u. The gradient of u is scale g, and where u moves by d, p moves by scale d.
+        The gradient of u is scale times that of p, and where u moves by d, p moves by scale d.
         """
         stretch = scale ** (1 + self.degree)
-        rate, decay, changed = rate * stretch, decay / stretch, {}  # decay is a share: it does not depend on the scale
+        rate, decay = rate * stretch, decay / stretch  # of p the same share decays, times the learning rate, as of u
+        changed: dict = {}
         if rate != 1:
             changed["learning_rate"] = _times(self.learning_rate, rate)
         if decay != 1 and hasattr(self, "weight_decay"):

@@ -22,8 +22,8 @@ def adapt(network: Network, backend: str, data: Data) -> None:
             rng = np.random.default_rng([network.seed, 1, k])  # a layer's first values have the stream [seed, k]
             if own.shape[-1] != z.shape[-1]:
                 raise ValueError(
-                    f"{place.name}.{name}: its initializer adapts one of its columns to each of the layer's outputs, and "
-                    f"there are {own.shape[-1]} and {z.shape[-1]}"
+                    f"{place.name}.{name}: its initializer adapts one of its columns to each of the layer's outputs, "
+                    f"and there are {own.shape[-1]} and {z.shape[-1]}"
                 )
             own[...] = parameter.initializer.adapted(own, z.reshape(-1, z.shape[-1]), rng)
 
@@ -31,7 +31,5 @@ def adapt(network: Network, backend: str, data: Data) -> None:
 def _parameters(network: Network) -> list:
     """Each parameter with its place and its short name."""
     return [
-        (place, name, parameter)
-        for place in network.layout.places
-        for name, (_, parameter) in place.parameters.items()
+        (place, name, parameter) for place in network.layout.places for name, (_, parameter) in place.parameters.items()
     ]

@@ -17,7 +17,6 @@ from nbbp.optimizers import Optimizer
 from nbbp.training.averaging import average
 from nbbp.training.settings import Settings
 
-
 Factors = tuple[float, float, float]  # of learning rate and weight decay, and a parameter's scale
 
 
