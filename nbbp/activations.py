@@ -8,6 +8,8 @@ the output (`from_output=False`).
 import dataclasses
 import functools
 import math
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 from numba import prange
@@ -15,9 +17,18 @@ from numba import prange
 from nbbp import checks
 from nbbp.kernels import vector_math as vm
 from nbbp.kernels.jit import KERNELS, Kernel, device, kernel
-from nbbp.kernels.vector_math import ONE, ZERO, constant
+from nbbp.kernels.vector_math import ONE, TWO, ZERO, constant
 
 ROWS = 64  # rows that one thread takes at a time
+
+
+class Scalars(NamedTuple):
+    """Value and derivative of one element, compiled, and their NumPy twins; the derivative's argument is s."""
+
+    value: Callable
+    derivative: Callable
+    numpy_value: Callable
+    numpy_derivative: Callable
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +36,7 @@ class Activation:
     """In-place kernels: ``forward(y)``, and ``backward(dy, s)``, which turns dy into dx.
 
     s is the output if `from_output` is true, else the input, which ``apart(y, x)`` leaves as it is. Kernels that are
-    `elementwise` take flat arrays, the others rows.
+    `elementwise` take flat arrays, the others rows; of the former there are `scalars` too.
     """
 
     name: str
@@ -34,6 +45,7 @@ class Activation:
     from_output: bool
     elementwise: bool = True
     apart: Kernel | None = None
+    scalars: Scalars | None = None
 
     def shaped(self, array: np.ndarray) -> np.ndarray:
         """The array as the kernels take it: flat, or as rows of its last axis."""
@@ -86,7 +98,8 @@ def _elementwise(name, value, derivative, numpy_value, numpy_derivative, *, from
     apart = None
     if not from_output:
         apart = declare(apart_reference, "(n) (n)", name=f"{name}_apart", value=value)(_map_apart)
-    ACTIVATIONS[name] = Activation(name, forward, backward, from_output, apart=apart)
+    scalars = Scalars(value, derivative, numpy_value, numpy_derivative)
+    ACTIVATIONS[name] = Activation(name, forward, backward, from_output, apart=apart, scalars=scalars)
     return ACTIVATIONS[name]
 
 
@@ -258,6 +271,47 @@ silu = _elementwise(
     _numpy_silu_derivative,
     from_output=False,
 )
+
+MISH_IS_X = constant(45.0, single=20.0)  # tanh(softplus(x)) is 1 from there on
+FOUR = constant(4.0)
+
+
+def _clipped(x):
+    return MISH_IS_X(x) if x > MISH_IS_X(x) else x
+
+
+def _mish(x):
+    e = vm.exp(_inlined_clipped(x))
+    n = e * (e + TWO(x))
+    return x * (n * (ONE(x) / (n + TWO(x))))  # tanh(log(1 + e)) = n / (n + 2)
+
+
+def _mish_and_derivative(x):
+    z = _inlined_clipped(x)
+    e = vm.exp(z)
+    n = e * (e + TWO(x))
+    r = ONE(x) / (n + TWO(x))
+    return x * (n * r), n * r + FOUR(x) * z * (e * r) * ((ONE(x) + e) * r)
+
+
+def _mish_derivative(x):
+    return mish_and_derivative(x)[1]
+
+
+def _numpy_mish(x):
+    return x * np.tanh(np.logaddexp(x, 0).astype(x.dtype))
+
+
+def _numpy_mish_derivative(x):
+    t, s = np.tanh(np.logaddexp(x, 0).astype(x.dtype)), 0.5 * (1 + np.tanh(0.5 * x))
+    return t + x * s * (1 - t * t)
+
+
+_inlined_clipped = device(_clipped, inline=True)
+mish_and_derivative = device(_mish_and_derivative, inline=True)
+
+# Misra, "Mish: a self regularized non-monotonic activation function", 2020: x tanh(softplus(x))
+mish = _elementwise("mish", _mish, _mish_derivative, _numpy_mish, _numpy_mish_derivative, from_output=False, cycles=3.0)
 
 exponential = _elementwise(
     "exponential",

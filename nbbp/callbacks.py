@@ -82,6 +82,8 @@ class Callback:
 class _Monitor(Callback):
     """Watches one value of the history and remembers the best."""
 
+    ties = "first"
+
     def __init__(self, monitor: str, patience: int, min_delta: float) -> None:
         self.monitor, self.patience = monitor, checks.positive_integer("patience", patience)
         checks.number("min_delta", min_delta)
@@ -110,7 +112,8 @@ class _Monitor(Callback):
             self._begin_anew(fit)
             return False
         value = monitors.latest(self.monitor, fit)
-        if value > self._best + (self.min_delta if self._best > -math.inf else 0):
+        tied = self.ties == "last" and value == self._best > -math.inf
+        if tied or value > self._best + (self.min_delta if self._best > -math.inf else 0):
             self._best, self._waited = value, 0
             return True
         self._waited += 1
@@ -139,6 +142,9 @@ class EarlyStopping(_Monitor):
         The smallest change that counts as an improvement.
     restore_best : bool
         Whether the parameters of the best epoch are restored when the fit ends, however it ends.
+    ties : {"first", "last"}
+        Which of several epochs with the best value is the best; with "last", each of them counts as an improvement. It
+        matters for metrics such as the accuracy on few rows.
 
     Examples
     --------
@@ -153,10 +159,16 @@ class EarlyStopping(_Monitor):
     """
 
     def __init__(
-        self, monitor: str = "val_loss", patience: int = 10, min_delta: float = 0.0, restore_best: bool = True
+        self,
+        monitor: str = "val_loss",
+        patience: int = 10,
+        min_delta: float = 0.0,
+        restore_best: bool = True,
+        ties: str = "first",
     ) -> None:
         super().__init__(monitor, patience, min_delta)
-        self.restore_best = restore_best
+        checks.choose("ties", ties, dict.fromkeys(("first", "last")))
+        self.restore_best, self.ties = restore_best, ties
 
     def _begin_anew(self, fit: "ObservedFit") -> None:
         super()._begin_anew(fit)

@@ -2,7 +2,7 @@
 
 For a weight of shape (n_in, n_out), the fans are n_in and n_out; for a longer shape (*kernel, n_in, n_out), they are
 n_in and n_out times the kernel's size (Glorot and Bengio 2010).
-To add one, write a function of (shape, rng) and enter it in INITIALIZERS.
+To add one, write a function of (shape, rng) and enter it in INITIALIZERS; one that looks at data is an `Adaptive`.
 """
 
 import math
@@ -84,6 +84,54 @@ def sparse(connections: int = 15, scale: float = 1.0) -> Initializer:
     return initialize
 
 
+class Adaptive:
+    """An initializer whose values change when the first data are there: it is called as all are, then `adapted`.
+
+    Before the first step of a `fit` or `train_on_batch`, some rows of the data go through the network, parameter after
+    parameter: see `nbbp.training.adaptation`.
+    """
+
+    def __call__(self, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+        raise NotImplementedError
+
+    def adapted(self, values: np.ndarray, z: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """New values of a parameter, given z (rows, outputs), which its layer computes with the present ones."""
+        raise NotImplementedError
+
+
+class UnitVariance(Adaptive):
+    """Normal, such that each of the layer's outputs has the standard deviation 1 over the first rows of the data.
+
+    The "std" initialization of RealMLP, see `nbbp.recipes.tabular`; for whole layers, Mishkin and Matas, "All you need
+    is a good init", 2016.
+    """
+
+    def __call__(self, shape, rng):
+        return INITIALIZERS["lecun_normal"](shape, rng)
+
+    def adapted(self, values, z, rng):
+        deviation = np.std(z, axis=0, dtype=np.float64)
+        return values / np.where(deviation > 0, deviation, 1)
+
+
+class Hull(Adaptive):
+    """Biases such that each of the layer's outputs is 0 at a random point in the convex hull of the data.
+
+    The point is a mixture of 5 random rows with weights from an exponential distribution: "he+5" of Steinwart, "A sober
+    look at neural network initializations", 2019, and of RealMLP.
+    """
+
+    points = 5
+
+    def __call__(self, shape, rng):
+        return np.zeros(shape)
+
+    def adapted(self, values, z, rng):
+        rows, columns = rng.integers(0, len(z), (self.points, z.shape[1])), np.arange(z.shape[1])
+        weights = rng.exponential(size=rows.shape)
+        return values - (weights / weights.sum(axis=0) * z[rows, columns]).sum(axis=0)
+
+
 INITIALIZERS: dict[str, Initializer] = {
     "zeros": zeros,
     "ones": ones,
@@ -98,4 +146,11 @@ INITIALIZERS: dict[str, Initializer] = {
     "lecun_normal": _scaled("normal", lambda n_in, n_out: 1 / n_in),
     "orthogonal": orthogonal,
     "sparse": sparse(),
+    "unit_variance": UnitVariance(),
+    "hull": Hull(),
 }
+
+
+def named(given: str | Initializer) -> Initializer:
+    """The initializer with this name, or the function that is given."""
+    return given if callable(given) else INITIALIZERS[given]

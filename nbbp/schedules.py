@@ -221,6 +221,71 @@ class Cosine(Schedule):
 
 
 @dataclasses.dataclass(frozen=True)
+class FlatCosine(Schedule):
+    """initial for the first share of the steps, then along half a cosine to final, and final from `steps` on.
+
+    Parameters
+    ----------
+    initial : float
+        The value until the cosine begins.
+    steps : int
+        Steps until `final` is reached.
+    final : float
+        The value at the end.
+    flat : float in [0, 1)
+        The share of the steps before the cosine.
+
+    Examples
+    --------
+    >>> import nbbp
+    >>> nbbp.schedules.FlatCosine(0.2, steps=8)([0, 4, 6, 8]).round(3)
+    array([0.2, 0.2, 0.1, 0. ])
+    """
+
+    initial: float = dataclasses.field(metadata=NUMBER)
+    steps: int = dataclasses.field(metadata=COUNT)
+    final: float = dataclasses.field(default=0.0, metadata=NUMBER)
+    flat: float = dataclasses.field(default=0.5, metadata=BELOW_1)
+
+    def value(self, step: int) -> float:
+        share = max(0.0, min(step / self.steps, 1.0) - self.flat) / (1 - self.flat)
+        return self.final + (self.initial - self.final) * (1 + math.cos(math.pi * share)) / 2
+
+
+@dataclasses.dataclass(frozen=True)
+class CosLog(Schedule):
+    """maximum (1 - cos(2 pi log2(1 + (2^cycles - 1) t / steps))) / 2: cycles, each twice as long as the one before.
+
+    The schedule of RealMLP, which calls it coslog4 for its 4 cycles: Holzmueller, Grinsztajn and Steinwart, "Better by
+    default: strong pre-tuned MLPs and boosted trees on tabular data", 2024. It is 0 at the first step and from `steps`
+    on.
+
+    Parameters
+    ----------
+    maximum : float
+        The value in the middle of each cycle.
+    steps : int
+        Steps in all cycles together.
+    cycles : int
+        The number of cycles.
+
+    Examples
+    --------
+    >>> import nbbp
+    >>> nbbp.schedules.CosLog(0.04, steps=15)([0, 1, 3, 7, 15]).round(3)  # each cycle ends where the next begins
+    array([0., 0., 0., 0., 0.])
+    """
+
+    maximum: float = dataclasses.field(metadata=NUMBER)
+    steps: int = dataclasses.field(metadata=COUNT)
+    cycles: int = dataclasses.field(default=4, metadata=COUNT)
+
+    def value(self, step: int) -> float:
+        turns = math.log2(1 + (2**self.cycles - 1) * min(step / self.steps, 1.0))
+        return self.maximum * (1 - math.cos(2 * math.pi * turns)) / 2
+
+
+@dataclasses.dataclass(frozen=True)
 class WarmUp(Schedule):
     """Linear from `schedule`'s first value / steps up to it over `steps`, then `schedule` from its beginning.
 

@@ -131,7 +131,7 @@ def from_parquet(
     ...         f"{folder}/penguins.parquet", "species", encoder=encoder, target_encoder=species)
     ...     X, y, _ = stream.first()
     >>> X.tolist(), y.tolist()
-    ([[-1.0, 0.0, 1.0], [1.0, 1.0, 0.0]], [0, 1])
+    ([[-0.9486832980505138, 0.0, 1.0], [0.9486832980505138, 1.0, 0.0]], [0, 1])
     """
     parquet = _pyarrow("pyarrow.parquet")
     listed = _listed(paths)

@@ -13,7 +13,7 @@ F = torch.nn.functional
 ROWS, FEATURES, OUTPUTS = 6, 4, 3
 ACTIVATIONS = {
     "linear": lambda z: z, "sigmoid": torch.sigmoid, "tanh": torch.tanh, "relu": F.relu, "leaky_relu": F.leaky_relu,
-    "elu": F.elu, "selu": F.selu, "softplus": F.softplus, "gelu": F.gelu, "silu": F.silu,
+    "elu": F.elu, "selu": F.selu, "softplus": F.softplus, "gelu": F.gelu, "silu": F.silu, "mish": F.mish,
     "softmax": lambda z: F.softmax(z, 1),
 }  # fmt: skip
 LOSSES = {

@@ -77,10 +77,12 @@ def _fixed(what: str):
                 yield [nbbp.Dense(6, "tanh"), nbbp.Dense(2)], {"optimizer": name}, y
     if what == "activations":
         for name in ACTIVATIONS:
+            if name in ("mish", "gaussian"):  # of RealMLP
+                continue
             yield [nbbp.Dense(6, name), nbbp.Dense(2)], {}, y
     if what == "losses":
         for name, loss in nbbp.LOSSES.items():
-            if name not in ("distillation", "pinball"):
+            if name not in ("distillation", "gaussian_nll", "pinball"):
                 ending = "softmax" if loss.from_probabilities else "linear"
                 target = labels if ending == "softmax" or loss.link == "softmax" else np.abs(y)
                 yield [nbbp.Dense(6), nbbp.Dense(2, ending)], {"loss": name}, target

@@ -19,7 +19,9 @@ TARGETS = {
 }  # fmt: skip
 
 units = st.sampled_from([1, 3, 8])
-activations = st.sampled_from(["linear", "sigmoid", "tanh", "softplus", "silu", "elu", "softmax"])  # without kinks
+activations = st.sampled_from(
+    ["linear", "sigmoid", "tanh", "softplus", "silu", "mish", "elu", "softmax"]
+)  # without kinks
 dense = st.builds(
     nbbp.Dense, units, activations, use_bias=st.booleans(), l1=st.sampled_from([0.0, 0.01]),
     l2=st.sampled_from([0.0, 0.1]), max_norm=st.sampled_from([None, 1.0]),

@@ -14,9 +14,15 @@ def wide(shape, rng):
     return rng.normal(0, 0.7, shape)
 
 
+def outputs(loss: str) -> int:
+    return 2 if loss == "gaussian_nll" else 3
+
+
 def network(kind: str, activation: str, loss: str, hidden: bool) -> list:
-    output = [nbbp.Dense(3, activation="softmax" if loss == "cross_entropy" else "linear", initializer=wide)]
-    units = 4 if hidden else 3
+    output = [
+        nbbp.Dense(outputs(loss), activation="softmax" if loss == "cross_entropy" else "linear", initializer=wide)
+    ]
+    units = 4 if hidden else outputs(loss)
     tested = [nbbp.Dense(units, initializer=wide), nbbp.Activation(activation)]
     if kind == "dense":
         tested = [nbbp.Dense(units, activation=activation, initializer=wide)]
@@ -30,7 +36,7 @@ def targets(loss: str, rng, rows: int = 6):
         return rng.poisson(2.0, (rows, 3)).astype(float)
     if loss == "binary_cross_entropy":
         return rng.integers(0, 2, (rows, 3)).astype(float)
-    if loss == "pinball":
+    if loss in ("pinball", "gaussian_nll"):
         return rng.standard_normal((rows, 1))
     if LOSSES[loss].labels is not None:
         return rng.dirichlet(np.ones(3), rows)
@@ -61,7 +67,7 @@ def test_every_layer_with_every_activation_and_loss(name):
         h = x if name == "column_embedding" else nbbp.Dense(4, activation, use_bias=name != "batch_norm")(x)
         last = "softmax" if loss == "cross_entropy" else "linear"
         h = nbbp.Activation(after)(nbbp.LAYERS[name].example(h))
-        model = nbbp.Model(x, nbbp.Dense(3, last)(h), loss, dtype="float64")
+        model = nbbp.Model(x, nbbp.Dense(outputs(loss), last)(h), loss, dtype="float64")
         model.params[:] = rng.normal(0, 0.5, model.params.size)  # biases too: at 0 relu has a kink
         errors, slopes = nbbp.check_gradients(model, X, y), model.gradients(X, y)
         errors = {
@@ -86,7 +92,8 @@ TORCH_ACTIVATIONS = {
     "linear": lambda F, z: z, "sigmoid": lambda F, z: z.sigmoid(), "tanh": lambda F, z: z.tanh(),
     "relu": lambda F, z: F.relu(z), "leaky_relu": lambda F, z: F.leaky_relu(z), "elu": lambda F, z: F.elu(z),
     "selu": lambda F, z: F.selu(z), "softplus": lambda F, z: F.softplus(z), "gelu": lambda F, z: F.gelu(z),
-    "silu": lambda F, z: F.silu(z), "exponential": lambda F, z: z.exp(), "softmax": lambda F, z: F.softmax(z, 1),
+    "silu": lambda F, z: F.silu(z), "mish": lambda F, z: F.mish(z), "exponential": lambda F, z: z.exp(),
+    "softmax": lambda F, z: F.softmax(z, 1),
 }  # fmt: skip
 TORCH_LOSSES = {
     "mse": lambda F, z, t: F.mse_loss(z, t), "half_mse": lambda F, z, t: F.mse_loss(z, t) * z.shape[1] / 2,

@@ -345,3 +345,19 @@ def test_what_saliency_refuses(convolutional):
     tagger.build((4, 4))
     with pytest.raises(ValueError, match="one output for each class"):
         nbbp.plots.saliency(tagger, np.ones((2, 4, 4)))
+
+
+def test_single_steps_do_not_stretch_the_axis_of_losses(rng):
+    def top(losses, val_losses):
+        history = nbbp.History(steps_per_epoch=100)
+        history.add_steps(losses)
+        for value in val_losses:
+            history.add_epoch(loss=1.0, val_loss=value)
+        return nbbp.plots.loss_curves(history).axes[0].get_ylim()[1]
+
+    losses, val_losses = np.abs(rng.standard_normal(2000)) * 0.1 + 1, np.full(25, 1.1)
+    quiet = top(losses, val_losses)
+    losses[[3, 700]], val_losses[5] = 500, 90
+    assert top(losses, val_losses) < quiet
+    losses[:1000] = 10  # which is no exception
+    assert top(losses, val_losses) > 10

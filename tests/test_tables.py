@@ -1,5 +1,6 @@
 """Tables of pandas, polars and pyarrow: names of columns, numbers from text, and errors that name the cell."""
 
+import datetime
 import json
 import math
 import pickle
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 import nbbp
-from nbbp.tables import CellError, ClassTarget, TableEncoder, ValueTarget, target_from_dict
+from nbbp.tables import CellError, ClassTarget, TableEncoder, ValueTarget, dates, target_from_dict
 
 pytest.importorskip("narwhals")
 pd = pytest.importorskip("pandas")
@@ -128,25 +129,164 @@ MIXED = {
 }
 
 
+def smooth(z):
+    """x / sqrt(1 + (x / 3)^2)."""
+    return z / np.sqrt(1 + (np.array(z) / 3) ** 2)
+
+
 def test_encoder(table):
-    encoder = TableEncoder.fit(table(MIXED))
+    encoder = TableEncoder.fit(table(MIXED), bins=0)
     X = encoder.encode(table(MIXED))
     assert encoder.features == ["mass", "island=Biscoe", "island=Dream", "adult"]
-    np.testing.assert_allclose(X[:, 0], (np.array(MIXED["mass"]) - 3) / math.sqrt(3.5), rtol=1e-15)
-    np.testing.assert_array_equal(X[:, 1:], [[0, 1, 1], [1, 0, -1], [0, 1, 1], [0, 1, -1]])
+    np.testing.assert_allclose(X[:, 0], smooth((np.array(MIXED["mass"]) - 2.5) / (3.75 - 1.75)), rtol=1e-15)
+    np.testing.assert_array_equal(X[:, 1:3], [[0, 1], [1, 0], [0, 1], [0, 1]])
+    np.testing.assert_allclose(X[:, 3], smooth([0.5, -0.5, 0.5, -0.5]))
     assert encoder.layers() == []
     same = TableEncoder.from_dict(json.loads(json.dumps(encoder.to_dict())))
     assert same == encoder
-    other = table({"x": [0], "adult": [True], "island": ["Torgersen"], "mass": [3.0]})
-    np.testing.assert_array_equal(same.encode(other), [[0, 0, 0, 1]])
+    other = table({"x": [0], "adult": [True], "island": ["Torgersen"], "mass": [1e9]})
+    np.testing.assert_allclose(same.encode(other), [[3, 0, 0, smooth(0.5)]], rtol=1e-12)
     assert same.unknown(other) == {"island": ["Torgersen"]}
     assert same.unknown(table(MIXED)) == {}
+
+
+def test_scaling_of_columns_with_equal_quartiles(table):
+    values = [0.0] * 9 + [4.0]
+    X = TableEncoder.fit(table({"spiky": values}), bins=0).encode(table({"spiky": [*values[1:], None]}))
+    np.testing.assert_allclose(X[:, 0], [0] * 8 + [smooth(2.0), 0])  # 2 / (max - min)
+
+
+def test_shares_of_quantile_bins(table):
+    encoder = TableEncoder.fit(table({"x": [float(x) for x in range(9)]}), bins=4)
+    assert encoder.features == ["x", "x in bin 1", "x in bin 2", "x in bin 3", "x in bin 4"]
+    X = encoder.encode(table({"x": [-100.0, 1.0, 4.5, 100.0]}))[:, 1:]
+    np.testing.assert_allclose(X, [[0, 0, 0, 0], [0.5, 0, 0, 0], [1, 1, 0.25, 0], [1, 1, 1, 1]])
+    assert TableEncoder.fit(table({"x": [0.0, 1.0] * 4}), bins=4).features == ["x"]  # a share would be the same again
+
+
+HOLES = {
+    "mass": [1.0, None, 3.0, 6.0, 2.0],
+    "island": ["Dream", None, "Dream", " ", "Biscoe"],
+    "adult": [True, False, None, False, True],
+}
+
+
+def test_missing_values(table):
+    encoder = TableEncoder.fit(table(HOLES), bins=0)
+    assert encoder.features == [
+        "mass", "mass is missing", "island=Biscoe", "island=Dream", "island is missing", "adult", "adult is missing",
+    ]  # fmt: skip
+    X = encoder.encode(table(HOLES))
+    np.testing.assert_array_equal(X[:, 1], [0, 1, 0, 0, 0])
+    np.testing.assert_allclose(X[[1, 4], 0], [0, smooth(-0.5 / (3.75 - 1.75))])  # the median is 2.5
+    np.testing.assert_array_equal(X[:, 2:5], [[0, 1, 0], [0, 0, 1], [0, 1, 0], [0, 0, 1], [1, 0, 0]])
+    np.testing.assert_array_equal(X[:, 6], [0, 0, 1, 0, 0])
+    again = TableEncoder.from_dict(json.loads(json.dumps(encoder.to_dict())))
+    np.testing.assert_array_equal(again.encode(table(HOLES)), X)
+    whole = TableEncoder.fit(table(MIXED), bins=0)  # which has seen no missing value
+    np.testing.assert_array_equal(whole.encode(table(HOLES))[1, :3], [0, 0, 0])
+    assert whole.unknown(table(HOLES)) == {}
+
+
+def test_dates(table):
+    days = ["2020-01-31", "2021-02-01", None, "2021-03-05"]
+    when = [None if day is None else datetime.datetime.fromisoformat(day + " 06:30") for day in days]
+    encoder = TableEncoder.fit(table({"day": days, "when": when}), bins=0)
+    assert encoder.features[:5] == ["day, year", "day, month", "day, day", "day, weekday", "day is missing"]
+    assert encoder.features[5:] == [f.replace("day,", "when,", 1) for f in encoder.features[:4]] + ["when is missing"]
+    X = encoder.encode(table({"day": days, "when": when}))
+    np.testing.assert_array_equal(X[:, 5:], X[:, :5])  # the hour is always the same
+    weekdays = encoder.columns[0].parts["weekday"]
+    assert (weekdays.median, weekdays.scale) == (4, 1 / 2)  # Friday, Monday, Friday
+    np.testing.assert_allclose(X[:, 3], smooth([0, -2, 0, 0]))
+    again = TableEncoder.from_dict(json.loads(json.dumps(encoder.to_dict())))
+    np.testing.assert_array_equal(again.encode(table({"day": days, "when": when})), X)
+    with pytest.raises(CellError, match=r"new, row 1, column 'day': 'soon' is not a date such as 2020-01-31, as the"):
+        encoder.encode(table({"day": ["2020-01-31", "soon"], "when": when[:2]}), name="new")
+
+
+@pytest.mark.parametrize(
+    ("texts", "year_month_day"),
+    [
+        (["31.12.2020", "1.2.2021"], [(2020, 12, 31), (2021, 2, 1)]),
+        (["12/31/2020", "02/01/2021"], [(2020, 12, 31), (2021, 2, 1)]),
+        (["31/12/2020", "01/02/2021"], [(2020, 12, 31), (2021, 2, 1)]),
+        (["2020/12/31 23:59", "2021/2/1 00:00"], [(2020, 12, 31), (2021, 2, 1)]),
+        (["2020-12-31T23:59:58Z", "2021-02-01T00:00:00.5Z"], [(2020, 12, 31), (2021, 2, 1)]),
+    ],
+)
+def test_forms_of_dates(texts, year_month_day):
+    form = dates.form_of(texts)
+    parts = dates.parts(np.array([dates.read(text, form) for text in texts], "datetime64[us]"))
+    np.testing.assert_array_equal(np.stack([parts[p] for p in ("year", "month", "day")], axis=1), year_month_day)
+
+
+def test_dates_that_differ_in_every_row_are_no_identifiers(table):
+    seconds = [f"2020-01-{k % 28 + 1:02} {k % 9:02}:{k % 60:02}:{k // 60:02}" for k in range(200)]
+    assert TableEncoder.fit(table({"when": seconds}), bins=0).features == ["when, day", "when, weekday", "when, hour"]
+
+
+def test_a_text_among_dates_is_an_error(table):
+    days = ["2020-01-31"] * 5 + ["2020-02-30"] + ["2020-03-01"]
+    with pytest.raises(CellError, match=r"row 5, column 'day': '2020-02-30' is not a date .* categorical=\['day'\]"):
+        TableEncoder.fit(table({"day": days}))
+    assert len(TableEncoder.fit(table({"day": days}), categorical=["day"]).features) == 3
+
+
+def test_columns_that_say_nothing_are_left_out(table):
+    columns = {
+        "index": list(range(200)),
+        "Unnamed: 0": [7 * k + 1000 for k in range(200)],
+        "customerID": [f"c-{k}" for k in range(200)],
+        "always": ["same"] * 200,
+        "never": [None] * 200,
+        "hardly": [None] * 199 + ["x"],
+        "x": [k % 7 for k in range(200)],
+        "when_missing": [1.0, None] * 100,
+        "year": [1800 + k for k in range(200)],
+    }
+    with pytest.warns(UserWarning, match=r"table: columns are left out: 'index' \(row numbers\); 'Unnamed: 0' \(an id"):
+        encoder = TableEncoder.fit(table(columns), bins=0)
+    assert encoder.features == ["x", "when_missing", "when_missing is missing", "year"]
+    assert dict(encoder.left_out) == {
+        "index": "row numbers",
+        "Unnamed: 0": "an identifier by its name, with a different number in each row",
+        "customerID": "an identifier or free text, 200 different texts in 200 rows",
+        "always": "constant, always same",
+        "never": "empty",
+        "hardly": "nearly empty, 1 of 200 values are there",
+    }
+    assert TableEncoder.from_dict(json.loads(json.dumps(encoder.to_dict()))) == encoder
+    left = table({name: columns[name] for name in ("x", "when_missing", "year")})
+    assert encoder.encode(left).shape == (200, 4)  # nobody asks for them again
+    with pytest.raises(ValueError, match=r"table has no column to learn from: 'always' \(constant, .* differ between"):
+        TableEncoder.fit(table({name: columns[name] for name in ("always", "never")}))
+
+
+def test_row_numbers_are_found_in_a_part_of_a_table(table, rng):
+    chosen = rng.permutation(1000)[:600]
+    with pytest.warns(UserWarning, match="row numbers"):
+        encoder = TableEncoder.fit(table({"n": chosen.tolist(), "x": (chosen % 9).tolist()}))
+    assert list(encoder.left_out) == ["n"]
+    X = np.stack([np.arange(100), np.arange(100) % 9], axis=1)
+    assert not TableEncoder.fit(X).left_out  # columns of an array have no names
+
+
+def test_numbers_in_text(table):
+    charges = [f"{k / 4}" for k in range(98)] + [" ", "?"]
+    encoder = TableEncoder.fit(table({"charges": charges}), bins=0)
+    assert encoder.features == ["charges", "charges is missing"]
+    np.testing.assert_array_equal(encoder.encode(table({"charges": charges}))[:, 1], [0] * 98 + [1, 1])
+    with pytest.raises(CellError, match=r"row 1, column 'charges': 'free' is not a number, as the model wants them"):
+        encoder.encode(table({"charges": ["1.5", "free"]}))
+    codes = [f"{k:03}" for k in range(60)] * 2
+    assert len(TableEncoder.fit(table({"area": codes})).columns[0].categories) == 60  # with leading zeros
 
 
 def test_many_categories_become_codes_of_an_embedding(table, rng):
     towns = [f"town {k}" for k in rng.integers(0, 12, 200)]
     columns = {"size": rng.standard_normal(200).tolist(), "town": towns}
-    encoder = TableEncoder.fit(table(columns))
+    encoder = TableEncoder.fit(table(columns), bins=0, one_hot=10)
     (embedding,) = encoder.layers()
     assert embedding == nbbp.ColumnEmbedding({1: 13}, 3)
     X = encoder.encode(table(columns))
@@ -156,6 +296,17 @@ def test_many_categories_become_codes_of_an_embedding(table, rng):
     y = np.array([sum(map(ord, town)) % 2 for town in towns])  # only the town tells
     made = nbbp.Sequential([embedding, nbbp.Dense(2)], "softmax_cross_entropy", nbbp.Adam(0.05), metrics=["accuracy"])
     assert made.fit(X, y, epochs=30, verbose=0)["accuracy"][-1] == 1
+
+
+def test_the_rarest_of_5000_categories_share_a_vector(table):
+    towns = [f"town {k}" for k in range(5000)] * 2 + ["town 7"]
+    (column,) = TableEncoder.fit(table({"town": towns})).columns
+    assert len(column.categories) == 1000
+    assert "town 7" in column.categories
+    assert column.description == (
+        "5,000 categories, a trained vector for each (embedding); the 4,000 rarest share a vector: groups of them, "
+        "such as regions of towns, may say more"
+    )
 
 
 def test_numbers_may_be_categories(table):
@@ -171,21 +322,25 @@ def test_encoder_errors(table):
     encoder = TableEncoder.fit(table(MIXED))
     with pytest.raises(ValueError, match="table has no column 'island'; its columns are 'mass', 'adult'"):
         encoder.encode(table({"mass": [1.0], "adult": [True]}))
-    with pytest.raises(CellError, match=r"new, row 1, column 'island': missing value, .* 'unknown'") as caught:
-        encoder.encode(table(MIXED | {"island": ["Dream", None, "Dream", "Biscoe"]}), name="new")
+    with pytest.raises(CellError, match=r"new, row 1, column 'mass': must be finite, got inf") as caught:
+        encoder.encode(table(MIXED | {"mass": [1.0, math.inf, 2.0, 3.0]}), name="new")
     error = pickle.loads(pickle.dumps(caught.value))  # as from a worker process
-    assert (error.column, error.row, str(error)) == ("island", 1, str(caught.value))
-    with pytest.raises(TypeError, match="column 'mass' held numbers when the encoder was fitted, now text"):
+    assert (error.column, error.row, str(error)) == ("mass", 1, str(caught.value))
+    with pytest.raises(CellError, match="row 0, column 'mass': 'a' is not a number, as the model wants"):
         encoder.encode(table(MIXED | {"mass": ["a", "b", "c", "d"]}))
-    with pytest.raises(ValueError, match="column 'name' has 30 different texts in 30 rows"):
-        TableEncoder.fit(table({"name": [f"name {k}" for k in range(30)]}))
     with pytest.raises(ValueError, match="table has no rows"):
         TableEncoder.fit(table({"mass": []}))
 
 
-def test_a_constant_column_is_zero(table):
-    constant = table({"mass": [3.0, 3.0]})
-    np.testing.assert_array_equal(TableEncoder.fit(constant).encode(constant), [[0], [0]])
+def test_columns_of_arrays():
+    X = np.array([[1, "a", True], [2, "b", None], [None, "a", False]], object)
+    encoder = TableEncoder.fit(X, bins=0)
+    assert encoder.features == ["x0", "x0 is missing", "x1=a", "x1=b", "x2", "x2 is missing"]
+    np.testing.assert_array_equal(encoder.encode(X.tolist()), encoder.encode(X))
+    with pytest.raises(ValueError, match="table has no column 'x2'; its columns are 'x0', 'x1'"):
+        encoder.encode(X[:, :2])
+    with pytest.raises(ValueError, match=r"must have rows and columns, got the shape \(3,\)"):
+        encoder.encode(X[:, 0])
 
 
 @pytest.mark.parametrize(
@@ -234,13 +389,16 @@ def test_bad_targets(make, error, message):
         make()
 
 
-def test_a_constant_whose_mean_is_rounded_is_constant(table):
-    constant = table({"a": [0.1] * 1000})
-    encoder = TableEncoder.fit(constant)
-    assert not encoder.encode(constant).any()
-    assert encoder.encode(table({"a": [0.2]}))[0, 0] == pytest.approx(0.1)
+def test_a_constant_target_is_no_target():
     with pytest.raises(ValueError, match="two different values"):
         ValueTarget.fit([0.1] * 1000)
+
+
+def test_decoded_values_lie_in_the_range_of_the_target():
+    target = ValueTarget.fit([1.0, 2.0, 6.0])
+    assert target.decode([-9.0, 0.0, 9.0]).tolist() == [1, 3, 6]
+    assert target_from_dict(json.loads(json.dumps(target.to_dict()))) == target
+    assert target_from_dict({"task": "regression", "mean": 3, "deviation": 2}).decode([5.0]).tolist() == [13]  # of 0.1
 
 
 def test_categories_of_whole_numbers_are_the_same_as_integers_and_as_floats(table):

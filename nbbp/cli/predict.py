@@ -9,9 +9,11 @@ import numpy as np
 
 from nbbp.cli.commands import Command, check_folder
 from nbbp.cli.reading import TableFile, read
-from nbbp.cli.runs import Run
+from nbbp.cli.rows import cells_for
+from nbbp.recipes.tabular import TableModel
 from nbbp.tables import ClassTarget
-from nbbp.tables.encoding import Numbers
+
+SHOWN = 20  # unknown categories of a column
 
 EXAMPLES = """\
   nbbp predict iris-nbbp new.csv
@@ -19,7 +21,7 @@ EXAMPLES = """\
   nbbp predict houses new.parquet --output predictions.parquet
 
 The predictions follow the file's own columns: a class and the probability of each class, or a value. Columns are
-found by their names; those that the model was not trained on are kept."""
+found by their names; those that the model was not trained on are kept. Values may be missing."""
 
 
 def register(command: Command) -> None:
@@ -35,31 +37,31 @@ def predict(arguments) -> None:
         check_folder(arguments.output)
         if pathlib.Path(arguments.output).suffix.lower() not in (".csv", ".parquet"):
             raise ValueError(f"--output must end in .csv or .parquet, got {arguments.output}")
-    run = Run.read(arguments.folder)
+    model = TableModel.load(arguments.folder)
     file = read(arguments.file)
-    for column in run.encoder.columns:
-        file.check_column(column.name, "the model wants it")
-    numbers = [column.name for column in run.encoder.columns if isinstance(column, Numbers)]
-    categories = [column.name for column in run.encoder.columns if not isinstance(column, Numbers)]
+    encoder = model.encoder
     with file.located():
-        table = file.typed(numbers + categories, text=categories, numbers=numbers)
-        X = run.encoder.encode(table, arguments.file)
-    for name, unknown in run.encoder.unknown(table, arguments.file).items():
-        print(f"{arguments.file}, column {name!r}: the model has not seen {', '.join(unknown)}", file=sys.stderr)
-    answers = _answers(run, X)
+        columns = cells_for(file, encoder)
+        X = encoder.encode_cells(columns)
+    for name, unknown in encoder.unknown_cells(columns).items():
+        shown = ", ".join(unknown[:SHOWN]) + (f" and {len(unknown) - SHOWN:,} more" if len(unknown) > SHOWN else "")
+        print(f"{arguments.file}, column {name!r}: the model has not seen {shown}", file=sys.stderr)
+    answers = _answers(model, X)
     for name in answers:
         if name in file.columns:
             raise ValueError(f"{arguments.file} has a column {name!r} already; rename it or leave it out")
     _write(file, answers, arguments.output)
+    if arguments.output:
+        print(f"{len(X):,} predictions written to {arguments.output}: the file's columns and {', '.join(answers)}")
 
 
-def _answers(run: Run, X: np.ndarray) -> dict[str, list]:
+def _answers(model: TableModel, X: np.ndarray) -> dict[str, list]:
     """The new columns."""
-    prediction, name = run.model.predict(X), f"predicted_{run.target_name}"
-    if not isinstance(run.target, ClassTarget):
-        return {name: run.target.decode(prediction)[:, 0].tolist()}
-    probabilities = {f"probability_{c}": prediction[:, k].tolist() for k, c in enumerate(run.target.classes)}
-    return {name: run.target.decode(prediction.argmax(axis=1)), **probabilities}
+    prediction, name, target = model.decoded(X), f"predicted_{model.target_name}", model.target
+    if not isinstance(target, ClassTarget):
+        return {name: prediction.tolist()}
+    probabilities = {f"probability_{c}": prediction[:, k].tolist() for k, c in enumerate(target.classes)}
+    return {name: target.decode(prediction.argmax(axis=1)), **probabilities}
 
 
 def _write(file: TableFile, answers: dict[str, list], output: str | None) -> None:

@@ -1,5 +1,6 @@
 """Tables from CSV, Parquet and NumPy files, with the positions of their rows in the file."""
 
+import codecs
 import contextlib
 import csv
 import dataclasses
@@ -13,13 +14,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nbbp.tables import CellError
+from nbbp.tables.cells import MISSING, NUMBER
 
 if TYPE_CHECKING:
     import pyarrow
 
 DELIMITERS = ",;\t|"
-MISSING = ("", "na", "n/a", "nan", "null", "none", "?", "-")  # in a column of numbers; elsewhere only the empty field
-NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 INTEGER = r"^[+-]?\d{1,18}$"
 
 
@@ -35,11 +35,14 @@ class TableFile:
         The data; the columns of a CSV are text, as in the file.
     delimiter : str
         The delimiter of a CSV; empty for other files.
+    encoding : str
+        The encoding of a CSV, as Python names it.
     """
 
     path: pathlib.Path
     table: "pyarrow.Table"
     delimiter: str = ""
+    encoding: str = ""
 
     @property
     def columns(self) -> list[str]:
@@ -61,12 +64,13 @@ class TableFile:
             yield
         except CellError as error:
             place = f"{self.path}, {self._place(error.row)}, column {error.column!r}"
-            raise ValueError(f"{place}: {error.problem}") from None
+            problem = error.problem.replace("categorical=[", "--categorical [")
+            raise ValueError(f"{place}: {problem}") from None
 
     def _place(self, row: int) -> str:
         if not self.delimiter:
             return f"row {row} (the first is 0)"
-        lines = (line for line, _ in _records(self.path, self.delimiter))
+        lines = (line for line, _ in _records(self.path, self.encoding, self.delimiter))
         return f"line {next(line for k, line in enumerate(lines, -1) if k == row)}"
 
     def typed(self, columns: Sequence[str], text: Sequence[str] = (), numbers: Sequence[str] = ()) -> "pyarrow.Table":
@@ -88,8 +92,8 @@ class TableFile:
 
         values = pc.utf8_trim_whitespace(values)
         points = pc.replace_substring(values, ",", ".") if self.delimiter == ";" else values  # 3,14 beside semicolons
-        is_number = pc.match_substring_regex(points, NUMBER)
-        missing = pc.is_in(pc.utf8_lower(values), pa.array(MISSING))
+        is_number = pc.match_substring_regex(points, f"^{NUMBER.pattern}$")
+        missing = pc.is_in(pc.utf8_lower(values), pa.array(["", *MISSING]))
         right, wrong = pc.sum(is_number).as_py(), pc.invert(pc.or_(is_number, missing))
         others = pc.sum(wrong).as_py()
         if text or (not numbers and others and right <= others):
@@ -129,36 +133,54 @@ def _read_csv(path: pathlib.Path) -> TableFile:
     import pyarrow as pa
     from pyarrow import csv as arrow_csv
 
-    _check_quotes(path)
-    delimiter, names = _header(path)
+    encoding = _encoding(path)
+    _check_quotes(path, encoding)
+    delimiter, names = _header(path, encoding)
     try:
         table = arrow_csv.read_csv(
             path,
-            arrow_csv.ReadOptions(column_names=names),
+            arrow_csv.ReadOptions(column_names=names, encoding="utf8" if encoding == "utf-8-sig" else encoding),
             arrow_csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
             arrow_csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string())),
         )
     except pa.ArrowInvalid:
-        _check_utf8(path)
-        for line, fields in _records(path, delimiter):
+        for line, fields in _records(path, encoding, delimiter):
             if len(fields) != len(names):
                 raise ValueError(
                     f"{path}, line {line}: {len(fields)} fields, and line 1 names {len(names)} columns"
                 ) from None
         raise
-    return TableFile(path, table.slice(1), delimiter)  # without the header
+    return TableFile(path, table.slice(1), delimiter, encoding)  # without the header
 
 
-def _header(path: pathlib.Path) -> tuple[str, list[str]]:
+def _encoding(path: pathlib.Path) -> str:
+    """UTF-8; UTF-16 if a mark at the beginning says so, or every other byte is 0; otherwise that of Windows or Latin-1.
+
+    Every file is text in Latin-1, so that other encodings of single bytes are read with wrong letters.
+    """
+    content = path.read_bytes()
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "utf-16"
+    start = content[:4096]
+    if b"\0" in start:
+        return "utf-16-le" if start[1::2].count(0) > start[::2].count(0) else "utf-16-be"
+    for encoding in ("utf-8-sig", "cp1252"):
+        with contextlib.suppress(UnicodeDecodeError):
+            content.decode(encoding)
+            return encoding
+    return "latin-1"
+
+
+def _header(path: pathlib.Path, encoding: str) -> tuple[str, list[str]]:
     """The delimiter and the names of the columns."""
-    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+    with path.open(encoding=encoding, newline="") as file:
         first = re.sub(r'"[^"]*"', "", next((line for line in file if line.strip()), ""))
     delimiter = max(DELIMITERS, key=first.count)
-    _, fields = next(_records(path, delimiter), (1, []))
+    _, fields = next(_records(path, encoding, delimiter), (1, []))
     names = [name.strip() for name in fields]
     if not names:
         raise ValueError(f"{path} is empty")
-    if all(re.match(NUMBER, name) for name in names):
+    if all(map(NUMBER.fullmatch, names)):
         raise ValueError(f"{path}, line 1: the first line must name the columns, and holds numbers")
     for k, name in enumerate(names):
         if not name:
@@ -169,9 +191,9 @@ def _header(path: pathlib.Path) -> tuple[str, list[str]]:
     return delimiter, names
 
 
-def _records(path: pathlib.Path, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+def _records(path: pathlib.Path, encoding: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
     """The line, counted from 1, and the fields of each record, the header first; a quoted field may span lines."""
-    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+    with path.open(encoding=encoding, newline="") as file:
         reader = csv.reader(file, delimiter=delimiter)
         line = 1
         for fields in reader:
@@ -180,11 +202,11 @@ def _records(path: pathlib.Path, delimiter: str) -> Iterator[tuple[int, list[str
             line = reader.line_num + 1
 
 
-def _check_quotes(path: pathlib.Path) -> None:
+def _check_quotes(path: pathlib.Path, encoding: str) -> None:
     """Check that quotes are closed: a field without its closing quote would take in all lines after it."""
     if path.read_bytes().count(b'"') % 2 == 0:
         return
-    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+    with path.open(encoding=encoding, newline="") as file:
         reader = csv.reader(file, strict=True)
         line = 1
         try:
@@ -192,15 +214,6 @@ def _check_quotes(path: pathlib.Path) -> None:
                 line = reader.line_num + 1
         except csv.Error as error:
             raise ValueError(f"{path}, line {line}: a quote that is not closed, or not at the end ({error})") from None
-
-
-def _check_utf8(path: pathlib.Path) -> None:
-    content = path.read_bytes()
-    try:
-        content.decode("utf-8")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise ValueError(f"{path}, line {line}: not UTF-8 text; save the file with that encoding") from None
 
 
 def _read_parquet(path: pathlib.Path) -> TableFile:

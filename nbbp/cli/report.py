@@ -6,15 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from nbbp import metrics
 from nbbp._version import __version__
-from nbbp.sequential import Sequential
-from nbbp.tables import ClassTarget, TableEncoder, ValueTarget
-from nbbp.tables.encoding import Categories, Numbers
-from nbbp.training.history import History
+from nbbp.cli.scores import scores, shown
+from nbbp.recipes.presets import Plain, Target
+from nbbp.recipes.tabular import TableModel, TableTraining
+from nbbp.tables import ClassTarget, ValueTarget
 
 SHOWN = 20  # classes in the table of confusions
-SHARES = ("accuracy", "R2")  # shown with four decimals; other scores have the target's units
+FORMAT = 1  # of report.json
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,80 +23,145 @@ class Part:
     X: np.ndarray
     y: np.ndarray
 
+    def take(self, rows: np.ndarray) -> "Part":
+        """Some of the rows."""
+        return Part(self.X[rows], self.y[rows])
 
-@dataclasses.dataclass(frozen=True)
+
 class Report:
-    """The report of one run: `plan` before it, `outcome` and `text` after it."""
+    """The report of one run: `plan` before it, the rest after it.
 
-    encoder: TableEncoder
-    target: ClassTarget | ValueTarget
-    parts: dict[str, Part]
-    model: Sequential
-    arguments: Any
+    Parameters
+    ----------
+    training : TableTraining
+    learned, test : Part
+        The rows to train and to validate on, and those to test on.
+    dropped : int
+        The number of rows without a target.
+    arguments : argparse.Namespace
+        Those of the command.
+    """
+
+    def __init__(self, training: TableTraining, learned: Part, test: Part, dropped: int, arguments: Any) -> None:
+        self.training, self.learned, self.test, self.arguments = training, learned, test, arguments
+        self.dropped = dropped
+        self._known: dict[str, list[float]] | None = None
+
+    @property
+    def model(self) -> TableModel:
+        return self.training.model
+
+    @property
+    def target(self) -> Target:
+        return self.model.target
 
     @property
     def plan(self) -> str:
         """The data, the task and the network, a line each."""
-        rows = {name: len(part.y) for name, part in self.parts.items()}
-        return "\n".join(
-            [
-                f"{self.arguments.file}: {sum(rows.values()):,} rows; {self._columns()}",
-                f"task: {self._task()}",
-                f"rows: {rows['train']:,} to train, {rows['validation']:,} to validate, {rows['test']:,} to test",
-                f"network: {self._network()}",
-                f"training: {self._training()}",
-            ]
-        )
-
-    def outcome(self, history: History, best_epoch: int) -> str:
-        """The epoch of the model, and its scores, a line each."""
-        scores = self._scores()
-        lines = [_chosen(history, best_epoch)]
-        lines += [f"test {name}: {score}; {self._baseline_name()}: {base}" for name, (score, base) in scores.items()]
-        if warning := self._warning():
-            lines.append(warning)
+        lines = [f"{self.arguments.file}: {len(self.learned.y) + len(self.test.y):,} rows; {self._columns()}"]
+        if self.arguments.test:
+            lines = [f"{self.arguments.file}: {len(self.learned.y):,} rows; {self._columns()}"]
+        if self.dropped:
+            lines.append(f"without a {self.arguments.target!r}: {self.dropped:,} rows, which are left out")
+        lines += [f"left out: {name}, {why}" for name, why in self.model.encoder.left_out.items()]
+        rows = self._rows()
+        lines += [
+            f"task: {self._task()}",
+            f"rows: {rows['train']:,} to train, {rows['validation']:,} to validate, {rows['test']:,} to test",
+            f"network: {self._network()}",
+            f"training: {self._training()}",
+        ]
         return "\n".join(lines)
 
-    def text(self, history: History, best_epoch: int) -> str:
+    def outcome(self) -> str:
+        """The epochs of the members, and the scores of the model, a line each."""
+        lines = self._chosen()
+        for name, (score, base) in self._scores().items():
+            lines.append(f"test {name}: {shown(name, score)}; {self._baseline()}: {shown(name, base)}")
+        return "\n".join([*lines, *self._warnings()])
+
+    def text(self, stopped: str = "") -> str:
         """The whole report in Markdown."""
-        scores = "\n".join(f"| {name} | {score} | {base} |" for name, (score, base) in self._scores().items())
-        rows = {name: len(part.y) for name, part in self.parts.items()}
-        warning = self._warning()
-        kinds = "\n".join(f"- {line}" for line in self._columns_at_length())
-        return f"""\
-# {self.arguments.target}, predicted from {self.arguments.file}
+        rows = self._rows()
+        table = [f"| {n} | {shown(n, score)} | {shown(n, base)} |" for n, (score, base) in self._scores().items()]
+        lines = [
+            f"# {self.arguments.target}, predicted from {self.arguments.file}",
+            "",
+            f"## Scores on {rows['test']:,} rows that the model has not seen",
+            "",
+            f"| | model | {self._baseline()} |",
+            "|---|---|---|",
+            *table,
+            "",
+            *(line for warning in self._warnings() for line in (warning, "")),
+            *self._confusion_table(),
+            "![losses](curve.png)",
+            "",
+            "## Data",
+            "",
+            f"- task: {self._task()}",
+            f"- {rows['train']:,} rows to train, {rows['validation']:,} to choose the best epoch, {rows['test']:,} to",
+            f"  test, {self._how_drawn()}",
+            *[f"- {self.dropped:,} rows without a {self.arguments.target!r} are left out"] * bool(self.dropped),
+            *(f"- {column.name}: {column.description}" for column in self.model.encoder.columns),
+            *(f"- {name}: left out, {why}" for name, why in self._left_out().items()),
+            "",
+            "## Network",
+            "",
+            "```",
+            self.model.members[0].summary(),
+            "```",
+            "",
+            f"- {self._training()}",
+            *(f"- {line}" for line in self._chosen()),
+            *[f"- stopped: {stopped}"] * bool(stopped),
+            "",
+            "## Commands",
+            "",
+            f"    {self.command}",
+            f"    nbbp predict {shlex.quote(self.arguments.output)} new.csv --output predictions.csv",
+            "",
+            f"nbbp {__version__}",
+            "",
+        ]
+        return "\n".join(lines)
 
-## Scores on {rows["test"]:,} rows that the model has not seen
+    def to_dict(self, seconds: float) -> dict[str, Any]:
+        """The report as plain values for JSON; `seconds` is how long the training took."""
+        classes = list(self.target.classes) if isinstance(self.target, ClassTarget) else None
+        return {
+            "format": FORMAT,
+            "nbbp": __version__,
+            "file": self.arguments.file,
+            "target": {"column": self.arguments.target, **self.target.to_dict()},
+            "rows": self._rows() | {"without target": self.dropped},
+            "columns": [
+                {"name": column.name, "kind": column.kind, "encoding": column.description, "features": column.features}
+                for column in self.model.encoder.columns
+            ],
+            "left_out": self._left_out(),
+            "scores": {n: {"model": score, "baseline": base} for n, (score, base) in self._scores().items()},
+            "baseline": self._baseline(),
+            "warnings": self._warnings(),
+            "confusions": self._confusions().tolist() if classes and len(classes) <= SHOWN else None,
+            "preset": self.arguments.preset,
+            "members": len(self.model.members),
+            "parameters": self.model.members[0].params.size,
+            "best_epochs": self.training.best_epochs,
+            "epochs": [len(history) for history in self.training.histories],
+            "seconds": seconds,
+            "command": self.command,
+        }
 
-| | model | {self._baseline_name()} |
-|---|---|---|
-{scores}
+    def _rows(self) -> dict[str, int]:
+        train, validation = self.training.folds[0]
+        return {"train": len(train), "validation": len(validation), "test": len(self.test.y)}
 
-{warning + chr(10) + chr(10) if warning else ""}{self._confusions()}![losses](curve.png)
-
-## Data
-
-- task: {self._task()}
-- {rows["train"]:,} rows to train, {rows["validation"]:,} to decide when to stop, {rows["test"]:,} to test,
-  with {"the classes" if isinstance(self.target, ClassTarget) else "small and large values"} in the same shares
-{kinds}
-
-## Network
-
-```
-{self.model.summary()}
-```
-
-- {self._training()}
-- {_chosen(history, best_epoch)}{f"; stopped: {history.stopped}" if history.stopped else ""}
-
-## Commands
-
-    {self._command()}
-    nbbp predict {shlex.quote(self.arguments.output)} new.csv --output predictions.csv
-
-nbbp {__version__}
-"""
+    def _how_drawn(self) -> str:
+        if self.arguments.time:
+            return f"the last ones by {self.arguments.time}"
+        drawn = "the classes" if isinstance(self.target, ClassTarget) else "small and large values"
+        return f"with {drawn} in the same shares"
 
     def _task(self) -> str:
         if isinstance(self.target, ValueTarget):
@@ -105,98 +169,97 @@ nbbp {__version__}
             return (
                 f"regression, {self.arguments.target} is a number (mean {mean:.4g}, standard deviation {deviation:.4g})"
             )
-        counts = np.bincount(np.concatenate([part.y for part in self.parts.values()]))
+        everything = self.learned.y if self.arguments.test else np.concatenate([self.learned.y, self.test.y])
+        counts = np.bincount(everything, minlength=len(self.target.classes))
         named = [f"{label} ({n:,})" for label, n in zip(self.target.classes, counts, strict=True)]
         listed = ", ".join(named[:SHOWN]) + (", ..." if len(named) > SHOWN else "")
         return f"classification, {self.arguments.target} has {len(named)} classes: {listed}"
 
     def _columns(self) -> str:
-        numbers = sum(isinstance(column, Numbers) for column in self.encoder.columns)
-        return f"{numbers} columns of numbers, {len(self.encoder.columns) - numbers} of categories"
-
-    def _columns_at_length(self) -> list[str]:
-        """How each column was encoded."""
-        columns, lines = self.encoder.columns, []
-        if numbers := [column.name for column in columns if isinstance(column, Numbers)]:
-            lines.append(f"standardised to mean 0 and standard deviation 1: {', '.join(numbers)}")
-        for column in columns:
-            if isinstance(column, Categories):
-                how = "a column of 0 and 1 for each" if column.one_hot else "a trained vector for each (embedding)"
-                lines.append(f"{column.name}: {len(column.categories)} categories, {how}")
-        if self.arguments.drop:
-            lines.append(f"left out: {', '.join(self.arguments.drop)}")
-        return lines
-
-    def _network(self) -> str:
-        layout = self.model.network.layout
-        sizes = [layout.graph.inputs[0].shape[0]]
-        sizes += [p.node.outputs[0].shape[0] for p in layout.places if p.name.startswith("dense")]
-        return f"{'-'.join(map(str, sizes))}, {self.arguments.activation}, {layout.size:,} parameters"
-
-    def _training(self) -> str:
-        given, optimizer = self.arguments, type(self.model.optimizer).__name__
-        return (
-            f"{optimizer} with learning rate {self.model.learning_rate:g}, mini-batches of {given.batch_size} rows, "
-            f"dropout {given.dropout:g}, {given.epochs} epochs at most, seed {given.seed}"
+        kinds = [column.kind for column in self.model.encoder.columns]
+        counts = {"numbers": kinds.count("number"), "categories": kinds.count("category"), "dates": kinds.count("date")}
+        return ", ".join(
+            f"{n} columns of {what}" if k == 0 else f"{n} of {what}"
+            for k, (what, n) in enumerate(counts.items())
+            if n or what != "dates"
         )
 
-    def _baseline_name(self) -> str:
+    def _left_out(self) -> dict[str, str]:
+        return dict.fromkeys(self.arguments.drop, "by --drop") | dict(self.model.encoder.left_out)
+
+    def _network(self) -> str:
+        member = self.model.members[0]
+        layout = member.network.layout
+        sizes = [layout.graph.inputs[0].shape[0]]
+        sizes += [p.node.outputs[0].shape[0] for p in layout.places if p.name.startswith("dense")]
+        several = f"the mean of {len(self.model.members)} networks, each " if len(self.model.members) > 1 else ""
+        return f"{several}{'-'.join(map(str, sizes))}, {layout.size:,} parameters; preset {self.arguments.preset}"
+
+    def _training(self) -> str:
+        preset, member = self.training.preset, self.model.members[0]
+        details = [f"{preset.epochs} epochs", f"mini-batches of {self.training.batch_size} rows"]
+        if isinstance(preset, Plain):
+            details.append(f"{preset.activation}, dropout {preset.dropout:g}")
+        return f"{type(member.optimizer).__name__}, {', '.join(details)}, seed {self.arguments.seed}"
+
+    def _chosen(self) -> list[str]:
+        epochs = [len(history) for history in self.training.histories]
+        best = self.training.best_epochs
+        if len(best) > 1:
+            return [f"the members are those of the epochs {', '.join(map(str, best))}, the best on validation"]
+        return [f"the model is that of epoch {best[0]} of {epochs[0]}, the best on validation"]
+
+    def _baseline(self) -> str:
+        """A model that looks at no column."""
         if isinstance(self.target, ValueTarget):
             return "always the mean"
-        return f"always {self.target.classes[np.bincount(self.parts['train'].y).argmax()]}"
+        return f"always {self.target.classes[np.bincount(self._trained()).argmax()]}"
 
-    def _measured(self) -> dict[str, tuple[float, float]]:
+    def _trained(self) -> np.ndarray:
+        return self.learned.y[self.training.folds[0][0]]
+
+    def _scores(self) -> dict[str, list[float]]:
         """The scores on the test rows, of the model and of the baseline."""
-        test, train = self.parts["test"], self.parts["train"]
-        prediction = self.model.predict(test.X).astype(np.float64)
-        if isinstance(self.target, ClassTarget):
-            constant = np.zeros_like(prediction)
-            constant[:, np.bincount(train.y).argmax()] = 1
-            truth, scores = test.y[:, np.newaxis], {"accuracy": metrics.accuracy}
-        else:
-            constant = self.target.decode(np.full_like(prediction, train.y.mean()))
-            truth, prediction = self.target.decode(test.y)[:, np.newaxis], self.target.decode(prediction)
-            scores = {"R2": metrics.r2, "mean absolute error": metrics.mae, "root of mean square error": metrics.rmse}
-        return {name: (score(truth, prediction), score(truth, constant)) for name, score in scores.items()}
+        if self._known is None:
+            self._known = scores(self.target, self.test.y, self.model.decoded(self.test.X), self._trained())
+        return self._known
 
-    def _scores(self) -> dict[str, tuple[str, ...]]:
-        return {  # + 0.0: no -0.0000
-            name: tuple(f"{round(value, 4) + 0.0:.4f}" if name in SHARES else f"{value:.4g}" for value in values)
-            for name, values in self._measured().items()
-        }
+    def _warnings(self) -> list[str]:
+        (score, base), *_ = self._scores().values()
+        return [] if score > base else [f"The model is no better than {self._baseline()}."]
 
-    def _warning(self) -> str:
-        score, base = next(iter(self._measured().values()))
-        return "" if score > base else f"The model is no better than {self._baseline_name()}."
+    def _confusions(self) -> np.ndarray:
+        """The number of test rows by true class (rows) and predicted class (columns)."""
+        size = len(self.target.classes)  # type: ignore[union-attr]
+        guess = self.model.decoded(self.test.X).argmax(axis=1)
+        return np.bincount(self.test.y * size + guess, minlength=size * size).reshape(size, size)
 
-    def _confusions(self) -> str:
-        """The confusion matrix: true classes in rows, predicted ones in columns."""
+    def _confusion_table(self) -> list[str]:
         if not isinstance(self.target, ClassTarget) or len(self.target.classes) > SHOWN:
-            return ""
-        classes, test = list(map(str, self.target.classes)), self.parts["test"]
-        size = len(classes)
-        guess = self.model.predict(test.X).argmax(axis=1)
-        counts = np.bincount(test.y * size + guess, minlength=size * size).reshape(size, size)
-        lines = [f"| true, predicted: | {' | '.join(classes)} |", "|---" * (size + 1) + "|"]
-        lines += [f"| {name} | {' | '.join(map(str, row))} |" for name, row in zip(classes, counts, strict=True)]
-        return "\n".join(lines) + "\n\n"
+            return []
+        classes = list(map(str, self.target.classes))
+        lines = [f"| true, predicted: | {' | '.join(classes)} |", "|---" * (len(classes) + 1) + "|"]
+        counts = zip(classes, self._confusions(), strict=True)
+        return [*lines, *(f"| {name} | {' | '.join(map(str, row))} |" for name, row in counts), ""]
 
-    def _command(self) -> str:
+    @property
+    def command(self) -> str:
         """The command that reproduces this model."""
         given = self.arguments
         options: dict[str, Any] = {
-            "target": given.target, "task": self.target.to_dict()["task"], "drop": ",".join(given.drop),
-            "categorical": ",".join(given.categorical), "layers": ",".join(map(str, given.layers)),
-            "activation": given.activation, "dropout": given.dropout, "optimizer": given.optimizer,
-            "learning-rate": given.learning_rate, "epochs": given.epochs, "batch-size": given.batch_size,
-            "patience": given.patience, "validation-share": given.validation_share, "seed": given.seed,
-            "output": given.output,
+            "target": [given.target], "task": [self.target.to_dict()["task"]], "drop": given.drop,
+            "categorical": given.categorical, "class-weight": [given.class_weight], "time": [given.time],
+            "test": [given.test], "preset": [given.preset], "members": [given.members],
+            "layers": [given.layers and ",".join(map(str, given.layers))], "activation": [given.activation],
+            "dropout": [given.dropout], "optimizer": [given.optimizer], "learning-rate": [given.learning_rate],
+            "epochs": [given.epochs], "batch-size": [given.batch_size], "patience": [given.patience],
+            "validation-share": [given.validation_share], "seed": [given.seed], "output": [given.output],
         }  # fmt: skip
         words = [
-            word for name, value in options.items() if value not in ("", None) for word in (f"--{name}", str(value))
+            word
+            for name, values in options.items()
+            for value in values
+            if value is not None
+            for word in (f"--{name}", str(value))
         ]
         return shlex.join(["nbbp", "train", self.arguments.file, *words])
-
-
-def _chosen(history: History, best_epoch: int) -> str:
-    return f"the model is that of epoch {best_epoch} of {len(history)}, the best on validation"

@@ -1,65 +1,33 @@
 """The folder of a run: what `nbbp train` writes and other commands read."""
 
-import dataclasses
 import json
 import pathlib
+from collections.abc import Sequence
+from typing import Any
 
-from nbbp.model import Model
-from nbbp.sequential import load
+from nbbp.plots.curves import loss_curves
+from nbbp.recipes.tabular import TableModel, file_of_member
 from nbbp.storage import files
-from nbbp.tables import ClassTarget, TableEncoder, ValueTarget, target_from_dict
 from nbbp.training.history import History
 
-MODEL, PREPROCESSING, HISTORY = "model.safetensors", "preprocessing.json", "history.csv"
-CURVE, REPORT = "curve.png", "report.md"
-FILES = (MODEL, PREPROCESSING, HISTORY, CURVE, REPORT)
-FORMAT = 1
+HISTORY, CURVE, REPORT, NUMBERS = "history.csv", "curve.png", "report.md", "report.json"
 
 
-@dataclasses.dataclass(frozen=True)
-class Run:
-    """A trained model with the encoders of its input and its target."""
-
-    model: Model
-    encoder: TableEncoder
-    target: ClassTarget | ValueTarget
-    target_name: str
-
-    def write(self, folder: pathlib.Path, history: History, report: str) -> None:
-        """Write all files, over those of an earlier run."""
-        folder.mkdir(exist_ok=True)
-        self.model.save(folder / MODEL)
-        content = {
-            "format": FORMAT,
-            "target": {"column": self.target_name, **self.target.to_dict()},
-            "table": self.encoder.to_dict(),
-        }
-        _write_text(folder / PREPROCESSING, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
-        history.to_csv(folder / HISTORY)
-        history.plot(folder / CURVE)
-        _write_text(folder / REPORT, report)
-
-    @classmethod
-    def read(cls, path: str) -> "Run":
-        """The run in a folder; ValueError or OSError if there is none."""
-        folder = pathlib.Path(path)
-        for name in (MODEL, PREPROCESSING):
-            if not (folder / name).is_file():
-                raise FileNotFoundError(f"{path} is not a folder that nbbp train has written: there is no {name} in it")
-        model = load(folder / MODEL)
-        try:
-            content = json.loads((folder / PREPROCESSING).read_text(encoding="utf-8"))
-            if content["format"] != FORMAT:
-                raise ValueError(f"format {content['format']!r}, and this version of nbbp reads {FORMAT}")
-            target = content["target"]
-            run = cls(model, TableEncoder.from_dict(content["table"]), target_from_dict(target), target["column"])
-            features = len(run.encoder.features)
-            if (features,) != model.network.graph.inputs[0].shape:
-                raise ValueError(f"it makes {features} features, and the model takes other ones")
-        except (ValueError, LookupError, TypeError, AttributeError) as error:
-            reason = f"{error} is missing" if isinstance(error, KeyError) else error
-            raise ValueError(f"{folder / PREPROCESSING} does not fit: {reason}") from None
-        return run
+def write_run(
+    folder: pathlib.Path, model: TableModel, histories: Sequence[History], report: str, numbers: dict[str, Any]
+) -> list[str]:
+    """Write all files of a run, in place of those of an earlier one; returns their names."""
+    written = model.save(folder)
+    for path in folder.glob(file_of_member(HISTORY, "*")):
+        path.unlink()
+    names = [file_of_member(HISTORY, k) for k in range(1, len(histories) + 1)]
+    for name, history in zip(names, histories, strict=True):
+        history.to_csv(folder / name)
+    several = {f"network {k}": history for k, history in enumerate(histories, 1)}
+    loss_curves(several if len(several) > 1 else histories[0], folder / CURVE)
+    _write_text(folder / REPORT, report)
+    _write_text(folder / NUMBERS, json.dumps(numbers, indent=1, ensure_ascii=False) + "\n")
+    return [*written, *names, CURVE, REPORT, NUMBERS]
 
 
 def read_history(path: str) -> History:

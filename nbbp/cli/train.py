@@ -1,37 +1,41 @@
 """nbbp train: from a file to a model and its scores."""
 
 import argparse
+import csv
+import dataclasses
 import os
 import pathlib
-import sys
+import time
+import warnings
+from typing import Any
 
 import numpy as np
 
 from nbbp import activations, checks, optimizers
-from nbbp.callbacks import EarlyStopping
 from nbbp.cli.commands import Command, check_folder
 from nbbp.cli.reading import TableFile, read
 from nbbp.cli.report import Part, Report
-from nbbp.cli.runs import FILES, Run
-from nbbp.layers import Dense, Dropout, Layer
-from nbbp.sequential import Sequential
-from nbbp.tables import ClassTarget, TableEncoder, ValueTarget, check_complete
-from nbbp.training.history import History
+from nbbp.cli.rows import LEAST_ROWS, Rows, by_time, cells_for, drawn, target_of
+from nbbp.cli.runs import REPORT, write_run
+from nbbp.recipes.presets import PRESETS, Plain, Preset, Target
+from nbbp.recipes.tabular import VALIDATION_SHARE, TableTraining
+from nbbp.tables import ClassTarget, TableEncoder, ValueTarget
+from nbbp.tables.cells import cells
 
 STOPPED_BY = {"Ctrl-C": 130, "SIGTERM": 143}  # exit codes
-LEAST_ROWS = 20
-MOST_CLASSES = 20  # of whole numbers; with more, they are values
-ROWS_OF_CLASS = 10  # least rows of each class; with fewer, they are values
+OF_PRESETS = ("layers", "activation", "dropout", "optimizer", "learning_rate", "epochs", "batch_size")
 
 EXAMPLES = """\
   nbbp train iris.csv --target species
-  nbbp train houses.csv --target price --drop id --categorical zip --output houses
-  nbbp train churn.parquet --target left --layers 128,64 --dropout 0.2 --learning-rate 0.003
+  nbbp train houses.csv --target price --drop notes --categorical zip --output houses
+  nbbp train sales.csv --target sold --time day --members 4
+  nbbp train churn.parquet --target left --test churn-2024.parquet --class-weight balanced
   nbbp train digits.npz                     arrays X (rows, features) and y (rows,)
 
-The first line of a CSV names its columns; commas, semicolons, tabs and bars separate. Columns of numbers are
-standardised, text becomes categories. An empty field is a missing value, and in a column of numbers NA, nan, null,
-none, ? and - are too; they are errors that name the line. Ctrl-C stops, and writes the best model so far."""
+The first line of a CSV names its columns; commas, semicolons, tabs and bars separate; UTF-8, UTF-16 and Latin-1 are
+read. Numbers, text, dates and missing values need no preparation. An empty field is a missing value, and in a column
+of numbers or dates NA, nan, null, none, ? and - are too. Columns that are constant, nearly empty, or number the rows
+are left out. Ctrl-C stops, and writes the best model so far."""
 
 
 def register(command: Command) -> None:
@@ -40,39 +44,43 @@ def register(command: Command) -> None:
     sub.add_argument("--target", metavar="COLUMN", help="what to predict (for npz: y)")
     sub.add_argument("--task", choices=("classification", "regression"), help="judged from the target if left out")
     sub.add_argument(
-        "--drop", type=_names, default=[], metavar="COLUMN,...", help="columns to leave out, such as an id"
+        "--drop", action="append", default=[], metavar="COLUMN,...", help="columns to leave out; may be repeated"
     )
     sub.add_argument(
-        "--categorical", type=_names, default=[], metavar="COLUMN,...", help="columns of numbers that are categories"
+        "--categorical",
+        action="append",
+        default=[],
+        metavar="COLUMN,...",
+        help="columns of numbers that are categories",
     )
+    sub.add_argument("--class-weight", metavar="balanced|CLASS=WEIGHT,...", help="the weight of each class in the loss")
     sub.add_argument("--output", metavar="FOLDER", help="for model, curve and report (the file's name with -nbbp)")
-    network = sub.add_argument_group("network and training")
-    network.add_argument(
-        "--layers", type=_units, metavar="UNITS,...", help="units of the hidden layers (from the number of rows)"
-    )
-    network.add_argument("--activation", default="relu", metavar="NAME", help="of the hidden layers (%(default)s)")
-    network.add_argument(
-        "--dropout", type=float, default=0.0, metavar="SHARE", help="after hidden layers (%(default)s)"
-    )
-    network.add_argument("--optimizer", default="adam", metavar="NAME", help="such as sgd or adamw (%(default)s)")
-    network.add_argument("--learning-rate", type=float, metavar="RATE", help="the optimizer's own if left out")
-    network.add_argument("--epochs", type=int, default=200, metavar="N", help="at most (%(default)s)")
-    network.add_argument("--batch-size", type=int, metavar="ROWS", help="of a mini-batch (from the number of rows)")
-    network.add_argument(
-        "--patience", type=int, default=20, metavar="N", help="epochs without a better validation loss (%(default)s)"
-    )
-    network.add_argument(
+    rows = sub.add_argument_group("rows")
+    rows.add_argument("--time", metavar="COLUMN", help="validate and test on the last rows by this number or date")
+    rows.add_argument("--test", metavar="FILE", help="test on the rows of another file")
+    rows.add_argument(
         "--validation-share",
         type=float,
-        default=0.15,
+        default=VALIDATION_SHARE,
         metavar="SHARE",
-        help="of the rows that decide when to stop; as large a share again tests the model (%(default)s)",
+        help="of the rows that decide which epoch is best; as large a share again tests the model (%(default)s)",
     )
-    network.add_argument("--seed", type=int, default=0, help="of the split, the weights and the order (%(default)s)")
-
-
-def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]
+    rows.add_argument("--seed", type=int, default=0, help="of the split, the weights and the order (%(default)s)")
+    network = sub.add_argument_group("network and training")
+    network.add_argument("--preset", default="plain", metavar="NAME", help=f"{', '.join(PRESETS)} (%(default)s)")
+    network.add_argument(
+        "--members", type=int, default=1, metavar="N", help="networks whose mean is the model (%(default)s)"
+    )
+    network.add_argument("--layers", type=_units, metavar="UNITS,...", help="units of the hidden layers")
+    network.add_argument("--activation", metavar="NAME", help="of the hidden layers")
+    network.add_argument("--dropout", type=float, metavar="SHARE", help="after hidden layers")
+    network.add_argument("--optimizer", metavar="NAME", help="such as sgd or adamw")
+    network.add_argument("--learning-rate", type=float, metavar="RATE", help="the first; it falls as a cosine")
+    network.add_argument("--epochs", type=int, metavar="N", help="of which the best on validation is taken")
+    network.add_argument("--batch-size", type=int, metavar="ROWS", help="of a mini-batch")
+    network.add_argument(
+        "--patience", type=int, metavar="N", help="stop after so many epochs without a better validation loss"
+    )
 
 
 def _units(text: str) -> list[int]:
@@ -86,87 +94,121 @@ def _units(text: str) -> list[int]:
 
 
 def train(arguments) -> int:
-    """Train a network on a table, write it into a folder, and report its scores."""
-    _check_arguments(arguments)
+    """Train networks on a table, write them into a folder, and report their scores."""
+    preset = _preset(arguments)
     file = read(arguments.file)
-    if file.table.num_rows < LEAST_ROWS:
-        raise ValueError(f"{file.path} has {file.table.num_rows} rows; training, validation and test need {LEAST_ROWS}")
     columns = _columns(file, arguments)
     folder = _folder(file, arguments)
     with file.located():
-        table = file.typed([*columns, arguments.target], text=_text(arguments))
-        check_complete(arguments.file, table.select(columns))
-        known = table[arguments.target]
-        target = _target(known, arguments)
-        rows = _split(target.encode(known, arguments.target), arguments.validation_share, arguments.seed)
+        wanted = columns if arguments.time in (None, *columns) else [*columns, arguments.time]
+        table = file.typed(wanted, text=arguments.categorical)
+        rows = Rows.of(file, cells(arguments.file, table), arguments.target, arguments.task == "classification")
+        if len(rows) < LEAST_ROWS:
+            raise ValueError(
+                f"{file.path} has {len(rows)} rows with a {arguments.target!r}; training, validation and test need "
+                f"{LEAST_ROWS}"
+            )
+        target = target_of(rows.known, arguments.target, arguments.task)
+        parts = _split(rows, target.encode(rows.known, arguments.target), arguments)
+        learned = np.sort(np.concatenate([parts["train"], parts["validation"]]))
         if isinstance(target, ValueTarget):
-            target = ValueTarget.fit(known.take(rows["train"]), arguments.target)
-        encoder = TableEncoder.fit(table.select(columns).take(rows["train"]), arguments.categorical, arguments.file)
-        X, y = encoder.encode(table, arguments.file), target.encode(known, arguments.target)
-    parts = {part: Part(X[chosen], y[chosen]) for part, chosen in rows.items()}
-    _choose(arguments, len(rows["train"]))
-    report = Report(encoder, target, parts, _model(encoder, target, arguments), arguments)
+            target = ValueTarget.fit(rows.known.take(learned), arguments.target)
+        rows = rows.only(columns)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the report says which columns are left out
+            encoder = TableEncoder.fit_cells(
+                rows.take(learned), True, arguments.categorical, arguments.file, preset.bins, preset.one_hot
+            )
+        data = Part(encoder.encode_cells(rows.columns), target.encode(rows.known, arguments.target))
+    tested = _tested(encoder, target, arguments) if arguments.test else data.take(parts["test"])
+    training = TableTraining(
+        encoder, target, data.X[learned], data.y[learned], preset, arguments.members,
+        np.searchsorted(learned, parts["validation"]) if arguments.members == 1 or arguments.time else None,
+        arguments.validation_share, _weights(target, data.y[learned], arguments), arguments.patience, arguments.seed,
+        arguments.target,
+    )  # fmt: skip
+    report = Report(training, data.take(learned), tested, rows.dropped, arguments)
     print(report.plan, flush=True)
-    history, best_epoch = _fit(report.model, parts, arguments)
-    Run(report.model, encoder, target, arguments.target).write(folder, history, report.text(history, best_epoch))
-    print(report.outcome(history, best_epoch))
-    print(f"written to {folder}: {', '.join(FILES)}")
-    return STOPPED_BY.get(history.stopped, 0)
+    if any(folder.glob(REPORT)):
+        print(f"the run in {folder} is overwritten; --output FOLDER keeps it", flush=True)
+    begin = time.perf_counter()
+    stopped = _run(training)
+    numbers = report.to_dict(time.perf_counter() - begin)
+    written = write_run(folder, training.model, training.histories, report.text(stopped), numbers)
+    print(report.outcome())
+    print(f"written to {folder}: {', '.join(written)}")
+    return STOPPED_BY.get(stopped, 0)
 
 
-def _fit(model: Sequential, parts: dict[str, Part], arguments) -> tuple[History, int]:
-    """Train; returns the history and the best epoch, whose parameters the model has, also after Ctrl-C."""
-    stopping = EarlyStopping("val_loss", arguments.patience)
-    training, validation = parts["train"], parts["validation"]
+def _run(training: TableTraining) -> str:
+    """Train; returns what stopped it, if something did. The members have the parameters of their best epochs."""
     try:
-        history = model.fit(
-            training.X, training.y, arguments.epochs, arguments.batch_size, (validation.X, validation.y),
-            callbacks=[stopping], verbose=int(sys.stderr.isatty()),
-        )  # fmt: skip
+        training.run(verbose=1)
     except (KeyboardInterrupt, SystemExit) as signal:
-        if not model.history:  # no epoch is complete
-            raise
-        history = model.history
-        history.stopped = "Ctrl-C" if isinstance(signal, KeyboardInterrupt) else "SIGTERM"
-        print(f"\nstopped by {history.stopped}")
-    return history, stopping.best_epoch
+        if len(training.histories) < len(training.folds) or not all(map(len, training.histories)):
+            raise  # no epoch is complete
+        stopped = "Ctrl-C" if isinstance(signal, KeyboardInterrupt) else "SIGTERM"
+        print(f"\nstopped by {stopped}")
+        return stopped
+    return ""
 
 
-def _check_arguments(arguments) -> None:
-    """Check the arguments before the file is read."""
-    checks.positive_integer("--epochs", arguments.epochs)
-    checks.positive_integer("--patience", arguments.patience)
-    if arguments.batch_size is not None:
-        checks.positive_integer("--batch-size", arguments.batch_size)
-    checks.number("--dropout", arguments.dropout, high=1.0)
+def _preset(arguments) -> Preset:
+    """The preset with the arguments' changes; checks the arguments before the file is read."""
+    preset: Preset = checks.choose("preset", arguments.preset, PRESETS)
+    changes = {
+        {"layers": "hidden"}.get(name, name): getattr(arguments, name)
+        for name in OF_PRESETS
+        if getattr(arguments, name) is not None
+    }
+    known = {field.name for field in dataclasses.fields(preset)}
+    for name in changes:
+        if name not in known:
+            raise ValueError(f"--{name.replace('_', '-')} is an option of the preset plain, not of {arguments.preset}")
+    for option in ("epochs", "batch_size", "patience", "members"):
+        if getattr(arguments, option) is not None:
+            checks.positive_integer(f"--{option.replace('_', '-')}", getattr(arguments, option))
+    if arguments.dropout is not None:
+        checks.number("--dropout", arguments.dropout, high=1.0)
+    if arguments.learning_rate is not None:
+        checks.number("--learning-rate", arguments.learning_rate, open_low=True)
     checks.number("--validation-share", arguments.validation_share, high=0.5, open_low=True)
-    checks.choose("activation", arguments.activation, activations.ACTIVATIONS)
-    _optimizer(arguments)
     if arguments.seed < 0:
         raise ValueError(f"--seed must be 0 or more, got {arguments.seed}")
-
-
-def _optimizer(arguments) -> optimizers.Optimizer:
-    kind = checks.choose("optimizer", arguments.optimizer, optimizers.OPTIMIZERS)
-    return kind() if arguments.learning_rate is None else kind(arguments.learning_rate)
+    preset = dataclasses.replace(preset, **changes)
+    if isinstance(preset, Plain):
+        checks.choose("activation", preset.activation, activations.ACTIVATIONS)
+        checks.choose("optimizer", preset.optimizer, optimizers.OPTIMIZERS)
+    return preset
 
 
 def _columns(file: TableFile, arguments) -> list[str]:
-    """The columns of the network's input; sets the arguments' target."""
+    """The columns of the network's input; replaces the arguments' lists of columns by their names."""
     if arguments.target is None and file.path.suffix.lower() == ".npz":
         arguments.target = "y"
     if arguments.target is None:
         raise ValueError(f"--target is missing: which of the columns {', '.join(file.columns)} is to be predicted?")
     target = arguments.target
-    for option, names in (("target", [target]), ("drop", arguments.drop), ("categorical", arguments.categorical)):
+    arguments.drop, arguments.categorical = (_names(file, given) for given in (arguments.drop, arguments.categorical))
+    wanted = [("target", [target]), ("drop", arguments.drop), ("categorical", arguments.categorical)]
+    for option, names in [*wanted, ("time", [arguments.time] if arguments.time else [])]:
         for name in names:
             file.check_column(name, f"--{option}")
-    if target in (*arguments.drop, *arguments.categorical):
-        raise ValueError(f"{target!r} is the target, and cannot be in --drop or --categorical")
+    if target in (*arguments.drop, *arguments.categorical, arguments.time):
+        raise ValueError(f"{target!r} is the target, and cannot be in --drop, --categorical or --time")
     columns = [name for name in file.columns if name != target and name not in arguments.drop]
     if not columns:
         raise ValueError(f"{file.path} has no column beside the target to learn from")
     return columns
+
+
+def _names(file: TableFile, given: list[str]) -> list[str]:
+    """The columns that are named, one by one or separated by commas; quotes enclose names with commas."""
+    names: list[str] = []
+    for text in given:
+        fields = [text] if text in file.columns else next(csv.reader([text], skipinitialspace=True), [])
+        names += [field.strip() for field in fields if field.strip()]
+    return names
 
 
 def _folder(file: TableFile, arguments) -> pathlib.Path:
@@ -178,69 +220,45 @@ def _folder(file: TableFile, arguments) -> pathlib.Path:
         raise FileExistsError(f"--output: {folder} is a file")
     if not os.access(folder if folder.exists() else folder.absolute().parent, os.W_OK):
         raise PermissionError(f"--output: {folder} may not be written")
-    if any((folder / name).exists() for name in FILES):
-        print(f"the run in {folder} will be overwritten; --output FOLDER keeps it")
     return folder
 
 
-def _text(arguments) -> list[str]:
-    """The columns that must not be read as numbers."""
-    return [*arguments.categorical, *([arguments.target] if arguments.task == "classification" else [])]
+def _split(rows: Rows, y: np.ndarray, arguments) -> dict[str, np.ndarray]:
+    """The rows to train, to validate and, unless another file has them, to test."""
+    parts = ["validation"] if arguments.test else ["validation", "test"]
+    if arguments.time:
+        return by_time(rows.only([arguments.time]).columns[0], parts, arguments.validation_share)
+    return drawn(y, parts, arguments.validation_share, arguments.seed)
 
 
-def _target(known, arguments) -> ClassTarget | ValueTarget:
-    """Classes for text, and for few whole numbers if each occurs often; values otherwise."""
-    name, y = arguments.target, np.asarray(known)
-    if y.dtype.kind in "iuf" and arguments.task != "classification":
-        different = np.unique(y)
-        whole = np.all(different == np.floor(different))
-        few = len(different) <= max(2, min(MOST_CLASSES, len(y) // ROWS_OF_CLASS))
-        if arguments.task == "regression" or not (whole and few):
-            return ValueTarget.fit(known, name)
-    elif arguments.task == "regression" and y.dtype.kind != "b":
-        raise ValueError(f"column {name!r} holds text; --task regression predicts numbers")
-    target = ClassTarget.fit(known, name)
-    if len(target.classes) > len(y) // 2:
-        raise ValueError(
-            f"column {name!r} has {len(target.classes):,} classes in {len(y):,} rows, too few to learn from"
-        )
-    return target
+def _tested(encoder: TableEncoder, target: Target, arguments) -> Part:
+    """The rows of the test file that have a target."""
+    file = read(arguments.test)
+    file.check_column(arguments.target, "--target")
+    with file.located():
+        text = isinstance(target, ClassTarget) and isinstance(target.classes[0], str)
+        rows = Rows.of(file, cells_for(file, encoder), arguments.target, text)
+        if not len(rows):
+            raise ValueError(f"{file.path} has no rows with a {arguments.target!r}")
+        return Part(encoder.encode_cells(rows.columns), target.encode(rows.known, arguments.target))
 
 
-def _split(y: np.ndarray, share: float, seed: int) -> dict[str, np.ndarray]:
-    """Rows for training, validation and testing, each with the same distribution of classes or values.
-
-    Rows sorted by y are cut into as many stretches as rows are held out; one row of each is drawn at random, in turn
-    for validation and for testing.
-    """
-    rng = np.random.default_rng(seed)
-    order = np.lexsort((rng.random(len(y)), y))
-    pairs = max(1, round(share * len(y)))
-    begins = np.arange(2 * pairs + 1) * len(y) // (2 * pairs)
-    held = order[rng.integers(begins[:-1], begins[1:])].reshape(pairs, 2)
-    held = rng.permuted(held, axis=1)
-    rest = np.setdiff1d(np.arange(len(y)), held)
-    return {"train": rest, "validation": np.sort(held[:, 0]), "test": np.sort(held[:, 1])}
-
-
-def _choose(arguments, rows: int) -> None:
-    """Set omitted arguments by the number of rows: about fifty mini-batches an epoch, larger layers for more rows."""
-    if arguments.batch_size is None:
-        arguments.batch_size = int(np.clip(2 ** round(np.log2(rows / 50)), 16, 256))
-    if arguments.layers is None:
-        arguments.layers = [32] if rows < 500 else [64, 64] if rows < 20_000 else [256, 128]
-
-
-def _model(encoder: TableEncoder, target: ClassTarget | ValueTarget, arguments) -> Sequential:
-    layers: list[Layer] = encoder.layers()
-    for units in arguments.layers:
-        layers.append(Dense(units, arguments.activation))
-        if arguments.dropout:
-            layers.append(Dropout(arguments.dropout))
-    if isinstance(target, ClassTarget):
-        outputs, loss, metric = len(target.classes), "softmax_cross_entropy", "accuracy"
-    else:
-        outputs, loss, metric = 1, "mse", "r2"
-    model = Sequential([*layers, Dense(outputs)], loss, _optimizer(arguments), [metric], arguments.seed)
-    model.build(len(encoder.features))
-    return model
+def _weights(target: Target, y: np.ndarray, arguments) -> np.ndarray | None:
+    """The weight of each row by --class-weight."""
+    given = arguments.class_weight
+    if given is None:
+        return None
+    if not isinstance(target, ClassTarget):
+        raise ValueError(f"--class-weight weighs classes, and {arguments.target!r} is a number")
+    weights: Any = given
+    if given != "balanced":
+        known = {str(label): k for k, label in enumerate(target.classes)}
+        weights = dict.fromkeys(known.values(), 1.0)
+        for text in next(csv.reader([given], skipinitialspace=True)):
+            label, _, weight = text.rpartition("=")
+            checks.choose("class", label, known)
+            try:
+                weights[known[label]] = float(weight)
+            except ValueError:
+                raise ValueError(f"--class-weight: {text!r} must be a class, =, and a number, such as yes=3") from None
+    return checks.weights(y[:, np.newaxis], None, weights, np.float64)

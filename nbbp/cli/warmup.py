@@ -108,10 +108,11 @@ def usual_runs(model: functools.partial[Sequential]) -> Iterator[Callable]:
         yield functools.partial(_fit, model([Dense(3)], optimizer=optimizer), VALUES)
     for loss in LOSSES.values():
         ending = "softmax" if loss.from_probabilities else "linear"
-        columns = loss.target_columns(3)
+        units = 2 if loss.outputs_per_target == 2 else 3
+        columns = loss.target_columns(units)
         for y in (CLASSES, LABELS) if loss.labels else (CLASSES[:, :columns],):
             if columns <= 3:
-                yield functools.partial(_fit, model([Dense(3, ending)], loss, metrics=[_metric]), y)
+                yield functools.partial(_fit, model([Dense(units, ending)], loss, metrics=[_metric]), y)
     for name in ACTIVATIONS:
         yield functools.partial(_fit, model([Dense(3), Activation(name), Dense(3)]), VALUES)
     every = [

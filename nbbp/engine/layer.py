@@ -34,6 +34,9 @@ class Parameter:
         After each update, the columns of a matrix whose norm is larger are scaled down to this norm.
     rate, decay : float
         Factors of the optimizer's learning rate and weight decay.
+    scale : float
+        What the optimizer trains is the parameter divided by this, as if the layer multiplied it: see `nbbp.Dense`. Its
+        penalties, its bound, and clipping remain those of the parameter, and so does the optimizer's epsilon.
     trained : bool
         Whether updates change it; if not, its gradient is 0, and it has no penalty and no bound.
     """
@@ -46,6 +49,7 @@ class Parameter:
     rate: float = 1.0
     decay: float = 1.0
     trained: bool = True
+    scale: float = 1.0
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,6 +2,9 @@
 
 import argparse
 import pathlib
+from typing import Any
+
+from nbbp.recipes.tabular import MODEL, PREPROCESSING, TableModel
 
 
 def add_parser(subparsers) -> None:
@@ -24,9 +27,10 @@ def run(arguments: argparse.Namespace) -> None:
     from nbbp.training.checkpoint import newest
 
     path = pathlib.Path(arguments.model)
-    if (path / "model.safetensors").is_file():
-        path = path / "model.safetensors"
-    model = nbbp.load(newest(path) if path.is_dir() else path)
+    of_table = (path / PREPROCESSING).is_file() and not arguments.torch
+    if (path / MODEL).is_file():
+        path = path / MODEL
+    model: Any = TableModel.load(path.parent) if of_table else nbbp.load(newest(path) if path.is_dir() else path)
     if arguments.numpy:
         exchange.to_numpy_file(model, arguments.numpy)
     elif arguments.onnx:
@@ -34,5 +38,7 @@ def run(arguments: argparse.Namespace) -> None:
     else:
         exchange.to_safetensors(model, arguments.torch)
     print(f"{arguments.numpy or arguments.onnx or arguments.torch} written")
-    if (preparing := path.with_name("preprocessing.json")).is_file():
+    if of_table:
+        print(f"it takes the columns as they are: {', '.join(column.name for column in model.encoder.columns)}")
+    elif (preparing := path.with_name(PREPROCESSING)).is_file():
         print(f"it takes columns that are prepared as {preparing} says, as nbbp predict does by itself")

@@ -5,6 +5,7 @@ To support a layer of one's own, add a function to `LAYERS`; for an activation, 
 
 import base64
 import collections
+import functools
 import inspect
 import itertools
 import json
@@ -19,7 +20,7 @@ from nbbp._version import __version__
 from nbbp.engine.forms import Form
 from nbbp.engine.graph import Graph
 from nbbp.engine.node import Edge, Node
-from nbbp.exchange import numpy_functions, numpy_images, numpy_recurrent, walk
+from nbbp.exchange import numpy_functions, numpy_images, numpy_realmlp, numpy_recurrent, numpy_tables, walk
 from nbbp.insight import summary
 from nbbp.layers import (
     GRU,
@@ -29,6 +30,7 @@ from nbbp.layers import (
     AveragePool1D,
     AveragePool2D,
     BatchNorm,
+    Clamp,
     ColumnEmbedding,
     Concatenate,
     Conv1D,
@@ -50,12 +52,15 @@ from nbbp.layers import (
     MaxPool1D,
     MaxPool2D,
     Multiply,
+    ParametricActivation,
+    PeriodicEmbedding,
     PositionalEmbedding,
     RandomCrop,
     RandomFlip,
     RandomShift,
     Rescale,
     Reshape,
+    Scale,
     SimpleRNN,
     SpatialDropout,
     TakeFirst,
@@ -64,6 +69,7 @@ from nbbp.layers import (
     ZeroPad2D,
 )
 from nbbp.model import Model
+from nbbp.recipes.tabular import TableModel
 from nbbp.storage.files import replace
 
 FILE = '''"""A network written by nbbp {version}; predict(X) is all that it takes, and NumPy all that it needs.
@@ -79,20 +85,22 @@ import numpy as np
 def predict(X):
     """Predictions {outputs} for X {inputs}."""
 {lines}
-{functions}
-
-def _array(shape, text):
-    """Little-endian {dtype} numbers in base64."""
-    return np.frombuffer(base64.b64decode(text), "<f{bytes}").reshape(shape)
-
+{functions}{array}
 
 weights = {{
 {weights}
 }}
 '''
 
+ARRAY = '''
 
-def to_numpy_file(model: Model, path: str | os.PathLike) -> None:
+def _array(shape, text):
+    """Little-endian {dtype} numbers in base64."""
+    return np.frombuffer(base64.b64decode(text), "<f{bytes}").reshape(shape)
+'''
+
+
+def to_numpy_file(model: Model | TableModel, path: str | os.PathLike) -> None:
     """Write a model as a Python file with a function ``predict(X)``, made to be read.
 
     The function has a line or two of NumPy for each layer, takes and returns what `Model.predict` does without a mask,
@@ -101,28 +109,58 @@ def to_numpy_file(model: Model, path: str | os.PathLike) -> None:
     parameters `to_onnx` is better. A ColumnEmbedding takes the nearest category for a number out of range,
     and so does an Embedding.
 
+    The file of a `TableModel`, or of a fitted TabularClassifier or TabularRegressor, has ``predict(table)``, which
+    takes the columns as they are, in a dict of lists or a table of pandas, and returns classes or values;
+    ``outputs(table)`` returns probabilities.
+
     Raises
     ------
     ValueError
         For a layer or an activation that is not in `LAYERS` or `ACTIVATIONS`, such as one of one's own.
     """
-    walk.check(model)
+    trained = getattr(model, "model_", model)
+    if isinstance(trained, TableModel):
+        replace(path, _of_table(trained).encode())
+    else:
+        walk.check(trained)
+        replace(path, _of_model(trained).encode())
+
+
+def _of_model(model: Model) -> str:
+    """The file of a network."""
     network, graph = model.network, model.network.graph
     lines = list(_forward(model))
-    layers = "\n".join(line.rstrip() for line in summary.text(model.network.layout).splitlines())
-    text = FILE.format(
+    return FILE.format(
         version=__version__,
-        summary=_within_quotes(layers),
+        summary=_summary(model),
         math="import math\n" if any("math." in line for line in lines) else "",
         outputs=_within_quotes(_shapes(model.outputs, graph.outputs)),
         inputs=_within_quotes(_shapes(model.inputs, graph.inputs)),
-        dtype=model.dtype.name,
-        bytes=model.dtype.itemsize,
+        array=ARRAY.format(dtype=model.dtype.name, bytes=model.dtype.itemsize),
         lines=textwrap.indent("\n".join(lines), " " * 4),
         functions=_functions("\n".join(lines)),
         weights="\n".join(itertools.starmap(_literal, network.layout.named(network.params, network.state).items())),
     )
-    replace(path, text.encode())
+
+
+def _of_table(model: TableModel) -> str:
+    """The file of a model of a table: a function for each member."""
+    networks = []
+    for k, member in enumerate(model.members, 1):
+        lines = [f"weights = weights_{k}", *_forward(member)]
+        literals = itertools.starmap(_literal, member.network.layout.named(member.params, member.network.state).items())
+        source = f"def network_{k}(X):\n" + textwrap.indent("\n".join(lines), " " * 4)
+        networks.append((source, f"weights_{k} = {{\n" + "\n".join(literals) + "\n}\n"))
+    first = model.members[0]
+    reader = ARRAY.format(dtype=first.dtype.name, bytes=first.dtype.itemsize)
+    functions = _functions("\n".join(source for source, _ in networks)) + reader
+    networks[-1] = (networks[-1][0] + functions, networks[-1][1])
+    return numpy_tables.text(model, _summary(first), networks)
+
+
+def _summary(model: Model) -> str:
+    """The layers, for a docstring."""
+    return _within_quotes("\n".join(line.rstrip() for line in summary.text(model.network.layout).splitlines()))
 
 
 def _quoted(name: str) -> str:
@@ -248,6 +286,7 @@ ACTIVATIONS: dict[str, list[str]] = {
     "softplus": ["{y} = np.logaddexp({x}, 0)"],
     "gelu": ["{y} = 0.5 * {x} * np.vectorize(math.erfc, otypes=[{x}.dtype])(-{x}.astype(float) / math.sqrt(2))"],
     "silu": ["{y} = {x} * 0.5 * (1 + np.tanh(0.5 * {x}))"],
+    "mish": ["{y} = {x} * np.tanh(np.logaddexp({x}, np.zeros_like({x})))"],
     "exponential": ["{y} = np.exp({x})"],
     "softmax": ["{y} = np.exp({x} - {x}.max(axis=-1, keepdims=True))", "{y} = {y} / {y}.sum(axis=-1, keepdims=True)"],
 }
@@ -315,6 +354,7 @@ LAYERS: dict[type[Layer], Callable[..., list[str]]] = {
     AveragePool1D: numpy_images.average_pool,
     AveragePool2D: numpy_images.average_pool,
     BatchNorm: _batch_norm,
+    Clamp: numpy_realmlp.clamp,
     ColumnEmbedding: _column_embedding,
     Concatenate: lambda node, p, y, *xs: [f"{y} = np.concatenate([{', '.join(xs)}], axis=-1)"],
     Conv1D: numpy_images.convolution,
@@ -337,12 +377,15 @@ LAYERS: dict[type[Layer], Callable[..., list[str]]] = {
     MaxPool1D: numpy_images.max_pool,
     MaxPool2D: numpy_images.max_pool,
     Multiply: lambda node, p, y, x, other: [f"{y} = {x} * {other}"],
+    ParametricActivation: functools.partial(numpy_realmlp.parametric, _activation),
+    PeriodicEmbedding: numpy_realmlp.periodic,
     PositionalEmbedding: _positional_embedding,
     RandomCrop: numpy_images.cropped,
     RandomFlip: lambda node, p, y, x: [],
     RandomShift: lambda node, p, y, x: [],
     Rescale: lambda node, p, y, x: [f"{y} = {x} * {node.layer.scale} + {node.layer.offset}"],
     Reshape: _reshape,
+    Scale: numpy_realmlp.scale,
     SimpleRNN: numpy_recurrent.recurrent,
     SpatialDropout: lambda node, p, y, x: [],
     TakeFirst: lambda node, p, y, x: [f"{y} = {x}[:, 0]"],

@@ -12,8 +12,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nbbp._version import __version__
-from nbbp.engine.node import Edge, Node
-from nbbp.exchange import onnx_estimators, onnx_images, onnx_recurrent, onnx_tokens, walk
+from nbbp.engine.node import Node
+from nbbp.exchange import (
+    onnx_dense,
+    onnx_estimators,
+    onnx_images,
+    onnx_realmlp,
+    onnx_recurrent,
+    onnx_tables,
+    onnx_tokens,
+    walk,
+)
+from nbbp.exchange.onnx_arrays import Arrays
 from nbbp.exchange.onnx_writer import Output, Parameters, Writer
 from nbbp.layers import (
     GRU,
@@ -23,6 +33,7 @@ from nbbp.layers import (
     AveragePool1D,
     AveragePool2D,
     BatchNorm,
+    Clamp,
     ColumnEmbedding,
     Concatenate,
     Conv1D,
@@ -44,12 +55,15 @@ from nbbp.layers import (
     MaxPool1D,
     MaxPool2D,
     Multiply,
+    ParametricActivation,
+    PeriodicEmbedding,
     PositionalEmbedding,
     RandomCrop,
     RandomFlip,
     RandomShift,
     Rescale,
     Reshape,
+    Scale,
     SimpleRNN,
     SpatialDropout,
     TakeFirst,
@@ -60,16 +74,20 @@ from nbbp.layers import (
 from nbbp.layers.convolution import Convolution
 from nbbp.layers.recurrent import Recurrent
 from nbbp.model import Model
+from nbbp.recipes.tabular import TableModel
 from nbbp.storage import files
 
 if TYPE_CHECKING:
-    from nbbp.sklearn import MLPClassifier, MLPRegressor
+    from nbbp.sklearn import MLPClassifier, MLPRegressor, TabularClassifier, TabularRegressor
 
 OPSET, IR_VERSION = 17, 8  # the first with LayerNormalization, of ONNX 1.12: older runtimes read it too
 LIMIT = 2**31 - 2**20  # bytes of arrays; protobuf writes no more than 2 GiB
 
 
-def to_onnx(model: "Model | MLPClassifier | MLPRegressor", path: str | os.PathLike) -> None:
+def to_onnx(
+    model: "Model | TableModel | MLPClassifier | MLPRegressor | TabularClassifier | TabularRegressor",
+    path: str | os.PathLike,
+) -> None:
     """Write a model as ONNX: inputs (rows, *input_shape) to predictions (rows, *positions, outputs), for any rows.
 
     A single input is named ``X`` and a single output ``predictions``; several have the names by which `Model.fit` takes
@@ -83,6 +101,11 @@ def to_onnx(model: "Model | MLPClassifier | MLPRegressor", path: str | os.PathLi
     Inputs and outputs have features last, as in nbbp. Convolutions and pools have channels first in ONNX: there is a
     Transpose where the order changes, such as before the first convolution and before a Flatten, and none between.
 
+    A `TableModel`, or a fitted TabularClassifier or TabularRegressor, takes the columns of a table as they are, each as
+    an input (rows,) with its name: numbers as float64, missing ones nan; text as strings, missing ones empty; dates as
+    int64 microseconds since 1970, ``column.astype("datetime64[us]").astype(np.int64)``. Text has no spaces at its ends,
+    and categories that are numbers are text as in ``str(7)``.
+
     The outputs of a fitted estimator of `nbbp.sklearn` are what its methods return: ``label`` and ``probabilities`` of
     a classifier, ``predictions`` (rows,) of a regressor of one value.
 
@@ -95,17 +118,18 @@ def to_onnx(model: "Model | MLPClassifier | MLPRegressor", path: str | os.PathLi
         If ONNX is not installed.
     """
     try:
-        import onnx
-        from onnx import helper
+        import onnx  # noqa: F401
     except ImportError:
         raise ImportError('to_onnx needs ONNX: pip install "nbbp[onnx]"') from None
-    trained: Model = getattr(model, "model_", model)
+    trained: Model | TableModel = getattr(model, "model_", model)
     if trained is model and hasattr(model, "get_params"):
         raise TypeError(f"{model!r} is not fitted, or no estimator of nbbp.sklearn: of a pipeline, give the last step")
+    if isinstance(trained, TableModel):
+        _write(path, *_table(trained))
+        return
     walk.check(trained)
-    network, graph = trained.network, trained.network.graph
-    if (size := trained.params.nbytes + network.state.nbytes) > LIMIT:
-        raise ValueError(f"the model has {size:,} bytes of arrays; an ONNX file holds at most {LIMIT:,}")
+    _check_size([trained])
+    graph = trained.network.graph
     inputs: dict[str, Output] = {
         name: (name, edge.dtype or trained.dtype, edge.shape)
         for name, edge in zip(walk.input_names(trained), graph.inputs, strict=True)
@@ -118,6 +142,33 @@ def to_onnx(model: "Model | MLPClassifier | MLPRegressor", path: str | os.PathLi
     if trained is not model:
         [(y, *_)] = outputs.values()
         outputs = onnx_estimators.answers(writer, model, y)
+    _write(path, writer, inputs, outputs)
+
+
+def _table(model: TableModel) -> tuple[Writer, dict[str, Output], dict[str, Output]]:
+    """The operators from the columns of a table to its predictions, the inputs and the outputs."""
+    _check_size(model.members)
+    inputs = onnx_tables.inputs(model)
+    writer = Writer(model.members[0].dtype, [*inputs, "label", "probabilities", "predictions"])
+    sources = onnx_tables.encoded(writer, model)
+    members = []
+    for member in model.members:
+        [(y, *_)] = _write_nodes(writer, member, sources).values()
+        members.append(y)
+    return writer, inputs, onnx_tables.answers(writer, model, members)
+
+
+def _check_size(models: Sequence[Model]) -> None:
+    """ValueError if the arrays do not fit into a file."""
+    if (size := sum(model.params.nbytes + model.network.state.nbytes for model in models)) > LIMIT:
+        raise ValueError(f"the model has {size:,} bytes of arrays; an ONNX file holds at most {LIMIT:,}")
+
+
+def _write(path, writer: Writer, inputs: dict[str, Output], outputs: dict[str, Output]) -> None:
+    """Write the file."""
+    import onnx
+    from onnx import helper
+
     for name, (array, *_) in outputs.items():
         writer.result(name, array)
     written = helper.make_model(
@@ -128,7 +179,7 @@ def to_onnx(model: "Model | MLPClassifier | MLPRegressor", path: str | os.PathLi
             _described(outputs),
             list(writer.constants.values()),
         ),
-        opset_imports=[helper.make_opsetid("", OPSET)],
+        opset_imports=[helper.make_opsetid("", OPSET), helper.make_opsetid(*onnx_tables.OF_TEXT)],
         ir_version=IR_VERSION,
         producer_name="nbbp",
         producer_version=__version__,
@@ -147,21 +198,24 @@ def _described(ends: dict[str, Output]) -> list:
     ]
 
 
-def _write_nodes(writer: Writer, model: Model) -> dict[str, Output]:
-    """Add the operators of each node, then the output activations; returns the predictions by the outputs' names."""
+def _write_nodes(writer: Writer, model: Model, sources: dict[str, str] | None = None) -> dict[str, Output]:
+    """Add the operators of each node, then the output activations; returns the predictions by the outputs' names.
+
+    The arrays of the inputs are `sources`, or have the inputs' names.
+    """
     network, graph = model.network, model.network.graph
     constants = {
         f"{place.name}.{key}": writer.array(f"{place.name}.{key}", _stored(place.layer, array))
         for place in network.layout.places
         for key, array in vars(place.views(network.params, network.state)).items()
     }
-    arrays = _Arrays(writer)
+    arrays = Arrays(writer)
     for source, name in zip(graph.inputs, walk.input_names(model), strict=True):
-        arrays.hold(source, name)
+        arrays.hold(source, name if sources is None else sources[name])
     for node in graph.nodes:
         write = walk.of_layer(LAYERS, model, node, "ONNX", "nbbp.exchange.onnx_file.LAYERS")
         writer.scope = f"{graph.names[node]}/"
-        first = arrays.come_first(node)
+        first = _come_first(arrays, node)
         writer.axis = 1 if first else -1
         p = {key: constants[name] for key, name in walk.parameters(model, node).items()}
         given = [arrays.given(e) if type(node.layer) in OF_INTEGERS else arrays.read(e, first) for e in node.inputs]
@@ -185,44 +239,11 @@ def _stored(layer: Layer, array: np.ndarray) -> np.ndarray:
     return walk.outputs_first(array).astype(np.float32) if isinstance(layer, Convolution) else array
 
 
-class _Arrays:
-    """The names of the edges' arrays, each with channels last or first, or both; of flat ones the two are the same."""
-
-    def __init__(self, writer: Writer) -> None:
-        self._writer = writer
-        self._known: dict[tuple[Edge, bool], str] = {}
-        self._integers: dict[Edge, str] = {}
-
-    def hold(self, edge: Edge, name: str, first: bool = False) -> None:
-        """Name an edge's array."""
-        if edge.dtype is None:
-            self._known[edge, first and len(edge.shape) > 1] = name
-        else:
-            self._integers[edge] = name
-
-    def given(self, edge: Edge) -> str:
-        """Integers as they are; an array of the model's dtype with channels last."""
-        return self.read(edge) if edge.dtype is None else self._integers[edge]
-
-    def read(self, edge: Edge, first: bool = False) -> str:
-        """An array in the model's dtype, with channels first or last."""
-        axes = len(edge.shape)
-        first = first and axes > 1
-        if (edge, first) not in self._known:
-            if first:
-                name = self._writer.operator("Transpose", self.read(edge), perm=[0, axes, *range(1, axes)])
-            elif edge in self._integers:
-                name = self._writer.cast(self._integers[edge], self._writer.dtype)
-            else:
-                name = self._writer.operator("Transpose", self._known[edge, True], perm=[0, *range(2, axes + 1), 1])
-            self._known[edge, first] = name
-        return self._known[edge, first]
-
-    def come_first(self, node: Node) -> bool:
-        """Whether a node takes and returns arrays with channels first."""
-        if type(node.layer) in IN_ANY_ORDER:
-            return any((edge, True) in self._known for edge in node.inputs)
-        return type(node.layer) in IN_CHANNELS_FIRST
+def _come_first(arrays: Arrays, node: Node) -> bool:
+    """Whether a node takes and returns arrays with channels first."""
+    if type(node.layer) in IN_ANY_ORDER:
+        return any(map(arrays.held_first, node.inputs))
+    return type(node.layer) in IN_CHANNELS_FIRST
 
 
 def _activate(writer: Writer, name: str, x: str) -> str:
@@ -273,31 +294,10 @@ ACTIVATIONS: dict[str, Callable[[Writer, str], str]] = {
     "softplus": _softplus,
     "gelu": _gelu,
     "silu": lambda writer, x: writer.operator("Mul", x, writer.operator("Sigmoid", x)),
+    "mish": lambda writer, x: writer.operator("Mul", x, writer.operator("Tanh", _softplus(writer, x))),
     "exponential": lambda writer, x: writer.operator("Exp", x),
     "softmax": lambda writer, x: writer.operator("Softmax", x, axis=writer.axis),
 }
-
-
-def _dense(writer: Writer, node: Node, p: Parameters, x: str) -> str:
-    if len(node.inputs[0].shape) == 1:
-        return writer.operator("Gemm", x, *p.values())
-    y = writer.operator("MatMul", x, p["w"])
-    return writer.operator("Add", y, p["b"]) if "b" in p else y
-
-
-def _batch_norm(writer: Writer, node: Node, p: Parameters, x: str) -> str:
-    """ONNX has the features in the second axis."""
-    shape, epsilon = node.inputs[0].shape, node.layer.epsilon  # type: ignore[attr-defined]
-    if len(shape) == 1 or writer.axis == 1:
-        return writer.operator("BatchNormalization", x, *p.values(), epsilon=epsilon)
-    x = writer.operator("Reshape", x, writer.array("rows", np.array([-1, shape[-1]])))
-    y = writer.operator("BatchNormalization", x, *p.values(), epsilon=epsilon)
-    return writer.operator("Reshape", y, writer.array("shape", np.array([-1, *shape])))
-
-
-def _layer_norm(writer: Writer, node: Node, p: Parameters, x: str) -> str:
-    epsilon = node.layer.epsilon  # type: ignore[attr-defined]
-    return writer.operator("LayerNormalization", x, *p.values(), epsilon=epsilon)
 
 
 def _rescale(writer: Writer, node: Node, p: Parameters, x: str) -> str:
@@ -314,7 +314,8 @@ LAYERS: dict[type[Layer], Callable[..., str | Sequence[str]]] = {
     Add: lambda writer, node, p, *xs: functools.reduce(functools.partial(writer.operator, "Add"), xs),
     AveragePool1D: onnx_images.pool,
     AveragePool2D: onnx_images.pool,
-    BatchNorm: _batch_norm,
+    BatchNorm: onnx_dense.batch_norm,
+    Clamp: onnx_realmlp.clamp,
     ColumnEmbedding: onnx_tokens.column_embedding,
     Concatenate: lambda writer, node, p, *xs: writer.operator("Concat", *xs, axis=writer.axis),
     Conv1D: onnx_images.convolution,
@@ -322,7 +323,7 @@ LAYERS: dict[type[Layer], Callable[..., str | Sequence[str]]] = {
     Conv2D: onnx_images.convolution,
     Conv2DTranspose: onnx_images.transposed_convolution,
     Crop2D: onnx_images.cropped,
-    Dense: _dense,
+    Dense: onnx_dense.dense,
     Dropout: lambda writer, node, p, x: x,
     Embedding: onnx_tokens.embedding,
     FeatureTokens: onnx_tokens.feature_tokens,
@@ -333,16 +334,19 @@ LAYERS: dict[type[Layer], Callable[..., str | Sequence[str]]] = {
     GlobalMaxPool: onnx_images.global_max,
     GroupNorm: onnx_images.group_norm,
     LSTM: onnx_recurrent.recurrent,
-    LayerNorm: _layer_norm,
+    LayerNorm: onnx_dense.layer_norm,
     MaxPool1D: onnx_images.pool,
     MaxPool2D: onnx_images.pool,
     Multiply: lambda writer, node, p, x, other: writer.operator("Mul", x, other),
+    ParametricActivation: functools.partial(onnx_realmlp.parametric, _activate),
+    PeriodicEmbedding: onnx_realmlp.periodic,
     PositionalEmbedding: onnx_tokens.positional_embedding,
     RandomCrop: onnx_images.cropped,
     RandomFlip: lambda writer, node, p, x: x,
     RandomShift: lambda writer, node, p, x: x,
     Rescale: _rescale,
     Reshape: _reshape,
+    Scale: onnx_realmlp.scale,
     SimpleRNN: onnx_recurrent.recurrent,
     SpatialDropout: lambda writer, node, p, x: x,
     TakeFirst: onnx_tokens.take_first,

@@ -38,6 +38,11 @@ def doubles(rng, shape, dtype, lengths) -> np.ndarray:
     return rng.integers(0, 100, shape).astype(np.float64)
 
 
+def shares(rng, shape, dtype, lengths) -> np.ndarray:
+    """Numbers in [0, 1)."""
+    return (rng.random(shape) * 0.99).astype(dtype)
+
+
 def flags(rng, shape, dtype, lengths) -> np.ndarray:
     """True or False."""
     return rng.random(shape) < 0.7

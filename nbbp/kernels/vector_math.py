@@ -1,10 +1,11 @@
-"""exp, log, tanh and related functions for loops that LLVM vectorises: no branch, no call, no table.
+"""exp, log, tanh, cos and related functions for loops that LLVM vectorises: no branch, no call, no table.
 
 Numba's wheels have no vector math library, so `math.exp` in a loop is a call for every element. These are the
 textbook reductions (Cody and Waite, "Software Manual for the Elementary Functions", 1980) with minimax polynomials,
 in float32 and in float64, with every fused multiply-add written out, so that the vector width does not change the bits.
 Largest errors over all float32, subnormal results included, in units in the last place: exp 1.1, log 2.0, tanh 2.5,
-sigmoid 2.5, softplus 3.4, normal_distribution and gelu 3.6. `tests/test_vector_math.py` measures them at every 4,099th.
+sigmoid 2.5, softplus 3.4, cos_of_turns and sin_of_turns 1.7, normal_distribution and gelu 3.6;
+`tests/test_vector_math.py` measures them at every 4,099th.
 """
 
 import math
@@ -144,7 +145,7 @@ _ROOT_OF_SMALLEST = constant(2.0**-500, single=2.0**-55)
 _TWO_TO_MANTISSA, _MANTISSA_BITS = constant(2.0**52, single=2.0**23), constant(52.0, single=23.0)
 _TANH_IS_ONE = constant(-44.0, single=-20.0)  # of -2 |x|
 _ONE_OVER_SQRT_2_PI = constant(0.3989422804014327)
-_FOUR, _SLOPE = constant(4.0), constant(0.8125)
+_QUARTER, _FOUR, _SLOPE = constant(0.25), constant(4.0), constant(0.8125)
 _FAR = constant(40.0)
 
 # (exp(r) - 1 - r) / r^2 on [-ln 2 / 2, ln 2 / 2]
@@ -182,6 +183,35 @@ _mills_series = polynomial(
         *(7.12998201568029944e-9, 1.1095452930254731e-9),
     ),
 )
+
+
+# sin(2 pi r) / r and (cos(2 pi r) - 1) / r^2 as functions of r^2, for r in [-1/8, 1/8]
+_sine_series = polynomial(
+    (6.28318528683339734, -41.3416614549273248, 81.592353555381025, -75.3935628410401878),
+    (
+        *(6.28318530717958646, -41.3417022403996315, 81.6052492759445099, -76.7058597033151697),
+        *(42.0586849020580434, -15.0937975054128316, 3.78072617509182297),
+    ),
+)
+_cosine_series = polynomial(
+    (-19.7392087306484334, 64.9393391387742167, -85.4450344287300528, 59.2867641623488248),
+    (
+        *(-19.7392088021787172, 64.9393940226681464, -85.4568172065907123, 60.2446413406740631),
+        *(-26.4262519714474483, 7.90313948596084775, -1.69769879092681631),
+    ),
+)
+
+
+@intrinsic
+def _nearest(typing_context, x):
+    """The nearest integer, the even one of two."""
+
+    def generate(context, builder, signature, args):
+        suffix = "f32" if isinstance(args[0].type, ir.FloatType) else "f64"
+        kind = ir.FunctionType(args[0].type, [args[0].type])
+        return builder.call(cgutils.get_or_insert_function(builder.module, kind, f"llvm.rint.{suffix}"), args)
+
+    return x(x), generate
 
 
 def _inline(function):
@@ -333,3 +363,37 @@ def gelu(x):
     size = _near(x)
     tail = _tail(size, size)
     return -tail if x < ZERO(x) else x - tail
+
+
+@_inline
+def _quarters(x):
+    """The quarters of a turn that are nearest to x, from -2 to 2, whole turns left out; and what is left, exactly."""
+    x = x - _nearest(x)
+    n = _nearest(_FOUR(x) * x)
+    return n, fma(n, -_QUARTER(x), x)
+
+
+@_inline
+def _sine(r):
+    return r * _sine_series(r * r)
+
+
+@_inline
+def _cosine(r):
+    return fma(_cosine_series(r * r), r * r, ONE(r))
+
+
+@_inline
+def cos_of_turns(x):
+    """cos(2 pi x): without pi in the argument, whole turns are left out exactly, however many there are."""
+    n, r = _quarters(x)
+    odd = abs(n) == ONE(x)
+    return (-n if odd else ONE(x) - abs(n)) * (_sine(r) if odd else _cosine(r))
+
+
+@_inline
+def sin_of_turns(x):
+    """sin(2 pi x)."""
+    n, r = _quarters(x)
+    odd = abs(n) == ONE(x)
+    return (n if odd else ONE(x) - abs(n)) * (_cosine(r) if odd else _sine(r))

@@ -10,6 +10,7 @@ from nbbp.layers.average_pool1d import AveragePool1D as AveragePool1D
 from nbbp.layers.average_pool2d import AveragePool2D as AveragePool2D
 from nbbp.layers.batch_norm import BatchNorm as BatchNorm
 from nbbp.layers.bidirectional import Bidirectional as Bidirectional
+from nbbp.layers.clamp import Clamp as Clamp
 from nbbp.layers.column_embedding import ColumnEmbedding as ColumnEmbedding
 from nbbp.layers.concatenate import Concatenate as Concatenate
 from nbbp.layers.conv1d import Conv1D as Conv1D
@@ -33,6 +34,8 @@ from nbbp.layers.max_pool1d import MaxPool1D as MaxPool1D
 from nbbp.layers.max_pool2d import MaxPool2D as MaxPool2D
 from nbbp.layers.multi_head_attention import MultiHeadAttention as MultiHeadAttention
 from nbbp.layers.multiply import Multiply as Multiply
+from nbbp.layers.parametric_activation import ParametricActivation as ParametricActivation
+from nbbp.layers.periodic_embedding import PeriodicEmbedding as PeriodicEmbedding
 from nbbp.layers.positional_embedding import PositionalEmbedding as PositionalEmbedding
 from nbbp.layers.random_crop import RandomCrop as RandomCrop
 from nbbp.layers.random_flip import RandomFlip as RandomFlip
@@ -41,6 +44,7 @@ from nbbp.layers.rescale import Rescale as Rescale
 from nbbp.layers.reshape import Reshape as Reshape
 from nbbp.layers.residual import Residual as Residual
 from nbbp.layers.rotary_positions import RotaryPositions as RotaryPositions
+from nbbp.layers.scale import Scale as Scale
 from nbbp.layers.simple_rnn import SimpleRNN as SimpleRNN
 from nbbp.layers.spatial_dropout import SpatialDropout as SpatialDropout
 from nbbp.layers.take_first import TakeFirst as TakeFirst

@@ -8,7 +8,7 @@ from numba import prange
 
 from nbbp import checks
 from nbbp.engine.layer import Layer, Parameter, Spec
-from nbbp.initializers import uniform
+from nbbp.initializers import INITIALIZERS, Initializer, named
 from nbbp.kernels.arguments import below, fitting
 from nbbp.kernels.jit import device, kernel
 from nbbp.kernels.vector_math import ZERO
@@ -97,10 +97,13 @@ class ColumnEmbedding(Layer):
         out of range is an error in `fit` and `predict`.
     dimension : int
         The length of each vector, the same for all columns.
+    initializer : str or callable
+        The initial values of the tables: one of `nbbp.INITIALIZERS`, or a function of (shape, generator).
     """
 
     categories: Mapping[int, int]
     dimension: int = 8
+    initializer: str | Initializer = "uniform"
 
     reads = ("x",)
     takes_integers = True
@@ -113,6 +116,8 @@ class ColumnEmbedding(Layer):
             checks.positive_integer(f"ColumnEmbedding: categories of column {column}", number)
         object.__setattr__(self, "categories", {int(c): int(n) for c, n in self.categories.items()})
         checks.positive_integer("ColumnEmbedding: dimension", self.dimension)
+        if not callable(self.initializer):
+            checks.choose("initializer", self.initializer, INITIALIZERS)
 
     def _others(self, features: int) -> np.ndarray:
         """The columns that stay as they are."""
@@ -126,7 +131,8 @@ class ColumnEmbedding(Layer):
         wrong = [c for c in self.categories if not 0 <= c < shape[-1]]
         if wrong:
             raise ValueError(f"ColumnEmbedding: there is no column {wrong[0]} among {shape[-1]} features")
-        tables = {f"table_{c}": Parameter((n, self.dimension), uniform(0.05)) for c, n in self.categories.items()}
+        initializer = named(self.initializer)
+        tables = {f"table_{c}": Parameter((n, self.dimension), initializer) for c, n in self.categories.items()}
         return Spec((*shape[:-1], shape[-1] + len(self.categories) * (self.dimension - 1)), tables)
 
     def check_input(self, name, x):

@@ -8,11 +8,14 @@ from numba import prange
 
 from nbbp import checks
 from nbbp.engine.layer import Layer, Spec
-from nbbp.kernels.arguments import any_bits
+from nbbp.kernels.arguments import any_bits, shares
 from nbbp.kernels.batches import copy
 from nbbp.kernels.jit import kernel
 from nbbp.kernels.random import bits, random_bits, threshold_of
 from nbbp.kernels.vector_math import ZERO
+from nbbp.schedules import Schedule
+
+ALL = 2.0**64 - 2.0**11  # the largest float64 below 2^64: random numbers below it are kept
 
 
 def dropout_reference(y, scale, draw, clock):
@@ -34,6 +37,19 @@ def dropout(y, scale, draw, clock):
         y[i] = y[i] * factor if kept else ZERO(factor)
 
 
+def dropout_numbers_reference(scale, draw, rate):
+    keep = 1 - np.float64(rate[0])
+    scale[0], draw[1] = 1 / keep, np.uint64(min(keep * 2.0**64, ALL))
+
+
+@kernel(dropout_numbers_reference, "(1) (3) (1)", values={"draw": any_bits, "rate": shares})
+def dropout_numbers(scale, draw, rate):
+    """The scale and the threshold of `dropout` for a rate."""
+    keep = 1.0 - np.float64(rate[0])
+    scale[0] = type(scale[0])(1.0 / keep)
+    draw[1] = np.uint64(min(keep * 2.0**64, ALL))
+
+
 @dataclasses.dataclass(frozen=True)
 class Dropout(Layer):
     """y = x m / (1 - rate) in training, with m = 0 with probability `rate` and otherwise 1; y = x in prediction.
@@ -44,16 +60,21 @@ class Dropout(Layer):
 
     Parameters
     ----------
-    rate : float in [0, 1)
+    rate : float in [0, 1), or Schedule
         The share of the inputs that is dropped.
     """
 
-    rate: float = 0.5
+    rate: float | Schedule = 0.5
 
     reads = ()
 
     def __post_init__(self) -> None:
-        checks.number(f"{type(self).__name__}: rate", self.rate, high=1.0)
+        name = f"{type(self).__name__}: rate"
+        if not isinstance(self.rate, Schedule):
+            checks.number(name, self.rate, high=1.0)
+            return
+        for power in range(20):  # finds a schedule that would fail in the middle of a fit
+            checks.number(f"{name} at step {2**power // 2}", self.rate.value(2**power // 2), high=1.0)
 
     @classmethod
     def example(cls, x):
@@ -67,10 +88,12 @@ class Dropout(Layer):
             b.call(copy, b.y.reshape(-1), b.x.reshape(-1))
         b.drawn = None
         if b.training and self.rate:
-            keep = 1 - self.rate
+            keep = 1.0 if isinstance(self.rate, Schedule) else 1 - self.rate
             first = b.first_row * self.decisions(b.y.shape[1:])
             draw = np.array([b.stream(), threshold_of(keep), first], np.uint64)
             b.drawn = b.constant(1 / keep), draw, b.clock
+            if isinstance(self.rate, Schedule):
+                b.call(dropout_numbers, *b.drawn[:2], b.scheduled(self.rate))
             self.drop(b, b.y)
 
     def backward(self, b):

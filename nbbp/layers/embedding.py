@@ -7,7 +7,7 @@ from numba import prange
 
 from nbbp import checks
 from nbbp.engine.layer import Layer, Parameter, Spec
-from nbbp.initializers import INITIALIZERS, Initializer
+from nbbp.initializers import INITIALIZERS, Initializer, named
 from nbbp.kernels.arguments import below
 from nbbp.kernels.batches import clear
 from nbbp.kernels.jit import device, kernel
@@ -92,7 +92,7 @@ class Embedding(Layer):
         return Flatten()(cls(5, 3)(Rescale(4.0, 2.0)(x)))
 
     def spec(self, shape):
-        initializer = self.initializer if callable(self.initializer) else INITIALIZERS[self.initializer]
+        initializer = named(self.initializer)
         return Spec((*shape, self.dimension), {"table": Parameter((self.tokens, self.dimension), initializer)})
 
     def input_dtype(self, dtype):

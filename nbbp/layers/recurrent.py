@@ -7,7 +7,7 @@ import numpy as np
 
 from nbbp import checks
 from nbbp.engine.layer import Layer, Parameter, Spec
-from nbbp.initializers import INITIALIZERS, Initializer, zeros
+from nbbp.initializers import INITIALIZERS, Initializer, named, zeros
 from nbbp.kernels import threads
 from nbbp.kernels.arrays import while_used
 from nbbp.kernels.batches import accumulate, clear, clear_masked, copy
@@ -104,7 +104,7 @@ class Recurrent(Layer):
 
     def parameters(self, features: int) -> dict[str, Parameter]:
         """The weights of the input, w, and of the state before, u, and the bias b."""
-        chosen = [i if callable(i) else INITIALIZERS[i] for i in (self.initializer, self.recurrent_initializer)]
+        chosen = [named(given) for given in (self.initializer, self.recurrent_initializer)]
         of_gates = self.gates * self.units
         found = {
             "w": Parameter((features, of_gates), chosen[0]),

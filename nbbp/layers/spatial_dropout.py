@@ -49,7 +49,7 @@ class SpatialDropout(Dropout):
 
     Parameters
     ----------
-    rate : float in [0, 1)
+    rate : float in [0, 1), or Schedule
         The share of the channels that is dropped.
     """
 

@@ -9,7 +9,7 @@ from nbbp import checks
 from nbbp.activations import ACTIVATIONS
 from nbbp.engine.layer import Binding, Layer, Parameter
 from nbbp.engine.node import Shape
-from nbbp.initializers import INITIALIZERS, Initializer, zeros
+from nbbp.initializers import INITIALIZERS, Initializer, named, zeros
 from nbbp.kernels.forks import cached_property
 from nbbp.layers.activation import Activation
 
@@ -51,9 +51,8 @@ class Weighted(Layer):
 
     def parameters(self, weights_shape: Shape, outputs: int) -> dict[str, Parameter]:
         """The parameters: w, and b (outputs,)."""
-        initializer = self.initializer if callable(self.initializer) else INITIALIZERS[self.initializer]
         bias = {"b": Parameter((outputs,), zeros)} if self.use_bias else {}
-        return {"w": Parameter(weights_shape, initializer, self.l1, self.l2, self.max_norm)} | bias
+        return {"w": Parameter(weights_shape, named(self.initializer), self.l1, self.l2, self.max_norm)} | bias
 
     def bias(self, b: Binding, outputs: int) -> np.ndarray:
         """The bias (outputs,), or zeros."""

@@ -16,9 +16,10 @@ from nbbp.losses.base import LOSSES, Loss, restored
 from nbbp.losses.cross_entropy import cross_entropy, softmax_cross_entropy
 from nbbp.losses.distillation import distillation
 from nbbp.losses.elementwise import binary_cross_entropy, define, half_mse, huber, mae, mse, poisson
+from nbbp.losses.gaussian_nll import gaussian_nll
 from nbbp.losses.pinball import Pinball, pinball
 
 __all__ = [
-    "LOSSES", "Loss", "Pinball", "binary_cross_entropy", "cross_entropy", "define", "distillation", "half_mse", "huber",
-    "mae", "mse", "pinball", "poisson", "restored", "softmax_cross_entropy",
+    "LOSSES", "Loss", "Pinball", "binary_cross_entropy", "cross_entropy", "define", "distillation", "gaussian_nll",
+    "half_mse", "huber", "mae", "mse", "pinball", "poisson", "restored", "softmax_cross_entropy",
 ]  # fmt: skip

@@ -34,6 +34,8 @@ class Loss:
         Settings that the kernel takes in an additional array.
     number_per_output : bool
         Whether there is one of these numbers for each output of an element.
+    outputs_per_target : int
+        The outputs are a multiple of this; the first of its parts are values for the targets, as metrics take them.
     """
 
     name: str
@@ -46,6 +48,7 @@ class Loss:
     target_columns: Callable[[int], int] = int
     numbers: tuple[float, ...] = ()
     number_per_output: bool = False
+    outputs_per_target: int = 1
 
     @property
     def of_classes(self) -> bool:
@@ -60,6 +63,11 @@ class Loss:
         if self.number_per_output and outputs != len(self.numbers):
             each = ", ".join(f"{number:g}" for number in self.numbers)
             raise ValueError(f"{self.name} takes an output for each of {each}, and the model's last axis has {outputs}")
+        if outputs % self.outputs_per_target:
+            raise ValueError(
+                f"{self.name} takes {self.outputs_per_target} outputs for each target, and the model's last axis has "
+                f"{outputs}"
+            )
 
     def bind(self, program: Program, row_loss, dz, z, target, scale) -> None:
         """Bind the kernel for targets of this kind; dz (rows, outputs) is overwritten, as is row_loss (rows,)."""

@@ -7,7 +7,7 @@ import numpy as np
 from nbbp.kernels.arguments import positive
 from nbbp.kernels.jit import Kernel, kernel
 from nbbp.kernels.vector_math import ONE, flushed, squarable
-from nbbp.optimizers.base import BELOW_1, FLAG, NOT_NEGATIVE, POSITIVE, RATE, Optimizer, at, columns, powers
+from nbbp.optimizers.base import BELOW_1, DECAY, FLAG, POSITIVE, RATE, Optimizer, at, columns, powers
 from nbbp.schedules import Schedule
 
 
@@ -86,14 +86,14 @@ class AdamW(Adam):
     ----------
     learning_rate, beta1, beta2, epsilon
         As for `Adam`.
-    weight_decay : float
+    weight_decay : float or Schedule
         The share of themselves that parameters lose at each step, times the learning rate.
     decay_vectors : bool
         Whether vectors decay too, such as biases and the factors of normalizations, which GPT-2's recipe leaves out.
     """
 
-    weight_decay: float = dataclasses.field(default=0.01, metadata=NOT_NEGATIVE)
+    weight_decay: float | Schedule = dataclasses.field(default=0.01, metadata=DECAY)
     decay_vectors: bool = dataclasses.field(default=True, kw_only=True, metadata=FLAG)
 
     def _decay(self, steps):
-        return at(self.learning_rate, steps) * self.weight_decay
+        return at(self.learning_rate, steps) * at(self.weight_decay, steps)

@@ -24,6 +24,7 @@ NOT_NEGATIVE = checks.rule(checks.number)
 BELOW_1 = checks.rule(checks.number, high=1.0)
 FLAG = checks.rule(checks.boolean)
 RATE = checks.rule(_number_or_schedule, open_low=True)
+DECAY = checks.rule(_number_or_schedule)
 MOMENTUM = checks.rule(_number_or_schedule, high=1.0)
 
 
@@ -53,6 +54,7 @@ class Optimizer:
 
     moments = 0  # number of flat arrays that persist from step to step, zero at first
     decay_vectors = True  # whether weight decay is for vectors too, such as biases
+    degree = 0  # 1 if steps are proportional to the gradient, 0 if its scale does not matter
 
     def __post_init__(self) -> None:
         checks.fields(self)
@@ -71,14 +73,18 @@ class Optimizer:
             squares = arrays.zeros(threads.pieces(len(g)), np.float64)
             program.call(clip_norm, g, squares, np.array([self.clip_norm], g.dtype))
 
-    def scaled(self, rate: float, decay: float) -> "Optimizer":
-        """The same with learning rate and weight decay multiplied by these factors."""
+    def scaled(self, rate: float, decay: float, scale: float = 1.0) -> "Optimizer":
+        """The same with factors of learning rate and weight decay, and for p = scale u, if u is what is trained.
+
+        The gradient of u is scale times that of p, and where u moves by d, p moves by scale d.
+        """
+        stretch = scale ** (1 + self.degree)
+        rate, decay = rate * stretch, decay / stretch  # of p the same share decays, times the learning rate, as of u
         changed: dict = {}
         if rate != 1:
-            own = self.learning_rate
-            changed["learning_rate"] = Scaled(own, rate) if isinstance(own, Schedule) else own * rate
+            changed["learning_rate"] = _times(self.learning_rate, rate)
         if decay != 1 and hasattr(self, "weight_decay"):
-            changed["weight_decay"] = self.weight_decay * decay
+            changed["weight_decay"] = _times(self.weight_decay, decay)
         return dataclasses.replace(self, **changed) if changed else self
 
     @property
@@ -89,6 +95,10 @@ class Optimizer:
     def numbers(self, steps: np.ndarray) -> np.ndarray:
         """The kernel's coefficients, a row for each step; steps count from 1."""
         raise NotImplementedError
+
+
+def _times(value: float | Schedule, factor: float) -> float | Schedule:
+    return Scaled(value, factor) if isinstance(value, Schedule) else value * factor
 
 
 def at(value: float | Schedule, steps: np.ndarray) -> float | np.ndarray:

@@ -6,7 +6,7 @@ import numpy as np
 
 from nbbp.kernels.jit import Kernel, kernel
 from nbbp.kernels.vector_math import ONE, ZERO, flushed
-from nbbp.optimizers.base import BELOW_1, NOT_NEGATIVE, RATE, Optimizer, at, columns
+from nbbp.optimizers.base import BELOW_1, DECAY, RATE, Optimizer, at, columns
 from nbbp.schedules import Schedule
 
 
@@ -44,14 +44,14 @@ class Lion(Optimizer):
         The weight of m in the direction of a step; the gradient has the rest.
     beta2 : float in [0, 1)
         The share of m that each step retains: the average reaches back about 1 / (1 - beta2) steps.
-    weight_decay : float
+    weight_decay : float or Schedule
         The share of themselves that parameters lose at each step, times the learning rate.
     """
 
     learning_rate: float | Schedule = dataclasses.field(default=0.0001, metadata=RATE)
     beta1: float = dataclasses.field(default=0.9, metadata=BELOW_1)
     beta2: float = dataclasses.field(default=0.99, metadata=BELOW_1)
-    weight_decay: float = dataclasses.field(default=0.0, metadata=NOT_NEGATIVE)
+    weight_decay: float | Schedule = dataclasses.field(default=0.0, metadata=DECAY)
 
     moments = 1
 
@@ -62,4 +62,4 @@ class Lion(Optimizer):
     def numbers(self, steps):
         rate = at(self.learning_rate, steps)
         betas = self.beta1, 1 - self.beta1, self.beta2, 1 - self.beta2
-        return columns(steps, rate, *betas, rate * self.weight_decay)
+        return columns(steps, rate, *betas, rate * at(self.weight_decay, steps))

@@ -76,6 +76,8 @@ class SGD(Optimizer):
     momentum: float | Schedule = dataclasses.field(default=0.0, metadata=MOMENTUM)
     nesterov: bool = dataclasses.field(default=False, metadata=FLAG)
 
+    degree = 1
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.nesterov and not self.momentum:

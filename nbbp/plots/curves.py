@@ -1,6 +1,6 @@
 """Losses over time."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 GREY = "#808080"  # has a contrast of 4 to white and of 4.5 to a dark theme's background
 RATE = "learning_rate"
 DECADE = 10  # ratio of the largest learning rate to the smallest from which the axis is logarithmic
+RARE = 5.0  # percent of the values that are above the axis if they would stretch it
 RAW_POINTS = 4000  # raw step losses drawn at most; more would only cost time and file size
 
 
@@ -42,6 +43,18 @@ def _draw_epochs(axis, history: "History", name: str, color: str, label: str) ->
     if len(values):
         epochs = np.arange(1, len(values) + 1)
         curve(axis, epochs, values, held_out=name.startswith("val_"), color=color, label=label)
+
+
+def _limit(axis, histories: "Iterable[History]") -> None:
+    """End an axis of losses where few single steps or epochs lie beyond, if they would take more than half of it."""
+    given = [values for h in histories for values in (h.curve()[1], np.array(h.epochs.get("val_loss", ())))]
+    drawn = [values for values in (values[np.isfinite(values)] for values in given) if len(values)]
+    if not drawn:
+        return
+    low, high = min(map(np.min, drawn)), max(map(np.max, drawn))
+    common = max(np.percentile(values, 100 - RARE) for values in drawn)
+    if high - low > 2 * (common - low) > 0:
+        axis.set_ylim(top=low + 1.1 * (common - low))
 
 
 def _over_epochs(axis) -> None:
@@ -88,6 +101,7 @@ def loss_curves(histories: "History | Mapping[str, History]", path=None, log: bo
         _draw_training(axis, history, color, label)
         _draw_epochs(axis, history, "val_loss", color, "")
     axis.set(ylabel="loss", yscale="log" if log else "linear")
+    _limit(axis, histories.values())
     _over_epochs(axis)
     held_out = any("val_loss" in history for history in histories.values())
     legend(axis, title="dashed: validation" if held_out else None, title_fontsize="small")
@@ -102,6 +116,7 @@ def _curves_of_one(history: "History", log: bool) -> Figure:
     _draw_training(losses, history, COLORS[0], "training")
     _draw_epochs(losses, history, "val_loss", COLORS[0], "validation")
     losses.set(ylabel="loss", yscale="log" if log else "linear")
+    _limit(losses, [history])
     for metric, color in zip(metrics, shades(len(metrics)), strict=True):
         _draw_epochs(others[0], history, metric, color, metric)
         _draw_epochs(others[0], history, f"val_{metric}", color, f"validation {metric}")

@@ -1,6 +1,7 @@
-"""Other ways to train and to test, tokens from a trained network, and how to make a network smaller."""
+"""Other ways to train and to test, networks with tuned defaults, tokens from a trained network, smaller networks."""
 
 from nbbp.recipes.backtesting import Backtest, Forecasts, backtest, seasonal_naive
 from nbbp.recipes.generation import generate
+from nbbp.recipes.realmlp import realmlp
 
-__all__ = ["Backtest", "Forecasts", "backtest", "generate", "seasonal_naive"]
+__all__ = ["Backtest", "Forecasts", "backtest", "generate", "realmlp", "seasonal_naive"]

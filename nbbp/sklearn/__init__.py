@@ -7,5 +7,6 @@ except ImportError:
 
 from nbbp.sklearn.classifier import MLPClassifier
 from nbbp.sklearn.regressor import MLPRegressor
+from nbbp.sklearn.tabular import TabularClassifier, TabularRegressor
 
-__all__ = ["MLPClassifier", "MLPRegressor"]
+__all__ = ["MLPClassifier", "MLPRegressor", "TabularClassifier", "TabularRegressor"]

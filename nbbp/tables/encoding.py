@@ -1,128 +1,130 @@
-"""TableEncoder: standardised numbers, and categories as codes or as one column each."""
+"""TableEncoder: the columns of a table as the features of a network."""
 
 import dataclasses
 import math
+import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
+from nbbp import checks
 from nbbp.layers import ColumnEmbedding, Layer
-from nbbp.tables import frames
+from nbbp.tables import dates, frames, screening
+from nbbp.tables.categorical import Categories
+from nbbp.tables.cells import Cells, cells
+from nbbp.tables.numeric import Dates, Numbers
 
-ONE_HOT = 10  # up to which each category of a column gets a column; more become codes of an embedding
+ONE_HOT = 50  # up to which each category of a column gets a column; more become codes of an embedding
+BINS = 8
 WIDEST = 16  # largest dimension of an embedding
-UNKNOWN = 0  # code of categories that did not occur when the encoder was fitted
 
-
-@dataclasses.dataclass(frozen=True)
-class Numbers:
-    """A column of numbers, standardised: (x - mean) / standard deviation."""
-
-    name: str
-    mean: float
-    deviation: float
-
-    @property
-    def features(self) -> list[str]:
-        return [self.name]
-
-    def encode(self, table: str, column) -> np.ndarray:
-        values = frames.numbers(table, column, np.float64)
-        return ((values - self.mean) / self.deviation)[:, np.newaxis]
-
-    def to_dict(self) -> dict[str, Any]:
-        return {"name": self.name, "kind": "number", "mean": self.mean, "deviation": self.deviation}
-
-
-@dataclasses.dataclass(frozen=True)
-class Categories:
-    """A column of categories: a column of 0 and 1 for each, all 0 for unknown ones, or codes, 0 for unknown ones."""
-
-    name: str
-    categories: tuple[str, ...]
-    one_hot: bool
-
-    @property
-    def features(self) -> list[str]:
-        return [f"{self.name}={category}" for category in self.categories] if self.one_hot else [self.name]
-
-    def encode(self, table: str, column) -> np.ndarray:
-        code = {category: k for k, category in enumerate(self.categories, 1)}
-        codes = np.array([code.get(text, UNKNOWN) for text in _texts(table, column)])[:, np.newaxis]
-        if self.one_hot:
-            return (codes == np.arange(1, len(self.categories) + 1)).astype(np.float64)
-        return codes.astype(np.float64)
-
-    def to_dict(self) -> dict[str, Any]:
-        kind = "one_hot" if self.one_hot else "embedding"
-        return {"name": self.name, "kind": kind, "categories": list(self.categories)}
-
-
-def _texts(table: str, column) -> list[str]:
-    """A column's values as text, the same for integers and for whole floats; CellError for a missing value."""
-    frames.check_column(table, column)
-    return [str(int(v) if isinstance(v, float) and v.is_integer() else v) for v in column.to_list()]
+Column = Numbers | Dates | Categories
+KINDS: dict[str, type[Column]] = {kind.kind: kind for kind in (Numbers, Dates, Categories)}
 
 
 @dataclasses.dataclass(frozen=True)
 class TableEncoder:
     """The encoder of a table's columns for a network; made by `TableEncoder.fit`.
 
-    Numbers and booleans are standardised. Text and categories become a column of 0 and 1 for each category, or, if
-    there are more than ten, codes for an `nbbp.ColumnEmbedding`, which `layers` returns. A category that did not occur
-    in the fit is all 0, or code 0, whose vector is not trained by any row.
+    Numbers and booleans are scaled by median and quartiles and clipped smoothly at 3; beside them are their shares of
+    quantile bins, and a mark if some are missing. Dates become such numbers: year, month, day, weekday and hour. Text
+    and categories become a column of 0 and 1 for each category, missing values being one, or, if there are many, codes
+    for an `nbbp.ColumnEmbedding`, which `layers` returns. A category that did not occur in the fit is all 0, or code 0.
 
     Attributes
     ----------
-    columns : tuple of Numbers or Categories
+    columns : tuple of Numbers, Dates or Categories
+        What was learned of each column.
+    left_out : dict of str to str
+        The columns from which nothing can be learned, and why: constants, identifiers and nearly empty ones.
 
     Examples
     --------
     >>> import nbbp, pyarrow
-    >>> table = pyarrow.table({"mass": [3.0, 5.0], "island": ["Dream", "Biscoe"]})
-    >>> encoder = nbbp.tables.TableEncoder.fit(table)
+    >>> table = pyarrow.table({"mass": [3.0, 4.0, 5.0, None], "island": ["Dream", "Biscoe", None, "Dream"]})
+    >>> encoder = nbbp.tables.TableEncoder.fit(table, bins=0)
     >>> encoder.features
-    ['mass', 'island=Biscoe', 'island=Dream']
-    >>> encoder.encode(table)
-    array([[-1.,  0.,  1.],
-           [ 1.,  1.,  0.]])
+    ['mass', 'mass is missing', 'island=Biscoe', 'island=Dream', 'island is missing']
+    >>> encoder.encode(table).round(2)
+    array([[-0.95,  0.  ,  0.  ,  1.  ,  0.  ],
+           [ 0.  ,  0.  ,  1.  ,  0.  ,  0.  ],
+           [ 0.95,  0.  ,  0.  ,  0.  ,  1.  ],
+           [ 0.  ,  1.  ,  0.  ,  1.  ,  0.  ]])
     >>> model = nbbp.Sequential([*encoder.layers(), nbbp.Dense(8, "relu"), nbbp.Dense(2)])
     >>> encoder == nbbp.tables.TableEncoder.from_dict(encoder.to_dict())
     True
     """
 
-    columns: tuple[Numbers | Categories, ...]
+    columns: tuple[Column, ...]
+    left_out: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @classmethod
-    def fit(cls, table, categorical: Sequence[str] = (), name: str = "table") -> "TableEncoder":
-        """Learn means, standard deviations and categories.
+    def fit(
+        cls, table, categorical: Sequence[str] = (), name: str = "table", bins: int = BINS, one_hot: int = ONE_HOT
+    ) -> Self:
+        """Learn medians, quartiles, bins and categories.
 
         Parameters
         ----------
         table
-            A table of pandas, polars or pyarrow.
+            A table of pandas, polars or pyarrow, or an array (rows, columns), whose columns are called x0, x1, ...
         categorical : sequence of str
-            Columns of numbers that are categories, such as postal codes.
+            Columns of numbers or dates that are categories, such as postal codes.
         name : str
             The name of the table in errors.
+        bins : int
+            The number of quantile bins of each number; 0 for none.
+        one_hot : int
+            Up to which number of categories each gets a column of 0 and 1.
+
+        Warns
+        -----
+        UserWarning
+            If columns are left out, with their names and the reasons.
 
         Raises
         ------
         CellError
-            If a value is missing or not finite.
+            If a number is infinite, or a text is no date in a column that has dates otherwise.
         ValueError
-            If hardly any category of a column occurs twice, as in names and identifiers.
+            If nothing can be learned of any column.
         """
+        return cls.fit_cells(cells(name, table), frames.is_table(table), categorical, name, bins, one_hot)
+
+    @classmethod
+    def fit_cells(
+        cls, columns: Sequence[Cells], named: bool, categorical: Sequence[str] = (), name: str = "table",
+        bins: int = BINS, one_hot: int = ONE_HOT,
+    ) -> Self:  # fmt: skip
+        """The same from columns whose cells are read; if they are not `named`, none is taken for row numbers."""
         if isinstance(categorical, str):
             raise TypeError(f"categorical must be a list of columns, such as [{categorical!r}]")
-        opened = frames.opened(name, table)
-        if not len(opened):
-            raise ValueError(f"{name} has no rows")
-        for column in categorical:
-            if column not in opened.columns:
-                raise ValueError(f"categorical: {name} has no column {column!r}")
-        return cls(tuple(_fitted(name, column, column.name in categorical) for column in opened.iter_columns()))
+        checks.integer("bins", bins, least=0)
+        checks.integer("one_hot", one_hot, least=0)
+        if not columns or not len(columns[0]):
+            raise ValueError(f"{name} has no {'rows' if columns else 'columns'}")
+        for wanted in categorical:
+            if wanted not in (column.name for column in columns):
+                raise ValueError(f"categorical: {name} has no column {wanted!r}")
+        known: list[Column] = []
+        left_out: dict[str, str] = {}
+        for column in columns:
+            chosen = column.name in categorical
+            form = dates.form_of(column.present.tolist()) if column.kind == "text" and not chosen else None
+            read = column if form is None else _dates(column, form)
+            if (flaw := screening.flaw(read, named, chosen)) is not None:
+                left_out[column.name] = flaw
+            elif chosen or read.kind == "text":
+                known.append(Categories.fit(column, one_hot))
+            else:
+                known.append(Numbers.fit(read, bins) if read.kind == "number" else Dates.fit(read, form, bins))
+        listed = "; ".join(f"{column!r} ({why})" for column, why in left_out.items())
+        if not known:
+            raise ValueError(f"{name} has no column to learn from: {listed}. Give columns that differ between rows")
+        if left_out:
+            warnings.warn(f"{name}: columns are left out: {listed}", stacklevel=3)
+        return cls(tuple(known), left_out)
 
     @property
     def features(self) -> list[str]:
@@ -139,16 +141,34 @@ class TableEncoder:
         ValueError
             If a column is missing.
         CellError
-            If a value is missing or not finite.
+            If a number is infinite, or a text is no number or date where there were numbers or dates in the fit.
         """
-        parts = [known.encode(name, column) for known, column in self._paired(name, table)]
-        return np.concatenate(parts, axis=1)
+        return self.encode_cells([column for _, column in self._paired(name, table)])
+
+    def encode_cells(self, columns: Sequence[Cells]) -> np.ndarray:
+        """The same from columns whose cells are read, which contain those of the encoder."""
+        given = {column.name: column for column in columns}
+        return np.concatenate([known.encode(given[known.name]) for known in self.columns], axis=1)
 
     def unknown(self, table, name: str = "table") -> dict[str, list[str]]:
-        """The categories in a table that did not occur in the fit, by column."""
-        pairs = ((k, c) for k, c in self._paired(name, table) if isinstance(k, Categories))
-        found = {known.name: sorted(set(_texts(name, column)) - set(known.categories)) for known, column in pairs}
+        """The categories in a table that have no column or vector of their own, by column."""
+        return self.unknown_cells([column for _, column in self._paired(name, table)])
+
+    def unknown_cells(self, columns: Sequence[Cells]) -> dict[str, list[str]]:
+        """The same from columns whose cells are read."""
+        given = {column.name: column for column in columns}
+        known = (column for column in self.columns if isinstance(column, Categories))
+        found = {column.name: column.unknown(given[column.name]) for column in known}
         return {column: categories for column, categories in found.items() if categories}
+
+    def grouped(self, X: np.ndarray) -> dict[str, np.ndarray]:
+        """Encoded rows X (rows, features) as "numbers" and "one_hot", float32, and "codes", int32, if it has columns.
+
+        These are the inputs of `nbbp.recipes.realmlp`.
+        """
+        groups = np.array([group for column in self.columns for group in column.groups])
+        kinds = {"numbers": np.float32, "one_hot": np.float32, "codes": np.int32}
+        return {group: X[:, groups == group].astype(kind) for group, kind in kinds.items() if group in groups}
 
     def layers(self) -> list[Layer]:
         """The first layers of the network: the embedding of columns of codes, if there are any."""
@@ -162,43 +182,25 @@ class TableEncoder:
 
     def to_dict(self) -> dict[str, Any]:
         """The encoder as plain values for JSON."""
-        return {"columns": [column.to_dict() for column in self.columns]}
+        return {"columns": [column.to_dict() for column in self.columns], "left_out": dict(self.left_out)}
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "TableEncoder":
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """The encoder that `to_dict` described."""
-        return cls(tuple(map(_from_dict, values["columns"])))
+        columns = (KINDS[column["kind"]].from_dict(column) for column in values["columns"])
+        return cls(tuple(columns), dict(values["left_out"]))
 
-    def _paired(self, name: str, table) -> list[tuple[Numbers | Categories, Any]]:
+    def _paired(self, name: str, table) -> list[tuple[Column, Cells]]:
         """Each known column, and the table's column."""
-        opened = frames.opened(name, table)
-        given = {str(column.name): column for column in opened.iter_columns()}
-        missing = [column.name for column in self.columns if column.name not in given]
-        if missing:
-            raise ValueError(f"{name} has no column {missing[0]!r}; its columns are {', '.join(map(repr, given))}")
-        for known in self.columns:
-            if isinstance(known, Numbers) and frames.is_text(name, given[known.name]):
-                raise TypeError(f"{name}: column {known.name!r} held numbers when the encoder was fitted, now text")
-        return [(known, given[known.name]) for known in self.columns]
+        found = {column.name: column for column in cells(name, table, [column.name for column in self.columns])}
+        lacking = next((column.name for column in self.columns if column.name not in found), None)
+        if lacking is not None:
+            given = frames.names(name, table) if frames.is_table(table) else found
+            raise ValueError(f"{name} has no column {lacking!r}; its columns are {', '.join(map(repr, given))}")
+        return [(known, found[known.name]) for known in self.columns]
 
 
-def _fitted(table: str, column, categorical: bool) -> Numbers | Categories:
-    name = str(column.name)
-    if not categorical and not frames.is_text(table, column):
-        values = frames.numbers(table, column, np.float64)
-        if values.min() == values.max():  # its mean is rounded, and its standard deviation need not be 0
-            return Numbers(name, float(values[0]), 1.0)
-        return Numbers(name, float(values.mean()), float(values.std()) or 1.0)
-    categories = tuple(sorted(set(_texts(table, column))))
-    if len(categories) > max(ONE_HOT, len(column) // 2):
-        raise ValueError(
-            f"{table}: column {name!r} has {len(categories):,} different texts in {len(column):,} rows, from which "
-            f"nothing can be learned: leave it out"
-        )
-    return Categories(name, categories, one_hot=len(categories) <= ONE_HOT)
-
-
-def _from_dict(values: Mapping[str, Any]) -> Numbers | Categories:
-    if values["kind"] == "number":
-        return Numbers(values["name"], values["mean"], values["deviation"])
-    return Categories(values["name"], tuple(values["categories"]), one_hot=values["kind"] == "one_hot")
+def _dates(column: Cells, form: str) -> Cells:
+    """A column of text as dates."""
+    rest = f"as most in the column are; correct it, or take all as categories: categorical=[{column.name!r}]"
+    return dataclasses.replace(column, kind="date", values=dates.instants(column, form, rest))

@@ -79,10 +79,19 @@ class ClassTarget:
 
 @dataclasses.dataclass(frozen=True)
 class ValueTarget:
-    """Values of a regression, standardised: (y - mean) / standard deviation; made by `ValueTarget.fit`."""
+    """Values of a regression, standardised: (y - mean) / standard deviation; made by `ValueTarget.fit`.
+
+    Attributes
+    ----------
+    mean, deviation : float
+    low, high : float or None
+        The range of the values, in which decoded predictions lie; None for no limit.
+    """
 
     mean: float
     deviation: float
+    low: float | None = None
+    high: float | None = None
 
     @classmethod
     def fit(cls, y, name: str = "y") -> "ValueTarget":
@@ -90,19 +99,20 @@ class ValueTarget:
         values = _values(y, name)
         if not (len(values) and values.min() < values.max() and values.std() > 0):
             raise ValueError(f"{name} must have two different values or more, got {values[:1].tolist()}")
-        return cls(float(values.mean()), float(values.std()))
+        return cls(float(values.mean()), float(values.std()), float(values.min()), float(values.max()))
 
     def encode(self, y, name: str = "y") -> np.ndarray:
         """The standardised values (rows,), float64."""
         return (_values(y, name) - self.mean) / self.deviation
 
     def decode(self, predictions) -> np.ndarray:
-        """Predictions in the units of y, of the same shape, float64."""
-        return np.asarray(predictions, np.float64) * self.deviation + self.mean
+        """Predictions in the units of y, of the same shape, float64, none beyond the range of y."""
+        values = np.asarray(predictions, np.float64) * self.deviation + self.mean
+        return values if self.low is None else np.clip(values, self.low, self.high)
 
     def to_dict(self) -> dict[str, Any]:
         """The target as plain values for JSON."""
-        return {"task": "regression", "mean": self.mean, "deviation": self.deviation}
+        return {"task": "regression"} | dataclasses.asdict(self)
 
 
 def _values(y, name: str) -> np.ndarray:
@@ -122,4 +132,4 @@ def target_from_dict(values: Mapping[str, Any]) -> ClassTarget | ValueTarget:
     """The target that `to_dict` described."""
     if values["task"] == "classification":
         return ClassTarget(tuple(values["classes"]))
-    return ValueTarget(values["mean"], values["deviation"])
+    return ValueTarget(values["mean"], values["deviation"], values.get("low"), values.get("high"))

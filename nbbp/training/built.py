@@ -20,6 +20,7 @@ from nbbp.engine.state import Numbers
 from nbbp.engine.step import Step
 from nbbp.kernels import arrays, threads
 from nbbp.kernels.clock import Clock
+from nbbp.training.adaptation import adapt
 from nbbp.training.history import History
 from nbbp.training.intake import Intake
 from nbbp.training.measure import Measure
@@ -96,6 +97,7 @@ class Built:
 
         With a clock, for trainers that run side by side, it is always new.
         """
+        self.adapt(data)
 
         def make() -> Trainer:
             pace = self._paces.get(min(batch_size, data.rows), (parts, shards), lambda: threads.Pace(RUN_SECONDS))
@@ -115,6 +117,11 @@ class Built:
             trainer.forget()
         trainer.source.exchange(data)
         return trainer
+
+    def adapt(self, data: Data) -> None:
+        """Before the first step: adapt the parameters whose first values depend on data."""
+        if not self.update.steps:
+            adapt(self.network, self.backend, data)
 
     def train_on(self, data: Data) -> float:
         """One update from all rows; returns their loss before it."""

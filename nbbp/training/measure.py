@@ -261,7 +261,7 @@ def column(head: Head, name: str) -> str:
 
 def elements(head: Head, prediction: np.ndarray, truth: np.ndarray, weights, data: Data) -> tuple:
     """Truth, prediction and weights of the unmasked elements, as metrics take them."""
-    prediction = prediction.reshape(-1, head.outputs)
+    prediction = prediction.reshape(-1, head.outputs)[:, : head.outputs // head.loss.outputs_per_target]  # type: ignore
     truth = np.asarray(truth).reshape(len(prediction), -1)
     if weights is not None:
         weights = np.broadcast_to(weights, (data.rows, head.positions)).reshape(-1)

@@ -17,6 +17,8 @@ from nbbp.optimizers import Optimizer
 from nbbp.training.averaging import average
 from nbbp.training.settings import Settings
 
+Factors = tuple[float, float, float]  # of learning rate and weight decay, and a parameter's scale
+
 
 class Update:
     """The update of a network's parameters from their gradient.
@@ -43,11 +45,11 @@ class Update:
         """The model's optimizer, whose learning rate may change."""
         return self._settings.optimizer
 
-    def _numbers(self, rate: float, decay: float) -> Callable[[int, int], np.ndarray]:
-        """The coefficients of the optimizer's kernel in each step, with factors of learning rate and weight decay."""
+    def _numbers(self, rate: float, decay: float, scale: float) -> Callable[[int, int], np.ndarray]:
+        """The coefficients of the optimizer's kernel in each step: see `Optimizer.scaled`."""
 
         def values(before: int, count: int) -> np.ndarray:
-            return self.optimizer.scaled(rate, decay).numbers(np.arange(before + 1, before + count + 1))
+            return self.optimizer.scaled(rate, decay, scale).numbers(np.arange(before + 1, before + count + 1))
 
         return values
 
@@ -66,14 +68,14 @@ class Update:
         """Bind an update of all parameters, from the flat gradient or from those of shards (shards, parameters)."""
         network = self.network
         self.optimizer.bind_gradient(program, network.grads, self._frozen)
-        numbers = [program.scheduled(self._numbers(rate, decay)) for _, rate, decay in self._groups]
+        numbers = [program.scheduled(self._numbers(*factors)) for _, factors in self._groups]
         whole = slice(0, len(network.params))
         owned = [whole] if shard_grads is None else owners.ranges(whole.stop, network.params.itemsize)
         programs = [program.part(slice(0, program.rows)) for _ in owned]
         for own, part in zip(owned, programs, strict=True):
             if shard_grads is not None:
                 part.call(add_shards, network.grads[own], shard_grads, np.array([own.start]))
-            for (group, *_), coefficients in zip(self._groups, numbers, strict=True):
+            for (group, _), coefficients in zip(self._groups, numbers, strict=True):
                 elements = owners.common(group, own)
                 if elements.start < elements.stop:
                     arrays_of = (array[elements] for array in (network.params, network.grads, *self.moments))
@@ -95,20 +97,20 @@ class Update:
                 program.call(mask, self.mean, network.mask)
 
 
-def _groups(network: Network, decay_vectors: bool) -> tuple[list[tuple[slice, float, float]], list[slice]]:
-    """Ranges of the flat arrays with equal factors of rate and decay, with these factors; and frozen ranges."""
+def _groups(network: Network, decay_vectors: bool) -> tuple[list[tuple[slice, Factors]], list[slice]]:
+    """Ranges of the flat arrays with equal factors of rate and decay and scale, with these; and frozen ranges."""
 
-    def alike_if(entry: tuple[str, int, Parameter]) -> tuple[bool, float, float]:
+    def alike_if(entry: tuple[str, int, Parameter]) -> tuple[bool, Factors]:
         parameter = entry[2]
         decays = decay_vectors or len(parameter.shape) > 1
-        return parameter.trained, parameter.rate, parameter.decay if decays else 0.0
+        return parameter.trained, (parameter.rate, parameter.decay if decays else 0.0, parameter.scale)
 
     found, frozen = [], []
-    for (trained, rate, decay), entries in itertools.groupby(network.layout.slices(), alike_if):
+    for (trained, factors), entries in itertools.groupby(network.layout.slices(), alike_if):
         parts = [(offset, offset + math.prod(parameter.shape)) for _, offset, parameter in entries]
         whole = slice(parts[0][0], parts[-1][1])
         if trained:
-            found.append((whole, rate, decay))
+            found.append((whole, factors))
         else:
             frozen.append(whole)
     return found, frozen

@@ -1,0 +1,133 @@
+"""Presets: how a table becomes the input of a network, and which network is trained on it."""
+
+import dataclasses
+
+from nbbp import checks
+from nbbp.callbacks import EarlyStopping
+from nbbp.layers import Dense, Dropout, Layer
+from nbbp.model import Model
+from nbbp.optimizers import OPTIMIZERS, AdamW, Optimizer
+from nbbp.recipes.realmlp import BATCH_SIZE, EPOCHS, realmlp
+from nbbp.schedules import Cosine
+from nbbp.sequential import Sequential
+from nbbp.tables import ClassTarget, TableEncoder, ValueTarget
+from nbbp.tables.categorical import Categories
+from nbbp.tables.encoding import BINS, ONE_HOT
+
+Target = ClassTarget | ValueTarget
+
+
+@dataclasses.dataclass(frozen=True)
+class Preset:
+    """The base of presets: the encoding of the columns, and the length of the training.
+
+    Parameters
+    ----------
+    epochs : int
+    batch_size : int
+        The largest number of rows in a mini-batch.
+    bins : int
+        The number of quantile bins beside each number.
+    one_hot : int
+        Up to which number of categories each has a column of its own.
+    """
+
+    epochs: int = 64
+    batch_size: int = 256
+    bins: int = BINS
+    one_hot: int = ONE_HOT
+
+    def network(self, encoder: TableEncoder, target: Target, steps: int, seed: int) -> Model:
+        """A network that is not trained yet; `steps` is the number of its updates.
+
+        A `Sequential` takes encoded rows as they are, any other model `TableEncoder.grouped` ones.
+        """
+        raise NotImplementedError
+
+    def best_epoch(self, target: Target, patience: int) -> EarlyStopping:
+        """A callback that restores the parameters of the best epoch."""
+        return EarlyStopping("val_loss", patience)
+
+
+@dataclasses.dataclass(frozen=True)
+class Plain(Preset):
+    """Dense layers with dropout, trained by AdamW at a rate that falls as a cosine.
+
+    Parameters
+    ----------
+    epochs, batch_size, bins, one_hot
+        As for `Preset`.
+    hidden : tuple of int
+        The units of the hidden layers.
+    activation : str
+    dropout : float
+        After each hidden layer.
+    optimizer : str
+        One of `nbbp.OPTIMIZERS`.
+    learning_rate : float or None
+        The first learning rate; None for 0.003, or the default of an optimizer other than AdamW.
+    weight_decay : float
+        Of AdamW.
+    """
+
+    hidden: tuple[int, ...] = (256, 256, 256)
+    activation: str = "silu"
+    dropout: float = 0.15
+    optimizer: str = "adamw"
+    learning_rate: float | None = None
+    weight_decay: float = 0.02
+
+    def network(self, encoder, target, steps, seed):
+        layers: list[Layer] = encoder.layers()
+        for units in self.hidden:
+            layers += [Dense(units, self.activation), *[Dropout(self.dropout)] * (self.dropout > 0)]
+        outputs, loss = (
+            (len(target.classes), "softmax_cross_entropy") if isinstance(target, ClassTarget) else (1, "mse")
+        )
+        return Sequential([*layers, Dense(outputs)], loss, self._optimizer(steps), [metric(target)], seed)
+
+    def _optimizer(self, steps: int) -> Optimizer:
+        kind = checks.choose("optimizer", self.optimizer, OPTIMIZERS)
+        if kind is AdamW:
+            return AdamW(Cosine(self.learning_rate or 0.003, steps), beta2=0.95, weight_decay=self.weight_decay)
+        return kind(Cosine(self.learning_rate or kind().learning_rate, steps))
+
+
+@dataclasses.dataclass(frozen=True)
+class RealMLP(Preset):
+    """`nbbp.recipes.realmlp`: the best epoch has the best accuracy, or the smallest mean squared error.
+
+    Parameters
+    ----------
+    epochs, batch_size, bins, one_hot
+        As for `Preset`.
+    variant : {"TD", "TD-S"}
+    """
+
+    epochs: int = EPOCHS
+    batch_size: int = BATCH_SIZE
+    bins: int = 0
+    one_hot: int = 8
+    variant: str = "TD"
+
+    def network(self, encoder, target, steps, seed):
+        groups = [group for column in encoder.columns for group in column.groups]
+        kinds = (c for c in encoder.columns if isinstance(c, Categories) and not c.one_hot)
+        classes = isinstance(target, ClassTarget)
+        return realmlp(
+            len(target.classes) if classes else 1, steps, groups.count("numbers"), groups.count("one_hot"),
+            [len(column.categories) + 1 for column in kinds], classes, self.variant,
+            None if classes else tuple(target.encode([target.low, target.high])), metrics=[metric(target)], seed=seed,
+        )  # fmt: skip
+
+    def best_epoch(self, target, patience):
+        monitor = "val_accuracy" if isinstance(target, ClassTarget) else "val_loss"
+        return EarlyStopping(monitor, patience, ties="last")
+
+
+def metric(target: Target) -> str:
+    """The metric that is recorded after each epoch."""
+    return "accuracy" if isinstance(target, ClassTarget) else "r2"
+
+
+PRESETS: dict[str, Preset] = {"plain": Plain(), "td-s": RealMLP(variant="TD-S"), "td": RealMLP()}

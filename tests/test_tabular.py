@@ -1,0 +1,179 @@
+"""Estimators for tables as they are."""
+
+import pickle
+import warnings
+
+import numpy as np
+import pytest
+
+pytest.importorskip("sklearn")
+pytest.importorskip("narwhals")
+pytest.importorskip("pandas")
+pytest.importorskip("polars")
+pytest.importorskip("pyarrow")
+
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+from sklearn.base import clone
+from sklearn.model_selection import cross_val_score
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from nbbp.recipes import conformal
+from nbbp.recipes.presets import Plain
+from nbbp.recipes.tabular import held_out
+from nbbp.sklearn import TabularClassifier, TabularRegressor
+
+
+@parametrize_with_checks([TabularClassifier(epochs=30), TabularRegressor(epochs=30)])
+def test_scikit_learn_finds_nothing_to_complain(estimator, check):
+    check(estimator)
+
+
+def dirty(rows: int = 600, seed: int = 0):
+    """A table as people have them, and whether the rule says yes."""
+    rng = np.random.default_rng(seed)
+    size, town = rng.lognormal(0, 2, rows), rng.choice(["Bern", "Chur", "Basel"], rows)
+    sold = pd.Timestamp("2020-01-01") + pd.to_timedelta(rng.integers(0, 700, rows), "D")
+    yes = np.where(town == "Bern", size > 1, sold.month > 6)
+    table = pd.DataFrame(
+        {"id": np.arange(rows), "size": size, "town": town, "sold": sold, "new": rng.random(rows) < 0.5}
+    )
+    table["same"] = 1
+    table.loc[rng.random(rows) < 0.05, "size"] = np.nan
+    table.loc[rng.random(rows) < 0.05, "town"] = None
+    return table, np.where(yes, "yes", "no")
+
+
+SMALL = Plain(epochs=40, hidden=(64, 64), batch_size=64)
+
+
+@pytest.mark.parametrize("form", [lambda table: table, pl.from_pandas, pa.Table.from_pandas], ids=["pd", "pl", "pa"])
+def test_a_dirty_table(form):
+    table, y = dirty()
+    with pytest.warns(
+        UserWarning, match=r"X: columns are left out: 'id' \(row numbers\); 'same' \(constant, always 1\)"
+    ):
+        classifier = TabularClassifier(SMALL, random_state=0).fit(form(table), y)
+    assert classifier.left_out_ == {"id": "row numbers", "same": "constant, always 1"}
+    new, answers = dirty(seed=1)
+    assert classifier.score(form(new), answers) > 0.85
+    p = classifier.predict_proba(form(new))
+    np.testing.assert_allclose(p.sum(axis=1), 1, rtol=1e-6)
+    np.testing.assert_array_equal(classifier.classes_, ["no", "yes"])
+    again = pickle.loads(pickle.dumps(classifier))
+    np.testing.assert_array_equal(again.predict_proba(form(new)), p)
+
+
+@pytest.mark.filterwarnings("ignore:X. columns are left out")
+def test_the_same_seed_gives_the_same_bits_in_every_library():
+    table, y = dirty(200)
+    table = table.drop(columns="new")
+    by_pandas = TabularClassifier(SMALL, epochs=3, random_state=0).fit(table, y)
+    by_polars = clone(by_pandas).fit(pl.from_pandas(table), y)
+    assert by_pandas.model_.members[0].params.tobytes() == by_polars.model_.members[0].params.tobytes()
+
+
+@pytest.mark.filterwarnings("ignore:X. columns are left out")
+def test_the_mean_of_several_networks():
+    table, _ = dirty()
+    y = np.log(table["size"].fillna(1)) * 10 + 50 + (table["town"] == "Bern") * 20
+    regressor = TabularRegressor(SMALL, members=3, random_state=0).fit(table, y)
+    members = regressor.model_.members
+    assert len(members) == 3
+    assert len({member.params.tobytes() for member in members}) == 3
+    new, _ = dirty(seed=1)
+    truth = np.log(new["size"].fillna(1)) * 10 + 50 + (new["town"] == "Bern") * 20
+    assert regressor.score(new, truth) > 0.85
+    X = regressor.model_.encoder.encode(new)
+    raw = np.mean([member.predict(X)[:, 0] for member in members], axis=0)
+    np.testing.assert_allclose(regressor.predict(new), regressor.model_.target.decode(raw), rtol=1e-5)
+
+
+def test_held_out_rows_have_the_distribution_of_the_target(rng):
+    y = np.sort(rng.integers(0, 4, 1000))
+    sets = held_out(y, 3, 0.2, seed=0)
+    assert [len(rows) for rows in sets] == [200, 200, 200]
+    assert len(np.unique(np.concatenate(sets))) == 600
+    for rows in sets:
+        assert np.abs(np.bincount(y[rows]) - np.bincount(y) / 5).max() < 2
+    assert [len(rows) for rows in held_out(y[:20], 6, 0.2, seed=0)] == [2] * 6  # there are no more
+
+
+def test_class_weights_move_the_decision(rng):
+    X = rng.standard_normal((400, 2))
+    y = (X[:, 0] + rng.standard_normal(400) > 1).astype(int)
+    shares = [
+        TabularClassifier(SMALL, class_weight=weight, epochs=10, random_state=0).fit(X, y).predict(X).mean()
+        for weight in ({1: 0.3}, None, "balanced")
+    ]
+    assert shares[0] < shares[1] < shares[2]
+
+
+def test_what_is_said_of_bad_input():
+    X, y = np.arange(60.0).reshape(30, 2) % 7, np.arange(30) % 2
+    for given, message in (
+        ((X, np.zeros(30)), r"y must have two classes or more, got 0\b.*"),
+        ((X, [*[0.0, 1.0] * 14, 1.0, np.nan]), r"y, row 29, column 'y': missing value; leave out the rows without one"),
+        ((np.ones((30, 2)), y), r"X has no column to learn from: 'x0' \(constant, always 1\).*differ between rows"),
+        ((X[:3], y[:3]), r"1 networks need 4 rows to train and to validate on, got 3"),
+        ((X, y[:20]), r"X has 30 rows and y 20"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            TabularClassifier().fit(*given)
+    with pytest.raises(ValueError, match=r"y, row 3, column 'y': must be a finite number; leave out the rows"):
+        TabularRegressor().fit(X, [0.0, 1.0, 2.0, np.nan, *range(26)])
+    with pytest.raises(ValueError, match="Did you mean 'plain'"):
+        TabularRegressor("plane").fit(X, y)
+    with pytest.raises(ValueError, match="class_weight: 2 is none of the classes"):
+        TabularClassifier(class_weight={2: 1}).fit(X, y)
+    days = pd.DataFrame({"day": [*["2020-01-31"] * 28, "2020-02-01", "2020-02-30"], "x": X[:, 0]})
+    with pytest.raises(ValueError, match=r"X, row 29, column 'day': '2020-02-30' is not a date such as 2020-01-31, as"):
+        TabularClassifier().fit(days, y)
+
+
+def test_in_cross_validation():
+    X, y = dirty(300)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert cross_val_score(TabularClassifier(SMALL, random_state=0), X, y, cv=3, error_score="raise").mean() > 0.7
+
+
+@pytest.mark.parametrize("preset", ["td", "td-s"])
+@pytest.mark.filterwarnings("ignore:X. columns are left out")
+def test_the_presets_of_realmlp(preset):
+    table, y = dirty()
+    table["code"] = [f"code {k % 11}" for k in range(len(table))]  # too many for a column each
+    classifier = TabularClassifier(preset, epochs=30, random_state=0).fit(table, y)
+    X = classifier.model_.inputs(classifier.model_.encoder.encode(table))
+    assert {name: (x.shape[1], x.dtype) for name, x in X.items()} == {
+        "numbers": (6, np.float32), "one_hot": (5, np.float32), "codes": (1, np.int32),
+    }  # fmt: skip
+    assert classifier.score(table, y) > 0.8
+    assert len(TabularRegressor(preset, epochs=2, members=2).fit(table, table["size"].fillna(0)).predict(table)) == 600
+
+
+def test_margins_of_conformal_intervals(rng):
+    assert conformal.margin(np.arange(1, 10), 0.9) == 9
+    assert conformal.margin(-np.arange(1, 10), 0.5) == 5
+    assert conformal.margin(np.arange(1, 9), 0.9) == np.inf  # too few
+    with pytest.raises(ValueError, match="coverage must be positive and below 1"):
+        conformal.margin([1.0], 1.0)
+    draws = np.abs(rng.standard_cauchy((4000, 20)))  # 19 residuals, and one of a new row
+    held = [new <= conformal.margin(residuals, 0.8) for *residuals, new in draws]
+    assert np.mean(held) == pytest.approx(0.8, abs=0.02)  # 16 of 20 exactly, by exchangeability
+
+
+@pytest.mark.parametrize("members", [1, 3])
+def test_intervals_cover_new_rows(members):
+    def rows(count, seed):
+        rng = np.random.default_rng(seed)
+        X = rng.standard_normal((count, 3))
+        return X, X[:, 0] * 2 + np.sin(3 * X[:, 1]) + rng.standard_t(3, count)
+
+    regressor = TabularRegressor(SMALL, members=members, epochs=15, random_state=0).fit(*rows(1500, 0))
+    X, y = rows(4000, 1)
+    for coverage in (0.5, 0.9):
+        low, high = regressor.predict_interval(X, coverage).T
+        np.testing.assert_allclose((low + high) / 2, regressor.predict(X))
+        assert np.mean((low <= y) & (y <= high)) == pytest.approx(coverage, abs=0.04)
