@@ -17,6 +17,7 @@ from typing import Any
 
 from nbbp.bench.convolutions import CONVOLUTIONS
 from nbbp.bench.workloads import WORKLOADS
+from nbbp.distributed.ranks import SIZES
 from nbbp.engine import planner
 
 NAMES = "mnist", "tab", "wide", "lenet-128"
@@ -90,7 +91,7 @@ def _timed(epoch: Callable[[], None]) -> float:
 
 def _communicator() -> Any:
     """All ranks, if `mpiexec` has started this process."""
-    if not any(name in os.environ for name in ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE")):
+    if not any(name in os.environ for name in SIZES):
         return None
     from mpi4py import MPI
 

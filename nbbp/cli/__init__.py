@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from nbbp._version import __version__
 from nbbp.cli import bench, digits, info, plot, predict, train, warmup
+from nbbp.distributed import RankError, is_first
 from nbbp.exchange import command as export
 from nbbp.training.trainer import DivergenceError
 
@@ -57,6 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader has seen enough, as `| head` has
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except (ValueError, TypeError, OSError, ImportError, DivergenceError) as error:
-        print(f"nbbp {arguments.command}: {' '.join(str(error).split())}", file=sys.stderr)
-        return 1 if isinstance(error, ImportError | DivergenceError) else 2
+    except (ValueError, TypeError, OSError, ImportError, DivergenceError, RankError) as error:
+        if is_first():
+            print(f"nbbp {arguments.command}: {' '.join(str(error).split())}", file=sys.stderr)
+        return 1 if isinstance(error, ImportError | DivergenceError | RankError) else 2

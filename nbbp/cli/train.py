@@ -1,8 +1,10 @@
 """nbbp train: from a file to a model and its scores."""
 
 import argparse
+import contextlib
 import csv
 import dataclasses
+import io
 import os
 import pathlib
 import time
@@ -17,6 +19,7 @@ from nbbp.cli.reading import TableFile, read
 from nbbp.cli.report import Part, Report
 from nbbp.cli.rows import LEAST_ROWS, Rows, by_time, cells_for, drawn, target_of
 from nbbp.cli.runs import REPORT, write_run
+from nbbp.distributed import Ranks, launched
 from nbbp.recipes.presets import PRESETS, Plain, Preset, Target
 from nbbp.recipes.tabular import VALIDATION_SHARE, TableTraining
 from nbbp.tables import ClassTarget, TableEncoder, ValueTarget
@@ -95,6 +98,14 @@ def _units(text: str) -> list[int]:
 
 def train(arguments) -> int:
     """Train networks on a table, write them into a folder, and report their scores."""
+    ranks = launched()
+    said = contextlib.nullcontext() if ranks.is_first else contextlib.redirect_stdout(io.StringIO())
+    with ranks.together(), said:
+        return _train(arguments, ranks)
+
+
+def _train(arguments, ranks: Ranks) -> int:
+    """The same on each of the processes that `mpiexec` has started, of which the first writes."""
     preset = _preset(arguments)
     file = read(arguments.file)
     columns = _columns(file, arguments)
@@ -132,7 +143,9 @@ def train(arguments) -> int:
     if any(folder.glob(REPORT)):
         print(f"the run in {folder} is overwritten; --output FOLDER keeps it", flush=True)
     begin = time.perf_counter()
-    stopped = _run(training)
+    stopped = _run(training, ranks)
+    if not ranks.is_first:
+        return STOPPED_BY.get(stopped, 0)
     numbers = report.to_dict(time.perf_counter() - begin)
     written = write_run(folder, training.model, training.histories, report.text(stopped), numbers)
     print(report.outcome())
@@ -140,10 +153,10 @@ def train(arguments) -> int:
     return STOPPED_BY.get(stopped, 0)
 
 
-def _run(training: TableTraining) -> str:
+def _run(training: TableTraining, ranks: Ranks) -> str:
     """Train; returns what stopped it, if something did. The members have the parameters of their best epochs."""
     try:
-        training.run(verbose=1)
+        training.run(verbose=1, communicator=ranks.communicator)
     except (KeyboardInterrupt, SystemExit) as signal:
         if len(training.histories) < len(training.folds) or not all(map(len, training.histories)):
             raise  # no epoch is complete

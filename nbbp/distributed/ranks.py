@@ -18,6 +18,8 @@ from nbbp.kernels import messages, threads
 from nbbp.kernels.batches import accumulate
 from nbbp.kernels.messages import MOST_BYTES, begin_swap, end_swap, swap
 
+SIZES = "PMI_SIZE", "OMPI_COMM_WORLD_SIZE"  # in the environment of what MPICH, its kin and Open MPI start
+RANKS = "PMI_RANK", "OMPI_COMM_WORLD_RANK"
 FAILED = "error"  # in place of a value
 FEW_BYTES = 1 << 14  # below this, the number of messages matters more than their length
 EARLY_BYTES = 1 << 22  # of a gradient that is sent while others are computed; shorter ones gain nothing
@@ -37,27 +39,30 @@ class Ranks:
     Attributes
     ----------
     rank, size : int
+    communicator : mpi4py.MPI.Comm or None
+        A copy, in which nobody else's messages are.
     """
 
     def __init__(self, communicator: Any = None) -> None:
-        self.rank, self.size, self._communicator = 0, 1, communicator
+        self.rank, self.size, self.communicator = 0, 1, communicator
+        self._announced: BaseException | None = None  # an error that the others know of
         if communicator is None:
             return
         from mpi4py import MPI
 
-        self._communicator = communicator.Dup()  # nobody else's messages are in it
-        self._communicator.Set_errhandler(MPI.ERRORS_ARE_FATAL)
+        self.communicator = communicator.Dup()
+        self.communicator.Set_errhandler(MPI.ERRORS_ARE_FATAL)
         self.rank, self.size = communicator.rank, communicator.size
         library = ctypes.CDLL(MPI.__file__)
         functions = [ctypes.cast(getattr(library, name), ctypes.c_void_p).value or 0 for name in messages.FUNCTIONS]
-        self._words = functions, _handle(self._communicator), _handle(MPI.BYTE)
+        self._words = functions, _handle(self.communicator), _handle(MPI.BYTE)
         self._threads = self._share_of_threads(MPI.COMM_TYPE_SHARED)
 
     def are_of(self, communicator: Any) -> bool:
         """Whether a communicator has the same processes in the same order."""
         from mpi4py import MPI
 
-        return MPI.Comm.Compare(self._communicator, communicator) == MPI.CONGRUENT
+        return MPI.Comm.Compare(self.communicator, communicator) in (MPI.IDENT, MPI.CONGRUENT)
 
     @property
     def is_first(self) -> bool:
@@ -67,7 +72,7 @@ class Ranks:
     def _share_of_threads(self, shared: int) -> int:
         """The number of threads that leaves its cores to each rank of this machine."""
         mine = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else {-1}
-        machine = self._communicator.Split_type(shared)
+        machine = self.communicator.Split_type(shared)
         sharing = sum(bool(mine & theirs) for theirs in machine.allgather(mine))
         machine.Free()
         return max(1, threads.count() // sharing)
@@ -82,7 +87,7 @@ class Ranks:
         """
         if self.size == 1:
             return [value]
-        found = self._communicator.allgather((what, value))
+        found = self.communicator.allgather((what, value))
         for rank, (name, said) in enumerate(found):
             if name == FAILED:
                 raise RankError(f"rank {rank} of {self.size} has stopped: {said}")
@@ -111,7 +116,9 @@ class Ranks:
         except RankError:
             raise
         except BaseException as error:
-            self._communicator.allgather((FAILED, f"{type(error).__name__}: {error}"))
+            if error is not self._announced:
+                self._announced = error
+                self.communicator.allgather((FAILED, f"{type(error).__name__}: {error}"))
             raise
 
     def check_equal(self, values: Mapping[str, Any]) -> None:
@@ -217,6 +224,24 @@ def ranks_of(communicator: Any) -> Ranks:
             return ranks
     _known.append(Ranks(communicator))
     return _known[-1]
+
+
+def is_first() -> bool:
+    """Whether this process was started alone, or as the first by `mpiexec`."""
+    return not any(int(os.environ.get(name, 0)) for name in RANKS)
+
+
+def launched() -> Ranks:
+    """The ranks that `mpiexec` has started; this process alone if it was started without."""
+    if not any(int(os.environ.get(name, 1)) > 1 for name in SIZES):
+        return ALONE
+    try:
+        from mpi4py import MPI
+    except ImportError:
+        raise ImportError(
+            'mpi4py is missing, by which the processes know each other: pip install "nbbp[mpi]"'
+        ) from None
+    return ranks_of(MPI.COMM_WORLD)
 
 
 def _handle(thing: Any) -> int:

@@ -180,20 +180,24 @@ class TableTraining:
         self.model = TableModel(encoder, target, networks, target_name)
         self._stopping = [preset.best_epoch(target, patience or preset.epochs) for _ in networks]
 
-    def run(self, verbose: int = 0) -> None:
-        """Train all members; each has the parameters of its best epoch then, even if an exception ends the training."""
+    def run(self, verbose: int = 0, communicator=None) -> None:
+        """Train all members; each has the parameters of its best epoch then, even if an exception ends the training.
+
+        Members train side by side, or with a communicator one after the other, each on all of its processes.
+        """
         members, settings = self.model.members, (self.preset.epochs, self.batch_size)
-        if len(members) > 1:
+        if len(members) > 1 and communicator is None:
             Ensemble(members).fit(
                 self.model.inputs(self._X), self._y, *settings, folds=self.folds, sample_weight=self._weight,
                 verbose=verbose, callbacks=lambda k: [self._stopping[k]],
             )  # fmt: skip
             return
-        (X, y, weight), validation = (self._part(rows) for rows in self.folds[0])
-        members[0].fit(
-            X, y, *settings, validation_data=validation, sample_weight=weight, verbose=verbose,
-            callbacks=self._stopping,
-        )  # fmt: skip
+        for member, fold, stopping in zip(members, self.folds, self._stopping, strict=True):
+            (X, y, weight), validation = (self._part(rows) for rows in fold)
+            member.fit(
+                X, y, *settings, validation_data=validation, sample_weight=weight, verbose=verbose,
+                callbacks=[stopping], communicator=communicator,
+            )  # fmt: skip
 
     def _part(self, rows: np.ndarray) -> tuple:
         """Inputs, targets and weights of some rows."""
