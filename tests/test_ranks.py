@@ -136,6 +136,27 @@ def test_streams_and_masks_of_their_own(tmp_path):
     run(2, script(tmp_path, text))
 
 
+def test_first_values_are_those_of_the_first_rank(tmp_path):
+    text = """
+        own = nbbp.Dense(20, "tanh", initializer="unit_variance")
+        model = network(own)
+        model.fit(X[comm.rank :: 2][:97], y[comm.rank :: 2][:97], **how)
+        assert len(set(map(bytes, comm.allgather(model.params.tobytes())))) == 1
+    """
+    run(2, script(tmp_path, text))
+
+
+def test_nbbp_train_on_two_ranks(tmp_path, rng):
+    lines = [f"{a:.3f},{b:.3f},{'xyz'[k % 3]},{3 * a + b:.3f}" for k, (a, b) in enumerate(rng.random((90, 2)))]
+    (tmp_path / "data.csv").write_text("\n".join(["a,b,town,price", *lines]))
+    command = ["nbbp", "train", tmp_path / "data.csv", "--epochs", 2, "--output", tmp_path / "run", "--target"]
+    out, _ = run(2, "-m", *command, "price")
+    assert out.count("test R2") == 1
+    assert (tmp_path / "run" / "model.safetensors").exists()
+    _, err = run(2, "-m", *command, "cost", code=2)
+    assert err.count("has no column 'cost'") == 1
+
+
 REFUSED = {
     "seed": ('model = network(nbbp.Dense(20, "tanh"), seed=comm.rank)', "seed is 0 on rank 0 and 1 on rank 1"),
     "shapes": (

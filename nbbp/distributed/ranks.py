@@ -238,9 +238,7 @@ def launched() -> Ranks:
     try:
         from mpi4py import MPI
     except ImportError:
-        raise ImportError(
-            'mpi4py is missing, by which the processes know each other: pip install "nbbp[mpi]"'
-        ) from None
+        raise ImportError('mpi4py is missing, with which processes train together: pip install "nbbp[mpi]"') from None
     return ranks_of(MPI.COMM_WORLD)
 
 

@@ -97,7 +97,7 @@ class Built:
 
         With a clock, for trainers that run side by side, it is always new.
         """
-        self.adapt(data)
+        self.adapt(data, ranks)
 
         def make() -> Trainer:
             pace = self._paces.get(min(batch_size, data.rows), (parts, shards), lambda: threads.Pace(RUN_SECONDS))
@@ -118,10 +118,11 @@ class Built:
         trainer.source.exchange(data)
         return trainer
 
-    def adapt(self, data: Data) -> None:
-        """Before the first step: adapt the parameters whose first values depend on data."""
+    def adapt(self, data: Data, ranks: Ranks = ALONE) -> None:
+        """Before the first step: adapt the parameters whose first values depend on data, those of the first rank."""
         if not self.update.steps:
             adapt(self.network, self.backend, data)
+            self.network.params[:] = ranks.of_first("first values", self.network.params)
 
     def train_on(self, data: Data) -> float:
         """One update from all rows; returns their loss before it."""

@@ -52,7 +52,7 @@ class StreamTrainer:
         self._buffer_rows = min(stream.rows, steps * own)
         with contextlib.closing(self._buffers(range(stream.chunks), 0)) as buffers:
             data = next(buffers)
-        built.adapt(data)
+        built.adapt(data, ranks)
         self.steps_done, self.diverged = 0, False
         self.step_loss = np.zeros(self.steps_per_epoch)
         self._heads = built.objective.heads
