@@ -65,19 +65,19 @@ def members_inputs(dx, dy, r):
 class Members(Layer):
     """Members of an ensemble that share the layers which follow: y_m = x r_m, with trained factors r_m of each.
 
-    x is (features,), y (members, features). Layers that act on features, such as `Dense`, take the members side by side;
-    `MemberDense` ends the network with weights of each member. Up to there the axis of members has to stay. Each member
-    then has a loss of its own, for the same targets, of which the mean is taken; `predict` and metrics take the mean of
-    the members' predictions, such as their probabilities. TabM's "mini" form: Gorishniy, Kotelnikov and Babenko, "TabM:
-    advancing tabular deep learning with parameter-efficient ensembling", ICLR 2025.
+    x is (features,), y (members, features). Layers that act on features, such as `Dense`, take the members side by
+    side; `MemberDense` ends the network with weights of each member, and until then the axis of members has to stay.
+    Each member has a loss of its own, for the same targets, of which the mean is taken; `predict` and metrics take the
+    mean of the members' predictions, such as their probabilities. TabM's "mini" form: Gorishniy, Kotelnikov and
+    Babenko, "TabM: advancing tabular deep learning with parameter-efficient ensembling", ICLR 2025.
 
     Parameters
     ----------
     count : int
         The number of members.
     initializer : str or callable
-        The initial factors: one of `nbbp.INITIALIZERS`, or a function of (shape, generator). In the paper they are random
-        signs, or normal with deviation 1 behind embeddings of numbers.
+        The initial factors: one of `nbbp.INITIALIZERS`, or a function of (shape, generator). In the paper they are
+        random signs, or normal with deviation 1 behind embeddings of numbers.
 
     Examples
     --------

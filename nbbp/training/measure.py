@@ -266,9 +266,8 @@ def column(head: Head, name: str) -> str:
 
 def elements(head: Head, prediction: np.ndarray, truth: np.ndarray, weights, data: Data) -> tuple:
     """Truth, prediction and weights of the unmasked elements, as metrics take them."""
-    prediction = head.mean_of_members(prediction).reshape(-1, head.outputs)[
-        :, : head.outputs // head.loss.outputs_per_target
-    ]  # type: ignore
+    values = head.outputs // head.loss.outputs_per_target  # type: ignore[attr-defined]
+    prediction = head.mean_of_members(prediction).reshape(-1, head.outputs)[:, :values]
     truth = np.asarray(truth).reshape(len(prediction), -1)
     if weights is not None:
         weights = np.broadcast_to(weights, (data.rows, head.positions)).reshape(-1)
