@@ -19,7 +19,7 @@ from nbbp._version import __version__
 from nbbp.engine.forms import Form
 from nbbp.engine.graph import Graph
 from nbbp.engine.node import Edge, Node
-from nbbp.exchange import numpy_functions, numpy_images, numpy_recurrent, walk
+from nbbp.exchange import numpy_functions, numpy_images, numpy_recurrent, numpy_tables, walk
 from nbbp.insight import summary
 from nbbp.layers import (
     GRU,
@@ -29,6 +29,7 @@ from nbbp.layers import (
     AveragePool1D,
     AveragePool2D,
     BatchNorm,
+    Clamp,
     ColumnEmbedding,
     Concatenate,
     Conv1D,
@@ -50,12 +51,15 @@ from nbbp.layers import (
     MaxPool1D,
     MaxPool2D,
     Multiply,
+    ParametricActivation,
+    PeriodicEmbedding,
     PositionalEmbedding,
     RandomCrop,
     RandomFlip,
     RandomShift,
     Rescale,
     Reshape,
+    Scale,
     SimpleRNN,
     SpatialDropout,
     TakeFirst,
@@ -306,6 +310,11 @@ def _feature_tokens(node: Node, p: Parameters, y: str, x: str) -> list[str]:
     ]
 
 
+def _parametric_activation(node: Node, p: Parameters, y: str, x: str) -> list[str]:
+    lines = _activation(node.layer.name, "activated", x)  # type: ignore[attr-defined]
+    return [*lines, f"{y} = {x} + {p['alpha']} * (activated - {x})"]
+
+
 def _reshape(node: Node, p: Parameters, y: str, x: str) -> list[str]:
     return [f"{y} = {x}.reshape(len({x}), {', '.join(map(str, node.outputs[0].shape))})"]
 
@@ -316,6 +325,7 @@ LAYERS: dict[type[Layer], Callable[..., list[str]]] = {
     AveragePool1D: numpy_images.average_pool,
     AveragePool2D: numpy_images.average_pool,
     BatchNorm: _batch_norm,
+    Clamp: numpy_tables.clamp,
     ColumnEmbedding: _column_embedding,
     Concatenate: lambda node, p, y, *xs: [f"{y} = np.concatenate([{', '.join(xs)}], axis=-1)"],
     Conv1D: numpy_images.convolution,
@@ -338,12 +348,15 @@ LAYERS: dict[type[Layer], Callable[..., list[str]]] = {
     MaxPool1D: numpy_images.max_pool,
     MaxPool2D: numpy_images.max_pool,
     Multiply: lambda node, p, y, x, other: [f"{y} = {x} * {other}"],
+    ParametricActivation: _parametric_activation,
+    PeriodicEmbedding: numpy_tables.periodic_embedding,
     PositionalEmbedding: _positional_embedding,
     RandomCrop: numpy_images.cropped,
     RandomFlip: lambda node, p, y, x: [],
     RandomShift: lambda node, p, y, x: [],
     Rescale: lambda node, p, y, x: [f"{y} = {x} * {node.layer.scale} + {node.layer.offset}"],
     Reshape: _reshape,
+    Scale: numpy_tables.scale,
     SimpleRNN: numpy_recurrent.recurrent,
     SpatialDropout: lambda node, p, y, x: [],
     TakeFirst: lambda node, p, y, x: [f"{y} = {x}[:, 0]"],

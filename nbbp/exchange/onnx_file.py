@@ -13,7 +13,7 @@ import numpy as np
 
 from nbbp._version import __version__
 from nbbp.engine.node import Edge, Node
-from nbbp.exchange import onnx_estimators, onnx_images, onnx_recurrent, onnx_tokens, walk
+from nbbp.exchange import onnx_estimators, onnx_images, onnx_recurrent, onnx_tables, onnx_tokens, walk
 from nbbp.exchange.onnx_writer import Output, Parameters, Writer
 from nbbp.layers import (
     GRU,
@@ -23,6 +23,7 @@ from nbbp.layers import (
     AveragePool1D,
     AveragePool2D,
     BatchNorm,
+    Clamp,
     ColumnEmbedding,
     Concatenate,
     Conv1D,
@@ -44,12 +45,15 @@ from nbbp.layers import (
     MaxPool1D,
     MaxPool2D,
     Multiply,
+    ParametricActivation,
+    PeriodicEmbedding,
     PositionalEmbedding,
     RandomCrop,
     RandomFlip,
     RandomShift,
     Rescale,
     Reshape,
+    Scale,
     SimpleRNN,
     SpatialDropout,
     TakeFirst,
@@ -316,6 +320,7 @@ LAYERS: dict[type[Layer], Callable[..., str | Sequence[str]]] = {
     AveragePool1D: onnx_images.pool,
     AveragePool2D: onnx_images.pool,
     BatchNorm: _batch_norm,
+    Clamp: onnx_tables.clamp,
     ColumnEmbedding: onnx_tokens.column_embedding,
     Concatenate: lambda writer, node, p, *xs: writer.operator("Concat", *xs, axis=writer.axis),
     Conv1D: onnx_images.convolution,
@@ -338,12 +343,15 @@ LAYERS: dict[type[Layer], Callable[..., str | Sequence[str]]] = {
     MaxPool1D: onnx_images.pool,
     MaxPool2D: onnx_images.pool,
     Multiply: lambda writer, node, p, x, other: writer.operator("Mul", x, other),
+    ParametricActivation: lambda writer, node, p, x: onnx_tables.mixture(writer, p, x, ACTIVATIONS[node.layer.name]),
+    PeriodicEmbedding: onnx_tables.periodic_embedding,
     PositionalEmbedding: onnx_tokens.positional_embedding,
     RandomCrop: onnx_images.cropped,
     RandomFlip: lambda writer, node, p, x: x,
     RandomShift: lambda writer, node, p, x: x,
     Rescale: _rescale,
     Reshape: _reshape,
+    Scale: onnx_tables.scale,
     SimpleRNN: onnx_recurrent.recurrent,
     SpatialDropout: lambda writer, node, p, x: x,
     TakeFirst: onnx_tokens.take_first,
