@@ -22,8 +22,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 import nbbp
-from nbbp.papers import Claim, Outcome, main
 from nbbp.kernels.vector_math import HALF, ZERO, constant
+from nbbp.papers import Claim, Outcome, main
 
 ENGLISH = [
     *("Christopher", "Andrew", "Arthur", "James", "Charles", "Colin"),

@@ -78,7 +78,7 @@ def reproduce() -> Outcome:
         Claim(
             "a deeper plain network has a larger training loss",
             "figures 4 and 6: 34 against 18 layers, 56 against 20",
-            f"{loss['plain', deep]:.3f} with {4 * deep + 3} layers, {loss['plain', shallow]:.3f} with {4 * shallow + 3}",
+            f"{loss['plain', deep]:.3f}, {loss['plain', shallow]:.3f} with {4 * deep + 3} and {4 * shallow + 3} layers",
             loss["plain", deep] > loss["plain", shallow],
         ),
         Claim(

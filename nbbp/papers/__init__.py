@@ -1,8 +1,8 @@
 """Papers reproduced: what each claims, beside what its script finds, and loss curves that are checked bit for bit.
 
-The scripts are in ``examples/papers`` of the repository, and in this folder of an installed package. Each has a function
-``reproduce() -> Outcome`` and an entry in `PAPERS`. What a script trains depends on no function of NumPy's or libm's
-that has a version for each processor, so that its losses and weights have the same bits on every x86-64.
+The scripts are in ``examples/papers`` of the repository, and in this folder of an installed package. Each has a
+function ``reproduce() -> Outcome`` and an entry in `PAPERS`. What a script trains depends on no function of NumPy's or
+libm's that has a version for each processor, so that its losses and weights have the same bits on every x86-64.
 """
 
 import dataclasses
@@ -68,7 +68,8 @@ def script(name: str) -> pathlib.Path:
 def load(name: str):
     """The module of a paper's script."""
     spec = importlib.util.spec_from_file_location(f"{__name__}.{name}", script(name))
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)  # where cached kernels look for it
     spec.loader.exec_module(module)
     return module
