@@ -149,7 +149,7 @@ def draw(results: dict, path) -> None:
             table.plot(places, relative[1:5], style, color=blue, label=f"Nesterov, {where}")
             table.plot(places, relative[5:], style, color=orange, label=f"classical, {where}")
         table.set_xticks(places, [momentum for momentum in RATES if momentum])
-        table.set(xlabel="largest momentum", yscale="log", title="in the end, over that without")
+        table.set(xlabel="largest momentum", yscale="log", ylim=(0.1, 100), title="in the end, over that without")
         table.axhline(1, color="gray", linewidth=0.8)
         for axis in (losses, table):
             axis.yaxis.set_major_formatter("{x:g}")
