@@ -191,7 +191,7 @@ def test_curves_are_drawn_with_a_pen_and_momentum_grows():
     assert X.min() == 0
     assert X.max() <= 1
     assert np.all((X > 0.5).sum(axis=1) >= 3)
-    np.testing.assert_allclose(module.Growing(0.99)([0, 1, 100, 2899, 2900]), [0.5, 0.75, 0.99, 0.99, 0.9])
+    np.testing.assert_allclose(module.Growing(0.99)([0, 20, 2000, 10_399, 10_400]), [0.5, 0.75, 0.99, 0.99, 0.9])
     w = module.sparse((40, 500), np.random.default_rng(0))
     assert np.all((w != 0).sum(axis=0) == 15)
     assert np.std(w[w != 0]) == pytest.approx(1, abs=0.03)
