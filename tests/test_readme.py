@@ -88,6 +88,6 @@ def test_the_index_has_every_public_name():
 
 
 def test_every_example_and_its_picture_are_named():
-    for path in (runs.REPOSITORY / "examples").iterdir():
+    for path in (runs.REPOSITORY / "examples").rglob("*"):
         if path.suffix in (".py", ".ipynb"):
             assert path.name in TEXT, path.name

@@ -20,7 +20,7 @@ LEVELS = [
     ["model", "sequential"],
     ["insight", "recipes", "sklearn", "exchange", "trackers", "datasets"],
     ["", "exchange.command"],
-    ["bench"],
+    ["bench", "papers"],
     ["cli"],
     ["__main__"],
 ]

