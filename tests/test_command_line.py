@@ -25,7 +25,15 @@ pytest.importorskip("narwhals")
 pd = pytest.importorskip("pandas")
 datasets = pytest.importorskip("sklearn.datasets")
 
-FILES = {"model.safetensors", "preprocessing.json", "history.csv", "curve.png", "report.md", "report.json"}
+FILES = {
+    "model.safetensors",
+    "preprocessing.json",
+    "history.csv",
+    "curve.png",
+    "report.md",
+    "report.html",
+    "report.json",
+}
 
 
 @pytest.fixture(autouse=True)

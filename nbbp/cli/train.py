@@ -119,7 +119,7 @@ def train(arguments) -> int:
             encoder = TableEncoder.fit_cells(
                 rows.take(learned), True, arguments.categorical, arguments.file, preset.bins, preset.one_hot
             )
-        data = Part(encoder.encode_cells(rows.columns), target.encode(rows.known, arguments.target))
+        data = _part(encoder, target, rows, arguments)
     tested = _tested(encoder, target, arguments) if arguments.test else data.take(parts["test"])
     training = TableTraining(
         encoder, target, data.X[learned], data.y[learned], preset, arguments.members,
@@ -133,8 +133,11 @@ def train(arguments) -> int:
         print(f"the run in {folder} is overwritten; --output FOLDER keeps it", flush=True)
     begin = time.perf_counter()
     stopped = _run(training)
-    numbers = report.to_dict(time.perf_counter() - begin)
-    written = write_run(folder, training.model, training.histories, report.text(stopped), numbers)
+    seconds = time.perf_counter() - begin
+    written = write_run(
+        folder, training.model, training.histories, report.text(stopped), report.page(seconds, stopped),
+        report.to_dict(seconds, stopped),
+    )  # fmt: skip
     print(report.outcome())
     print(f"written to {folder}: {', '.join(written)}")
     return STOPPED_BY.get(stopped, 0)
@@ -240,7 +243,12 @@ def _tested(encoder: TableEncoder, target: Target, arguments) -> Part:
         rows = Rows.of(file, cells_for(file, encoder), arguments.target, text)
         if not len(rows):
             raise ValueError(f"{file.path} has no rows with a {arguments.target!r}")
-        return Part(encoder.encode_cells(rows.columns), target.encode(rows.known, arguments.target))
+        return _part(encoder, target, rows, arguments)
+
+
+def _part(encoder: TableEncoder, target: Target, rows: Rows, arguments) -> Part:
+    """Rows in the network's form."""
+    return Part(rows.columns, encoder.encode_cells(rows.columns), target.encode(rows.known, arguments.target))
 
 
 def _weights(target: Target, y: np.ndarray, arguments) -> np.ndarray | None:
