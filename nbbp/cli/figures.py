@@ -22,7 +22,8 @@ def of_losses(histories: Sequence[History]) -> str:
     several = len(histories) > 1
     with page_style():
         figure = loss_curves({f"network {k}" if several else "training": h for k, h in enumerate(histories, 1)})
-        figure.set_size_inches(figure.get_size_inches() * SCALE)
+        width, height = figure.get_size_inches()
+        figure.set_size_inches(SCALE * width, SCALE * height)
         return inline(figure, "Losses over epochs")
 
 

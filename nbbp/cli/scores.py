@@ -30,8 +30,10 @@ def scores(target: Target, truth: np.ndarray, predictions: Mapping[str, np.ndarr
     predictions : mapping of str to ndarray (rows, classes) or (rows,)
         By name of the model, probabilities, or values in the units of the target.
     """
-    of_task = _of_classes if isinstance(target, ClassTarget) else _of_values
-    each = {name: of_task(target, truth, prediction) for name, prediction in predictions.items()}
+    each = {
+        name: _of_classes(target, truth, p) if isinstance(target, ClassTarget) else _of_values(target, truth, p)
+        for name, p in predictions.items()
+    }
     names = next(iter(each.values()))
     return {score: {name: float(found[score]) for name, found in each.items()} for score in names}
 

@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nbbp.tables import ClassTarget, dates
+from nbbp.tables.categorical import Categories
 from nbbp.tables.cells import Cells
 from nbbp.tables.encoding import Column
+from nbbp.tables.numeric import Dates
 
 if TYPE_CHECKING:
     from nbbp.recipes.tabular import TableModel
@@ -88,21 +90,18 @@ def partial_dependence(model: "TableModel", cells: Cells, X: np.ndarray, seed: i
 
 def _points(column: Column, cells: Cells) -> tuple[list[Any], np.ndarray]:
     """Values of a column, and for each a row that has it."""
-    if column.kind == "category":
-        first: dict[str | None, int] = {}
+    if isinstance(column, Categories):
         texts = cells.as_texts()
-        for row, text in enumerate(texts):
-            first.setdefault(text, row)
         common = [text for text, _ in collections.Counter(texts).most_common(SHOWN)]
-        return common, np.array([first[text] for text in common])
+        return common, np.array([texts.index(text) for text in common])
     values: np.ndarray = cells.values
-    if column.kind == "date" and cells.kind == "text":
+    if isinstance(column, Dates) and cells.kind == "text":
         values = dates.instants(cells, column.form or dates.FORMS[0], "as in the rest of the column")
     there = np.flatnonzero(~cells.missing)
-    different, first = np.unique(values[there], return_index=True)
+    different, rows = np.unique(values[there], return_index=True)
     if len(different) > POINTS:
-        first = first[(np.linspace(ENDS, 1 - ENDS, POINTS) * (len(different) - 1)).astype(int)]
-    return values[there[first]].tolist(), there[first]
+        rows = rows[(np.linspace(ENDS, 1 - ENDS, POINTS) * (len(different) - 1)).astype(int)]
+    return values[there[rows]].tolist(), there[rows]
 
 
 def _drawn(rows: int, most: int, rng: np.random.Generator) -> np.ndarray:

@@ -5,6 +5,7 @@ import io
 import re
 import warnings
 from collections.abc import Iterator
+from typing import Any
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
@@ -20,8 +21,9 @@ OF_DRAWING = r"""<\?xml.*?\?>|<!DOCTYPE.*?>|<metadata>.*?</metadata>|<!--.*?-->|
 def page_style() -> Iterator[None]:
     """Figures that are made here and drawn by `inline` follow the page."""
     inked = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color")
-    settings = {"svg.fonttype": "none", "font.size": SIZE, "axes.titlesize": SIZE, "font.sans-serif": ["DejaVu Sans"]}
-    with mpl.rc_context({**settings, **dict.fromkeys(inked, INK)}), warnings.catch_warnings():
+    settings: dict[Any, Any] = dict.fromkeys(inked, INK)
+    settings |= {"svg.fonttype": "none", "font.size": SIZE, "axes.titlesize": SIZE, "font.sans-serif": ["DejaVu Sans"]}
+    with mpl.rc_context(settings), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from font")  # the browser's fonts have it
         yield
 

@@ -109,8 +109,8 @@ def residuals(y, prediction, path=None) -> Figure:
     lacking = y - prediction
     figure, (points, counts) = new_figure(2, WIDTH, HEIGHT)
     grid = figure.add_gridspec(1, 2, width_ratios=(3, 1))
-    for axis, cell in zip((points, counts), grid, strict=True):
-        axis.set_subplotspec(cell)
+    points.set_subplotspec(grid[0])
+    counts.set_subplotspec(grid[1])
     points.axhline(0, color="#808080", linewidth=1, linestyle=":")
     _scatter(points, prediction, lacking)
     points.set(xlabel="predicted", ylabel="true - predicted")
