@@ -10,12 +10,14 @@ pytest.importorskip("pyarrow")
 import pandas as pd
 
 from nbbp import exchange
-from nbbp.recipes.presets import Plain
+from nbbp.recipes.presets import Plain, RealMLP
 from nbbp.recipes.tabular import TableModel, TableTraining
 from nbbp.tables import ClassTarget, TableEncoder, ValueTarget
 
 PRESETS_TRIED = {
     "plain": Plain(epochs=2, hidden=(8,), one_hot=6),
+    "td": RealMLP(epochs=2),
+    "td-s": RealMLP(epochs=2, variant="TD-S"),
 }
 
 

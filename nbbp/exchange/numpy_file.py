@@ -5,6 +5,7 @@ To support a layer of one's own, add a function to `LAYERS`; for an activation, 
 
 import base64
 import collections
+import functools
 import inspect
 import itertools
 import json
@@ -19,7 +20,7 @@ from nbbp._version import __version__
 from nbbp.engine.forms import Form
 from nbbp.engine.graph import Graph
 from nbbp.engine.node import Edge, Node
-from nbbp.exchange import numpy_functions, numpy_images, numpy_recurrent, numpy_tables, walk
+from nbbp.exchange import numpy_functions, numpy_images, numpy_realmlp, numpy_recurrent, numpy_tables, walk
 from nbbp.insight import summary
 from nbbp.layers import (
     GRU,
@@ -29,6 +30,7 @@ from nbbp.layers import (
     AveragePool1D,
     AveragePool2D,
     BatchNorm,
+    Clamp,
     ColumnEmbedding,
     Concatenate,
     Conv1D,
@@ -50,12 +52,15 @@ from nbbp.layers import (
     MaxPool1D,
     MaxPool2D,
     Multiply,
+    ParametricActivation,
+    PeriodicEmbedding,
     PositionalEmbedding,
     RandomCrop,
     RandomFlip,
     RandomShift,
     Rescale,
     Reshape,
+    Scale,
     SimpleRNN,
     SpatialDropout,
     TakeFirst,
@@ -349,6 +354,7 @@ LAYERS: dict[type[Layer], Callable[..., list[str]]] = {
     AveragePool1D: numpy_images.average_pool,
     AveragePool2D: numpy_images.average_pool,
     BatchNorm: _batch_norm,
+    Clamp: numpy_realmlp.clamp,
     ColumnEmbedding: _column_embedding,
     Concatenate: lambda node, p, y, *xs: [f"{y} = np.concatenate([{', '.join(xs)}], axis=-1)"],
     Conv1D: numpy_images.convolution,
@@ -371,12 +377,15 @@ LAYERS: dict[type[Layer], Callable[..., list[str]]] = {
     MaxPool1D: numpy_images.max_pool,
     MaxPool2D: numpy_images.max_pool,
     Multiply: lambda node, p, y, x, other: [f"{y} = {x} * {other}"],
+    ParametricActivation: functools.partial(numpy_realmlp.parametric, _activation),
+    PeriodicEmbedding: numpy_realmlp.periodic_embedding,
     PositionalEmbedding: _positional_embedding,
     RandomCrop: numpy_images.cropped,
     RandomFlip: lambda node, p, y, x: [],
     RandomShift: lambda node, p, y, x: [],
     Rescale: lambda node, p, y, x: [f"{y} = {x} * {node.layer.scale} + {node.layer.offset}"],
     Reshape: _reshape,
+    Scale: numpy_realmlp.scale,
     SimpleRNN: numpy_recurrent.recurrent,
     SpatialDropout: lambda node, p, y, x: [],
     TakeFirst: lambda node, p, y, x: [f"{y} = {x}[:, 0]"],

@@ -13,7 +13,16 @@ import numpy as np
 
 from nbbp._version import __version__
 from nbbp.engine.node import Node
-from nbbp.exchange import onnx_estimators, onnx_images, onnx_recurrent, onnx_tables, onnx_tokens, walk
+from nbbp.exchange import (
+    onnx_dense,
+    onnx_estimators,
+    onnx_images,
+    onnx_realmlp,
+    onnx_recurrent,
+    onnx_tables,
+    onnx_tokens,
+    walk,
+)
 from nbbp.exchange.onnx_arrays import Arrays
 from nbbp.exchange.onnx_writer import Output, Parameters, Writer
 from nbbp.layers import (
@@ -24,6 +33,7 @@ from nbbp.layers import (
     AveragePool1D,
     AveragePool2D,
     BatchNorm,
+    Clamp,
     ColumnEmbedding,
     Concatenate,
     Conv1D,
@@ -45,12 +55,15 @@ from nbbp.layers import (
     MaxPool1D,
     MaxPool2D,
     Multiply,
+    ParametricActivation,
+    PeriodicEmbedding,
     PositionalEmbedding,
     RandomCrop,
     RandomFlip,
     RandomShift,
     Rescale,
     Reshape,
+    Scale,
     SimpleRNN,
     SpatialDropout,
     TakeFirst,
@@ -287,28 +300,6 @@ ACTIVATIONS: dict[str, Callable[[Writer, str], str]] = {
 }
 
 
-def _dense(writer: Writer, node: Node, p: Parameters, x: str) -> str:
-    if len(node.inputs[0].shape) == 1:
-        return writer.operator("Gemm", x, *p.values())
-    y = writer.operator("MatMul", x, p["w"])
-    return writer.operator("Add", y, p["b"]) if "b" in p else y
-
-
-def _batch_norm(writer: Writer, node: Node, p: Parameters, x: str) -> str:
-    """ONNX has the features in the second axis."""
-    shape, epsilon = node.inputs[0].shape, node.layer.epsilon  # type: ignore[attr-defined]
-    if len(shape) == 1 or writer.axis == 1:
-        return writer.operator("BatchNormalization", x, *p.values(), epsilon=epsilon)
-    x = writer.operator("Reshape", x, writer.array("rows", np.array([-1, shape[-1]])))
-    y = writer.operator("BatchNormalization", x, *p.values(), epsilon=epsilon)
-    return writer.operator("Reshape", y, writer.array("shape", np.array([-1, *shape])))
-
-
-def _layer_norm(writer: Writer, node: Node, p: Parameters, x: str) -> str:
-    epsilon = node.layer.epsilon  # type: ignore[attr-defined]
-    return writer.operator("LayerNormalization", x, *p.values(), epsilon=epsilon)
-
-
 def _rescale(writer: Writer, node: Node, p: Parameters, x: str) -> str:
     y = writer.operator("Mul", x, writer.number(node.layer.scale))  # type: ignore[attr-defined]
     return writer.operator("Add", y, writer.number(node.layer.offset))  # type: ignore[attr-defined]
@@ -323,7 +314,8 @@ LAYERS: dict[type[Layer], Callable[..., str | Sequence[str]]] = {
     Add: lambda writer, node, p, *xs: functools.reduce(functools.partial(writer.operator, "Add"), xs),
     AveragePool1D: onnx_images.pool,
     AveragePool2D: onnx_images.pool,
-    BatchNorm: _batch_norm,
+    BatchNorm: onnx_dense.batch_norm,
+    Clamp: onnx_realmlp.clamp,
     ColumnEmbedding: onnx_tokens.column_embedding,
     Concatenate: lambda writer, node, p, *xs: writer.operator("Concat", *xs, axis=writer.axis),
     Conv1D: onnx_images.convolution,
@@ -331,7 +323,7 @@ LAYERS: dict[type[Layer], Callable[..., str | Sequence[str]]] = {
     Conv2D: onnx_images.convolution,
     Conv2DTranspose: onnx_images.transposed_convolution,
     Crop2D: onnx_images.cropped,
-    Dense: _dense,
+    Dense: onnx_dense.dense,
     Dropout: lambda writer, node, p, x: x,
     Embedding: onnx_tokens.embedding,
     FeatureTokens: onnx_tokens.feature_tokens,
@@ -342,16 +334,19 @@ LAYERS: dict[type[Layer], Callable[..., str | Sequence[str]]] = {
     GlobalMaxPool: onnx_images.global_max,
     GroupNorm: onnx_images.group_norm,
     LSTM: onnx_recurrent.recurrent,
-    LayerNorm: _layer_norm,
+    LayerNorm: onnx_dense.layer_norm,
     MaxPool1D: onnx_images.pool,
     MaxPool2D: onnx_images.pool,
     Multiply: lambda writer, node, p, x, other: writer.operator("Mul", x, other),
+    ParametricActivation: functools.partial(onnx_realmlp.parametric, _activate),
+    PeriodicEmbedding: onnx_realmlp.periodic_embedding,
     PositionalEmbedding: onnx_tokens.positional_embedding,
     RandomCrop: onnx_images.cropped,
     RandomFlip: lambda writer, node, p, x: x,
     RandomShift: lambda writer, node, p, x: x,
     Rescale: _rescale,
     Reshape: _reshape,
+    Scale: onnx_realmlp.scale,
     SimpleRNN: onnx_recurrent.recurrent,
     SpatialDropout: lambda writer, node, p, x: x,
     TakeFirst: onnx_tokens.take_first,
