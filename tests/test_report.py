@@ -143,6 +143,17 @@ def test_partial_dependence_is_the_mean_prediction_with_a_value_everywhere():
     assert set(values) == {"<b>", "$x$", "_y", "&amp;", None}
 
 
+def test_curves_of_many_classes_have_one_legend(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    x = np.linspace(0, 1, 270, endpoint=False)
+    pd.DataFrame({"x": x, "kind": [f"<{int(9 * v)}>" for v in x]}).to_csv("data.csv", index=False)
+    assert main(["train", "data.csv", "--target", "kind", "--epochs", "5", "--batch-size", "32", "--layers", "16"]) == 0
+    text = pathlib.Path("data-nbbp/report.html").read_text(encoding="utf-8")
+    legend = re.search('<p class="legend">(.*?)</p>', text)[1]
+    assert len(re.findall(r"--color-\d", legend)) == len(set(re.findall(r"&lt;\d&gt;", legend))) == 6
+    assert Page(text).tags.count("td") > 81  # all classes are in the matrix
+
+
 def test_figures_take_the_colours_of_the_page():
     with page_style():
         svg = inline(nbbp.plots.reliability([0, 1, 1, 0], [[0.9, 0.1], [0.2, 0.8], [0.4, 0.6], [0.6, 0.4]]), '"<&')

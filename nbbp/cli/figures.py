@@ -44,9 +44,14 @@ def of_predictions(target: Target, truth: np.ndarray, prediction: np.ndarray) ->
         return {title: inline(draw(values, prediction), title) for title, draw in drawn.items()}
 
 
-def of_columns(target: Target, curves: Mapping[str, tuple[Sequence[Any], np.ndarray]]) -> dict[str, str]:
-    """By column, how predictions depend on it; `curves` has values and mean predictions, on the same axis for all."""
-    names, kept = None, [-1]
+def of_columns(
+    target: Target, curves: Mapping[str, tuple[Sequence[Any], np.ndarray]]
+) -> tuple[list[str], dict[str, str]]:
+    """The names of the curves if there are several, and by column how predictions depend on it, all on the same axis.
+
+    `curves` has values and mean predictions. Of many classes, those are drawn whose predictions move most.
+    """
+    names, kept = [], [-1]
     if isinstance(target, ClassTarget) and len(target.classes) > 2:
         movement = np.max([np.ptp(prediction, axis=0) for _, prediction in curves.values()], axis=0)
         kept = sorted(np.argsort(-movement, kind="stable")[:MOST_CLASSES].tolist())
@@ -55,7 +60,7 @@ def of_columns(target: Target, curves: Mapping[str, tuple[Sequence[Any], np.ndar
     low, high = (f([f(prediction) for _, prediction in shown.values()]) for f in (np.min, np.max))
     limits = (low - MARGIN * (high - low), high + MARGIN * (high - low)) if high > low else None
     with page_style():
-        return {
-            column: inline(dependence(values, prediction, names, limits), f"Predictions by {column}")
+        return names, {
+            column: inline(dependence(values, prediction, limits=limits), f"Predictions by {column}")
             for column, (values, prediction) in shown.items()
         }

@@ -12,6 +12,7 @@ from nbbp.cli.scores import is_error, shown
 
 TILES = 3  # scores in large letters
 BARS = 20  # columns whose importance is shown at first
+FEW = 4  # classes of a matrix that stands beside another figure
 FULL = 0.55  # share from which the colour of a cell is dark
 
 PAGE = """<!DOCTYPE html>
@@ -47,7 +48,7 @@ def page(report: Mapping[str, Any], figures: Mapping[str, Any]) -> str:
     report : mapping
         The report as plain values, as in report.json. All text in it is escaped.
     figures : mapping
-        SVG: "losses"; by title, "predictions"; and by column, "columns".
+        SVG: "losses"; by title, "predictions"; and "columns", the names of their curves and SVG by column.
     """
     rows = report["rows"]
     sections = {
@@ -61,7 +62,7 @@ def page(report: Mapping[str, Any], figures: Mapping[str, Any]) -> str:
         "Predictions by column": (
             f"{_predicted(report)} if all rows had the same value in one column, at values that occur (partial "
             "dependence), for the most important columns.",
-            _figures({name: (svg, "") for name, svg in figures["columns"].items()}),
+            _dependence(*figures["columns"]),
         ),
         "Training": (_chosen(report), _training(report, figures["losses"])),
         "Columns": (_rows(rows, report["target"]["column"]), _columns(report["columns"], report["left_out"])),
@@ -133,7 +134,9 @@ def _confusions(classes: Sequence[Any], counts: np.ndarray) -> str:
             for count, share in zip(row, of_row, strict=True)
         )
         lines.append(f"<tr><th>{escape(str(name))}</th>{cells}</tr>")
-    return _table("confusions", ["true, predicted:", *map(str, classes)], lines)
+    return _table(
+        "confusions many" if len(classes) > FEW else "confusions", ["true, predicted:", *map(str, classes)], lines
+    )
 
 
 def _error(report: Mapping[str, Any]) -> str:
@@ -166,6 +169,11 @@ def _importance(importance: Mapping[str, Sequence[float]]) -> str:
         )
     first, rest = (f'<dl class="bars">{"".join(part)}</dl>' for part in (lines[:BARS], lines[BARS:]))
     return first + f"<details><summary>{len(lines) - BARS:,} more</summary>{rest}</details>" * (len(lines) > BARS)
+
+
+def _dependence(names: Sequence[str], drawn: Mapping[str, str]) -> str:
+    legend = "".join(f'<span style="--color: var(--color-{k})">{escape(name)}</span>' for k, name in enumerate(names))
+    return f'<p class="legend">{legend}</p>{_figures({name: (svg, "") for name, svg in drawn.items()})}'
 
 
 def _training(report: Mapping[str, Any], losses: str) -> str:
@@ -211,16 +219,11 @@ def _table(kind: str, heading: Iterable[str], lines: Iterable[str]) -> str:
 
 def _figures(drawn: Mapping[str, tuple[str, str]]) -> str:
     """Figures with titles and notes beside each other, where there is room."""
-    return "".join(
-        [
-            '<div class="figures">',
-            *(
-                f"<figure><figcaption>{escape(title)}<span>{escape(note)}</span></figcaption>{content}</figure>\n"
-                for title, (content, note) in drawn.items()
-            ),
-            "</div>",
-        ]
+    figures = (
+        f"<figure><figcaption>{escape(title)}<span>{escape(note)}</span></figcaption>{content}</figure>"
+        for title, (content, note) in drawn.items()
     )
+    return f'<div class="figures">{"".join(figures)}</div>'
 
 
 def _seconds(seconds: float) -> str:

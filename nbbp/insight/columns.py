@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from nbbp.recipes.tabular import TableModel
 
 REPEATS = 3  # shuffles of each column
-MOST_ROWS = 2000
-MOST_PREDICTIONS = 300_000  # of all members, for the importance of all columns
+LEAST_ROWS, MOST_ROWS = 100, 2000
+MOST_PREDICTIONS = 100_000  # of all members, for the importance of all columns
 BACKGROUND = 200  # rows whose mean is a point of a curve
 POINTS = 20  # of a curve over numbers or dates
 SHOWN = 12  # categories
@@ -40,7 +40,7 @@ def permutation_importance(model: "TableModel", X: np.ndarray, y: np.ndarray, se
     """
     rng = np.random.default_rng(seed)
     most = MOST_PREDICTIONS // (REPEATS * len(model.encoder.columns) * len(model.members))
-    rows = _drawn(len(X), min(MOST_ROWS, max(most, BACKGROUND)), rng)
+    rows = _drawn(len(X), min(MOST_ROWS, max(most, LEAST_ROWS)), rng)
     X, y = X[rows], y[rows]
     before, begin, found = _error(model, X, y), 0, {}
     for column in model.encoder.columns:

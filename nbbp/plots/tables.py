@@ -165,8 +165,8 @@ def dependence(values: Sequence, prediction, names: Sequence[str] | None = None,
 
 
 def _plain(name: str) -> str:
-    """A name of the user's, shortened, whose dollars are no formulas."""
-    short = name if len(name) <= LONG else f"{name[: LONG - 1]}…"
+    """A name of the user's, shortened in its middle, whose dollars are no formulas."""
+    short = name if len(name) <= LONG else f"{name[: LONG // 2]}…{name[-LONG // 2 + 1 :]}"
     return short.replace("$", r"\$")
 
 
@@ -181,4 +181,4 @@ def _scatter(axis, x: np.ndarray, y: np.ndarray) -> None:
     if len(x) > MOST_POINTS:
         rows = np.random.default_rng(0).choice(len(x), MOST_POINTS, replace=False)
         x, y = x[rows], y[rows]
-    axis.plot(x, y, "o", color=COLORS[0], markersize=3.5, alpha=0.35, markeredgewidth=0)
+    axis.plot(x, y, "o", color=COLORS[0], markersize=3.5, alpha=0.5, markeredgewidth=0)
