@@ -25,7 +25,15 @@ pytest.importorskip("narwhals")
 pd = pytest.importorskip("pandas")
 datasets = pytest.importorskip("sklearn.datasets")
 
-FILES = {"model.safetensors", "preprocessing.json", "history.csv", "curve.png", "report.md", "report.json"}
+FILES = {
+    "model.safetensors",
+    "preprocessing.json",
+    "history.csv",
+    "curve.png",
+    "report.md",
+    "report.html",
+    "report.json",
+}
 
 
 @pytest.fixture(autouse=True)
@@ -421,6 +429,11 @@ def test_files_that_cannot_be_learned_from(lines, message, nbbp_says, folder):
         ("--target kind --layers 12,x", 2, "'12,x' is not a list of numbers of units, such as 128,64"),
         ("--target kind --activation rleu", 2, "Did you mean 'relu'?"),
         ("--target kind --optimizer adm", 2, "Did you mean 'adam'?"),
+        ("--target kind --preset td --layers 12", 2, "--layers is an option of the preset plain, not of td"),
+        ("--target kind --preset tdd", 2, "Did you mean 'td'?"),
+        ("--target kind --members 20", 2, "20 networks need 42 rows"),
+        ("--target kind --time kind", 2, "'kind' is the target"),
+        ("--target size --class-weight balanced --task regression", 2, "--class-weight weighs classes"),
         ("--target kind --epochs 0", 2, "--epochs must be 1 or more"),
         ("--target kind --validation-share 0.5", 2, "--validation-share must be positive and below 0.5"),
         ("--target kind --output no/such/run", 2, "there is no folder"),

@@ -361,3 +361,53 @@ def test_single_steps_do_not_stretch_the_axis_of_losses(rng):
     assert top(losses, val_losses) < quiet
     losses[:1000] = 10  # which is no exception
     assert top(losses, val_losses) > 10
+
+
+def test_calibrated_probabilities_lie_on_the_line():
+    rng = np.random.default_rng(0)
+    p = rng.uniform(size=4000)
+    y = (rng.uniform(size=4000) < p).astype(int)
+    figures = [nbbp.plots.reliability(y, p), nbbp.plots.reliability(y, np.stack([1 - p, p], axis=1))]
+    for figure in figures:
+        (axis,) = figure.axes
+        said, seen = axis.lines[1].get_data()
+        assert len(said) == 10
+        np.testing.assert_allclose(said, np.sort(p).reshape(10, 400).mean(axis=1))
+        np.testing.assert_allclose(seen, y[np.argsort(p)].reshape(10, 400).mean(axis=1))
+        error = np.abs(said - seen).mean()
+        assert axis.get_title() == f"expected calibration error {error:.3f}"
+        assert error < 0.03
+
+
+def test_intervals_of_a_reliability_diagram_are_wilsons():
+    p = np.full(20, 0.5)
+    (axis,) = nbbp.plots.reliability([1] * 20, np.stack([p - 0.1, p, p - 0.4], axis=1)).axes
+    low, high = axis.collections[0].get_segments()[0][:, 1]
+    assert (low, high) == (
+        pytest.approx(0.7225, abs=1e-4),
+        1.0,
+    )  # scipy: binomtest(10, 10).proportion_ci(method="wilson")
+    assert axis.get_ylabel() == "share that is right"
+
+
+def test_residuals_are_what_predictions_lack():
+    y, prediction = np.array([1.0, 2, 4, 8]), np.array([1.0, 3, 3, 8])
+    points, counts = nbbp.plots.residuals(y, prediction).axes
+    np.testing.assert_array_equal(points.lines[-1].get_data(), [prediction, [0, -1, 1, 0]])
+    assert sum(bar.get_width() for bar in counts.patches) == 4
+    (both,) = nbbp.plots.predicted_and_true(y, prediction).axes
+    np.testing.assert_array_equal(both.lines[-1].get_data(), [prediction, y])
+    with pytest.raises(ValueError, match=r"y \(4, 1\) and prediction \(3, 1\) must have one value for each row"):
+        nbbp.plots.residuals(y, prediction[:3])
+    many = np.arange(5000.0)
+    assert len(nbbp.plots.residuals(many, many).axes[0].lines[-1].get_xdata()) == 1000
+
+
+def test_dependence_on_numbers_and_on_categories():
+    (numbers,) = nbbp.plots.dependence([1.0, 2, 4], [[0.1, 0.9], [0.2, 0.8], [0.7, 0.3]], ["a", "$b$"], (0, 1)).axes
+    np.testing.assert_array_equal(lines(numbers)["a"].get_data(), [[1, 2, 4], [0.1, 0.2, 0.7]])
+    assert numbers.get_ylim() == (0, 1)
+    (categories,) = nbbp.plots.dependence(["<b>", None], [3.0, 4.0], limits=(2, 5)).axes
+    np.testing.assert_array_equal(categories.lines[0].get_data(), [[3, 4], [0, 1]])
+    assert [label.get_text() for label in categories.get_yticklabels()] == ["<b>", "(missing)"]
+    assert categories.get_xlim() == (2, 5)

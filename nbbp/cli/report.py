@@ -1,31 +1,40 @@
 """The report of `nbbp train`: how a model was trained, and its scores on rows that it has not seen."""
 
 import dataclasses
+import datetime
+import functools
 import shlex
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from nbbp._version import __version__
-from nbbp.cli.scores import scores, shown
+from nbbp.cli import figures, html
+from nbbp.cli.linear import linear_prediction
+from nbbp.cli.scores import constant, is_worse, scores, shown
+from nbbp.insight.columns import partial_dependence, permutation_importance
 from nbbp.recipes.presets import Plain, Target
 from nbbp.recipes.tabular import TableModel, TableTraining
 from nbbp.tables import ClassTarget, ValueTarget
+from nbbp.tables.cells import Cells
 
 SHOWN = 20  # classes in the table of confusions
+CURVES = 6  # columns whose dependence is drawn
 FORMAT = 1  # of report.json
 
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-    """Rows of the data: X (rows, features), and y (rows,) in the network's form."""
+    """Rows of the data: their columns, and X (rows, features) and y (rows,) in the network's form."""
 
+    columns: Sequence[Cells]
     X: np.ndarray
     y: np.ndarray
 
     def take(self, rows: np.ndarray) -> "Part":
         """Some of the rows."""
-        return Part(self.X[rows], self.y[rows])
+        return Part([column.take(rows) for column in self.columns], self.X[rows], self.y[rows])
 
 
 class Report:
@@ -45,7 +54,6 @@ class Report:
     def __init__(self, training: TableTraining, learned: Part, test: Part, dropped: int, arguments: Any) -> None:
         self.training, self.learned, self.test, self.arguments = training, learned, test, arguments
         self.dropped = dropped
-        self._known: dict[str, list[float]] | None = None
 
     @property
     def model(self) -> TableModel:
@@ -76,21 +84,26 @@ class Report:
     def outcome(self) -> str:
         """The epochs of the members, and the scores of the model, a line each."""
         lines = self._chosen()
-        for name, (score, base) in self._scores().items():
-            lines.append(f"test {name}: {shown(name, score)}; {self._baseline()}: {shown(name, base)}")
+        for name, found in self._scores.items():
+            model, base = (shown(name, found[of]) for of in ("model", "baseline"))
+            lines.append(f"test {name}: {model}; {self._baseline()}: {base}")
         return "\n".join([*lines, *self._warnings()])
 
     def text(self, stopped: str = "") -> str:
         """The whole report in Markdown."""
         rows = self._rows()
-        table = [f"| {n} | {shown(n, score)} | {shown(n, base)} |" for n, (score, base) in self._scores().items()]
+        models = {"model": "model", "baseline": self._baseline(), "linear": "linear model"}
+        models = {model: title for model, title in models.items() if model in self._predictions}
+        table = [
+            f"| {n} | {' | '.join(shown(n, found[model]) for model in models)} |" for n, found in self._scores.items()
+        ]
         lines = [
             f"# {self.arguments.target}, predicted from {self.arguments.file}",
             "",
             f"## Scores on {rows['test']:,} rows that the model has not seen",
             "",
-            f"| | model | {self._baseline()} |",
-            "|---|---|---|",
+            f"| | {' | '.join(models.values())} |",
+            f"|{'---|' * (len(models) + 1)}",
             *table,
             "",
             *(line for warning in self._warnings() for line in (warning, "")),
@@ -119,14 +132,23 @@ class Report:
             "## Commands",
             "",
             f"    {self.command}",
-            f"    nbbp predict {shlex.quote(self.arguments.output)} new.csv --output predictions.csv",
+            f"    {self._predict()}",
             "",
             f"nbbp {__version__}",
             "",
         ]
         return "\n".join(lines)
 
-    def to_dict(self, seconds: float) -> dict[str, Any]:
+    def page(self, seconds: float, stopped: str = "") -> str:
+        """The whole report as an HTML page, with figures."""
+        drawn = {
+            "losses": figures.of_losses(self.training.histories),
+            "predictions": figures.of_predictions(self.target, self.test.y, self._predictions["model"]),
+            "columns": figures.of_columns(self.target, self._dependence),
+        }
+        return html.page(self.to_dict(seconds, stopped), drawn)
+
+    def to_dict(self, seconds: float, stopped: str = "") -> dict[str, Any]:
         """The report as plain values for JSON; `seconds` is how long the training took."""
         classes = list(self.target.classes) if isinstance(self.target, ClassTarget) else None
         return {
@@ -140,17 +162,28 @@ class Report:
                 for column in self.model.encoder.columns
             ],
             "left_out": self._left_out(),
-            "scores": {n: {"model": score, "baseline": base} for n, (score, base) in self._scores().items()},
+            "task": self._task(),
+            "split": self._how_drawn(),
+            "scores": self._scores,
             "baseline": self._baseline(),
             "warnings": self._warnings(),
             "confusions": self._confusions().tolist() if classes and len(classes) <= SHOWN else None,
+            "importance": self._importance,
+            "dependence": {
+                name: {"values": [str(v) if isinstance(v, datetime.date) else v for v in values], "mean": mean.tolist()}
+                for name, (values, mean) in self._dependence.items()
+            },
+            "network": self._network(),
+            "training": self._training(),
             "preset": self.arguments.preset,
             "members": len(self.model.members),
             "parameters": self.model.members[0].params.size,
             "best_epochs": self.training.best_epochs,
             "epochs": [len(history) for history in self.training.histories],
             "seconds": seconds,
+            "stopped": stopped,
             "command": self.command,
+            "predict": self._predict(),
         }
 
     def _rows(self) -> dict[str, int]:
@@ -218,20 +251,49 @@ class Report:
     def _trained(self) -> np.ndarray:
         return self.learned.y[self.training.folds[0][0]]
 
-    def _scores(self) -> dict[str, list[float]]:
-        """The scores on the test rows, of the model and of the baseline."""
-        if self._known is None:
-            self._known = scores(self.target, self.test.y, self.model.decoded(self.test.X), self._trained())
-        return self._known
+    @functools.cached_property
+    def _predictions(self) -> dict[str, np.ndarray]:
+        """For the test rows, of the model, of the baseline, and of a linear model if scikit-learn is installed."""
+        found = {
+            "model": self.model.decoded(self.test.X),
+            "baseline": constant(self.target, self._trained(), len(self.test.y)),
+        }
+        linear = linear_prediction(
+            self.model.encoder, self.target, self.learned.columns, self.learned.y, self.test.columns
+        )
+        return found if linear is None else found | {"linear": linear}
+
+    @functools.cached_property
+    def _scores(self) -> dict[str, dict[str, float]]:
+        """The scores on the test rows, of each prediction."""
+        return scores(self.target, self.test.y, self._predictions)
+
+    @functools.cached_property
+    def _importance(self) -> dict[str, list[float]]:
+        """By column, the most important first, how much the test error grows if it is shuffled."""
+        found = permutation_importance(self.model, self.test.X, self.test.y, self.arguments.seed)
+        return dict(sorted(found.items(), key=lambda item: -np.mean(item[1])))
+
+    @functools.cached_property
+    def _dependence(self) -> dict[str, tuple[list[Any], np.ndarray]]:
+        """By column, the most important ones, some of its values and the mean prediction for each."""
+        columns = {column.name: column for column in self.learned.columns}
+        first = list(self._importance)[:CURVES]
+        return {name: partial_dependence(self.model, columns[name], self.learned.X) for name in first}
 
     def _warnings(self) -> list[str]:
-        (score, base), *_ = self._scores().values()
-        return [] if score > base else [f"The model is no better than {self._baseline()}."]
+        name, found = next(iter(self._scores.items()))
+        lines = [] if found["model"] > found["baseline"] else [f"The model is no better than {self._baseline()}."]
+        known = self._predictions
+        if "linear" in known and is_worse(self.target, self.test.y, known["model"], known["linear"]):
+            values = [shown(name, found[model]) for model in ("linear", "model")]
+            lines.append(f"A linear model is better: its {name} is {values[0]}, the model's {values[1]}.")
+        return lines
 
     def _confusions(self) -> np.ndarray:
         """The number of test rows by true class (rows) and predicted class (columns)."""
         size = len(self.target.classes)  # type: ignore[union-attr]
-        guess = self.model.decoded(self.test.X).argmax(axis=1)
+        guess = self._predictions["model"].argmax(axis=1)
         return np.bincount(self.test.y * size + guess, minlength=size * size).reshape(size, size)
 
     def _confusion_table(self) -> list[str]:
@@ -241,6 +303,9 @@ class Report:
         lines = [f"| true, predicted: | {' | '.join(classes)} |", "|---" * (len(classes) + 1) + "|"]
         counts = zip(classes, self._confusions(), strict=True)
         return [*lines, *(f"| {name} | {' | '.join(map(str, row))} |" for name, row in counts), ""]
+
+    def _predict(self) -> str:
+        return f"nbbp predict {shlex.quote(self.arguments.output)} new.csv --output predictions.csv"
 
     @property
     def command(self) -> str:

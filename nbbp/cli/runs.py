@@ -10,12 +10,13 @@ from nbbp.recipes.tabular import TableModel, file_of_member
 from nbbp.storage import files
 from nbbp.training.history import History
 
-HISTORY, CURVE, REPORT, NUMBERS = "history.csv", "curve.png", "report.md", "report.json"
+HISTORY, CURVE, REPORT, PAGE, NUMBERS = "history.csv", "curve.png", "report.md", "report.html", "report.json"
 
 
 def write_run(
-    folder: pathlib.Path, model: TableModel, histories: Sequence[History], report: str, numbers: dict[str, Any]
-) -> list[str]:
+    folder: pathlib.Path, model: TableModel, histories: Sequence[History], report: str, page: str,
+    numbers: dict[str, Any],
+) -> list[str]:  # fmt: skip
     """Write all files of a run, in place of those of an earlier one; returns their names."""
     written = model.save(folder)
     for path in folder.glob(file_of_member(HISTORY, "*")):
@@ -26,8 +27,9 @@ def write_run(
     several = {f"network {k}": history for k, history in enumerate(histories, 1)}
     loss_curves(several if len(several) > 1 else histories[0], folder / CURVE)
     _write_text(folder / REPORT, report)
+    _write_text(folder / PAGE, page)
     _write_text(folder / NUMBERS, json.dumps(numbers, indent=1, ensure_ascii=False) + "\n")
-    return [*written, *names, CURVE, REPORT, NUMBERS]
+    return [*written, *names, CURVE, REPORT, PAGE, NUMBERS]
 
 
 def read_history(path: str) -> History:

@@ -1,36 +1,47 @@
-"""Scores of predictions beside those of a baseline that looks at no column."""
+"""Scores of predictions, beside those of a model that looks at no column and of a linear one."""
+
+from collections.abc import Mapping
 
 import numpy as np
 
 from nbbp import metrics
 from nbbp.recipes.presets import Target
-from nbbp.tables import ClassTarget
+from nbbp.tables import ClassTarget, ValueTarget
 
 SHARES = ("accuracy", "R2", "AUC", "log loss")  # shown with four decimals, as precision and recall are
+ERRORS = ("log loss", "mean absolute error", "root of mean square error")
 
 
-def scores(target: Target, truth: np.ndarray, prediction: np.ndarray, train: np.ndarray) -> dict[str, list[float]]:
-    """By name, the scores of the model and of the baseline; the first is the most important, and higher is better.
+def constant(target: Target, train: np.ndarray, rows: int) -> np.ndarray:
+    """The prediction of a model that looks at no column: the shares of the classes, or the mean, of y of `train`."""
+    if not isinstance(target, ClassTarget):
+        return target.decode(np.full(rows, train.mean()))
+    shares = np.bincount(train, minlength=len(target.classes)) / len(train)
+    return np.broadcast_to(shares, (rows, len(shares)))
+
+
+def scores(target: Target, truth: np.ndarray, predictions: Mapping[str, np.ndarray]) -> dict[str, dict[str, float]]:
+    """By name of the score, that of each prediction; the first score is the most important, and higher is better.
 
     Parameters
     ----------
     truth : ndarray (rows,)
         The encoded target.
-    prediction : ndarray (rows, classes) or (rows,)
-        Probabilities, or values in the units of the target.
-    train : ndarray (rows to train on,)
-        Their encoded target, from which the baseline has the shares of the classes, or the mean.
+    predictions : mapping of str to ndarray (rows, classes) or (rows,)
+        By name of the model, probabilities, or values in the units of the target.
     """
-    if not isinstance(target, ClassTarget):
-        mean, truth = target.decode(np.full(len(truth), train.mean())), target.decode(truth)
-        functions = {"R2": metrics.r2, "mean absolute error": metrics.mae, "root of mean square error": metrics.rmse}
-        return {
-            name: [float(score(truth[:, np.newaxis], p[:, np.newaxis])) for p in (prediction, mean)]
-            for name, score in functions.items()
-        }
-    shares = np.bincount(train, minlength=len(target.classes)) / len(train)
-    each = [_of_classes(target, truth, p) for p in (prediction, np.broadcast_to(shares, prediction.shape))]
-    return {name: [found[name] for found in each] for name in each[0]}
+    each = {
+        name: _of_classes(target, truth, p) if isinstance(target, ClassTarget) else _of_values(target, truth, p)
+        for name, p in predictions.items()
+    }
+    names = next(iter(each.values()))
+    return {score: {name: float(found[score]) for name, found in each.items()} for score in names}
+
+
+def _of_values(target: ValueTarget, truth: np.ndarray, prediction: np.ndarray) -> dict[str, float]:
+    truth, p = (values[:, np.newaxis] for values in (target.in_units(truth), prediction))
+    functions = {"R2": metrics.r2, "mean absolute error": metrics.mae, "root of mean square error": metrics.rmse}
+    return {name: score(truth, p) for name, score in functions.items()}
 
 
 def _of_classes(target: ClassTarget, truth: np.ndarray, p: np.ndarray) -> dict[str, float]:
@@ -44,7 +55,22 @@ def _of_classes(target: ClassTarget, truth: np.ndarray, p: np.ndarray) -> dict[s
             found["AUC"] = float(metrics.roc_auc(truth[:, np.newaxis], np.ascontiguousarray(p[:, 1:])))
         found[f"precision of {label}"] = both / chosen.sum() if chosen.any() else 0.0
         found[f"recall of {label}"] = both / yes.sum() if yes.any() else 0.0
-    return {name: float(value) for name, value in found.items()}
+    return found
+
+
+def is_worse(target: Target, truth: np.ndarray, prediction: np.ndarray, other: np.ndarray) -> bool:
+    """Whether a prediction is worse than another by more than two standard errors, in accuracy or squared error."""
+    if isinstance(target, ClassTarget):
+        one, two = ((p.argmax(axis=1) != truth).astype(float) for p in (prediction, other))
+    else:
+        one, two = ((p - target.in_units(truth)) ** 2 for p in (prediction, other))
+    lead = one - two
+    return bool(lead.mean() > 2 * lead.std() / np.sqrt(len(lead)))
+
+
+def is_error(name: str) -> bool:
+    """Whether smaller is better."""
+    return name in ERRORS
 
 
 def shown(name: str, value: float) -> str:

@@ -11,6 +11,7 @@ from nbbp.plots.forecasts import backtest, draw_errors, draw_fan, fan
 from nbbp.plots.networks import gradient_flow, weights
 from nbbp.plots.pictures import images, saliency
 from nbbp.plots.predictions import confusion_matrix, decision_boundary
+from nbbp.plots.tables import dependence, predicted_and_true, reliability, residuals
 
 __all__ = [
     "COLORS",
@@ -19,6 +20,7 @@ __all__ = [
     "comparison",
     "confusion_matrix",
     "decision_boundary",
+    "dependence",
     "draw_errors",
     "draw_fan",
     "fan",
@@ -28,6 +30,9 @@ __all__ = [
     "images",
     "learning_rate",
     "loss_curves",
+    "predicted_and_true",
+    "reliability",
+    "residuals",
     "saliency",
     "small_curve",
     "smoothed",

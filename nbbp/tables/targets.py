@@ -107,8 +107,12 @@ class ValueTarget:
 
     def decode(self, predictions) -> np.ndarray:
         """Predictions in the units of y, of the same shape, float64, none beyond the range of y."""
-        values = np.asarray(predictions, np.float64) * self.deviation + self.mean
+        values = self.in_units(predictions)
         return values if self.low is None else np.clip(values, self.low, self.high)
+
+    def in_units(self, encoded) -> np.ndarray:
+        """Encoded values in the units of y, of the same shape, float64: the reverse of `encode`."""
+        return np.asarray(encoded, np.float64) * self.deviation + self.mean
 
     def to_dict(self) -> dict[str, Any]:
         """The target as plain values for JSON."""
