@@ -46,6 +46,11 @@ def uniform(limit: float = 0.05) -> Initializer:
     return lambda shape, rng: rng.uniform(-limit, limit, shape)
 
 
+def signs(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+    """1 or -1."""
+    return rng.choice([-1.0, 1.0], shape)
+
+
 def _scaled(draw: str, variance: Callable[[int, int], float]) -> Initializer:
     def initialize(shape, rng):
         deviation = math.sqrt(variance(*_fans(shape)))
@@ -146,6 +151,7 @@ INITIALIZERS: dict[str, Initializer] = {
     "lecun_normal": _scaled("normal", lambda n_in, n_out: 1 / n_in),
     "orthogonal": orthogonal,
     "sparse": sparse(),
+    "signs": signs,
     "unit_variance": UnitVariance(),
     "hull": Hull(),
 }

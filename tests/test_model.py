@@ -230,7 +230,7 @@ def test_initializers(name):
     deviations = {
         "zeros": 0, "ones": 0, "constant": 0, "normal": 0.05, "uniform": 0.05 / 3**0.5, "sparse": (15 / 300) ** 0.5,
         "glorot": (2 / 500) ** 0.5, "he": (2 / 300) ** 0.5, "lecun": (1 / 300) ** 0.5, "orthogonal": 300**-0.5,
-        "unit": (1 / 300) ** 0.5, "hull": 0,
+        "unit": (1 / 300) ** 0.5, "hull": 0, "signs": 1,
     }  # fmt: skip
     expected = deviations.get(name, deviations[name.split("_")[0]])
     assert w.std() == pytest.approx(expected, rel=0.02)

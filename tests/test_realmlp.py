@@ -1,6 +1,7 @@
 """RealMLP: its parts against PyTorch and their formulas, first values from data, and its presets."""
 
 import dataclasses
+import runpy
 
 import numba
 import numpy as np
@@ -226,6 +227,25 @@ def test_presets_learn_tables(preset, table, tmp_path):
     classes = realmlp(2, 40 * 2, 3, 2, [4], classes=True, preset=preset, metrics=["accuracy"])
     classes.fit(data, (y > 0).astype(int), epochs=40, batch_size=256, verbose=0)
     assert classes.evaluate(data, (y > 0).astype(int))["accuracy"] > 0.9
+
+
+@pytest.mark.parametrize("classes", [True, False])
+def test_presets_are_exported(classes, table, tmp_path):
+    data, y = table
+    model = realmlp(2, 10, 3, 2, [4], classes=classes, output_range=(-0.5, [0.5, 1.0]), backend="numpy")
+    targets = (y > 0).astype(int) if classes else np.column_stack([y, -y])
+    model.fit(data, targets, epochs=2, batch_size=256, verbose=0)
+    given, expected = {name: array[:9] for name, array in data.items()}, model.predict(data)[:9]
+    nbbp.exchange.to_numpy_file(model, tmp_path / "network.py")
+    predict = runpy.run_path(str(tmp_path / "network.py"))["predict"]
+    np.testing.assert_allclose(predict(given), expected, rtol=1e-4, atol=1e-5)
+    pytest.importorskip("onnx")
+    runtime = pytest.importorskip("onnxruntime")
+    nbbp.exchange.to_onnx(model, tmp_path / "network.onnx")
+    session = runtime.InferenceSession(str(tmp_path / "network.onnx"))
+    of_type = {"codes": np.int32, "numbers": np.float32, "one_hot": np.float32}
+    (found,) = session.run(None, {name: array.astype(of_type[name]) for name, array in given.items()})
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_presets_say_what_they_need():

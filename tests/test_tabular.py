@@ -19,6 +19,7 @@ from sklearn.base import clone
 from sklearn.model_selection import cross_val_score
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
+from nbbp.recipes import conformal
 from nbbp.recipes.presets import Plain
 from nbbp.recipes.tabular import held_out
 from nbbp.sklearn import TabularClassifier, TabularRegressor
@@ -150,3 +151,29 @@ def test_the_presets_of_realmlp(preset):
     }  # fmt: skip
     assert classifier.score(table, y) > 0.8
     assert len(TabularRegressor(preset, epochs=2, members=2).fit(table, table["size"].fillna(0)).predict(table)) == 600
+
+
+def test_margins_of_conformal_intervals(rng):
+    assert conformal.margin(np.arange(1, 10), 0.9) == 9
+    assert conformal.margin(-np.arange(1, 10), 0.5) == 5
+    assert conformal.margin(np.arange(1, 9), 0.9) == np.inf  # too few
+    with pytest.raises(ValueError, match="coverage must be positive and below 1"):
+        conformal.margin([1.0], 1.0)
+    draws = np.abs(rng.standard_cauchy((4000, 20)))  # 19 residuals, and one of a new row
+    held = [new <= conformal.margin(residuals, 0.8) for *residuals, new in draws]
+    assert np.mean(held) == pytest.approx(0.8, abs=0.02)  # 16 of 20 exactly, by exchangeability
+
+
+@pytest.mark.parametrize("members", [1, 3])
+def test_intervals_cover_new_rows(members):
+    def rows(count, seed):
+        rng = np.random.default_rng(seed)
+        X = rng.standard_normal((count, 3))
+        return X, X[:, 0] * 2 + np.sin(3 * X[:, 1]) + rng.standard_t(3, count)
+
+    regressor = TabularRegressor(SMALL, members=members, epochs=15, random_state=0).fit(*rows(1500, 0))
+    X, y = rows(4000, 1)
+    for coverage in (0.5, 0.9):
+        low, high = regressor.predict_interval(X, coverage).T
+        np.testing.assert_allclose((low + high) / 2, regressor.predict(X))
+        assert np.mean((low <= y) & (y <= high)) == pytest.approx(coverage, abs=0.04)

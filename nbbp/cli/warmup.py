@@ -21,6 +21,7 @@ from nbbp.layers import (
     AveragePool2D,
     BatchNorm,
     Bidirectional,
+    Clamp,
     ColumnEmbedding,
     Concatenate,
     Conv1D,
@@ -37,13 +38,18 @@ from nbbp.layers import (
     GroupNorm,
     LayerNorm,
     MaxPool2D,
+    MemberDense,
+    Members,
     Multiply,
+    ParametricActivation,
+    PeriodicEmbedding,
     PositionalEmbedding,
     RandomCrop,
     RandomFlip,
     RandomShift,
     Rescale,
     Residual,
+    Scale,
     SimpleRNN,
     SpatialDropout,
     TakeFirst,
@@ -58,6 +64,7 @@ from nbbp.recipes.distillation import distill
 from nbbp.recipes.ensemble import Ensemble
 from nbbp.recipes.generation import generate
 from nbbp.recipes.pruning import prune
+from nbbp.schedules import FlatCosine
 from nbbp.sequential import Sequential
 from nbbp.streams import windows
 from nbbp.training.averaging import EMA
@@ -136,6 +143,7 @@ def usual_runs(model: functools.partial[Sequential]) -> Iterator[Callable]:
     yield functools.partial(_fit_images, model)
     yield functools.partial(_fit_tokens, model)
     yield functools.partial(_fit_sequences, model)
+    yield functools.partial(_fit_tables, model)
     past, future = windows(np.zeros((ROWS + 8, 4)), 6, 3, targets=0)
     yield functools.partial(model([Conv1D(4, 3), GlobalMaxPool(), Dense(3)]).fit, past, future, verbose=0)
     yield functools.partial(Ensemble(2, lambda seed: model([Dense(3)], seed=seed)).fit, X, VALUES, verbose=0)
@@ -191,6 +199,16 @@ def _fit_sequences(model: functools.partial[Sequential]) -> None:
     network = model([*blocks, *states], "softmax_cross_entropy")
     network.fit(tokens, tokens, batch_size=48, shuffle=False, verbose=0)
     generate(network, tokens[0, :2], 2)
+
+
+def _fit_tables(model: functools.partial[Sequential]) -> None:
+    """Train networks with the layers that RealMLP and TabM have for tables."""
+    activations = [ParametricActivation(name) for name in ("relu", "selu", "mish")]
+    dropout = Dropout(FlatCosine(0.1, 9))
+    _fit(model([Dense(4), PeriodicEmbedding(), Scale(), *activations, dropout, Dense(3), Clamp(0.0, 1.0)]), VALUES)
+    members = [Dense(4), Members(2), MemberDense(3)]
+    _fit(model(members), VALUES)
+    _fit(model(members, "softmax_cross_entropy"), LABELS)
 
 
 def _fit_graph(settings: dict) -> None:

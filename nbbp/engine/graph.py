@@ -113,6 +113,16 @@ class Graph:
         graph.outputs = (*self.outputs, *edges)
         return graph
 
+    def members_of(self, edge: Edge) -> int:
+        """The number of members whose outputs are the positions of an edge; 1 if they are not."""
+        while edge.node is not None:
+            if edge.node.layer.of_members:
+                return edge.shape[0]
+            if not edge.node.keeps_positions(edge):
+                return 1
+            edge = edge.node.inputs[0]
+        return 1
+
     def mask_of(self, edge: Edge) -> int | None:
         """The input whose mask applies to an edge; None if the edge has no positions, or other ones."""
         while edge.node is not None:

@@ -219,6 +219,8 @@ class Layer:
     """Whether `gather` takes the place of `forward` where only this layer reads an input of integers without a mask."""
     stateful: bool = False
     """Whether row i of a mini-batch continues from row i of the one before, see `Binding.carry`."""
+    of_members: bool = False
+    """Whether the first axis of its output are members of an ensemble, see `nbbp.Members`."""
     recurrent: bool = False
     """Whether a row goes through the layer step by step, so that products have the rows of one step alone."""
 

@@ -22,6 +22,7 @@ from nbbp.kernels.batches import (
     record_loss,
     record_part,
     record_total,
+    repeat,
     share_before_ends,
     share_of_unmasked,
     weigh,
@@ -52,6 +53,8 @@ class Head:
         The shape of a sample's output, features last.
     mask : int or None
         The input whose mask applies to the elements; None if the output has no positions.
+    members : int
+        The number of members of an ensemble, which are the first axis of `shape` then; all have the same targets.
     """
 
     name: str
@@ -59,11 +62,23 @@ class Head:
     weight: float
     shape: Shape
     mask: int | None
+    members: int = 1
 
     @property
     def positions(self) -> int:
+        """The number of a row's elements that have targets of their own."""
+        return self.elements // self.members
+
+    @property
+    def elements(self) -> int:
         """The number of elements of a row."""
         return math.prod(self.shape[:-1])
+
+    def mean_of_members(self, predictions: np.ndarray) -> np.ndarray:
+        """Predictions (rows, *positions, outputs) of all members together, from those of each."""
+        if self.members == 1:
+            return predictions
+        return predictions.reshape(-1, self.members, self.outputs).mean(axis=1)
 
     @property
     def outputs(self) -> int:
@@ -104,8 +119,8 @@ class Objective:
         ``share(before, count)`` (count, 1) gives the scale of an element of weight 1 in each step, if that is not
         1 over the number of elements: see `Program.scheduled`.
         """
-        losses = tuple(program.buffer(program.rows, head.positions) for head in self.heads)
-        scales = tuple(program.buffer(program.rows, head.positions) for head in self.heads)
+        losses = tuple(program.buffer(program.rows, head.elements) for head in self.heads)
+        scales = tuple(program.buffer(program.rows, head.elements) for head in self.heads)
         shares = tuple(program.buffer(1) if share is None else program.scheduled(share) for _ in self.heads)
         for head, scale, own in zip(self.heads, scales, shares, strict=True):
             own[:] = head.weight / scale.size
@@ -154,7 +169,11 @@ class Objective:
             slope = program.buffer(*output.array.shape)
             z, dz = (array.reshape(-1, head.outputs) for array in (output.array, slope))
             losses, scale = scales.losses[k].reshape(-1), scales.scales[k].reshape(-1)
-            head.loss.bind(program, losses, dz, z, targets[k].reshape(len(z), -1), scale)
+            target = targets[k]
+            if head.members > 1:
+                target = program.buffer(program.rows, head.members, targets[k].shape[1], dtype=targets[k].dtype)
+                program.call(repeat, target, targets[k])
+            head.loss.bind(program, losses, dz, z, target.reshape(len(z), -1), scale)
             if output.mask is not None:  # selected, not multiplied: 0 x NaN is NaN
                 there = output.mask.reshape(-1)
                 program.call(clear_masked, dz, there)

@@ -378,7 +378,7 @@ LAYERS: dict[type[Layer], Callable[..., list[str]]] = {
     MaxPool2D: numpy_images.max_pool,
     Multiply: lambda node, p, y, x, other: [f"{y} = {x} * {other}"],
     ParametricActivation: functools.partial(numpy_realmlp.parametric, _activation),
-    PeriodicEmbedding: numpy_realmlp.periodic,
+    PeriodicEmbedding: numpy_realmlp.periodic_embedding,
     PositionalEmbedding: _positional_embedding,
     RandomCrop: numpy_images.cropped,
     RandomFlip: lambda node, p, y, x: [],

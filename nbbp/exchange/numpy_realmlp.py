@@ -12,8 +12,8 @@ def scale(node: Node, p: Parameters, y: str, x: str) -> list[str]:
 
 
 def clamp(node: Node, p: Parameters, y: str, x: str) -> list[str]:
-    layer = node.layer
-    return [f"{y} = np.clip({x}, {layer.low}, {layer.high}).astype({x}.dtype)"]  # type: ignore[attr-defined]
+    low, high = node.layer.low, node.layer.high  # type: ignore[attr-defined]
+    return [f"{y} = np.clip({x}, np.array({low}, {x}.dtype), np.array({high}, {x}.dtype))"]
 
 
 def parametric(activate: Callable[[str, str, str], list[str]], node: Node, p: Parameters, y: str, x: str) -> list[str]:
@@ -22,10 +22,11 @@ def parametric(activate: Callable[[str, str, str], list[str]], node: Node, p: Pa
     return [*lines, f"{y} = {x} + {p['alpha']} * (bent - {x})"]
 
 
-def periodic(node: Node, p: Parameters, y: str, x: str) -> list[str]:
+def periodic_embedding(node: Node, p: Parameters, y: str, x: str) -> list[str]:
     """Each number, and w cos(2 pi (f x + p)) + b beside it."""
     return [
-        f"waves = np.cos(2 * np.pi * ({x}[:, :, np.newaxis] * {p['frequencies']} + {p['phases']}))  # of each number",
+        f"waves = {x}[:, :, np.newaxis] * {p['frequencies']} + {p['phases']}  # in turns",
+        "waves = np.cos(2 * np.pi * (waves - np.round(waves)))",
         f"waves = np.einsum('rnk,nek->rne', waves, {p['w']}) + {p['b']}",
         f"{y} = np.concatenate([{x}[:, :, np.newaxis], waves], axis=2).reshape(len({x}), -1)",
     ]

@@ -339,7 +339,7 @@ LAYERS: dict[type[Layer], Callable[..., str | Sequence[str]]] = {
     MaxPool2D: onnx_images.pool,
     Multiply: lambda writer, node, p, x, other: writer.operator("Mul", x, other),
     ParametricActivation: functools.partial(onnx_realmlp.parametric, _activate),
-    PeriodicEmbedding: onnx_realmlp.periodic,
+    PeriodicEmbedding: onnx_realmlp.periodic_embedding,
     PositionalEmbedding: onnx_tokens.positional_embedding,
     RandomCrop: onnx_images.cropped,
     RandomFlip: lambda writer, node, p, x: x,

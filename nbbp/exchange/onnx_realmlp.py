@@ -14,8 +14,9 @@ def scale(writer: Writer, node: Node, p: Parameters, x: str) -> str:
 
 
 def clamp(writer: Writer, node: Node, p: Parameters, x: str) -> str:
-    bounds = (getattr(node.layer, name) for name in ("low", "high"))
-    low, high = (writer.array("bound", np.asarray(bound, writer.dtype)) for bound in bounds)
+    low, high = (
+        writer.array(name, np.array(getattr(node.layer, name), writer.dtype).reshape(-1)) for name in ("low", "high")
+    )
     return writer.operator("Min", writer.operator("Max", x, low), high)
 
 
@@ -25,11 +26,12 @@ def parametric(activate: Callable[[Writer, str, str], str], writer: Writer, node
     return writer.operator("Add", x, writer.operator("Mul", p["alpha"], writer.operator("Sub", bent, x)))
 
 
-def periodic(writer: Writer, node: Node, p: Parameters, x: str) -> str:
+def periodic_embedding(writer: Writer, node: Node, p: Parameters, x: str) -> str:
     """Each number, and w cos(2 pi (f x + p)) + b beside it."""
-    column = writer.operator("Unsqueeze", x, writer.array("last_axis", np.array([-1])))
-    turns = writer.operator("Add", writer.operator("Mul", column, p["frequencies"]), p["phases"])
+    x = writer.operator("Unsqueeze", x, writer.array("last_axis", np.array([-1])))
+    turns = writer.operator("Add", writer.operator("Mul", x, p["frequencies"]), p["phases"])
+    turns = writer.operator("Sub", turns, writer.operator("Round", turns))
     waves = writer.operator("Cos", writer.operator("Mul", turns, writer.number(2 * math.pi)))
     mixed = writer.operator("Add", writer.operator("Einsum", waves, p["w"], equation="rnk,nek->rne"), p["b"])
-    joined = writer.operator("Concat", column, mixed, axis=-1)
+    joined = writer.operator("Concat", x, mixed, axis=-1)
     return writer.operator("Reshape", joined, writer.array("shape", np.array([0, *node.outputs[0].shape])))

@@ -96,6 +96,19 @@ def gather_windows(x, values, starts, order, clock):
             row[j] = flushed(source[j])
 
 
+def repeat_reference(y, x):
+    y[:] = x[:, np.newaxis]
+
+
+@kernel(repeat_reference, "(b,k,c) (b,c)", cycles=0.3)
+def repeat(y, x):
+    """The row of x at each of k places."""
+    for i in prange(x.shape[0]):
+        for m in range(y.shape[1]):
+            for j in range(x.shape[1]):
+                y[i, m, j] = x[i, j]
+
+
 def weigh_reference(scale, weights, share, order, clock):
     rows = order[clock["row"][0] : clock["row"][0] + len(scale)]
     scale[:] = weights[rows] * share[0]

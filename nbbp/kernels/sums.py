@@ -33,6 +33,21 @@ sum_of_squares = _summed(device(lambda x: x * x, inline=True))
 wide_sum_of_squares = _summed(device(lambda x: np.float64(x) * np.float64(x), inline=True))  # no float32 is too large
 
 
+@device
+def dot(x, w):
+    """x . w, with eight running sums."""
+    a = b = c = d = e = f = g = h = ZERO(x[0])
+    whole = x.shape[0] - x.shape[0] % 8
+    for j in range(0, whole, 8):
+        a, b, c, d = a + x[j] * w[j], b + x[j + 1] * w[j + 1], c + x[j + 2] * w[j + 2], d + x[j + 3] * w[j + 3]
+        e, f = e + x[j + 4] * w[j + 4], f + x[j + 5] * w[j + 5]
+        g, h = g + x[j + 6] * w[j + 6], h + x[j + 7] * w[j + 7]
+    result = ((a + b) + (c + d)) + ((e + f) + (g + h))
+    for j in range(whole, x.shape[0]):
+        result += x[j] * w[j]
+    return result
+
+
 BLOCK, LEVELS = 256, 16  # elements that are summed at a time, and levels of the tree at most
 _partial_sums = on_stack(BLOCK * LEVELS)
 

@@ -32,6 +32,8 @@ from nbbp.layers.layer_norm import LayerNorm as LayerNorm
 from nbbp.layers.lstm import LSTM as LSTM
 from nbbp.layers.max_pool1d import MaxPool1D as MaxPool1D
 from nbbp.layers.max_pool2d import MaxPool2D as MaxPool2D
+from nbbp.layers.member_dense import MemberDense as MemberDense
+from nbbp.layers.members import Members as Members
 from nbbp.layers.multi_head_attention import MultiHeadAttention as MultiHeadAttention
 from nbbp.layers.multiply import Multiply as Multiply
 from nbbp.layers.parametric_activation import ParametricActivation as ParametricActivation

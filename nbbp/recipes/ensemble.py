@@ -192,7 +192,7 @@ class Ensemble:
     def _predictions(self, X, mask, lengths) -> tuple[Data, list[np.ndarray]]:
         """The inputs, and the predictions of all members (members, rows, *shape) for each output."""
         data = [member.prepare(X, mask=mask, lengths=lengths) for member in self.members]
-        each = [member.built.measure.predictions(own) for member, own in zip(self.members, data, strict=True)]
+        each = [member.built.measure.predicted(own) for member, own in zip(self.members, data, strict=True)]
         return data[0], [np.stack(of_output) for of_output in zip(*each, strict=True)]
 
     def _packed(self, data: Data, of_outputs: list[np.ndarray]) -> Any:
@@ -245,7 +245,7 @@ class Ensemble:
         sums: list[np.ndarray] = []
         for member, (_, held_out) in zip(self.members, self.folds, strict=True):
             data = member.prepare(X, mask=mask, lengths=lengths).part(held_out)
-            predictions = member.built.measure.predictions(data)
+            predictions = member.built.measure.predicted(data)
             sums = sums or [np.zeros((rows, *p.shape[1:]), p.dtype) for p in predictions]
             for total, p in zip(sums, predictions, strict=True):
                 np.add.at(total, held_out, p)

@@ -15,7 +15,7 @@ from nbbp.recipes.folds import Fold
 from nbbp.recipes.presets import Preset, Target
 from nbbp.sequential import Sequential, load
 from nbbp.storage import files
-from nbbp.tables import ClassTarget, TableEncoder, target_from_dict
+from nbbp.tables import ClassTarget, TableEncoder, ValueTarget, target_from_dict
 from nbbp.training.history import History
 
 VALIDATION_SHARE = 0.15
@@ -129,11 +129,12 @@ class TableTraining:
 
     Parameters
     ----------
+    encoder : TableEncoder
+    target : ClassTarget or ValueTarget
     X : ndarray (rows, features)
         The encoded rows.
     y : ndarray (rows,)
         The encoded target.
-    model : TableModel without members
     preset : Preset
     members : int
         The number of networks, each with held-out rows of its own.
@@ -209,12 +210,12 @@ class TableTraining:
         """The epoch whose parameters each member has, counted from 1."""
         return [stopping.best_epoch for stopping in self._stopping]
 
-    def out_of_fold(self) -> tuple[np.ndarray, np.ndarray]:
-        """The rows that were held out, and their raw predictions by the members that did not train on them."""
-        counts = np.zeros((len(self._y), 1))
-        sums = np.zeros((len(self._y), self.model.members[0].network.graph.outputs[0].shape[0]))
+    def residuals(self) -> np.ndarray:
+        """Truth minus prediction of the rows that were held out, by the members that did not train on them (rows,)."""
+        counts, sums = np.zeros(len(self._y)), np.zeros(len(self._y))
         for member, (_, held) in zip(self.model.members, self.folds, strict=True):
-            sums[held] += self.model.predictions(member, self._X[held])
+            sums[held] += self.model.predictions(member, self._X[held])[:, 0]
             counts[held] += 1
-        rows = np.flatnonzero(counts)
-        return rows, sums[rows] / counts[rows]
+        rows, target = np.flatnonzero(counts), self.model.target
+        assert isinstance(target, ValueTarget)
+        return target.decode(self._y[rows]) - target.decode(sums[rows] / counts[rows])

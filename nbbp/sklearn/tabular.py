@@ -12,6 +12,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from nbbp import checks
+from nbbp.recipes.conformal import margin
 from nbbp.recipes.presets import PRESETS, Preset, Target
 from nbbp.recipes.tabular import TableModel, TableTraining
 from nbbp.tables import ClassTarget, TableEncoder, ValueTarget
@@ -102,6 +103,7 @@ class Tabular(BaseEstimator):
             seed=check_random_state(self.random_state).randint(np.iinfo(np.int32).max),
         )  # fmt: skip
         training.run(int(bool(self.verbose)))
+        self._learn_from(training)
         self.model_: TableModel = training.model
         self.left_out_ = dict(encoder.left_out)
         self.histories_: list[History] = training.histories
@@ -115,6 +117,9 @@ class Tabular(BaseEstimator):
     def _weights(self, labels: np.ndarray) -> np.ndarray | None:
         """The weight of each row (rows,)."""
         return None
+
+    def _learn_from(self, training: TableTraining) -> None:
+        """Store what the training says beside the model."""
 
     def _columns(self, X, reset: bool) -> list[Cells]:
         """The columns of X, checked as scikit-learn does it: they have the names of the fit."""
@@ -212,6 +217,8 @@ class TabularRegressor(RegressorMixin, Tabular):
 
     Attributes
     ----------
+    residuals_ : ndarray (rows held out,)
+        Truth minus prediction of the rows held out, by the networks that did not train on them.
     {ATTRIBUTES}
 
     Examples
@@ -231,6 +238,24 @@ class TabularRegressor(RegressorMixin, Tabular):
         X : table or array_like (rows, features)
         """
         return self._outputs(X)
+
+    def predict_interval(self, X, coverage: float = 0.9) -> np.ndarray:
+        """Intervals around the predictions (rows, 2) that contain the truth of new rows with a given probability.
+
+        They are conformal, see `nbbp.recipes.conformal.margin`: as wide as the residuals of the rows held out from
+        training, which also chose the best epoch, require. All have the same width.
+
+        Parameters
+        ----------
+        X : table or array_like (rows, features)
+        coverage : float in (0, 1)
+            The probability, on average over rows.
+        """
+        check_is_fitted(self, "model_")
+        return self.predict(X)[:, np.newaxis] + margin(self.residuals_, coverage) * np.array([-1.0, 1.0])
+
+    def _learn_from(self, training):
+        self.residuals_ = training.residuals()
 
     def _target(self, y):
         return ValueTarget.fit(y)

@@ -22,7 +22,7 @@ def predict(model: "Model", X, mask=None, lengths=None) -> Any:
         In place of a mask: the number of positions of each row that are not masked, along the first axis.
     """
     data = model.prepare(X, mask=mask, lengths=lengths)
-    return model.built.packed(data, model.built.measure.predictions(data))
+    return model.built.packed(data, model.built.measure.predicted(data))
 
 
 def evaluate(model: "Model", X, y, sample_weight=None, mask=None, lengths=None) -> dict[str, float]:

@@ -61,6 +61,11 @@ class Measure:
         network.penalize(program, self._penalty, arrays.zeros(len(network.grads), network.dtype))
         self._penalizing = Runner(program) if program.calls else None
 
+    def predicted(self, data: Data) -> list[np.ndarray]:
+        """The predictions (rows, *shape) at each output; of an ensemble within the network, their mean."""
+        pairs = zip(self.objective.heads, self.predictions(data), strict=True)
+        return [head.mean_of_members(prediction) for head, prediction in pairs]
+
     def __call__(self, data: Data, prefix: str = "") -> dict[str, float]:
         """The loss, including penalties, and every metric, by name."""
         meter = self._meters.get(data.rows, data.form, lambda: Meter(self, data))
@@ -78,10 +83,10 @@ class Measure:
             If outputs cannot be computed from predictions.
         """
         outputs = []
-        for name, given in zip(self.activations, predictions, strict=True):
+        for name, head, given in zip(self.activations, self.objective.heads, predictions, strict=True):
             if name not in INVERSES:
                 raise ValueError(f"the loss of predictions is not known after the output activation {name}")
-            outputs.append(INVERSES[name](given))
+            outputs.append(INVERSES[name](given if head.members == 1 else given[:, np.newaxis]))
         meter = Meter(self, data, outputs)
         losses = meter.run(data)
         return self.losses(meter.total(losses), losses) | meter.scorer.scores(data)
@@ -164,7 +169,7 @@ class Scorer:
 
     def _is_counted(self, k: int, data: Data) -> bool:
         """Whether accuracy is a count of correct labels."""
-        plain = data.weights[k] is None and not data.masks and self._heads[k].positions == 1
+        plain = data.weights[k] is None and not data.masks and self._heads[k].elements == 1
         accuracy = self._metrics[k].get("accuracy")
         return accuracy is METRICS["accuracy"] and plain and data.truths[k].dtype.kind == "i"
 
@@ -261,7 +266,8 @@ def column(head: Head, name: str) -> str:
 
 def elements(head: Head, prediction: np.ndarray, truth: np.ndarray, weights, data: Data) -> tuple:
     """Truth, prediction and weights of the unmasked elements, as metrics take them."""
-    prediction = prediction.reshape(-1, head.outputs)[:, : head.outputs // head.loss.outputs_per_target]  # type: ignore
+    values = head.outputs // head.loss.outputs_per_target  # type: ignore[attr-defined]
+    prediction = head.mean_of_members(prediction).reshape(-1, head.outputs)[:, :values]
     truth = np.asarray(truth).reshape(len(prediction), -1)
     if weights is not None:
         weights = np.broadcast_to(weights, (data.rows, head.positions)).reshape(-1)

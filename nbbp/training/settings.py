@@ -72,7 +72,7 @@ class Settings:
             loss.check_outputs(edge.shape[-1])
         return Objective(
             [
-                Head(name, loss, weight, edge.shape, graph.mask_of(edge))
+                Head(name, loss, weight, edge.shape, graph.mask_of(edge), graph.members_of(edge))
                 for name, loss, weight, edge in zip(
                     self._outputs.names, self.losses, self.loss_weights, graph.outputs, strict=True
                 )

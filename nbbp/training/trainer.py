@@ -114,7 +114,7 @@ class Trainer:
         self._part_losses = arrays.zeros((len(heads), steps), np.float64) if len(heads) > 1 else None
         self._outputs = None
         if record_outputs:
-            self._outputs = [arrays.zeros((rows, h.positions * h.outputs), network.dtype) for h in heads]
+            self._outputs = [arrays.zeros((rows, h.elements * h.outputs), network.dtype) for h in heads]
         self._mean_weight, self._penalty_rows = mean_weight, parts * batch_size
         self._first_epoch = self._ready = self._begin = self._end = 0
         self._ahead = 1
