@@ -1,6 +1,7 @@
 """The benchmark of real tables: which are left out, what is compared, and what is printed and drawn."""
 
 import dataclasses
+import json
 import math
 
 import numpy as np
@@ -52,15 +53,14 @@ def test_a_column_is_a_number_or_a_category(tmp_path, monkeypatch):
     rows = "".join(f"{k},{k % 3},{'red' if k % 2 else ''},{'no' if k % 5 else 'yes'}\n" for k in range(50))
     (tmp_path / "shipped" / "answers.csv").write_text("row,size,colour,answer\n" + rows)
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(real_tables, "MOST_ROWS", 40)
     table = RealTable("answers", "answer", True, "shipped", "answers.csv", ("row",))
-    X, y = table.load()
+    X, y = table.load(40)
     assert [str(kind) for kind in X.dtypes] == ["int64", "category"]
     assert len(X) == len(y) == 40
     assert set(y.tolist()) == {0, 1}
-    train, test, y_train, y_test = real_tables.split(table, seed=1)
+    train, test, y_train, y_test = real_tables.split(table, 1, 40)
     assert (len(train), len(test), len(y_train), len(y_test)) == (32, 8, 32, 8)
-    assert real_tables.split(table, seed=1)[1].equals(test)
+    assert real_tables.split(table, 1, 40)[1].equals(test)
 
 
 def test_scores_are_those_of_the_definitions(monkeypatch):
@@ -105,11 +105,13 @@ def test_the_command_prints_both_halves_and_draws(tmp_path, capsys, monkeypatch)
     monkeypatch.setitem(TABULAR_PEERS, "constant", Constant)
     monkeypatch.setattr(real_tables, "TABLES", {"chosen on": [DIABETES], "reported of": [CANCER]})
     chart, written = tmp_path / "tables.png", tmp_path / "tables.json"
-    arguments = ["--peers", "constant", "--rounds", "1", "--chart", str(chart), "--json", str(written)]
+    arguments = ["--peers", "constant", "--rounds", "1", "--rows", "500", "--chart", str(chart), "--json", str(written)]
     assert main(["bench", "tables", *arguments]) == 0
     printed = capsys.readouterr().out
     assert printed.index("chosen on: ") < printed.index("diabetes") < printed.index("reported of: ")
     assert sum(line.startswith("constant ") for line in printed.splitlines()) == 2
     assert chart.stat().st_size > 1000
-    assert '"table": "breast_cancer"' in written.read_text()
+    figures = json.loads(written.read_text())
+    assert [figures[use][0]["rows"] for use in ("chosen on", "reported of")] == [442, 500]
+    assert main(["bench", "tables", "--rows", "10"]) == 2
     assert main(["bench", "tables", "products"]) == 2

@@ -40,11 +40,11 @@ class RealTable:
     path: str
     drop: tuple[str, ...] = ()
 
-    def load(self) -> "tuple[pd.DataFrame, np.ndarray]":
-        """Columns of numbers and of categories, and the target (rows,), of at most `MOST_ROWS` rows."""
+    def load(self, most_rows: int = MOST_ROWS) -> "tuple[pd.DataFrame, np.ndarray]":
+        """Columns of numbers and of categories, and the target (rows,), of at most so many rows."""
         frame = self._read()
-        if len(frame) > MOST_ROWS:
-            frame = frame.sample(MOST_ROWS, random_state=0)
+        if len(frame) > most_rows:
+            frame = frame.sample(most_rows, random_state=0)
         frame = frame.reset_index(drop=True)
         y = frame[self.target]
         frame = frame.drop(columns=[self.target, *self.drop])
@@ -68,11 +68,11 @@ class RealTable:
         return pd.read_pickle(file, compression="xz") if file.suffix == ".compress" else pd.read_csv(file)
 
 
-def split(table: RealTable, seed: int) -> tuple:
+def split(table: RealTable, seed: int, most_rows: int = MOST_ROWS) -> tuple:
     """Columns to train on, columns to test on, and the targets of both; classes have their share in both."""
     from sklearn.model_selection import train_test_split
 
-    X, y = table.load()
+    X, y = table.load(most_rows)
     return tuple(train_test_split(X, y, test_size=TEST_SHARE, random_state=seed, stratify=y if table.classes else None))
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from nbbp.bench.real_tables import NotInstalled, RealTable, split
+from nbbp.bench.real_tables import MOST_ROWS, NotInstalled, RealTable, split
 from nbbp.bench.tabular_peers import REFERENCE, TABULAR_PEERS
 from nbbp.kernels import threads
 
@@ -71,6 +71,7 @@ def measure(
     tables: Sequence[RealTable],
     peers: Sequence[str] = tuple(TABULAR_PEERS),
     splits: int = 3,
+    most_rows: int = MOST_ROWS,
     report: Callable[[TableResult], None] = lambda result: None,
 ) -> list[TableResult]:
     """Fit every estimator to every table; those whose package is not installed are left out.
@@ -82,6 +83,8 @@ def measure(
         Keys of `TABULAR_PEERS`.
     splits : int
         Into rows to train and to test on, each with seeds of its own.
+    most_rows : int
+        Of a table; of larger ones so many are drawn.
     report
         Called with each result as soon as it is available.
     """
@@ -92,7 +95,7 @@ def measure(
         result = TableResult(table, 0)
         for seed in range(splits):
             try:
-                X, X_test, y, y_test = split(table, seed)
+                X, X_test, y, y_test = split(table, seed, most_rows)
             except NotInstalled as error:
                 result.missing = dict.fromkeys(chosen, f"{error} is not installed")
                 break

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from nbbp.bench.measure import Result
     from nbbp.bench.networks import Network
 
+LEAST_ROWS = 100  # of a table, for its columns to say something
+
 
 def register(command: Command) -> None:
     sub = command("bench", bench)
@@ -22,6 +24,7 @@ def register(command: Command) -> None:
     )
     sub.add_argument("--peers", nargs="+", default=[], metavar="PEER", help="all that are installed when none is named")
     sub.add_argument("--rounds", type=int, default=7, help="interleaved rounds, or splits of each table (%(default)s)")
+    sub.add_argument("--rows", type=int, default=10_000, help="of a larger table so many are drawn (%(default)s)")
     sub.add_argument("--json", metavar="FILE", help="write every round's figures")
     sub.add_argument("--chart", metavar="FILE", help="draw the ratios")
 
@@ -49,6 +52,8 @@ def bench(arguments) -> None:
             raise ValueError(f"unknown {kind} {unknown[0]!r}; choose from {', '.join(table)}")
     if arguments.rounds < 1:
         raise ValueError(f"--rounds must be 1 or more, got {arguments.rounds}")
+    if arguments.rows < LEAST_ROWS:
+        raise ValueError(f"--rows must be {LEAST_ROWS} or more, got {arguments.rows}")
     chosen = arguments.names or ["training"]
     if "tables" in chosen and len(chosen) > 1:
         raise ValueError("tables is a benchmark by itself; name no other beside it")
@@ -167,7 +172,9 @@ def _bench_tables(arguments) -> None:
     for use, chosen in real_tables.TABLES.items():
         print(f"{use}: {REFERENCE}'s error, and others' relative to it, means of {arguments.rounds} splits (seconds)")
         print(tables.header(peers), flush=True)
-        results = tables.measure(chosen, peers, arguments.rounds, lambda r: print(tables.line(r, peers), flush=True))
+        results = tables.measure(
+            chosen, peers, arguments.rounds, arguments.rows, lambda r: print(tables.line(r, peers), flush=True)
+        )
         summaries = tables.summaries(results)
         print(*tables.missing(results), *tables.table(summaries), sep="\n", flush=True)
         parts[use] = [tables.as_json(result) for result in results]
