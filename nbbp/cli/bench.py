@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from nbbp.bench.measure import Result
     from nbbp.bench.networks import Network
 
+LEAST_ROWS = 100  # of a table, for its columns to say something
+
 
 def register(command: Command) -> None:
     sub = command("bench", bench)
@@ -18,10 +20,11 @@ def register(command: Command) -> None:
         nargs="*",
         metavar="NAME",
         help="a workload, training (the default), prediction, convolution, sequences, ranks, sklearn, conditions, "
-        "products, startup or plan; profile and workloads for the time of each call within a step",
+        "products, startup or plan; profile and workloads for the time of each call within a step; tables for errors",
     )
     sub.add_argument("--peers", nargs="+", default=[], metavar="PEER", help="all that are installed when none is named")
-    sub.add_argument("--rounds", type=int, default=7, help="interleaved rounds (%(default)s)")
+    sub.add_argument("--rounds", type=int, default=7, help="interleaved rounds, or splits of each table (%(default)s)")
+    sub.add_argument("--rows", type=int, default=10_000, help="of a larger table so many are drawn (%(default)s)")
     sub.add_argument("--json", metavar="FILE", help="write every round's figures")
     sub.add_argument("--chart", metavar="FILE", help="draw the ratios")
 
@@ -31,6 +34,7 @@ def bench(arguments) -> None:
     from nbbp.bench.convolutions import CONVOLUTION_PREDICTIONS, CONVOLUTIONS, PRODUCTS
     from nbbp.bench.peers import PEERS
     from nbbp.bench.sequences import SEQUENCES, STEPS
+    from nbbp.bench.tabular_peers import TABULAR_PEERS
     from nbbp.bench.trained import TRAINED
     from nbbp.bench.workloads import PREDICTIONS, WORKLOADS
 
@@ -40,18 +44,26 @@ def bench(arguments) -> None:
         "convolution": [*CONVOLUTIONS, *CONVOLUTION_PREDICTIONS],
         "sequences": [*SEQUENCES, *STEPS],
     }
-    names = [*groups, "ranks", "sklearn", "conditions", "products", "startup", "plan", "profile"]
-    for given, table, kind in ((arguments.names, names, "benchmark"), (arguments.peers, PEERS, "peer")):
+    names = [*groups, "ranks", "sklearn", "conditions", "products", "startup", "plan", "profile", "tables"]
+    peers = TABULAR_PEERS if arguments.names == ["tables"] else PEERS
+    for given, table, kind in ((arguments.names, names, "benchmark"), (arguments.peers, peers, "peer")):
         unknown = [name for name in given if name not in table]
         if unknown:
             raise ValueError(f"unknown {kind} {unknown[0]!r}; choose from {', '.join(table)}")
     if arguments.rounds < 1:
         raise ValueError(f"--rounds must be 1 or more, got {arguments.rounds}")
+    if arguments.rows < LEAST_ROWS:
+        raise ValueError(f"--rows must be {LEAST_ROWS} or more, got {arguments.rows}")
     chosen = arguments.names or ["training"]
+    if "tables" in chosen and len(chosen) > 1:
+        raise ValueError("tables is a benchmark by itself; name no other beside it")
     workloads = list(dict.fromkeys(name for group in chosen for name in groups.get(group, [])))
     from nbbp.bench import limits, products, report
 
     print(", ".join(f"{name} {value}" for name, value in report.machine().items()))
+    if "tables" in chosen:
+        _bench_tables(arguments)
+        return
     before = limits.measure()
     parts: dict = {}
     results = []
@@ -166,6 +178,30 @@ def _bench_conditions(rounds: int) -> list[dict]:
     print(report.header(conditions.CONDITIONS), flush=True)
     results = conditions.measure(rounds, lambda result: print(report.line(result, conditions.CONDITIONS), flush=True))
     return [report.as_json(result) for result in results]
+
+
+def _bench_tables(arguments) -> None:
+    from nbbp.bench import real_tables, report, tables
+    from nbbp.bench.tabular_peers import REFERENCE, TABULAR_PEERS
+
+    peers = arguments.peers or list(TABULAR_PEERS)
+    parts: dict = {}
+    summaries: list[tables.Summary] = []
+    for use, chosen in real_tables.TABLES.items():
+        print(f"{use}: {REFERENCE}'s error, and others' relative to it, means of {arguments.rounds} splits (seconds)")
+        print(tables.header(peers), flush=True)
+        results = tables.measure(
+            chosen, peers, arguments.rounds, arguments.rows, lambda r: print(tables.line(r, peers), flush=True)
+        )
+        summaries = tables.summaries(results)
+        print(*tables.missing(results), *tables.table(summaries), sep="\n", flush=True)
+        parts[use] = [tables.as_json(result) for result in results]
+    if arguments.json:
+        report.write_json(parts, arguments.json)
+    if arguments.chart:
+        from nbbp import plots
+
+        plots.errors_and_seconds(summaries, arguments.chart)
 
 
 def _bench_startup() -> dict[str, float]:

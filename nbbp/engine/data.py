@@ -11,9 +11,10 @@ from nbbp.engine.program import Call, Program
 from nbbp.engine.ragged import LengthMask, Padded, Ragged
 from nbbp.engine.windows import Windows
 from nbbp.kernels import arrays
-from nbbp.kernels.batches import gather, gather_ends, gather_ragged, gather_rows, gather_windows
+from nbbp.kernels.batches import gather, gather_ragged, gather_rows, gather_windows
 from nbbp.kernels.forks import cached_property
 from nbbp.kernels.jit import Kernel
+from nbbp.kernels.masks import gather_ends
 
 
 @dataclasses.dataclass(eq=False)

@@ -12,7 +12,8 @@ from nbbp.engine.layout import Layout
 from nbbp.engine.node import Edge, Node
 from nbbp.engine.program import Program, Tables
 from nbbp.kernels import arrays
-from nbbp.kernels.batches import accumulate, clear, clear_masked
+from nbbp.kernels.batches import accumulate, clear
+from nbbp.kernels.masks import clear_masked
 from nbbp.kernels.regularization import limit_norms, penalize
 from nbbp.kernels.threads import pieces
 

@@ -17,17 +17,8 @@ from nbbp.engine.layer import Array
 from nbbp.engine.node import Shape
 from nbbp.engine.program import Program
 from nbbp.engine.ragged import LengthMask
-from nbbp.kernels.batches import (
-    clear_masked,
-    count_before_ends,
-    count_unmasked,
-    record_loss,
-    record_part,
-    record_total,
-    repeat,
-    share_of_count,
-    weigh,
-)
+from nbbp.kernels.batches import record_loss, record_part, record_total, repeat, weigh
+from nbbp.kernels.masks import clear_masked, count_before_ends, count_unmasked, share_of_count
 
 
 class Loss(Protocol):

@@ -9,8 +9,9 @@ from nbbp.engine.evaluator import flat
 from nbbp.engine.network import Network, Pass
 from nbbp.engine.program import Program, Tables
 from nbbp.engine.runner import Runner
-from nbbp.kernels.batches import accumulate, clear_masked, copy, read_rows
+from nbbp.kernels.batches import accumulate, copy, read_rows
 from nbbp.kernels.clock import Clock
+from nbbp.kernels.masks import clear_masked
 from nbbp.kernels.sums import add_shards
 
 

@@ -10,8 +10,9 @@ from nbbp.engine.layer import Layer, Parameter, Spec
 from nbbp.initializers import INITIALIZERS, Initializer, named, zeros
 from nbbp.kernels import threads
 from nbbp.kernels.arrays import while_used
-from nbbp.kernels.batches import accumulate, clear, clear_masked, copy
+from nbbp.kernels.batches import accumulate, clear, copy
 from nbbp.kernels.gemm import MULTIPLIED_ROWS
+from nbbp.kernels.masks import clear_masked
 from nbbp.kernels.panels import pack_transposed, panels
 from nbbp.kernels.recurrent import (
     from_steps,

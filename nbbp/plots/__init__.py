@@ -3,7 +3,7 @@
 Figures are made without pyplot: they need no display, and no figure stays open.
 """
 
-from nbbp.plots.benchmarks import benchmark, comparison
+from nbbp.plots.benchmarks import benchmark, comparison, errors_and_seconds
 from nbbp.plots.convolutions import feature_maps, filters
 from nbbp.plots.curves import learning_rate, loss_curves, small_curve, smoothed
 from nbbp.plots.figure import COLORS
@@ -23,6 +23,7 @@ __all__ = [
     "dependence",
     "draw_errors",
     "draw_fan",
+    "errors_and_seconds",
     "fan",
     "feature_maps",
     "filters",

@@ -10,6 +10,7 @@ from nbbp.plots.figure import COLORS, finish, new_figure
 
 if TYPE_CHECKING:
     from nbbp.bench.measure import Result
+    from nbbp.bench.tables import Summary
     from nbbp.insight.comparison import Comparison
 
 
@@ -64,4 +65,30 @@ def benchmark(results: "Sequence[Result]", path=None) -> Figure:
     axis.set_xticks(range(len(results)), [result.workload for result in results], rotation=20)
     axis.set(yscale="log", ylabel="time of a step, nbbp = 1")
     axis.legend(frameon=False, ncols=4)
+    return finish(figure, path)
+
+
+def errors_and_seconds(summaries: "Sequence[Summary]", path=None) -> Figure:
+    """Each estimator's error on real tables against its time, on a logarithmic axis; nbbp's in another colour.
+
+    Parameters
+    ----------
+    summaries : sequence of nbbp.bench.tables.Summary
+    path : path-like, optional
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    figure, (axis,) = new_figure(width=8.5, height=4.6)
+    for each in summaries:
+        ours = each.peer.startswith("nbbp")
+        axis.plot(each.seconds, each.error, "o" if ours else "s", color=COLORS[0 if ours else 1], markersize=7)
+        axis.annotate(
+            each.peer, (each.seconds, each.error), (7, 0), textcoords="offset points", va="center",
+            fontsize="small", fontweight="bold" if ours else "normal",
+        )  # fmt: skip
+    axis.axhline(1, color="black", linewidth=0.8)
+    axis.set(xscale="log", xlabel="seconds for all tables", ylabel="error, HistGradientBoosting = 1")
+    axis.margins(x=0.2)
     return finish(figure, path)
