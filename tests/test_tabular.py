@@ -20,7 +20,7 @@ from sklearn.model_selection import cross_val_score
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from nbbp.recipes import conformal
-from nbbp.recipes.presets import Plain
+from nbbp.recipes.presets import Plain, RealMLP
 from nbbp.recipes.tabular import held_out
 from nbbp.sklearn import TabularClassifier, TabularRegressor
 
@@ -86,7 +86,7 @@ def test_the_mean_of_several_networks():
     truth = np.log(new["size"].fillna(1)) * 10 + 50 + (new["town"] == "Bern") * 20
     assert regressor.score(new, truth) > 0.85
     X = regressor.model_.encoder.encode(new)
-    raw = np.mean([member.predict(X)[:, 0] for member in members], axis=0)
+    raw = np.mean([member.predict(X)[:, 0].astype(np.float64) for member in members], axis=0)
     np.testing.assert_allclose(regressor.predict(new), regressor.model_.target.decode(raw), rtol=1e-5)
 
 
@@ -177,3 +177,10 @@ def test_intervals_cover_new_rows(members):
         low, high = regressor.predict_interval(X, coverage).T
         np.testing.assert_allclose((low + high) / 2, regressor.predict(X))
         assert np.mean((low <= y) & (y <= high)) == pytest.approx(coverage, abs=0.04)
+
+
+@pytest.mark.parametrize(("updates", "epochs"), [(1, 256), (5, 200), (100, 64)])
+def test_small_tables_are_trained_for_more_epochs(updates, epochs):
+    assert Plain().length(updates) == epochs
+    assert Plain(epochs=40).length(updates) == 40
+    assert RealMLP().length(updates) == 256

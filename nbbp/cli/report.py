@@ -197,7 +197,7 @@ class Report:
 
     def _training(self) -> str:
         preset, member = self.training.preset, self.model.members[0]
-        details = [f"{preset.epochs} epochs", f"mini-batches of {self.training.batch_size} rows"]
+        details = [f"{self.training.epochs} epochs", f"mini-batches of {self.training.batch_size} rows"]
         if isinstance(preset, Plain):
             details.append(f"{preset.activation}, dropout {preset.dropout:g}")
         return f"{type(member.optimizer).__name__}, {', '.join(details)}, seed {self.arguments.seed}"

@@ -12,9 +12,11 @@ from nbbp.schedules import Cosine
 from nbbp.sequential import Sequential
 from nbbp.tables import ClassTarget, TableEncoder, ValueTarget
 from nbbp.tables.categorical import Categories
-from nbbp.tables.encoding import BINS, ONE_HOT
+from nbbp.tables.encoding import ONE_HOT
 
 Target = ClassTarget | ValueTarget
+
+FEWEST_EPOCHS, MOST_EPOCHS, LEAST_UPDATES = 64, 256, 1000  # of a preset that leaves its length to the table's
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,7 +25,8 @@ class Preset:
 
     Parameters
     ----------
-    epochs : int
+    epochs : int or None
+        None for 64, or, where these are not 1,000 updates, as many as are, up to 256.
     batch_size : int
         The largest number of rows in a mini-batch.
     bins : int
@@ -32,10 +35,14 @@ class Preset:
         Up to which number of categories each has a column of its own.
     """
 
-    epochs: int = 64
+    epochs: int | None = None
     batch_size: int = 256
-    bins: int = BINS
+    bins: int = 32
     one_hot: int = ONE_HOT
+
+    def length(self, updates: int) -> int:
+        """The number of epochs, each of so many updates."""
+        return self.epochs or min(MOST_EPOCHS, max(FEWEST_EPOCHS, -(-LEAST_UPDATES // updates)))
 
     def network(self, encoder: TableEncoder, target: Target, steps: int, seed: int) -> Model:
         """A network that is not trained yet; `steps` is the number of its updates.
@@ -104,7 +111,7 @@ class RealMLP(Preset):
     variant : {"TD", "TD-S"}
     """
 
-    epochs: int = EPOCHS
+    epochs: int | None = EPOCHS
     batch_size: int = BATCH_SIZE
     bins: int = 0
     one_hot: int = 8

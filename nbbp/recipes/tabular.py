@@ -153,6 +153,8 @@ class TableTraining:
     model : TableModel
     folds : list of (rows to train on, rows held out)
         Of each member.
+    epochs : int
+        The length of the training.
     """
 
     def __init__(
@@ -172,17 +174,18 @@ class TableTraining:
         self._X, self._y, self._weight = X, y, sample_weight
         self.preset = preset
         self.batch_size = min(preset.batch_size, len(self.folds[0][0]))
-        steps = preset.epochs * max(-(-len(rows) // self.batch_size) for rows, _ in self.folds)
-        networks = [preset.network(encoder, target, steps, seed + k) for k in range(members)]
+        updates = max(-(-len(rows) // self.batch_size) for rows, _ in self.folds)
+        self.epochs = preset.length(updates)
+        networks = [preset.network(encoder, target, self.epochs * updates, seed + k) for k in range(members)]
         for network in networks:
             if isinstance(network, Sequential):
                 network.build(X.shape[1])
         self.model = TableModel(encoder, target, networks, target_name)
-        self._stopping = [preset.best_epoch(target, patience or preset.epochs) for _ in networks]
+        self._stopping = [preset.best_epoch(target, patience or self.epochs) for _ in networks]
 
     def run(self, verbose: int = 0) -> None:
         """Train all members; each has the parameters of its best epoch then, even if an exception ends the training."""
-        members, settings = self.model.members, (self.preset.epochs, self.batch_size)
+        members, settings = self.model.members, (self.epochs, self.batch_size)
         if len(members) > 1:
             Ensemble(members).fit(
                 self.model.inputs(self._X), self._y, *settings, folds=self.folds, sample_weight=self._weight,
