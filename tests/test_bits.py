@@ -64,6 +64,7 @@ FIXED = {
     "convolutions": "b835922147b0e701",
     "lstm": "56817ab01b378584",
     "gru": "8a0aa0280f30d0af",
+    "tables": "256615fb62b00f07",
 }
 
 
@@ -100,6 +101,14 @@ def _fixed(what: str):
             yield [*runs.images().layers[1:-1], nbbp.Dense(2)], {"dtype": dtype}, y
     if what == "embeddings":
         yield [nbbp.ColumnEmbedding({8: 3, 9: 5}, dimension=4), nbbp.Dense(6, "relu"), nbbp.Dense(2)], {}, y
+    if what == "tables":
+        dense = nbbp.Dense(12, initializer="lecun_uniform", bias_initializer="uniform", parametrization="ntk")
+        activated = [nbbp.ParametricActivation(name, rate=0.1, decay=0.1) for name in ("mish", "selu")]
+        decay = nbbp.AdamW(nbbp.schedules.Polynomial(0.1, 9), weight_decay=nbbp.schedules.Polynomial(0.1, 9))
+        noise = nbbp.Dropout(nbbp.schedules.Polynomial(0.5, 9))
+        for dtype in ("float32", "float64"):
+            layers = [nbbp.Scale(rate=6.0), dense, *activated, noise, nbbp.Members(3), nbbp.MemberDense(4)]
+            yield layers, {"loss": "gaussian_nll", "optimizer": decay, "dtype": dtype}, y
     if what in ("lstm", "gru"):
         more = {"recurrent_initializer": "glorot_uniform"}  # the orthogonal one is LAPACK's
         last = nbbp.LSTM(40, **more) if what == "lstm" else nbbp.GRU(40, **more)

@@ -35,6 +35,14 @@ def test_each_member_has_its_loss_and_predictions_are_the_mean(backend, rng):
     assert one_hot["loss"] == pytest.approx(losses.mean(), rel=1e-12)
 
 
+def test_derivatives_are_those_of_the_mean(rng):
+    X, step = rng.standard_normal((5, 4)), 1e-6
+    model = network(3, "softmax_cross_entropy")
+    for j, of_input in enumerate(np.moveaxis(model.jacobian(X), 2, 0)):
+        change = model.predict(X + step * np.eye(4)[j]) - model.predict(X - step * np.eye(4)[j])
+        np.testing.assert_allclose(of_input, change / (2 * step), atol=1e-8)
+
+
 @pytest.mark.parametrize("loss", ["mse", "pinball", "gaussian_nll"])
 def test_gradients_are_central_differences(loss, rng):
     X, y = rng.standard_normal((20, 4)), rng.standard_normal((20, 1))

@@ -23,7 +23,9 @@ from nbbp.tables import ClassTarget, TableEncoder, ValueTarget
 from nbbp.tables.cells import cells
 
 STOPPED_BY = {"Ctrl-C": 130, "SIGTERM": 143}  # exit codes
-OF_PRESETS = ("layers", "activation", "dropout", "optimizer", "learning_rate", "epochs", "batch_size")
+OF_PRESETS = {"layers": "hidden"} | {
+    name: name for name in ("activation", "dropout", "optimizer", "learning_rate", "epochs", "batch_size")
+}  # options, and the preset's fields
 
 EXAMPLES = """\
   nbbp train iris.csv --target species
@@ -83,11 +85,11 @@ def register(command: Command) -> None:
     )
 
 
-def _units(text: str) -> list[int]:
+def _units(text: str) -> tuple[int, ...]:
     try:
-        units = [int(number) for number in text.split(",")]
+        units = tuple(int(number) for number in text.split(","))
     except ValueError:
-        units = [0]
+        units = (0,)
     if min(units) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a list of numbers of units, such as 128,64")
     return units
@@ -100,20 +102,10 @@ def train(arguments) -> int:
     columns = _columns(file, arguments)
     folder = _folder(file, arguments)
     with file.located():
-        wanted = columns if arguments.time in (None, *columns) else [*columns, arguments.time]
-        table = file.typed(wanted, text=arguments.categorical)
-        rows = Rows.of(file, cells(arguments.file, table), arguments.target, arguments.task == "classification")
-        if len(rows) < LEAST_ROWS:
-            raise ValueError(
-                f"{file.path} has {len(rows)} rows with a {arguments.target!r}; training, validation and test need "
-                f"{LEAST_ROWS}"
-            )
-        target = target_of(rows.known, arguments.target, arguments.task)
-        parts = _split(rows, target.encode(rows.known, arguments.target), arguments)
+        rows, target, parts = _rows(file, columns, arguments)
         learned = np.sort(np.concatenate([parts["train"], parts["validation"]]))
         if isinstance(target, ValueTarget):
             target = ValueTarget.fit(rows.known.take(learned), arguments.target)
-        rows = rows.only(columns)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the report says which columns are left out
             encoder = TableEncoder.fit_cells(
@@ -121,15 +113,16 @@ def train(arguments) -> int:
             )
         data = Part(encoder.encode_cells(rows.columns), target.encode(rows.known, arguments.target))
     tested = _tested(encoder, target, arguments) if arguments.test else data.take(parts["test"])
+    data = data.take(learned)
     training = TableTraining(
-        encoder, target, data.X[learned], data.y[learned], preset, arguments.members,
+        encoder, target, data.X, data.y, preset, arguments.members,
         np.searchsorted(learned, parts["validation"]) if arguments.members == 1 or arguments.time else None,
-        arguments.validation_share, _weights(target, data.y[learned], arguments), arguments.patience, arguments.seed,
+        arguments.validation_share, _weights(target, data.y, arguments), arguments.patience, arguments.seed,
         arguments.target,
     )  # fmt: skip
-    report = Report(training, data.take(learned), tested, rows.dropped, arguments)
+    report = Report(training, data, tested, rows.dropped, arguments)
     print(report.plan, flush=True)
-    if any(folder.glob(REPORT)):
+    if (folder / REPORT).exists():
         print(f"the run in {folder} is overwritten; --output FOLDER keeps it", flush=True)
     begin = time.perf_counter()
     stopped = _run(training)
@@ -138,6 +131,21 @@ def train(arguments) -> int:
     print(report.outcome())
     print(f"written to {folder}: {', '.join(written)}")
     return STOPPED_BY.get(stopped, 0)
+
+
+def _rows(file: TableFile, columns: list[str], arguments) -> tuple[Rows, Target, dict[str, np.ndarray]]:
+    """The rows of the file, their target, and which of them train, validate and test."""
+    wanted = columns if arguments.time in (None, *columns) else [*columns, arguments.time]
+    table = file.typed(wanted, text=arguments.categorical)
+    rows = Rows.of(file, cells(arguments.file, table), arguments.target, arguments.task == "classification")
+    if len(rows) < LEAST_ROWS:
+        raise ValueError(
+            f"{file.path} has {len(rows)} rows with a {arguments.target!r}; training, validation and test need "
+            f"{LEAST_ROWS}"
+        )
+    target = target_of(rows.known, arguments.target, arguments.task)
+    parts = _split(rows, target.encode(rows.known, arguments.target), arguments)
+    return rows.only(columns), target, parts
 
 
 def _run(training: TableTraining) -> str:
@@ -156,15 +164,14 @@ def _run(training: TableTraining) -> str:
 def _preset(arguments) -> Preset:
     """The preset with the arguments' changes; checks the arguments before the file is read."""
     preset: Preset = checks.choose("preset", arguments.preset, PRESETS)
-    changes = {
-        {"layers": "hidden"}.get(name, name): getattr(arguments, name)
-        for name in OF_PRESETS
-        if getattr(arguments, name) is not None
-    }
     known = {field.name for field in dataclasses.fields(preset)}
-    for name in changes:
-        if name not in known:
-            raise ValueError(f"--{name.replace('_', '-')} is an option of the preset plain, not of {arguments.preset}")
+    changes = {}
+    for option, field in OF_PRESETS.items():
+        if (value := getattr(arguments, option)) is not None:
+            if field not in known:
+                name = option.replace("_", "-")
+                raise ValueError(f"--{name} is an option of the preset plain, not of {arguments.preset}")
+            changes[field] = value
     for option in ("epochs", "batch_size", "patience", "members"):
         if getattr(arguments, option) is not None:
             checks.positive_integer(f"--{option.replace('_', '-')}", getattr(arguments, option))

@@ -32,7 +32,7 @@ class Clamp(Layer):
 
     As the last layer of a regression, whose predictions then do not leave the range of the targets seen in training:
     Holzmueller, Grinsztajn and Steinwart, "Better by default: strong pre-tuned MLPs and boosted trees on tabular data",
-    2024. Between, gradients are those of training, whatever the outputs.
+    2024. Derivatives of predictions, see `Model.jacobian`, leave the bounds out.
 
     Parameters
     ----------

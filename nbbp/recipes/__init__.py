@@ -3,5 +3,6 @@
 from nbbp.recipes.backtesting import Backtest, Forecasts, backtest, seasonal_naive
 from nbbp.recipes.generation import generate
 from nbbp.recipes.realmlp import realmlp
+from nbbp.recipes.tabular import TableModel
 
-__all__ = ["Backtest", "Forecasts", "backtest", "generate", "realmlp", "seasonal_naive"]
+__all__ = ["Backtest", "Forecasts", "TableModel", "backtest", "generate", "realmlp", "seasonal_naive"]

@@ -1,7 +1,7 @@
 """Tables of pandas, polars and pyarrow as the arrays that networks learn from."""
 
 from nbbp.tables.encoding import TableEncoder
-from nbbp.tables.frames import CellError, array, check_complete, check_names, columns, is_table, names
+from nbbp.tables.frames import CellError, array, check_names, columns, is_table, names
 from nbbp.tables.targets import ClassTarget, ValueTarget, target_from_dict
 
 __all__ = [
@@ -10,7 +10,6 @@ __all__ = [
     "TableEncoder",
     "ValueTarget",
     "array",
-    "check_complete",
     "check_names",
     "columns",
     "is_table",

@@ -127,12 +127,6 @@ def check_column(name: str, column) -> None:
             raise CellError(name, str(column.name), row, f"must be finite, got {column[row]}")
 
 
-def check_complete(name: str, data) -> None:
-    """CellError for the first value of a table that is missing or not finite, column by column."""
-    for column in opened(name, data).iter_columns():
-        check_column(name, column)
-
-
 def array(name: str, data, dtype) -> np.ndarray:
     """A table of numbers and booleans as an array (rows, columns) in `dtype`."""
     table = opened(name, data)

@@ -156,7 +156,12 @@ class Built:
         """Derivatives of the predictions with respect to the inputs (rows, outputs, inputs)."""
         masked = tuple(mask is not None for mask in data.masks)
         make = lambda: Jacobian(self.network, self.backend, data.rows, self.measure.activations, masked)  # noqa: E731
-        return self._jacobians.get(data.rows, masked, make)(data)
+        found, parts, begin = self._jacobians.get(data.rows, masked, make)(data), [], 0
+        for head in self.objective.heads:
+            own = found[:, begin : begin + head.elements * head.outputs]
+            parts.append(own.reshape(data.rows, head.members, -1, found.shape[2]).mean(axis=1))
+            begin += own.shape[1]
+        return np.concatenate(parts, axis=1)
 
 
 def check_idle(model: "Model") -> None:
