@@ -492,7 +492,7 @@ def test_predictions_that_do_not_fit(run, nbbp_says):
     for broken, message in (
         (content | {"format": 1}, "format 1, and this version of nbbp reads 2: train again"),
         ({"format": 2}, "'target' is missing"),
-        (content | {"table": content["table"] | {"columns": content["table"]["columns"][:1]}}, "it makes 9 features"),
+        (content | {"table": content["table"] | {"columns": content["table"]["columns"][:1]}}, "it makes 33 features"),
     ):
         path.write_text(json.dumps(broken))
         assert message in error(["size,age", "1,2"])

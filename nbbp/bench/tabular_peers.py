@@ -76,7 +76,8 @@ class _CatBoost:
         return self._estimator.predict_proba(self._texts(X))
 
     def _texts(self, X):
-        return X.assign(**{name: X[name].astype(str) for name in X.select_dtypes("category").columns})
+        columns = {name: X[name].astype(object) for name in X.select_dtypes("category").columns}
+        return X.assign(**{name: column.where(column.notna(), "").astype(str) for name, column in columns.items()})
 
 
 def _pytabkit(classes: bool, seed: int, preset: str) -> Any:

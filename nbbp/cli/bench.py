@@ -201,7 +201,8 @@ def _bench_tables(arguments) -> None:
     if arguments.chart:
         from nbbp import plots
 
-        plots.errors_and_seconds(summaries, arguments.chart)
+        most = max((each.tables for each in summaries), default=0)
+        plots.errors_and_seconds([each for each in summaries if each.tables == most], arguments.chart)
 
 
 def _bench_startup() -> dict[str, float]:

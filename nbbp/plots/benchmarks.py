@@ -85,7 +85,7 @@ def errors_and_seconds(summaries: "Sequence[Summary]", path=None) -> Figure:
         ours = each.peer.startswith("nbbp")
         axis.plot(each.seconds, each.error, "o" if ours else "s", color=COLORS[0 if ours else 1], markersize=7)
         axis.annotate(
-            each.peer, (each.seconds, each.error), (7, 0), textcoords="offset points", va="center",
+            each.peer, (each.seconds, each.error), (0, 7), textcoords="offset points", ha="center",
             fontsize="small", fontweight="bold" if ours else "normal",
         )  # fmt: skip
     axis.axhline(1, color="black", linewidth=0.8)
