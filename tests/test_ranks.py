@@ -191,8 +191,12 @@ def test_ranks_that_differ_are_refused_before_the_first_step(tmp_path, name):
 
 
 def test_a_number_of_ranks_that_has_no_equal_parts_is_refused(tmp_path):
-    _, err = run(3, script(tmp_path, "model.fit(X, y, **how, shards=4)"), code=None)
-    assert "3 ranks cannot have equal parts of 4 shards: take a number of ranks among 1, 2, 4" in err
+    for given, parts in (
+        ("", "a mini-batch: take a number of ranks among 1, 2, 4, 8, 16"),
+        (", shards=2", "2 shards: "),
+    ):
+        _, err = run(3, script(tmp_path, f"model.fit(X, y, **how{given})"), code=None)
+        assert f"3 ranks cannot have equal parts of {parts}" in err
 
 
 ENDS = {

@@ -132,12 +132,14 @@ class Ranks:
                         f"on rank {rank}"
                     )
 
-    def check_count(self, shards: int, numbers: Sequence[int]) -> None:
-        """ValueError unless each rank has as many of the shards."""
-        if shards % self.size:
-            fitting = ", ".join(str(n) for n in numbers if n <= shards)
+    def check_count(self, numbers: Sequence[int], shards: int | None) -> None:
+        """ValueError unless each rank can have as many shards, of which there are one of some numbers, or as given."""
+        fitting = [n for n in numbers if shards is None or n <= shards]
+        if self.size not in fitting:
+            parts = "a mini-batch" if shards is None else f"{shards} shards"
             raise ValueError(
-                f"{self.size} ranks cannot have equal parts of {shards} shards: take a number of ranks among {fitting}"
+                f"{self.size} ranks cannot have equal parts of {parts}: take a number of ranks among "
+                f"{', '.join(map(str, fitting))}"
             )
 
     def part(self, things: Sequence[Any]) -> Any:

@@ -201,8 +201,8 @@ class Fit(ObservedFit):
             shards = resumed.shards
         rows, apart, identity = data.rows, False, None
         if ranks.size > 1:
+            ranks.check_count(SHARD_NUMBERS, shards)
             shards = shards or number_of_shards(ranks, model, min(batch_size, rows), parts)
-            ranks.check_count(shards, SHARD_NUMBERS)
             settings: dict[str, Any] = {
                 "epochs": epochs,
                 "batch_size": batch_size,
