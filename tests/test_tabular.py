@@ -184,3 +184,11 @@ def test_small_tables_are_trained_for_more_epochs(updates, epochs):
     assert Plain().length(updates) == epochs
     assert Plain(epochs=40).length(updates) == 40
     assert RealMLP().length(updates) == 256
+
+
+@pytest.mark.parametrize(("numbers", "bins"), [(1, 32), (16, 32), (32, 16), (200, 8)])
+def test_wide_tables_have_fewer_bins(numbers, bins, rng):
+    """About 512 features in all, and 8 bins of each number at least."""
+    X = rng.standard_normal((60, numbers))
+    model = TabularRegressor(epochs=1).fit(X, X[:, 0])
+    assert len(model.model_.encoder.features) == numbers * (1 + bins)

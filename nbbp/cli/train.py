@@ -119,8 +119,9 @@ def _train(arguments, ranks: Ranks) -> int:
             target = ValueTarget.fit(rows.known.take(learned), arguments.target)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the report says which columns are left out
+            known = rows.take(learned)
             encoder = TableEncoder.fit_cells(
-                rows.take(learned), True, arguments.categorical, arguments.file, preset.bins, preset.one_hot
+                known, True, arguments.categorical, arguments.file, preset.bins_of(known), preset.one_hot
             )
         data = _part(encoder, target, rows, arguments)
     tested = _tested(encoder, target, arguments) if arguments.test else data.take(parts["test"])

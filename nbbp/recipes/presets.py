@@ -1,6 +1,7 @@
 """Presets: how a table becomes the input of a network, and which network is trained on it."""
 
 import dataclasses
+from collections.abc import Sequence
 
 from nbbp import checks
 from nbbp.callbacks import EarlyStopping
@@ -12,11 +13,13 @@ from nbbp.schedules import Cosine
 from nbbp.sequential import Sequential
 from nbbp.tables import ClassTarget, TableEncoder, ValueTarget
 from nbbp.tables.categorical import Categories
-from nbbp.tables.encoding import ONE_HOT
+from nbbp.tables.cells import Cells
+from nbbp.tables.encoding import BINS, ONE_HOT
 
 Target = ClassTarget | ValueTarget
 
 FEWEST_EPOCHS, MOST_EPOCHS, LEAST_UPDATES = 64, 256, 1000  # of a preset that leaves its length to the table's
+BINNED = 512  # features that are bins, about, of all columns together
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +33,7 @@ class Preset:
     batch_size : int
         The largest number of rows in a mini-batch.
     bins : int
-        The number of quantile bins beside each number.
+        The largest number of quantile bins beside each number, see `bins_of`.
     one_hot : int
         Up to which number of categories each has a column of its own.
     """
@@ -43,6 +46,11 @@ class Preset:
     def length(self, updates: int) -> int:
         """The number of epochs, each of so many updates."""
         return self.epochs or min(MOST_EPOCHS, max(FEWEST_EPOCHS, -(-LEAST_UPDATES // updates)))
+
+    def bins_of(self, columns: Sequence[Cells]) -> int:
+        """The number of quantile bins of each number: fewer where so many columns would make the network wide."""
+        numbers = sum(column.kind != "text" for column in columns)
+        return min(self.bins, max(BINS, BINNED // max(1, numbers)))
 
     def network(self, encoder: TableEncoder, target: Target, steps: int, seed: int) -> Model:
         """A network that is not trained yet; `steps` is the number of its updates.

@@ -95,7 +95,8 @@ class Tabular(BaseEstimator):
         if len(y) != len(columns[0]):
             raise ValueError(f"X has {len(columns[0])} rows and y {len(y)}; they must have as many")
         target = self._target(y)
-        encoder = TableEncoder.fit_cells(columns, is_table(X), self.categorical, "X", preset.bins, preset.one_hot)
+        bins = preset.bins_of(columns)
+        encoder = TableEncoder.fit_cells(columns, is_table(X), self.categorical, "X", bins, preset.one_hot)
         labels = target.encode(y)
         training = TableTraining(
             encoder, target, encoder.encode_cells(columns), labels, preset, self.members,
