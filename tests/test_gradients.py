@@ -37,7 +37,7 @@ def targets(loss: str, rng, rows: int = 6):
     if loss == "binary_cross_entropy":
         return rng.integers(0, 2, (rows, 3)).astype(float)
     if loss in ("pinball", "gaussian_nll"):
-        return rng.standard_normal((rows, 1))
+        return rng.standard_normal((rows, 3))[:, :1]  # as many numbers as for other losses: parameters follow
     if LOSSES[loss].labels is not None:
         return rng.dirichlet(np.ones(3), rows)
     return rng.standard_normal((rows, 3))

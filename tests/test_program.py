@@ -58,7 +58,7 @@ def test_errors_are_one_line_and_an_exit_code(tmp_path):
     assert done.stderr.strip() == (
         "nbbp bench: unknown benchmark 'mnits'; choose from xor, online, toy, sci, mnist, tab, simplechains, wide, "
         "lenet-128, lenet-32, vgg, series, lecun-1989, lstm, gru, letters, nanogpt, ft, lstm-lengths, gru-lengths, "
-        "lstm-step, training, prediction, convolution, sequences, sklearn, conditions, products, startup, plan, "
+        "lstm-step, training, prediction, convolution, sequences, ranks, sklearn, conditions, products, startup, plan, "
         "profile, tables"
     )
 

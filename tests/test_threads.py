@@ -49,7 +49,7 @@ def test_a_slow_neighbour_is_avoided_and_forgotten(monkeypatch):
 def test_a_run_is_one_call_and_runs_of_few_steps_settle(monkeypatch, least):
     now, ran, speed = [0.0], [], {8: 1e-3, 4: 2e-3, 2: 4e-3, 1: 8e-3}
     monkeypatch.setattr(threads.time, "perf_counter", lambda: now[0])
-    monkeypatch.setattr(threads, "_on", contextlib.nullcontext)
+    monkeypatch.setattr(threads, "limited", contextlib.nullcontext)
     monkeypatch.setattr(threads, "processors", lambda: 8)
     monkeypatch.setattr(threads, "count", lambda: 8)
     pace = threads.Pace(0.05)

@@ -129,6 +129,7 @@ def usual_runs(model: functools.partial[Sequential]) -> Iterator[Callable]:
     yield functools.partial(_fit, model(every), VALUES)
     columns_within = [Dense(4), ColumnEmbedding({0: 5}), BatchNorm(), Dense(3)]
     yield functools.partial(_fit, model(columns_within), VALUES, batch_size=ROWS - 1)  # and a single row
+    yield functools.partial(_fit, model([Dense(4), BatchNorm(), Dense(3)]), VALUES, shards=2)
     yield functools.partial(_fit, model([Dense(ROWS), Dense(ROWS), Dense(3)]), VALUES, batch_size=ROWS)
     yield functools.partial(_fit, model([Dense(128), Dense(128), Dense(3)]), VALUES, batch_size=64)  # cores own weights
     yield functools.partial(_step, model([Dense(3)]))

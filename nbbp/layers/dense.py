@@ -44,7 +44,7 @@ class Dense(Weighted):
     l1: float = 0.0
     l2: float = 0.0
     max_norm: float | None = None
-    bias_initializer: str | Initializer = "zeros"
+    bias_initializer: str | Initializer = dataclasses.field(default="zeros", repr=False)
     parametrization: str = "standard"
 
     def __post_init__(self) -> None:
