@@ -146,6 +146,19 @@ def test_first_values_are_those_of_the_first_rank(tmp_path):
     run(2, script(tmp_path, text))
 
 
+def test_ranks_of_one_machine_share_its_threads(tmp_path):
+    text = """
+        from nbbp.kernels import threads
+        alone, seen = threads.count(), []
+        model.fit(X, y, **how, callbacks=[nbbp.callbacks.Call(lambda fit: seen.append(threads.count()))])
+        told = comm.gather((alone, set(seen), threads.count()))
+        if comm.rank == 0:
+            print(told == 2 * [(alone, {max(1, alone // 2)}, alone)], told)
+    """
+    out, _ = run(2, script(tmp_path, text))
+    assert out.startswith("True"), out
+
+
 def test_nbbp_train_on_two_ranks(tmp_path, rng):
     lines = [f"{a:.3f},{b:.3f},{'xyz'[k % 3]},{3 * a + b:.3f}" for k, (a, b) in enumerate(rng.random((90, 2)))]
     (tmp_path / "data.csv").write_text("\n".join(["a,b,town,price", *lines]))

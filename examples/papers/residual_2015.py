@@ -10,30 +10,16 @@ Here the same appears in small, on the package's digits: images of 8 x 8, 16 and
 layers. As in the paper the rate is a tenth after half of the steps, and a hundredth after three quarters.
 """
 
-import dataclasses
-
 import numpy as np
 from matplotlib.figure import Figure
 
 import nbbp
-from nbbp.papers import Claim, Outcome, main
+from nbbp.papers import Claim, InSteps, Outcome, main
 
 BLOCKS = (2, 8)  # of two convolutions each, at either size of the image
 KINDS = ("plain", "residual")
 TABLE_2 = {("plain", 2): 27.94, ("plain", 8): 28.54, ("residual", 2): 27.88, ("residual", 8): 25.03}
 """Wrong in %, for 18 and 34 layers."""
-
-
-@dataclasses.dataclass(frozen=True)
-class InSteps(nbbp.schedules.Schedule):
-    """A rate, a tenth of it after half of all steps, a hundredth after three quarters."""
-
-    rate: float
-    steps: int
-
-    def value(self, step):
-        share = step / self.steps
-        return self.rate / (1 if share < 0.5 else 10 if share < 0.75 else 100)
 
 
 def layers(kind: str, blocks: int) -> list[nbbp.Layer]:

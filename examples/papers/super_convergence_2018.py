@@ -18,22 +18,10 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import nbbp
-from nbbp.papers import Claim, Outcome, main, mnist
+from nbbp.papers import Claim, InSteps, Outcome, main, mnist
 
 ROWS, BATCH = (500, 2000), 25
 EPOCHS = {"in steps": 40, "one cycle": 10}
-
-
-@dataclasses.dataclass(frozen=True)
-class InSteps(nbbp.schedules.Schedule):
-    """A rate, a tenth of it after half of all steps, a hundredth after three quarters."""
-
-    rate: float
-    steps: int
-
-    def value(self, step):
-        share = step / self.steps
-        return self.rate / (1 if share < 0.5 else 10 if share < 0.75 else 100)
 
 
 @dataclasses.dataclass(frozen=True)

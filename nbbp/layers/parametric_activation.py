@@ -9,7 +9,7 @@ from nbbp.activations import ACTIVATIONS, mish_and_derivative
 from nbbp.engine.layer import Layer, Parameter, Spec
 from nbbp.initializers import ones
 from nbbp.kernels import vector_math as vm
-from nbbp.kernels.jit import Kernel, kernel
+from nbbp.kernels.jit import Kernel, device, kernel
 from nbbp.kernels.vector_math import ONE, ZERO
 
 STRIP = 64  # columns that one thread takes at a time
@@ -19,8 +19,8 @@ def value(x):
     """The activation; each kernel made of the templates below has its own."""
 
 
-def derivative(s):
-    """The activation's derivative, as a function of its output."""
+def value_and_derivative(x):
+    """The activation and its derivative."""
 
 
 def _forward(y, x, alpha):
@@ -28,21 +28,6 @@ def _forward(y, x, alpha):
         y_row, x_row = y[i], x[i]
         for j in range(x_row.shape[0]):
             y_row[j] = x_row[j] + alpha[j] * (value(x_row[j]) - x_row[j])
-
-
-def _mish_backward(d, dy, x, alpha):
-    for p in prange((x.shape[1] + STRIP - 1) // STRIP):
-        begin, end = p * STRIP, min(x.shape[1], (p + 1) * STRIP)
-        d_strip, share = d[begin:end], alpha[begin:end]
-        for j in range(d_strip.shape[0]):
-            d_strip[j] = ZERO(d_strip[j])
-        for i in range(x.shape[0]):
-            x_row, dy_row = x[i, begin:end], dy[i, begin:end]
-            for j in range(d_strip.shape[0]):
-                z, slope = x_row[j], dy_row[j]
-                f, df = mish_and_derivative(z)
-                d_strip[j] += slope * (f - z)
-                dy_row[j] = vm.flushed(slope * (ONE(z) + share[j] * (df - ONE(z))))
 
 
 def _backward(d, dy, x, alpha):
@@ -55,8 +40,7 @@ def _backward(d, dy, x, alpha):
             x_row, dy_row = x[i, begin:end], dy[i, begin:end]
             for j in range(d_strip.shape[0]):
                 z, slope = x_row[j], dy_row[j]
-                f = value(z)
-                df = derivative(f)
+                f, df = value_and_derivative(z)
                 d_strip[j] += slope * (f - z)
                 dy_row[j] = vm.flushed(slope * (ONE(z) + share[j] * (df - ONE(z))))
 
@@ -80,9 +64,25 @@ def _kernels(name: str, cycles: float) -> tuple[Kernel, Kernel]:
     )
     backward = kernel(
         backward_reference, "(n) (b,n) (b,n) (n)", cycles=2 * cycles, name=f"parametric_{name}_backward",
-        value=f.value, derivative=f.derivative,
+        value_and_derivative=_together(name),
     )  # fmt: skip
-    return forward(_forward), backward(_backward if activation.from_output else _mish_backward)
+    return forward(_forward), backward(_backward)
+
+
+def _together(name: str):
+    """The activation and its derivative at a point, which share what they have in common."""
+    if name == "mish":
+        return mish_and_derivative
+    f = ACTIVATIONS[name].scalars
+    assert f is not None
+    value, derivative = f.value, f.derivative
+
+    @device
+    def together(x):
+        y = value(x)
+        return y, derivative(y)
+
+    return together
 
 
 KERNELS = {"relu": _kernels("relu", 0.4), "selu": _kernels("selu", 2.0), "mish": _kernels("mish", 3.0)}

@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from nbbp.papers.table import PAPERS as PAPERS
+from nbbp.schedules import Schedule
 
 HERE = pathlib.Path(__file__).parent
 
@@ -94,6 +95,18 @@ def main(reproduce: Callable[[], Outcome]) -> None:
     picture = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else f"plots/{name}.png")
     picture.parent.mkdir(parents=True, exist_ok=True)
     sys.exit(not check(name, reproduce, picture))
+
+
+@dataclasses.dataclass(frozen=True)
+class InSteps(Schedule):
+    """A rate, a tenth of it after half of all steps, a hundredth after three quarters."""
+
+    rate: float
+    steps: int
+
+    def value(self, step):
+        share = step / self.steps
+        return self.rate / (1 if share < 0.5 else 10 if share < 0.75 else 100)
 
 
 def mnist() -> tuple[np.ndarray, np.ndarray]:

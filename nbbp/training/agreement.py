@@ -48,23 +48,26 @@ def agree(ranks: Ranks, model: "Model", data: Data | Stream, validation: Data | 
     """
     first = model.prepare(*data.first(), whole=False) if isinstance(data, Stream) else data
     arrays, description = saving.pack(model.state)
-    digest = hashlib.sha256()
+    parameters = hashlib.sha256()
     for array in arrays.values():
-        digest.update(array.tobytes())
+        parameters.update(array.tobytes())
     forms = {"the form of X and y": _form(first), "validation data": None if validation is None else _form(validation)}
     ranks.check_equal({"nbbp's version": __version__} | forms | description | given)
-    ranks.check_equal({"the digest of the parameters": digest.hexdigest()[:16]})
-    own: dict[str, Any] = marks(model, data, None) | first.digests()
+    ranks.check_equal({"the digest of the parameters": parameters.hexdigest()[:16]})
+    own: dict[str, Any] = marks(model, data, None)
+    if isinstance(data, Stream) and data.chunks == 1:  # its marks have no digest
+        own |= first.digests()
     everyone = ranks.gather("data", own)
     apart = any(theirs != own for theirs in everyone)
     if apart:
         own = {name: [theirs[name] for theirs in everyone] for name in own}
     rows = sum(ranks.gather("number of rows", data.rows)) if apart else data.rows
     if validation is not None:
-        digests = ranks.gather("validation data", validation.digests())
-        if any(theirs != digests[0] for theirs in digests):
+        found, *others = ranks.gather("validation data", validation.digests())
+        if any(theirs != found for theirs in others):
             validation = joined(ranks.gather("validation rows", validation.padded()))
-        own |= {f"validation {name}": found for name, found in validation.digests().items()}
+            found = validation.digests()
+        own |= {f"validation {name}": digest for name, digest in found.items()}
     return Agreement(apart, rows, validation, own)
 
 

@@ -29,6 +29,7 @@ from nbbp.training.update import Update
 
 RUN_SECONDS = 0.05  # between two returns to Python
 OWNED_STEPS = 8  # in an epoch at least: weights are copied to their owners before a run, and back after it
+PART_LOSSES = "part_losses"  # in checkpoints
 ROWS_TOGETHER = 1 << 16  # epochs shorter than this are prepared together
 
 
@@ -329,20 +330,23 @@ class Trainer:
 
     def unfinished(self, steps: int) -> dict[str, np.ndarray]:
         """The arrays besides losses of the first `steps` steps of an incomplete epoch, by name."""
-        division = self.division
-        arrays = {f"carried/{name}": division.joined(array, 1) for name, array in self.carried.items()}
+        division, rows = self.division, steps * self.batch_size
+        arrays = {name: division.joined(array, 1) for name, array in self._carried().items()}
         if self.part_losses is not None:
-            arrays["part_losses"] = self.part_losses[:, :steps]
-        for k, outputs in enumerate(self.outputs or ()):
-            arrays["outputs" if k == 0 else f"outputs_{k}"] = division.joined(outputs[: steps * self.batch_size], steps)
-        return arrays
+            arrays[PART_LOSSES] = self.part_losses[:, :steps]
+        return arrays | {name: division.joined(z[:rows], steps) for name, z in self._recorded().items()}
 
     def put_back(self, unfinished: dict[str, np.ndarray]) -> None:
         """Restore the arrays of `unfinished`, at the step at which they were taken."""
-        mine = {f"carried/{name}": array for name, array in self.carried.items()}
+        mine = self._carried() | self._recorded()
         if self.part_losses is not None:
-            mine["part_losses"] = self.part_losses
-        mine |= {"outputs" if k == 0 else f"outputs_{k}": z for k, z in enumerate(self.outputs or ())}
+            mine[PART_LOSSES] = self.part_losses
         for name, array in unfinished.items():
             if name in mine:
                 mine[name][..., : array.shape[-1]][: len(array)] = array
+
+    def _carried(self) -> dict[str, np.ndarray]:
+        return {f"carried/{name}": array for name, array in self.carried.items()}
+
+    def _recorded(self) -> dict[str, np.ndarray]:
+        return {"outputs" if k == 0 else f"outputs_{k}": z for k, z in enumerate(self.outputs or ())}
