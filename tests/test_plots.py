@@ -361,6 +361,8 @@ def test_single_steps_do_not_stretch_the_axis_of_losses(rng):
     assert top(losses, val_losses) < quiet
     losses[:1000] = 10  # which is no exception
     assert top(losses, val_losses) > 10
+    falling = 100 * 0.5 ** np.arange(300)
+    assert top(falling, val_losses) > 100
 
 
 def test_calibrated_probabilities_lie_on_the_line():

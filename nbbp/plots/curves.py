@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.figure import Figure
+from numpy.lib.stride_tricks import sliding_window_view
 
 from nbbp.plots.figure import COLORS, curve, finish, legend, new_figure, shades
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 GREY = "#808080"  # has a contrast of 4 to white and of 4.5 to a dark theme's background
 RATE = "learning_rate"
 DECADE = 10  # ratio of the largest learning rate to the smallest from which the axis is logarithmic
-RARE = 5.0  # percent of the values that are above the axis if they would stretch it
+SPIKE = 2  # values at most that rise above their neighbours, and lie above the axis if they would stretch it
 MOST = 4.0  # times the height of the others
 RAW_POINTS = 4000  # raw step losses drawn at most; more would only cost time and file size
 
@@ -47,13 +48,14 @@ def _draw_epochs(axis, history: "History", name: str, color: str, label: str) ->
 
 
 def _limit(axis, histories: "Iterable[History]") -> None:
-    """End an axis of losses where few single steps or epochs lie beyond, if they would take most of it."""
+    """End an axis of losses below single steps or epochs that would take most of it; a curve's beginning is on it."""
     given = [values for h in histories for values in (h.curve()[1], np.array(h.epochs.get("val_loss", ())))]
     drawn = [values for values in (values[np.isfinite(values)] for values in given) if len(values)]
     if not drawn:
         return
     low, high = min(map(np.min, drawn)), max(map(np.max, drawn))
-    common = max(np.percentile(values, 100 - RARE) for values in drawn)
+    around = (sliding_window_view(np.pad(values, SPIKE, "edge"), 2 * SPIKE + 1) for values in drawn)
+    common = max(np.median(windows, axis=1).max() for windows in around)
     if high - low > MOST * (common - low) > 0:
         axis.set_ylim(top=low + 1.1 * (common - low))
 
