@@ -432,6 +432,8 @@ def test_files_that_cannot_be_learned_from(lines, message, nbbp_says, folder):
         ("--target kind --preset td --layers 12", 2, "--layers is an option of the preset plain, not of td"),
         ("--target kind --preset tdd", 2, "Did you mean 'td'?"),
         ("--target kind --members 20", 2, "20 networks need 42 rows"),
+        ("--target kind --folds 1", 2, "--folds must be 2 or more, got 1"),
+        ("--target kind --folds 3 --time size", 2, "--folds holds out all rows in turn, --time the last ones"),
         ("--target kind --time kind", 2, "'kind' is the target"),
         ("--target size --class-weight balanced --task regression", 2, "--class-weight weighs classes"),
         ("--target kind --epochs 0", 2, "--epochs must be 1 or more"),

@@ -21,7 +21,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from nbbp.recipes import conformal
 from nbbp.recipes.presets import Plain, RealMLP
-from nbbp.recipes.tabular import held_out
+from nbbp.recipes.tabular import held_out, in_folds
 from nbbp.sklearn import TabularClassifier, TabularRegressor
 
 
@@ -177,6 +177,29 @@ def test_intervals_cover_new_rows(members):
         low, high = regressor.predict_interval(X, coverage).T
         np.testing.assert_allclose((low + high) / 2, regressor.predict(X))
         assert np.mean((low <= y) & (y <= high)) == pytest.approx(coverage, abs=0.04)
+
+
+@pytest.mark.parametrize("rows", [12, 100, 101])
+def test_folds_hold_out_every_row_once_and_share_the_values(rows, rng):
+    y = rng.permutation(np.arange(rows))
+    folds = in_folds(y, 4, seed=1)
+    np.testing.assert_array_equal(np.sort(np.concatenate(folds)), np.arange(rows))
+    for fold in folds:  # one of each four neighbours
+        np.testing.assert_array_equal(np.sort(y[fold])[: rows // 4] // 4, np.arange(rows // 4))
+    assert [fold.tolist() for fold in in_folds(y, 4, seed=1)] == [fold.tolist() for fold in folds]
+
+
+def test_each_fold_is_held_out_from_some_networks():
+    table, _ = dirty()
+    y = table.pop("size").fillna(1.0)
+    regressor = TabularRegressor(SMALL, members=2, folds=3, epochs=4, random_state=0).fit(table, y)
+    assert len(regressor.model_.members) == len(regressor.histories_) == 6
+    assert len({member.params.tobytes() for member in regressor.model_.members}) == 6
+    assert len(regressor.residuals_) == len(y)  # of every row, by the two networks that did not train on it
+    with pytest.raises(ValueError, match="folds must be 2 or more, got 1"):
+        TabularRegressor(SMALL, folds=1).fit(table, y)
+    with pytest.raises(ValueError, match="301 folds need 602 rows, got 600"):
+        TabularRegressor(SMALL, folds=301).fit(table, y)
 
 
 @pytest.mark.parametrize(("updates", "epochs"), [(1, 256), (5, 200), (100, 64)])

@@ -76,6 +76,7 @@ def register(command: Command) -> None:
     network.add_argument(
         "--members", type=int, default=1, metavar="N", help="networks whose mean is the model (%(default)s)"
     )
+    network.add_argument("--folds", type=int, metavar="K", help="hold out each of K parts of the rows from N networks")
     network.add_argument("--layers", type=_units, metavar="UNITS,...", help="units of the hidden layers")
     network.add_argument("--activation", metavar="NAME", help="of the hidden layers")
     network.add_argument("--dropout", type=float, metavar="SHARE", help="after hidden layers")
@@ -126,11 +127,12 @@ def _train(arguments, ranks: Ranks) -> int:
         data = _part(encoder, target, rows, arguments)
     tested = _tested(encoder, target, arguments) if arguments.test else data.take(parts["test"])
     data = data.take(learned)
+    one_part = arguments.time or (arguments.members == 1 and not arguments.folds)
     training = TableTraining(
         encoder, target, data.X, data.y, preset, arguments.members,
-        np.searchsorted(learned, parts["validation"]) if arguments.members == 1 or arguments.time else None,
-        arguments.validation_share, _weights(target, data.y, arguments), arguments.patience, arguments.seed,
-        arguments.target,
+        np.searchsorted(learned, parts["validation"]) if one_part else None,
+        arguments.validation_share, arguments.folds, _weights(target, data.y, arguments), arguments.patience,
+        arguments.seed, arguments.target,
     )  # fmt: skip
     report = Report(training, data, tested, rows.dropped, arguments)
     print(report.plan, flush=True)
@@ -197,6 +199,10 @@ def _preset(arguments) -> Preset:
     if arguments.learning_rate is not None:
         checks.number("--learning-rate", arguments.learning_rate, open_low=True)
     checks.number("--validation-share", arguments.validation_share, high=0.5, open_low=True)
+    if arguments.folds is not None:
+        checks.integer("--folds", arguments.folds, least=2)
+        if arguments.time:
+            raise ValueError("--folds holds out all rows in turn, --time the last ones: give one of them")
     if arguments.seed < 0:
         raise ValueError(f"--seed must be 0 or more, got {arguments.seed}")
     preset = dataclasses.replace(preset, **changes)

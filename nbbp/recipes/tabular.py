@@ -124,6 +124,17 @@ def held_out(y: np.ndarray, parts: int, share: float, seed: int) -> list[np.ndar
     return list(np.sort(rng.permuted(drawn, axis=1).T, axis=1))
 
 
+def in_folds(y: np.ndarray, folds: int, seed: int) -> list[np.ndarray]:
+    """All rows in `folds` sets, each with the distribution of the classes or values y (rows,).
+
+    Of each `folds` rows that follow each other in the order of y, every set has one, drawn at random.
+    """
+    rng = np.random.default_rng(seed)
+    order = np.lexsort((rng.random(len(y)), y))
+    owners = rng.permuted(np.tile(np.arange(folds), (-(-len(y) // folds), 1)), axis=1).ravel()[: len(y)]
+    return [np.sort(order[owners == fold]) for fold in range(folds)]
+
+
 class TableTraining:
     """A fit of a `TableModel`: made from data, then `run`, which may be interrupted.
 
@@ -137,11 +148,14 @@ class TableTraining:
         The encoded target.
     preset : Preset
     members : int
-        The number of networks, each with held-out rows of its own.
+        The number of networks, each with held-out rows of its own; or that of each fold.
     validation : ndarray of int, optional
         The rows that are held out for all members; drawn if left out.
     validation_share : float
         The share of the rows that is drawn.
+    folds : int, optional
+        The rows are divided into so many folds, each held out from `members` networks, so that all rows are held out
+        from some and trained on by others.
     sample_weight : ndarray (rows,), optional
     patience : int, optional
         The number of epochs without a better validation loss after which a member stops; it trains on if left out.
@@ -159,16 +173,23 @@ class TableTraining:
 
     def __init__(
         self, encoder: TableEncoder, target: Target, X: np.ndarray, y: np.ndarray, preset: Preset, members: int = 1,
-        validation: np.ndarray | None = None, validation_share: float = VALIDATION_SHARE,
+        validation: np.ndarray | None = None, validation_share: float = VALIDATION_SHARE, folds: int | None = None,
         sample_weight: np.ndarray | None = None, patience: int | None = None, seed: int = 0, target_name: str = "y",
     ) -> None:  # fmt: skip
         checks.positive_integer("members", members)
         checks.number("validation_share", validation_share, high=0.5, open_low=True)
-        if len(y) < 2 * (members + 1):
+        if folds is not None and checks.integer("folds", folds, 2) > len(y) // 2:
+            raise ValueError(f"{folds} folds need {2 * folds} rows, got {len(y)}")
+        if folds is None and len(y) < 2 * (members + 1):
             raise ValueError(
                 f"{members} networks need {2 * (members + 1)} rows to train and to validate on, got {len(y)}"
             )
-        sets = [validation] * members if validation is not None else held_out(y, members, validation_share, seed)
+        if validation is not None:
+            sets = [validation] * members
+        elif folds is not None:
+            sets = [rows for rows in in_folds(y, folds, seed) for _ in range(members)]
+        else:
+            sets = held_out(y, members, validation_share, seed)
         everything = np.arange(len(y))
         self.folds: list[Fold] = [(np.setdiff1d(everything, rows), rows) for rows in sets]
         self._X, self._y, self._weight = X, y, sample_weight
@@ -176,7 +197,7 @@ class TableTraining:
         self.batch_size = min(preset.batch_size, len(self.folds[0][0]))
         updates = max(-(-len(rows) // self.batch_size) for rows, _ in self.folds)
         self.epochs = preset.length(updates)
-        networks = [preset.network(encoder, target, self.epochs * updates, seed + k) for k in range(members)]
+        networks = [preset.network(encoder, target, self.epochs * updates, seed + k) for k in range(len(sets))]
         for network in networks:
             if isinstance(network, Sequential):
                 network.build(X.shape[1])

@@ -26,8 +26,11 @@ PARAMETERS = """preset : str or nbbp.recipes.presets.Preset
         The number of epochs; None for the preset's.
     members : int
         The number of networks whose predictions are averaged; each has held-out rows of its own.
+    folds : int or None
+        With a number, the rows are divided into so many folds, and `members` networks are trained for each, with that
+        fold held out.
     validation_fraction : float in (0, 0.5)
-        The share of the rows that are held out, on which the loss chooses the best epoch.
+        The share of the rows that are held out without `folds`, on which the loss chooses the best epoch.
     categorical : sequence of str
         Columns of numbers that are categories, such as postal codes.
     random_state : int, RandomState or None
@@ -56,6 +59,7 @@ class Tabular(BaseEstimator):
     _: dataclasses.KW_ONLY
     epochs: int | None = None
     members: int = 1
+    folds: int | None = None
     validation_fraction: float = 0.15
     categorical: Sequence[str] = ()
     random_state: Any = None
@@ -100,7 +104,7 @@ class Tabular(BaseEstimator):
         labels = target.encode(y)
         training = TableTraining(
             encoder, target, encoder.encode_cells(columns), labels, preset, self.members,
-            validation_share=self.validation_fraction, sample_weight=self._weights(labels),
+            validation_share=self.validation_fraction, folds=self.folds, sample_weight=self._weights(labels),
             seed=check_random_state(self.random_state).randint(np.iinfo(np.int32).max),
         )  # fmt: skip
         training.run(int(bool(self.verbose)))
