@@ -25,7 +25,7 @@ pytest.importorskip("narwhals")
 pd = pytest.importorskip("pandas")
 datasets = pytest.importorskip("sklearn.datasets")
 
-FILES = {
+OF_ONE = {
     "model.safetensors",
     "preprocessing.json",
     "history.csv",
@@ -34,6 +34,7 @@ FILES = {
     "report.html",
     "report.json",
 }
+FILES = OF_ONE | {f"model_{k}.safetensors" for k in (2, 3, 4)} | {f"history_{k}.csv" for k in (2, 3, 4)}
 
 
 @pytest.fixture(autouse=True)
@@ -92,13 +93,15 @@ def score(text: str) -> tuple[float, float]:
 
 def test_iris(nbbp_says, folder):
     table = write("iris")
-    code, out, _ = nbbp_says("train", "iris.csv", "--target", "answer", "--learning-rate", "0.01", "--epochs", "80")
+    code, out, _ = nbbp_says(
+        "train", "iris.csv", "--target", "answer", "--learning-rate", "0.01", "--epochs", "80", "--members", "1"
+    )
     assert code == 0
     assert "answer has 3 classes: setosa (50), versicolor (50), virginica (50)" in out
     assert "rows: 106 to train, 22 to validate, 22 to test" in out
     assert score(out)[0] > 0.85
     run = folder / "iris-nbbp"
-    assert {path.name for path in run.iterdir()} == FILES
+    assert {path.name for path in run.iterdir()} == OF_ONE
     assert (run / "curve.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
     report = (run / "report.md").read_text()
     assert f"| accuracy | {score(out)[0]:.4f} | {score(out)[1]:.4f} |" in report
@@ -304,19 +307,17 @@ def test_rows_in_the_order_of_time(nbbp_says):
 def test_several_networks(nbbp_says, folder):
     write("iris")
     arguments = ["train", "iris.csv", "--target", "answer", "--epochs", "20"]
-    code, out, _ = nbbp_says(*arguments, "--members", "3")
+    code, out, _ = nbbp_says(*arguments)
     assert code == 0
-    assert re.search(r"network: the mean of 3 networks, each \d+-256-256-256-3, ", out)
+    assert re.search(r"network: the mean of 4 networks, each \d+-128-128-128-3, ", out)
     assert score(out)[0] > 0.85
     run = folder / "iris-nbbp"
-    assert {path.name for path in run.iterdir()} == FILES | {
-        f"{name}_{k}.{kind}" for name, kind in (("model", "safetensors"), ("history", "csv")) for k in (2, 3)
-    }
+    assert {path.name for path in run.iterdir()} == FILES
     nbbp_says("predict", "iris-nbbp", "iris.csv", "--output", "out.csv")
     assert np.mean(pd.read_csv("out.csv")["predicted_answer"] == pd.read_csv("iris.csv")["answer"]) > 0.9
-    code, out, _ = nbbp_says(*arguments)
+    code, out, _ = nbbp_says(*arguments, "--members", "1")
     assert "the run in iris-nbbp is overwritten; --output FOLDER keeps it\n" in out
-    assert {path.name for path in run.iterdir()} == FILES
+    assert {path.name for path in run.iterdir()} == OF_ONE
     assert nbbp_says("train", "iris.csv", "--target", "answr")[:2] == (2, "")  # nothing of a run that nobody overwrites
 
 
@@ -548,7 +549,8 @@ def test_ctrl_c_in_the_validation_keeps_the_best_epoch(nbbp_says, monkeypatch):
         return measure(self, *arguments, **options)
 
     monkeypatch.setattr(Measure, "__call__", interrupted)
-    code, out, _ = nbbp_says("train", "data.csv", "--target", "kind", "--learning-rate", "0.01", "--output", "run")
+    options = ["--target", "kind", "--members", "1", "--learning-rate", "0.01"]
+    code, out, _ = nbbp_says("train", "data.csv", *options, "--output", "run")
     assert code == 130
     history = nbbp.History.from_csv("run/history.csv")
     assert len(history) == 3
@@ -557,7 +559,7 @@ def test_ctrl_c_in_the_validation_keeps_the_best_epoch(nbbp_says, monkeypatch):
     assert f"stopped by Ctrl-C\nthe model is that of epoch {best + 1} of 3, the best on validation\n" in out
     del calls[:3]
     calls += calls * 2
-    code, out, err = nbbp_says("train", "data.csv", "--target", "kind", "--output", "none")
+    code, out, err = nbbp_says("train", "data.csv", *options, "--output", "none")
     assert (code, err.splitlines()[-1]) == (130, "stopped")
     assert not pathlib.Path("none").exists()
 
@@ -582,7 +584,7 @@ def test_a_signal_ends_a_run(sent, name, code):
         assert "Traceback" not in err
         if "stopped" in out:
             break
-    assert f"stopped by {name}\nthe model is that of epoch" in out
+    assert f"stopped by {name}\nthe members are those of the epochs" in out
     assert {path.name for path in pathlib.Path("run").iterdir()} == FILES
 
 

@@ -205,6 +205,7 @@ def test_each_fold_is_held_out_from_some_networks():
 @pytest.mark.parametrize(("updates", "epochs"), [(1, 256), (5, 200), (100, 64)])
 def test_small_tables_are_trained_for_more_epochs(updates, epochs):
     assert Plain().length(updates) == epochs
+    assert Plain().length(updates, networks=4) == 3 * epochs / 4
     assert Plain(epochs=40).length(updates) == 40
     assert RealMLP().length(updates) == 256
 

