@@ -4,6 +4,7 @@ import functools
 import hashlib
 import os
 import pathlib
+import platform
 import subprocess
 import sys
 
@@ -15,6 +16,9 @@ import nbbp
 TESTS = pathlib.Path(__file__).parent
 REPOSITORY = TESTS.parent
 in_repository = pytest.mark.skipif(not (REPOSITORY / "examples").exists(), reason="needs the repository around tests/")
+with_the_same_bits = pytest.mark.skipif(
+    platform.machine().lower() not in ("x86_64", "amd64", "aarch64", "arm64"), reason="bits of x86-64 and aarch64"
+)
 LAYERS = ("omp", "tbb", "workqueue")
 # TBB's wheel puts the library where the loader does not look in a virtual environment
 LIBRARIES = os.pathsep.join(filter(None, [str(pathlib.Path(sys.prefix) / "lib"), os.environ.get("LD_LIBRARY_PATH")]))

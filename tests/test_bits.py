@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-import platform
 
 import numpy as np
 import pytest
@@ -52,7 +51,7 @@ def test_narrower_vectors_leave_the_bits(on_one_thread):
 
 
 # Initial values are uniform, data come from integers, and no number goes through a function of libm or of NumPy's that
-# has a version for each processor: these bits are the same on every x86-64.
+# has a version for each processor: these bits are the same on every x86-64 with FMA and on aarch64.
 FIXED = {
     "optimizers": "02fafe354b9f84c0",
     "activations": "4136f5cd0540065d",
@@ -64,6 +63,7 @@ FIXED = {
     "convolutions": "b835922147b0e701",
     "lstm": "56817ab01b378584",
     "gru": "8a0aa0280f30d0af",
+    "attention": "121d5fd06dfa777e",
     "tables": "256615fb62b00f07",
 }
 
@@ -116,6 +116,11 @@ def _fixed(what: str):
         for dtype in ("float32", "float64"):
             sequences = dataclasses.replace(first, return_sequences=True)
             yield [nbbp.Bidirectional(sequences), last, nbbp.Dense(2)], {"dtype": dtype}, y
+    if what == "attention":
+        block = nbbp.TransformerBlock(2, hidden=20, causal=True, dropout=0.2)
+        layers = [nbbp.Dense(16), block, nbbp.MultiHeadAttention(4), nbbp.Flatten(), nbbp.Dense(2)]
+        for dtype in ("float32", "float64"):
+            yield layers, {"dtype": dtype}, y
     if what == "tokens":
         embedding = nbbp.Embedding(23, 40)
         yield [embedding, nbbp.Dense(40, "relu"), nbbp.TiedDense(embedding), nbbp.TakeFirst(), nbbp.Dense(2)], {}, y
@@ -123,7 +128,7 @@ def _fixed(what: str):
         yield [embedding, nbbp.Flatten(), nbbp.FeatureTokens(5), nbbp.Flatten(), nbbp.Dense(2)], {}, y
 
 
-@pytest.mark.skipif(platform.machine().lower() not in ("x86_64", "amd64"), reason="bits of x86-64")
+@runs.with_the_same_bits
 @pytest.mark.parametrize("what", FIXED)
 def test_a_fixed_run_has_the_bits_that_it_had(what):
     """Where a change is meant to move bits, the changelog says so and the digests here are replaced."""
@@ -132,6 +137,8 @@ def test_a_fixed_run_has_the_bits_that_it_had(what):
         X = runs.rows(96, 32)[0].reshape(96, 8, 4, 1)
     if what in ("lstm", "gru"):
         X = runs.rows(96, 32)[0].reshape(96, 8, 4)
+    if what == "attention":
+        X = runs.rows(96, 100)[0].reshape(96, 50, 2)
     if what == "embeddings":
         X = np.column_stack([X, np.arange(96) % 3, np.arange(96) * 7 % 5])
     if what == "tokens":
@@ -187,7 +194,7 @@ WAYS = {
 }
 
 
-@pytest.mark.skipif(platform.machine().lower() not in ("x86_64", "amd64"), reason="bits of x86-64")
+@runs.with_the_same_bits
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__.strip("_"))
 def test_each_way_through_a_step_has_the_bits_that_it_had(way):
     """Sums over one shard and over several, over blocks of rows, over parts of a mini-batch, and weighted ones."""
@@ -208,7 +215,7 @@ FIRST_VALUES = [
 ]
 
 
-@pytest.mark.skipif(platform.machine().lower() not in ("x86_64", "amd64"), reason="bits of x86-64")
+@runs.with_the_same_bits
 @pytest.mark.parametrize(("layer", "expected"), FIRST_VALUES, ids=lambda value: getattr(type(value), "__name__", ""))
 def test_a_layer_has_the_first_values_that_it_had(layer, expected):
     """Its own, and those of the layer after it."""

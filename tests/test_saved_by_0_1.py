@@ -4,12 +4,10 @@ With 0.1.0 in PYTHONPATH, ``python tests/test_saved_by_0_1.py`` writes the files
 """
 
 import pathlib
-import platform
 import shutil
 import tempfile
 
 import numpy as np
-import pytest
 import runs
 
 import nbbp
@@ -20,7 +18,7 @@ BEFORE = "63665ca27fbc19e9"
 TRAINED_ON = "47991d68191a4ca0"
 RESUMED = "101d471d48d705cc"
 
-pytestmark = pytest.mark.skipif(platform.machine().lower() not in ("x86_64", "amd64"), reason="bits of x86-64")
+pytestmark = runs.with_the_same_bits
 
 
 def network() -> nbbp.Sequential:

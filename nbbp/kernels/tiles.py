@@ -19,6 +19,7 @@ from nbbp.kernels.jit import device
 from nbbp.kernels.pointers import at
 
 _HOST = binding.get_host_cpu_features()
+ARM = binding.get_process_triple().startswith(("aarch64", "arm64"))
 
 
 def has_feature(name: str) -> bool:
@@ -31,6 +32,8 @@ if has_feature("avx512f"):
     VECTOR_BYTES, ROWS = 64, 8  # 24 sums, 3 vectors of B and 1 of A in 32 registers
 elif has_feature("avx"):
     VECTOR_BYTES, ROWS = 32, 4  # 12 sums, 3 vectors of B and 1 of A in 16 registers
+elif ARM:
+    VECTOR_BYTES, ROWS = 16, 8  # NEON has 32 registers
 else:
     VECTOR_BYTES, ROWS = 16, 4
 VECTORS = 3
@@ -138,12 +141,19 @@ def _tile_function(module, number, rows: int, vectors: int, offsets: str):
             return code.mul(places, _I64(i))
         return code.sext(code.load(code.gep(places, [_I64(i)])), _I64)
 
+    def unrelated(place):
+        """The same number, which LLVM does not know to be a multiple of a stride.
+
+        Else it steps through a column of A by one pointer, each load waiting for the one before, and copies each
+        element to all lanes; NEON multiplies by a lane of a register.
+        """
+        return code.asm(ir.FunctionType(_I64, [_I64]), "", "=r,0", [place], False) if ARM else place
+
     def body(masked):
         before = code.block
         preload, loop, done = (code.append_basic_block(x) for x in ("preload", "loop", "done"))
         a_rows = [offset(a_row, i) for i in range(rows)]
-        if "a" in offsets:
-            a_rows = [code.gep(a, [row]) for row in a_rows]
+        a_rows = [code.gep(a, [row]) if "a" in offsets else unrelated(row) for row in a_rows]
         code.cbranch(code.icmp_signed("<", start_row, _I64(0)), loop, preload)
         code.position_at_end(preload)
         apart = [offset(c_row, i) if "c" in offsets else _I64(i) for i in range(rows)]
