@@ -70,8 +70,9 @@ def test_bench_measures_both_backends(tmp_path):
     assert row.endswith("x)")
 
 
-def test_import_draws_in_nothing_that_is_slow(tmp_path):
-    code = "import sys, nbbp; print([m for m in ('matplotlib', 'sklearn', 'torch', 'pandas') if m in sys.modules])"
+@pytest.mark.parametrize("module", ["nbbp", "nbbp.cli"])
+def test_import_draws_in_nothing_that_is_slow(module):
+    code = f"import sys, {module}; print([m for m in ('matplotlib', 'sklearn', 'torch', 'pandas') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

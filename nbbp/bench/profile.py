@@ -109,7 +109,7 @@ class _Step:
         program = self._runner.program
         for k, bound in enumerate((*program.once, *program.calls)):
             if isinstance(bound, Shards):
-                codes = bound.codes
+                codes = bound.table
                 self._shards[k] = _CountedShards(codes, bound.shared(parallel=not alone))
                 self._code[k] = self._shards[k].row
                 longest = max(bound.programs, key=lambda program: len(program.calls))

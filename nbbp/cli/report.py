@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from nbbp._version import __version__
-from nbbp.cli import figures, html
+from nbbp.cli import html
 from nbbp.cli.linear import linear_prediction
 from nbbp.cli.scores import constant, is_worse, scores, shown
 from nbbp.insight.columns import partial_dependence, permutation_importance
@@ -141,6 +141,8 @@ class Report:
 
     def page(self, seconds: float, stopped: str = "") -> str:
         """The whole report as an HTML page, with figures."""
+        from nbbp.cli import figures
+
         drawn = {
             "losses": figures.of_losses(self.training.histories),
             "predictions": figures.of_predictions(self.target, self.test.y, self._predictions["model"]),

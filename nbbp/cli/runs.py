@@ -5,7 +5,6 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
-from nbbp.plots.curves import loss_curves
 from nbbp.recipes.tabular import TableModel, file_of_member
 from nbbp.storage import files
 from nbbp.training.history import History
@@ -18,6 +17,8 @@ def write_run(
     numbers: dict[str, Any],
 ) -> list[str]:  # fmt: skip
     """Write all files of a run, in place of those of an earlier one; returns their names."""
+    from nbbp.plots.curves import loss_curves
+
     written = model.save(folder)
     for path in folder.glob(file_of_member(HISTORY, "*")):
         path.unlink()

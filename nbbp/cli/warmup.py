@@ -10,9 +10,12 @@ from nbbp import optimizers
 from nbbp.activations import ACTIVATIONS
 from nbbp.cli.commands import Command, kernel_folders
 from nbbp.engine.node import Input
+from nbbp.engine.program import noting
 from nbbp.engine.ragged import Ragged
 from nbbp.insight.inspection import Inspect
 from nbbp.kernels import cache, threads
+from nbbp.kernels.jit import Code, machine_code
+from nbbp.kernels.workers import Divided
 from nbbp.layers import (
     GRU,
     LSTM,
@@ -92,16 +95,32 @@ def warmup(arguments) -> int:
     """Compile the kernels of all layers, losses and optimizers beforehand, as for the image of a container."""
     begin = time.perf_counter()
     models = [functools.partial(Sequential, dtype=dtype) for dtype in arguments.dtype]
-    runs = [(shared, run) for shared in (False, True) for model in models for run in usual_runs(model)]
-    for shared, run in bar(runs, desc="compiling kernels", unit="network", leave=False):
-        with threads.deciding(shared):
-            run()
+    for code in bar(Divided(needed(models)), desc="compiling kernels", unit="kernel", leave=False):
+        machine_code(*code)
         if cache.counts["lost"]:
             return 1  # the cache has said why
+    runs = [(shared, run) for shared in (False, True) for model in models for run in usual_runs(model)]
+    for shared, run in bar(runs, desc="training networks", unit="network", leave=False):
+        with threads.deciding(shared):
+            run()
     seconds, counts = time.perf_counter() - begin, cache.counts
-    print(f"{counts['written']} kernels compiled in {seconds:.0f} s, {counts['read']} were there already")
+    new, old = counts["written"] + counts["shared"], counts["read"] - counts["shared"]
+    print(f"{new} kernels compiled in {seconds:.0f} s, {old} were there already")
     print(*kernel_folders(), sep="\n")
     return 0
+
+
+def needed(models: list[functools.partial[Sequential]]) -> list[Code]:
+    """Both twins of the kernels of the usual runs, which bind them to plain NumPy here.
+
+    Some are bound by compiled programs alone: those are compiled when the networks are trained.
+    """
+    with noting() as kernels:
+        for model in models:
+            for run in usual_runs(functools.partial(model, backend="numpy")):
+                run()
+    twins = {(twin, kinds): None for kernel, kinds in kernels for twin in (kernel.serial, kernel.parallel)}
+    return sorted(twins, key=lambda code: code[0].py_func.__module__)
 
 
 def usual_runs(model: functools.partial[Sequential]) -> Iterator[Callable]:

@@ -1,23 +1,20 @@
 """Programs: bound calls of kernels on arrays, in order, and their machine code."""
 
+import contextlib
 import dataclasses
 import math
 from collections.abc import Callable
 
 import numpy as np
-from numba import prange
+from numba import prange, types
 
 from nbbp.kernels import arrays, random, threads
 from nbbp.kernels.batches import clear, take_row
 from nbbp.kernels.clock import Clock
 from nbbp.kernels.forks import cached_property
-from nbbp.kernels.jit import Kernel, address, address_places, call, compiled, padded_block
+from nbbp.kernels.jit import Code, Kernel, address_places, call, compiled, machine_code, padded_block, signature
 
 BACKENDS = ("numba", "numpy")
-
-
-Kernels = dict[tuple, tuple["Call", bool]]
-"""A call that compiles a kernel, and its `parallel`, by kernel, whether threads share its work, and array types."""
 
 
 @dataclasses.dataclass(repr=False)
@@ -35,13 +32,16 @@ class Call:
     def cycles(self) -> float:
         return self.kernel.cycles(self.arrays)
 
-    def kernels(self, parallel: bool) -> Kernels:
-        kinds = tuple((a.dtype, a.ndim) for a in self.arrays)
-        return {(self.kernel, self._shared(parallel), kinds): (self, parallel)}
+    def code(self, parallel: bool) -> Code:
+        """The twin of the kernel that it calls; threads share the work if there is enough."""
+        return self.kernel.code(self.arrays, parallel and threads.worthwhile(self.cycles()))
+
+    def codes(self, parallel: bool) -> list[Code]:
+        return [self.code(parallel)]
 
     def compile(self, parallel: bool) -> tuple[int, np.ndarray]:
         """The address of the machine code, and its arguments as integers."""
-        return self.kernel.address(self.arrays, self._shared(parallel)), self.block
+        return machine_code(*self.code(parallel)), self.block
 
     @property
     def block(self) -> np.ndarray:
@@ -49,10 +49,6 @@ class Call:
         if self._block is None:
             self._block = padded_block(self.arrays)
         return self._block
-
-    def _shared(self, parallel: bool) -> bool:
-        """Whether threads share the work."""
-        return parallel and threads.worthwhile(self.cycles())
 
     def rebind(self, *arrays: np.ndarray) -> None:
         """Bind to other arrays of the same dtypes and numbers of axes, compiled or not."""
@@ -84,15 +80,18 @@ class Shards:
     def cycles(self) -> float:
         return 2 * sum(program.cycles() for program in self.programs)  # narrow kernels do not fill their vectors
 
-    def kernels(self, parallel: bool) -> Kernels:
-        return {code: first for program in self.programs for code, first in program.kernels(parallel=False).items()}
+    def code(self, parallel: bool) -> Code:
+        """The function that runs the programs."""
+        return _run_shards_parallel if self.shared(parallel) else _run_shards_serial, _RUN_SHARDS
+
+    def codes(self, parallel: bool) -> list[Code]:
+        return [code for program in self.programs for code in program.codes(parallel=False)] + [self.code(parallel)]
 
     def compile(self, parallel: bool) -> tuple[int, np.ndarray]:
-        runner = _run_shards_parallel if self.shared(parallel) else _run_shards_serial
-        return address(runner, [self.codes]), self._block
+        return machine_code(*self.code(parallel)), self._block
 
     @cached_property
-    def codes(self) -> np.ndarray:
+    def table(self) -> np.ndarray:
         """Machine code of the programs (program, call, 3); a call of no words, at the end, does nothing."""
         compiled = [program.compile(parallel=False) for program in self.programs]
         codes = np.zeros((len(compiled), max(map(len, compiled)), 3), np.int64)
@@ -102,7 +101,7 @@ class Shards:
 
     @cached_property
     def _block(self) -> np.ndarray:
-        return padded_block([self.codes])
+        return padded_block([self.table])
 
     def shared(self, parallel: bool) -> bool:
         """Whether the programs are distributed among threads."""
@@ -122,6 +121,7 @@ def _run_shards(codes):
 
 _run_shards_serial = compiled(_run_shards, "run_shards_serial")
 _run_shards_parallel = compiled(_run_shards, "run_shards_parallel", parallel=True)
+_RUN_SHARDS = (types.int64[:, :, ::1],)
 
 
 class Tables:
@@ -293,10 +293,9 @@ class Program:
         """The approximate number of processor cycles of one run on one thread."""
         return sum(bound.cycles() for bound in self.calls)
 
-    def kernels(self, parallel: bool) -> Kernels:
-        """The kernels to compile, each once: many calls have the same machine code."""
-        calls = (*self.once, *self.calls)
-        return {code: first for bound in calls for code, first in bound.kernels(parallel).items()}
+    def codes(self, parallel: bool) -> list[Code]:
+        """What is to be compiled, each once: many calls have the same machine code."""
+        return list(dict.fromkeys(code for bound in (*self.once, *self.calls) for code in bound.codes(parallel)))
 
     def compile(self, parallel: bool = True, once: bool = False) -> np.ndarray:
         """The machine code of the calls: a row (entry address, address of its arguments, their words) for each.
@@ -315,8 +314,24 @@ class Program:
                 return
 
 
+_noted: dict[tuple[Kernel, tuple[types.Type, ...]], None] | None = None
+
+
+@contextlib.contextmanager
+def noting():
+    """Note the kernels that programs bind within this context, compiled or not, and the types of their arguments."""
+    global _noted
+    _noted = {}
+    try:
+        yield _noted
+    finally:
+        _noted = None
+
+
 def _checked(kernel: Kernel, arrays: tuple[np.ndarray, ...]) -> Call:
     kernel.lengths(arrays)
+    if _noted is not None:
+        _noted[kernel, signature(arrays)] = None
     if not kernel.trusted:
         kernel.check(*arrays)
     return Call(kernel, arrays)

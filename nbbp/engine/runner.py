@@ -5,13 +5,16 @@ import math
 from collections.abc import Iterator
 from typing import cast
 
+import numba
 import numpy as np
-from numba import prange
+from numba import prange, types
 
 from nbbp.engine.program import Call, Program
 from nbbp.kernels import threads
-from nbbp.kernels.jit import address, address_places, call, compiled, device, padded_block
+from nbbp.kernels.clock import Clock
+from nbbp.kernels.jit import address, address_places, call, compiled, device, machine_code, padded_block
 from nbbp.kernels.pointers import write_word
+from nbbp.kernels.workers import Divided
 
 
 def _run_steps(calls, rows, last_calls, last_rows, clock):
@@ -67,6 +70,9 @@ def _run_blocks(codes, words, begins, bases):
 
 _run_steps_compiled = compiled(_run_steps, "run_steps")
 _run_once_compiled = compiled(_run_once, "run_once")
+_CODES = types.int64[:, ::1]
+_RUN_STEPS = _run_steps_compiled, (_CODES, types.int64, _CODES, types.int64, numba.typeof(Clock().record))
+_RUN_ONCE = _run_once_compiled, (_CODES,)
 _run_side_by_side_serial = compiled(_run_side_by_side, "run_side_by_side_serial")
 _run_side_by_side_parallel = compiled(_run_side_by_side, "run_side_by_side_parallel", parallel=True)
 
@@ -75,7 +81,7 @@ _run_blocks_parallel = compiled(_run_blocks, "run_blocks_parallel", parallel=Tru
 
 
 class Runner:
-    """Runs a program step after step; the last mini-batch of an epoch may have a program of its own.
+    """Runs a program step after step; `last`, in a fit, is that of an epoch's last mini-batch, or the same one.
 
     A program's `once` runs before the calls of each step in training, otherwise before a run. With `alone`, everything
     runs on the calling thread, as it also does if threads are lost, as in a forked child.
@@ -83,6 +89,7 @@ class Runner:
 
     def __init__(self, program: Program, last: Program | None = None, progress=iter, alone: bool = False) -> None:
         self.program, self.last, self.clock = program, last or program, program.clock
+        self._loops = [_RUN_STEPS, _RUN_ONCE] if last else []  # a fit draws the order of its rows by the second
         self._alone, self._once_alone = alone, alone or program.cycles() < threads.WAKING_CYCLES
         self._codes: dict[bool, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
         if program.backend == "numba":
@@ -96,9 +103,9 @@ class Runner:
         bound = self._codes.get(alone)
         if bound is None:
             parallel = not alone
-            kernels = self.program.kernels(parallel) | self.last.kernels(parallel)
-            for first, shared in progress(list(kernels.values())):
-                first.compile(shared)
+            codes = [*self.program.codes(parallel), *self.last.codes(parallel), *self._loops]
+            for function, signature in progress(Divided(list(dict.fromkeys(codes)))):
+                machine_code(function, signature)
             code, before = self._compiled(self.program, parallel)
             last = code if self.last is self.program else self._compiled(self.last, parallel)[0]
             bound = self._codes[alone] = code, last, before

@@ -22,6 +22,7 @@ import numba
 import numpy as np
 from numba.core.caching import FunctionCache
 from numba.core.compiler import CompileResult
+from numba.core.runtime import rtsys
 from numba.core.serialize import dumps
 from numba.misc.appdirs import AppDirs
 
@@ -109,7 +110,10 @@ def _write(path: pathlib.Path, data) -> None:
 
 
 counts: collections.Counter[str] = collections.Counter()
-"""Numbers of compiled functions of this process: those "read", those "written", and those "lost" when it ends."""
+"""Numbers of compiled functions of this process: those "read", those "written", and those "lost" when it ends.
+
+Those "shared" were written by workers and read by this process.
+"""
 
 
 class KernelCache(FunctionCache):
@@ -133,9 +137,17 @@ class KernelCache(FunctionCache):
         place = re.sub(r"[^\w.-]", "", f"{pathlib.Path(code.co_filename).stem}.{self._name}-{code.co_firstlineno}")
         return f"{place}.{sys.implementation.cache_tag}.{hashlib.sha256(known.encode()).hexdigest()[:16]}.nbc"
 
+    def holds(self, sig, target_context) -> bool:
+        """Whether a folder has the machine code."""
+        name = self._file(sig, target_context.codegen())
+        return any((folder / name).is_file() for folder in folders())
+
     def load_overload(self, sig, target_context):
         """The machine code from the first folder that has it, or None."""
-        target_context.refresh()
+        if is_ours(self._py_func):
+            rtsys.initialize(target_context)  # what machine code refers to; Numba would import its whole compiler first
+        else:
+            target_context.refresh()
         name = self._file(sig, target_context.codegen())
         for folder in folders():
             try:

@@ -28,6 +28,8 @@ import numpy as np
 from llvmlite import ir
 from numba import njit, prange, types
 from numba.core import cgutils
+from numba.core.codegen import JITCodeLibrary
+from numba.core.compiler import Compiler
 from numba.core.compiler_lock import global_compiler_lock
 from numba.extending import intrinsic
 
@@ -42,7 +44,7 @@ if numba.config.DISABLE_JIT:  # type: ignore[attr-defined]
 
 # error_model: with Python's, a division is a branch and its loop does not vectorise.
 # No fastmath: it lets the compiler reorder sums, and then bits differ between runs, caches and processors.
-FLAGS: dict[str, Any] = {"error_model": "numpy", "nogil": True}
+FLAGS: dict[str, Any] = {"error_model": "numpy", "nogil": True, "no_cfunc_wrapper": True}
 
 
 def _copy(function: Callable, name: str, **replaced) -> python_types.FunctionType:
@@ -62,14 +64,69 @@ def compiled(function: Callable, name: str | None = None, parallel: bool = False
     """A compiled function, cached on disk."""
     dispatcher = njit(_copy(function, name or function.__name__), parallel=parallel, **FLAGS)
     dispatcher._cache = KernelCache(dispatcher.py_func)  # type: ignore[attr-defined]
+    _COMPILED[dispatcher.py_func.__name__] = dispatcher
     return dispatcher
+
+
+_COMPILED: dict[str, Any] = {}
+"""The compiled functions, by name."""
+
+Code = tuple[Any, tuple[types.Type, ...]]
+"""A compiled function, and the types of its arguments: what there is machine code of."""
+
+
+def function(name: str):
+    """The compiled function of this name, after its module is imported; a twin of a kernel is made if necessary."""
+    if name not in _COMPILED:
+        pair, _, twin = name.rpartition("_")
+        getattr(KERNELS[pair], twin)
+    return _COMPILED[name]
+
+
+def is_available(code: Code) -> bool:
+    """Whether there is machine code already, in this process or on disk."""
+    dispatcher, signature = code
+    return signature in dispatcher.overloads or dispatcher._cache.holds(signature, dispatcher.targetctx)
 
 
 _devices: collections.Counter[str] = collections.Counter()
 
 
+class _LinkedLibrary(JITCodeLibrary):
+    """LLVM code that is only linked into that of kernels.
+
+    Numba would optimise it and make machine code of it, although nothing calls that; and again of its copies in all
+    kernels, which takes as long as all the rest.
+    """
+
+    @property
+    def codegen(self):
+        """In place of the generator of machine code: there is none that could refer to an environment."""
+        return python_types.SimpleNamespace(set_env=lambda name, environment: None)
+
+    def _optimize_final_module(self) -> None:
+        pass
+
+    def _finalize_final_module(self) -> None:
+        self._finalize_dynamic_globals()
+        self._verify_declare_only_symbols()
+        self._finalized = True
+
+    def get_pointer_to_function(self, name: str) -> int:
+        self._ensure_finalized()
+        return 0  # null, since there is none
+
+
+class _DeviceCompiler(Compiler):
+    """Numba's compiler for functions that only kernels call."""
+
+    def __init__(self, typing_context, target_context, library, *settings) -> None:
+        library = _LinkedLibrary(target_context.codegen(), "device")
+        super().__init__(typing_context, target_context, library, *settings)
+
+
 def device(function: Callable, inline: bool = False):
-    """A function that only kernels call; its machine code is cached as a part of theirs.
+    """A function that only kernels call; its machine code is a part of theirs.
 
     Each has a unique name: kernels from the caches of several processes are linked into one, and functions that
     were made at the same place, such as lambdas, would be confused.
@@ -78,21 +135,45 @@ def device(function: Callable, inline: bool = False):
     _devices[function.__module__] += 1
     number = _devices[function.__module__]  # within its file, which SOURCES covers; the order of imports may change
     function.__qualname__ = f"{function.__qualname__}_{SOURCES}_{function.__module__}_{number}_{foreign}"
-    return njit(function, forceinline=inline, **FLAGS)
+    flags = FLAGS | {"no_cpython_wrapper": True, "pipeline_class": _DeviceCompiler}
+    return njit(function, forceinline=inline, **flags)
+
+
+def address(dispatcher, arrays) -> int:
+    """The address of a function's machine code for C-contiguous arrays of these dtypes and numbers of axes."""
+    return machine_code(dispatcher, signature(arrays))
+
+
+def signature(arrays) -> tuple[types.Type, ...]:
+    """The types of C-contiguous arrays."""
+    return _signature(tuple((a.dtype, a.ndim) for a in arrays))
+
+
+@functools.cache
+def _signature(kinds: tuple[tuple[np.dtype, int], ...]) -> tuple[types.Type, ...]:
+    return tuple(types.Array(numba.from_dtype(dtype), axes, "C") for dtype, axes in kinds)
 
 
 @global_compiler_lock
-def address(dispatcher, arrays) -> int:
-    """The address of a function's machine code for C-contiguous arrays of these dtypes and numbers of axes."""
-    return _address(dispatcher, tuple((a.dtype, a.ndim) for a in arrays))
-
-
 @functools.cache  # Numba takes half a millisecond to find a compiled function
-def _address(dispatcher, kinds: tuple[tuple[np.dtype, int], ...]) -> int:
-    signature = tuple(types.Array(numba.from_dtype(dtype), axes, "C") for dtype, axes in kinds)
-    dispatcher.compile(signature)
+def machine_code(dispatcher, signature: tuple[types.Type, ...]) -> int:
+    """The address of a function's machine code for arguments of these types, compiled or loaded if necessary."""
+    with _named_errors(dispatcher.py_func.__name__.removesuffix("_serial").removesuffix("_parallel")):
+        dispatcher.compile(signature)
     result = dispatcher.overloads[signature]
     return result.library.get_pointer_to_function(result.fndesc.llvm_func_name)
+
+
+@contextlib.contextmanager
+def _named_errors(name: str):
+    """Turn Numba's errors, pages long, into a TypeError that names the kernel and the cause."""
+    try:
+        yield
+    except numba.errors.NumbaError as error:
+        lines = [line.strip() for line in str(error).splitlines()]
+        lines = [line for line in lines if line and not line.startswith("Failed in")]
+        cause = " ".join(lines[: 2 if lines[0].endswith(":") else 1])
+        raise TypeError(f"kernel {name} does not compile: {cause}") from error
 
 
 class TwinError(ValueError):
@@ -147,7 +228,7 @@ class Kernel:
         expected = [a.copy() for a in given]
         with np.errstate(all="ignore"):
             self.reference(*expected)
-        with self._named_errors():
+        with _named_errors(self.name):
             self.serial(*given)
         for number in self.arguments.compared():
             got, right = given[number], expected[number]
@@ -190,22 +271,9 @@ class Kernel:
         looped = [n for letter, n in self.lengths(arrays).items() if not letter.isupper()]
         return self._cycles * float(np.prod(looped, dtype=float))
 
-    @global_compiler_lock
-    def address(self, arrays, parallel: bool) -> int:
-        """The address of the machine code for arrays of these dtypes, compiled or loaded if necessary."""
-        with self._named_errors():
-            return address(self.parallel if parallel else self.serial, arrays)
-
-    @contextlib.contextmanager
-    def _named_errors(self):
-        """Turn Numba's errors, pages long, into a TypeError that names the kernel and the cause."""
-        try:
-            yield
-        except numba.errors.NumbaError as error:
-            lines = [line.strip() for line in str(error).splitlines()]
-            lines = [line for line in lines if line and not line.startswith("Failed in")]
-            cause = " ".join(lines[: 2 if lines[0].endswith(":") else 1])
-            raise TypeError(f"kernel {self.name} does not compile: {cause}") from error
+    def code(self, arrays, parallel: bool) -> Code:
+        """The twin for arrays of these dtypes."""
+        return self.parallel if parallel else self.serial, signature(arrays)
 
 
 KERNELS: dict[str, Kernel] = {}
@@ -251,7 +319,8 @@ def kernel(
     return declare
 
 
-_WORDS_PER_CASE, _CASES = 8, 20
+_WORDS = (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 128, 160)
+"""The numbers of integers that a kernel may be called with; each has a call site, which takes as long to compile."""
 
 
 @intrinsic
@@ -259,8 +328,8 @@ def call(typing_context, address, arguments, words):
     """Call the kernel at `address` with the `words` integers at `arguments`; returns its status, 0 for success.
 
     Numba passes an array as seven or more integers, so a kernel of arrays is a function of integers only, and one
-    call site serves all kernels: it passes the next multiple of 8 integers, and a callee ignores the surplus.
-    Blocks are padded for that.
+    function serves all kernels: it passes as many integers as the next of _WORDS says, and a callee ignores the
+    surplus. Blocks are padded for that.
     """
 
     def generate(context, builder, signature, args):
@@ -269,12 +338,12 @@ def call(typing_context, address, arguments, words):
         at = builder.inttoptr(arguments, word.as_pointer())
         unused = cgutils.alloca_once(builder, word, size=2)  # where Numba returns a value and an exception
         end = builder.append_basic_block("called")
-        switch = builder.switch(builder.udiv(words, word(_WORDS_PER_CASE)), end)
+        switch = builder.switch(words, end)
         incoming = [(builder.block, status(0))]
-        for case in range(1, _CASES + 1):
+        for case in _WORDS:
             with builder.goto_block(builder.append_basic_block(f"words_{case}")):
                 switch.add_case(word(case), builder.block)
-                values = [builder.load(builder.gep(at, [word(i)])) for i in range(case * _WORDS_PER_CASE)]
+                values = [builder.load(builder.gep(at, [word(i)])) for i in range(case)]
                 function = ir.FunctionType(status, [word.as_pointer()] * 2 + [word] * len(values))
                 result = builder.call(
                     builder.inttoptr(address, function.as_pointer()),
@@ -294,15 +363,15 @@ def call(typing_context, address, arguments, words):
 def padded_block(arrays) -> np.ndarray:
     """The arguments of a compiled kernel as integers: for each array the fields of Numba's array structure.
 
-    meminfo and parent (both null), number of items, item size, address, shape, strides; then zeros to a multiple of 8.
+    meminfo and parent (both null), number of items, item size, address, shape, strides; then zeros to one of _WORDS.
     """
     words: list[int] = []
     for a in arrays:
         words += (0, 0, a.size, a.itemsize, a.__array_interface__["data"][0], *a.shape, *a.strides)
-    words += [0] * (-len(words) % _WORDS_PER_CASE)
-    if len(words) > _WORDS_PER_CASE * _CASES:
-        raise ValueError(f"a kernel takes at most {_WORDS_PER_CASE * _CASES} words of arguments, got {len(words)}")
-    return np.array(words, np.int64)
+    if len(words) > _WORDS[-1]:
+        raise ValueError(f"a kernel takes at most {_WORDS[-1]} words of arguments, got {len(words)}")
+    padded = next(most for most in _WORDS if len(words) <= most)
+    return np.array(words + [0] * (padded - len(words)), np.int64)
 
 
 def address_places(arrays) -> list[int]:

@@ -137,7 +137,7 @@ class Trainer:
         flat = self.network.params, self.network.grads, *self.update.moments
         self.owners = Owners([p for p in (whole, last) if p and owned], flat, self.update.optimizer.kernel)
         self._pace.start_with(planner.cores(whole))
-        self.runner = Runner(whole, last, progress, alone=self._alone)
+        self.runner = Runner(whole, last or whole, progress, alone=self._alone)
         self._masked = self.network.mask is not None
 
     def _binding(self) -> Binding:

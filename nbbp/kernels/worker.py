@@ -1,0 +1,26 @@
+"""``python -m nbbp.kernels.worker``: a process that compiles for another, see `nbbp.kernels.workers`."""
+
+import importlib
+import os
+import pickle
+import sys
+
+from nbbp.kernels import jit
+
+
+def main() -> None:
+    """Compile the functions that standard input names, and answer each time with a byte."""
+    answers = os.fdopen(os.dup(1), "wb", buffering=0)
+    os.dup2(2, 1)  # imported modules may print
+    while True:
+        try:
+            module, name, signature = pickle.load(sys.stdin.buffer)
+        except EOFError:
+            return
+        importlib.import_module(module)
+        jit.machine_code(jit.function(name), signature)
+        answers.write(b".")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,184 @@
+"""Compilation in several processes: workers, see `nbbp.kernels.worker`, compile for this one.
+
+Numba compiles one function at a time, whatever the number of threads. A first fit needs about twenty, so other
+processes compile some of them into the cache on disk, from which this one loads them. They are new processes and not
+forks or those of `multiprocessing`, which would copy a process that has threads, or run the user's script again.
+
+This process takes functions from the front of the list while workers start, and they take them from its back:
+neighbours often share functions of their own, which each process compiles for itself.
+
+Nothing depends on a worker. What is not in the cache when one has answered, or ended, is compiled here, and it gets no
+other: there may be no folder to write to, another package of this name, or settings that it does not know. It does not
+import modules of the user's, whose kernels are compiled here. It ends by itself when nobody writes to it any more.
+"""
+
+import collections
+import os
+import pathlib
+import pickle
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+
+import numba
+
+from nbbp.kernels import jit, threads
+from nbbp.kernels.cache import counts, is_ours
+from nbbp.kernels.jit import Code
+
+WORKER = "nbbp.kernels.worker"
+FEWEST = 4  # missing functions for which a worker is started: it needs as long to start as to compile two
+IDLE_SECONDS = 5.0  # until a worker without work ends
+PATIENCE_SECONDS = 60.0  # until what a worker has not compiled is compiled here
+
+
+class _Task:
+    """A function to compile, and whether a worker has answered."""
+
+    def __init__(self, code: Code) -> None:
+        self.code, self.answered = code, False
+
+
+class _Pool:
+    """The workers of this process, and what none has taken yet."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._waiting: collections.deque[_Task] = collections.deque()
+        self._workers = 0
+
+    def offer(self, tasks: Sequence[_Task], workers: int) -> None:
+        """Let workers, at least so many, take these tasks."""
+        with self._changed:
+            self._waiting.extend(tasks)
+            new = max(0, workers - self._workers)
+            self._workers += new
+            self._changed.notify_all()
+        for _ in range(new):
+            threading.Thread(target=self._serve, daemon=True).start()
+
+    def take(self, task: _Task) -> bool:
+        """Take the task from the workers; False if one has it."""
+        with self._changed:
+            if task not in self._waiting:
+                return False
+            self._waiting.remove(task)
+            return True
+
+    def wait(self, task: _Task) -> None:
+        """Wait for the worker that has the task, unless it takes strangely long."""
+        with self._changed:
+            self._changed.wait_for(lambda: task.answered, PATIENCE_SECONDS)
+
+    def _serve(self) -> None:
+        """Start a worker and give it tasks, one after the other."""
+        process = None
+        try:
+            process = _start()
+            while (task := self._last()) is not None:
+                try:
+                    done = _compiled_by(process, task.code)
+                finally:
+                    with self._changed:
+                        task.answered = True
+                        self._changed.notify_all()
+                if not done:
+                    break
+                counts["shared"] += 1
+        except OSError:
+            pass  # it could not be started
+        finally:
+            with self._changed:
+                self._workers -= 1
+            if process is not None:
+                process.kill()
+                process.communicate()
+
+    def _last(self) -> _Task | None:
+        """The last task that nobody has taken, or None if there is none for some time."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting, IDLE_SECONDS)
+            return self._waiting.pop() if self._waiting else None
+
+
+_pool = _Pool()
+
+
+def _forget() -> None:
+    """Of a parent's workers, a forked child has no threads that write to them."""
+    global _pool
+    _pool = _Pool()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
+
+
+def _start() -> subprocess.Popen:
+    """A worker, which finds modules where this process does; Ctrl-C in a terminal does not reach it."""
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    if numba.config.CACHE_DIR:  # type: ignore[attr-defined]
+        environment["NUMBA_CACHE_DIR"] = str(numba.config.CACHE_DIR)  # type: ignore[attr-defined]
+    return subprocess.Popen(
+        [sys.executable, "-m", WORKER], env=environment, start_new_session=True,
+        creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+
+
+def _compiled_by(process: subprocess.Popen, code: Code) -> bool:
+    """Let a worker compile a function; whether it is in the cache now."""
+    dispatcher, signature = code
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        pickle.dump((dispatcher.py_func.__module__, dispatcher.py_func.__name__, signature), process.stdin)
+        process.stdin.flush()
+        answer = process.stdout.read(1)
+    except OSError:
+        return False
+    return bool(answer) and jit.is_available(code)
+
+
+def _most() -> int:
+    """How many processes may compile beside this one: none if this program is not an interpreter, but has one."""
+    interpreter = pathlib.Path(sys.executable or "").name.lower().startswith("python")
+    return threads.count() - 1 if interpreter and not getattr(sys, "frozen", False) else 0
+
+
+class Divided:
+    """Functions to compile, in the order in which the caller is to do so, while workers compile others.
+
+    The caller compiles or loads each one that it is given.
+    """
+
+    def __init__(self, codes: Sequence[Code]) -> None:
+        self._codes = codes
+
+    def __len__(self) -> int:
+        return len(self._codes)
+
+    def __iter__(self) -> Iterator[Code]:
+        missing = [code for code in self._codes if is_ours(code[0].py_func) and not jit.is_available(code)]
+        workers = 0 if counts["lost"] else min(_most(), len(missing) // FEWEST)
+        if not workers:
+            yield from self._codes
+            return
+        tasks = [_Task(code) for code in missing]
+        _pool.offer(tasks, workers)
+        try:
+            apart = set(missing)
+            yield from (code for code in self._codes if code not in apart)
+            given = []
+            for task in tasks:
+                if _pool.take(task):
+                    yield task.code
+                else:
+                    given.append(task)
+            for task in given:
+                _pool.wait(task)
+                yield task.code
+        finally:
+            for task in tasks:
+                _pool.take(task)
