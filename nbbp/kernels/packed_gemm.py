@@ -15,14 +15,13 @@ from nbbp.kernels.arguments import scratch as any_scratch
 from nbbp.kernels.arrays import LINE
 from nbbp.kernels.gemm import affine_reference, transpose_rows
 from nbbp.kernels.jit import device, kernel
+from nbbp.kernels.panel_gemm import AHEAD, PANEL_BYTES, copy_panel
 from nbbp.kernels.pointers import at, copy, prefetch
-from nbbp.kernels.tiles import FROM_ZERO, ROWS, VECTOR_BYTES, VECTORS, columns, multiply_panel
+from nbbp.kernels.tiles import FROM_ZERO, ROWS, columns, multiply_panel
 
 LARGE = 1 << 20  # bytes of B beyond which packing pays off
 MANY_ROWS = 128  # least rows of A for which it pays off
-AHEAD = 16  # rows that are prefetched while one is copied
 SIDE = max(1, LINE // (4 * ROWS))  # slivers whose rows share cache lines
-PANEL_BYTES = VECTORS * VECTOR_BYTES
 
 
 def worthwhile(m: int, n: int, k: int, dtype) -> bool:
@@ -76,23 +75,6 @@ def _pack_columns(slivers, a, a_k, columns):
 
 
 @device
-def _pack_panel(panel, b, b_k, n):
-    """panel[k, j] = B[k, j] for n columns."""
-    length, width = panel.shape[0], columns(b)
-    if n == width:
-        line = width * LINE // PANEL_BYTES
-        for k in range(length):
-            ahead = at(b, min(k + AHEAD, length - 1) * b_k)
-            for j in range(0, width, line):
-                prefetch(at(ahead, j))
-            copy(at(panel, k * width), at(b, k * b_k), width)
-        return
-    for k in range(length):
-        for j in range(n):
-            panel[k, j] = b[k * b_k + j]
-
-
-@device
 def _multiply_slivers(c, slivers, panel, m, n, c_row, start, start_row):
     """C = start + A . B for a panel of n columns."""
     tiles, k, rows = slivers.shape
@@ -119,7 +101,7 @@ def affine_packed(y, x, w, b, slivers, panels):
     for p in prange((n + width - 1) // width):
         j = p * width
         panel = panels[get_thread_id()]
-        _pack_panel(panel, at(w, j), n, min(width, n - j))
+        copy_panel(at(panel, 0), at(w, j), n, k, min(width, n - j))
         _multiply_slivers(at(y, j), slivers, panel, m, min(width, n - j), n, at(b, j), 0)
 
 
@@ -157,5 +139,5 @@ def product_of_transposed_packed(c, a, b, slivers, panels):
     for p in prange((n + width - 1) // width):
         j = p * width
         panel = panels[get_thread_id()]
-        _pack_panel(panel, at(b, j), n, min(width, n - j))
+        copy_panel(at(panel, 0), at(b, j), n, panel.shape[0], min(width, n - j))
         _multiply_slivers(at(c, j), slivers, panel, m, min(width, n - j), n, at(c, j), FROM_ZERO)
