@@ -5,10 +5,12 @@ tile of rows goes through all panels, they come from the second level each time.
 the stack and multiplied with all rows. The sums are those of `multiply`, bit for bit.
 """
 
+from numba import types
+
 from nbbp.kernels.arrays import LINE
 from nbbp.kernels.jit import device
 from nbbp.kernels.pointers import at, copy, on_stack, prefetch
-from nbbp.kernels.tiles import VECTOR_BYTES, VECTORS, columns, multiply_panel
+from nbbp.kernels.tiles import FROM_ZERO, VECTOR_BYTES, VECTORS, columns, multiply_panel
 
 COPIES = VECTOR_BYTES < 64  # 32 registers take twice as many rows through a panel at a time
 PANEL_BYTES = VECTORS * VECTOR_BYTES
@@ -17,7 +19,10 @@ LEAST_ROWS = 32  # of A, for which a copy pays off
 TASKS = 32  # to share among threads, if there are rows enough
 AHEAD = 16  # rows that are prefetched while one is copied
 
+SUMMED = 128  # rows of sums in float64 for which a block is copied
+
 _block_of_panel = on_stack(STEPS * PANEL_BYTES // 4)
+_products, _totals = (on_stack(SUMMED * PANEL_BYTES // 4, dtype) for dtype in (None, types.float64))
 
 
 @device
@@ -64,15 +69,19 @@ def parts(n, blocks, like):
 
 
 @device
+def _place_of_part(t, blocks, m, n, like):
+    """The first row and column of the t-th part, and the ends: panels differ by one vector at most."""
+    count, vector = _panels(n, like), columns(like) // VECTORS
+    vectors, p, block = (n + vector - 1) // vector, t % count, t // count
+    end = min(n, (p + 1) * vectors // count * vector)
+    return m * block // blocks, p * vectors // count * vector, m * (block + 1) // blocks, end
+
+
+@device
 def multiply_part(t, blocks, m, n, k, a, a_row, a_k, b, b_k, c, c_row, start, start_row):
-    """C = start + A . B for the t-th part: a panel, and a block of rows. Panels differ by one vector at most."""
-    count, panel, width = _panels(n, c), _block_of_panel(c), columns(c)
-    vector = width // VECTORS
-    vectors = (n + vector - 1) // vector
-    p, block = t % count, t // count
-    j, end = p * vectors // count * vector, min(n, (p + 1) * vectors // count * vector)
-    i, end_row = m * block // blocks, m * (block + 1) // blocks
-    c_part = at(c, i * c_row + j)
+    """C = start + A . B for the t-th part: a block of rows in a panel."""
+    i, j, end_row, end = _place_of_part(t, blocks, m, n, c)
+    panel, width, c_part = _block_of_panel(c), columns(c), at(c, i * c_row + j)
     for s in range(0, k, STEPS):
         some = min(STEPS, k - s)
         copy_panel(panel, at(b, s * b_k + j), b_k, some, end - j)
@@ -81,6 +90,28 @@ def multiply_part(t, blocks, m, n, k, a, a_row, a_k, b, b_k, c, c_row, start, st
             end_row - i, end - j, some, at(a, i * a_row + s * a_k), a_row, a_k, panel, width, c_part, c_row,
             at(start, max(start_row, 0) * i + j) if first else c_part, start_row if first else c_row,
         )  # fmt: skip
+
+
+@device
+def multiply_part_of_many_rows(t, blocks, m, n, k, steps, a, a_k, b, b_k, c):
+    """C = A' . B for the t-th part, where products of `steps` rows of A and B, at most STEPS, are added in float64."""
+    i, j, end_row, end = _place_of_part(t, blocks, m, n, c)
+    panel, products, totals, width, w = _block_of_panel(c), _products(c), _totals(c), columns(c), end - j
+    for first in range(i, end_row, SUMMED):
+        rows = min(SUMMED, end_row - first)
+        for q in range(rows * w):
+            totals[q] = 0.0
+        for s in range(0, k, steps):
+            some = min(steps, k - s)
+            copy_panel(panel, at(b, s * b_k + j), b_k, some, w)
+            multiply_panel(
+                rows, w, some, at(a, s * a_k + first), 1, a_k, panel, width, products, w, products, FROM_ZERO
+            )  # fmt: skip
+            for q in range(rows * w):
+                totals[q] += products[q]
+        for r in range(rows):
+            for q in range(w):
+                c[(first + r) * n + j + q] = totals[r * w + q]
 
 
 @device
