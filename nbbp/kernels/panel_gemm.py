@@ -12,13 +12,12 @@ from nbbp.kernels.jit import device
 from nbbp.kernels.pointers import at, copy, on_stack, prefetch
 from nbbp.kernels.tiles import FROM_ZERO, VECTOR_BYTES, VECTORS, columns, multiply_panel
 
-COPIES = VECTOR_BYTES < 64  # 32 registers take twice as many rows through a panel at a time
+COPIES = VECTOR_BYTES == 32  # AVX2: 32 registers take twice as many rows through a panel at a time
 PANEL_BYTES = VECTORS * VECTOR_BYTES
 STEPS = 256  # rows of a block of a panel: 24 KiB
 LEAST_ROWS = 32  # of A, for which a copy pays off
 TASKS = 32  # to share among threads, if there are rows enough
 AHEAD = 16  # rows that are prefetched while one is copied
-
 SUMMED = 128  # rows of sums in float64 for which a block is copied
 
 _block_of_panel = on_stack(STEPS * PANEL_BYTES // 4)
