@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import nbbp
-from nbbp.bench import limits, products, profile
+from nbbp.bench import limits, peak, products, profile
 from nbbp.bench.convolutions import CONVOLUTIONS, LECUN_1989, LENET, PRODUCTS, SERIES, VGG
 from nbbp.bench.networks import Network, Weights
 from nbbp.bench.peers import nbbp as peer
@@ -17,6 +17,7 @@ from nbbp.bench.roofline import roofline
 from nbbp.bench.sequences import SEQUENCES, STEPS
 from nbbp.bench.workloads import WORKLOADS
 from nbbp.cli import main
+from nbbp.kernels.tiles import VECTOR_BYTES
 
 pytestmark = pytest.mark.slow
 
@@ -28,6 +29,15 @@ def test_limits_are_positive():
     assert all(0 < speed < math.inf for speed in (*measured.one_thread.values(), *measured.all_threads.values()))
     assert math.isnan(measured.core_to_core) or 0 < measured.core_to_core < 1e-4
     assert measured.or_better(measured).all_threads == measured.all_threads
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_peak_is_of_fused_multiply_adds(dtype):
+    width = VECTOR_BYTES // np.dtype(dtype).itemsize
+    sums, factors = np.arange(2 * peak.SUMS * width, dtype=dtype).reshape(2, -1), np.arange(2 * width, dtype=dtype)
+    expected = sums + 100 * np.tile(factors[:width] * factors[width:], (2, peak.SUMS))
+    peak._multiply_add_parallel(sums, factors, np.array([100]))
+    np.testing.assert_array_equal(sums, expected)
 
 
 def test_threads_that_wait_in_vain_stop():

@@ -167,6 +167,12 @@ def _packed_products():
     return nbbp.Sequential(layers, seed=3), (X, y), {"batch_size": 512}
 
 
+def _packed_and_in_place():
+    X, y = runs.rows(512, 384)
+    layers = [nbbp.Dense(300, "relu"), nbbp.Dense(300, "relu"), nbbp.Dense(2)]
+    return nbbp.Sequential(layers, seed=3), (X, y), {"batch_size": 512}
+
+
 def _accumulation():
     return runs.narrow(), runs.rows(200), {"batch_size": 24, "accumulate": 3}
 
@@ -188,6 +194,7 @@ WAYS = {
     _shards: "6e59dd233b956c2b",
     _blocks_of_rows: "8f8ad6b90a18d0f8",
     _packed_products: "b364c997473b43b3",
+    _packed_and_in_place: "2461804ff03108f2",
     _accumulation: "324981f64ee2009e",
     _stream: "0b76c1fc4ec9d2b6",
     _weights: "351dd689ad5d58f7",

@@ -98,6 +98,30 @@ def test_packed_products_have_the_bits_of_those_in_place(dtype, rng):
     assert in_place == made("product_with_transposed_packed", (m, k), dy, w, *inputs)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_products_of_many_rows_have_the_bits_of_those_of_single_rows(dtype, rng):
+    m, k, n = 131, 600, 93
+    x, w, b = (rng.standard_normal(shape).astype(dtype) for shape in ((m, k), (k, n), (n,)))
+    y, rows = np.empty((m, n), dtype), np.empty((m, n), dtype)
+    columns, block, first = y.copy(), np.ascontiguousarray(w[:, 8:80]), np.array([8])
+    KERNELS["affine"].parallel(y, x, w, b)
+    KERNELS["affine_columns"].serial(columns, x, block, b, first)
+    for i in range(m):
+        KERNELS["affine"].serial(rows[i : i + 1], x[i : i + 1], w, b)
+    assert y.tobytes() == rows.tobytes()
+    assert columns[:, 8:80].tobytes() == rows[:, 8:80].tobytes()
+    for length in (200, k):  # the products of more rows are added in float64
+        a, sums = np.ascontiguousarray(x[:, :length].T), b.copy()
+        dy = rng.standard_normal((length, n)).astype(dtype)
+        own = np.empty((m, 72), dtype)
+        KERNELS["product_of_transposed"].parallel(y, sums, a, dy)
+        KERNELS["product_with_columns"].serial(own, b.copy(), a, dy, first)
+        for i in range(m):
+            KERNELS["product_of_transposed"].serial(rows[i : i + 1], sums, a[:, i : i + 1].copy(), dy)
+        assert y.tobytes() == rows.tobytes()
+        assert own.tobytes() == np.ascontiguousarray(rows[:, 8:80]).tobytes()
+
+
 def test_kernel_names_are_taken_once():
     with pytest.raises(ValueError, match="there is a kernel named"):
         kernel(lambda y: None, "(n)", name=next(iter(KERNELS)))(lambda y: None)

@@ -1,25 +1,67 @@
-"""The FMA peak: fused multiply-adds on registers, without a load that misses."""
+"""The FMA peak: independent sums in registers, and nothing in the loop but fused multiply-adds."""
 
 import time
 from collections.abc import Callable
 
 import numba
 import numpy as np
-from numba import prange
+from llvmlite import ir
+from numba import prange, types
+from numba.core import cgutils
+from numba.extending import intrinsic
 
 from nbbp.kernels.jit import compiled
 from nbbp.kernels.pointers import at
-from nbbp.kernels.tiles import FROM_ZERO, ROWS, VECTOR_BYTES, VECTORS, columns, multiply_panel
+from nbbp.kernels.tiles import FMA, ROWS, VECTOR_BYTES, VECTORS
+
+SUMS = ROWS * VECTORS  # vectors, as in a tile: they and two factors fit the registers
 
 
-def _multiply_add(a, b, c, length):
-    """One tile of sums per thread over `length` steps, all of which read the same numbers."""
-    for t in prange(c.shape[0]):
-        width = columns(at(b, 0))
-        tile = c[t]
-        multiply_panel(
-            ROWS, width, length[0], at(a, 0), 1, 0, at(b, 0), 0, at(tile, 0), width, at(tile, 0), FROM_ZERO
-        )  # fmt: skip
+@intrinsic
+def _add_products(typing_context, sums, factors, steps):
+    """Add the product of two vectors at `factors` to each of SUMS vectors at `sums`, `steps` times."""
+
+    def generate(context, builder, signature, args):
+        sums, factors, steps = args
+        number = sums.type.pointee
+        bits = signature.args[0].dtype.bitwidth
+        width = VECTOR_BYTES * 8 // bits
+        vector, integer = ir.VectorType(number, width), steps.type
+        kind = ir.FunctionType(vector, [vector] * 3)
+        fma = cgutils.get_or_insert_function(builder.module, kind, f"llvm.{FMA}.v{width}f{bits}")
+
+        def place(base, i):
+            return builder.bitcast(builder.gep(base, [integer(i * width)]), vector.as_pointer())
+
+        def load(base, i):
+            value = builder.load(place(base, i))
+            value.align = bits // 8
+            return value
+
+        before, x, y = builder.block, load(factors, 0), load(factors, 1)
+        loop, done = (builder.append_basic_block(name) for name in ("loop", "done"))
+        started = [load(sums, i) for i in range(SUMS)]
+        builder.branch(loop)
+        builder.position_at_end(loop)
+        step, *running = (builder.phi(kind) for kind in (integer, *[vector] * SUMS))
+        added = [builder.call(fma, [x, y, value]) for value in running]
+        following = builder.add(step, integer(1))
+        for value, first, then in zip((step, *running), (integer(0), *started), (following, *added), strict=True):
+            value.add_incoming(first, before)
+            value.add_incoming(then, loop)
+        builder.cbranch(builder.icmp_signed("<", following, steps), loop, done)
+        builder.position_at_end(done)
+        for i, value in enumerate(added):
+            builder.store(value, place(sums, i)).align = bits // 8
+        return context.get_dummy_value()
+
+    return types.void(sums, factors, types.intp), generate
+
+
+def _multiply_add(sums, factors, steps):
+    """Each thread has a row of sums."""
+    for t in prange(sums.shape[0]):
+        _add_products(at(sums[t], 0), at(factors, 0), steps[0])
 
 
 _multiply_add_parallel = compiled(_multiply_add, "multiply_add_parallel", parallel=True)
@@ -43,8 +85,8 @@ def best_seconds(function: Callable, threads: int, repeats: int = 5) -> float:
 
 def fma_peak(threads: int, dtype: str = "float32") -> float:
     """Floating-point operations per second of `threads` threads together."""
-    width = VECTORS * VECTOR_BYTES // np.dtype(dtype).itemsize
-    a, b = np.ones(ROWS, dtype), np.ones(width, dtype)
-    c, length = np.zeros((threads, ROWS, width), dtype), np.array([1_000_000])
-    seconds = best_seconds(lambda: _multiply_add_parallel(a, b, c, length), threads)
-    return 2 * threads * ROWS * width * int(length[0]) / seconds
+    width = VECTOR_BYTES // np.dtype(dtype).itemsize
+    sums, factors = np.zeros((threads, SUMS * width), dtype), np.ones(2 * width, dtype)
+    steps = np.array([100_000])  # some tenths of a millisecond: on a busy machine some of the repeats are undisturbed
+    seconds = best_seconds(lambda: _multiply_add_parallel(sums, factors, steps), threads, repeats=50)
+    return 2 * sums.size * int(steps[0]) / seconds

@@ -6,6 +6,7 @@ from numba import prange, types
 from numba.extending import intrinsic
 
 from nbbp.kernels.jit import device, kernel
+from nbbp.kernels.panel_gemm import multiply_part, multiply_part_of_many_rows, parts, pays_off, row_blocks_of_parts
 from nbbp.kernels.pointers import at, on_stack
 from nbbp.kernels.tiles import (
     BROAD,
@@ -32,6 +33,11 @@ def affine(y, x, w, b):
     """y = x . w + b, overwritten."""
     m, k = x.shape
     n = w.shape[1]
+    if pays_off(m, n, at(y, 0)):
+        blocks = row_blocks_of_parts(m, n, at(y, 0))
+        for t in prange(parts(n, blocks, at(y, 0))):
+            multiply_part(t, blocks, m, n, k, at(x, 0), k, 1, at(w, 0), n, at(y, 0), n, at(b, 0), 0)
+        return
     for t in prange((m + ROWS - 1) // ROWS):
         i = t * ROWS
         multiply(min(ROWS, m - i), n, k, at(x, i * k), k, 1, at(w, 0), n, at(y, i * n), n, at(b, 0), 0)
@@ -72,6 +78,16 @@ def product_of_transposed(c, sums, a, b):
     k, m = a.shape
     n = b.shape[1]
     sum_rows(at(sums, 0), at(b, 0), k, n, n)
+    if pays_off(m, n, at(c, 0)):
+        blocks = row_blocks_of_parts(m, n, at(c, 0))
+        for t in prange(parts(n, blocks, at(c, 0))):
+            if k > MULTIPLIED_ROWS:
+                multiply_part_of_many_rows(
+                    t, blocks, m, n, k, MULTIPLIED_ROWS, at(a, 0), m, at(b, 0), n, at(c, 0)
+                )  # fmt: skip
+            else:
+                multiply_part(t, blocks, m, n, k, at(a, 0), 1, m, at(b, 0), n, at(c, 0), n, at(c, 0), FROM_ZERO)
+        return
     for t in prange((m + ROWS - 1) // ROWS):
         i = t * ROWS
         if k > MULTIPLIED_ROWS:

@@ -12,13 +12,16 @@ from numba import get_thread_id, prange
 
 from nbbp.kernels import arrays, threads
 from nbbp.kernels.arguments import scratch as any_scratch
+from nbbp.kernels.arrays import LINE
 from nbbp.kernels.gemm import affine_reference, transpose_rows
 from nbbp.kernels.jit import device, kernel
-from nbbp.kernels.pointers import at
-from nbbp.kernels.tiles import FROM_ZERO, ROWS, VECTOR_BYTES, VECTORS, columns, multiply_panel
+from nbbp.kernels.panel_gemm import AHEAD, PANEL_BYTES, copy_panel
+from nbbp.kernels.pointers import at, copy, prefetch
+from nbbp.kernels.tiles import FROM_ZERO, ROWS, columns, multiply_panel
 
 LARGE = 1 << 20  # bytes of B beyond which packing pays off
 MANY_ROWS = 128  # least rows of A for which it pays off
+SIDE = max(1, LINE // (4 * ROWS))  # slivers whose rows share cache lines
 
 
 def worthwhile(m: int, n: int, k: int, dtype) -> bool:
@@ -31,7 +34,7 @@ def _slivers(m: int) -> int:
 
 
 def _panel_columns(itemsize: int) -> int:
-    return VECTORS * VECTOR_BYTES // itemsize
+    return PANEL_BYTES // itemsize
 
 
 def scratch(m: int, k: int, dtype) -> tuple[np.ndarray, np.ndarray]:
@@ -47,25 +50,28 @@ _PACKED: dict[str, Any] = {
 
 
 @device
-def _pack_sliver(sliver, a, a_row, a_k, rows):
+def _pack_rows(sliver, a, a_row, rows):
     """sliver[k, r] = A[r, k]."""
-    if a_k == 1:
-        for r in range(rows):
-            for k in range(sliver.shape[0]):
-                sliver[k, r] = a[r * a_row + k]
-    else:
+    for r in range(rows):
         for k in range(sliver.shape[0]):
-            for r in range(rows):
-                sliver[k, r] = a[k * a_k + r]
+            sliver[k, r] = a[r * a_row + k]
 
 
 @device
-def _pack_panel(panel, b, b_k, n):
-    """panel[k, j] = B[k, j] for n columns."""
-    for k in range(panel.shape[0]):
-        row, source = panel[k], at(b, k * b_k)
-        for j in range(n):
-            row[j] = source[j]
+def _pack_columns(slivers, a, a_k, columns):
+    """slivers[t, k, r] = A[k, t ROWS + r] for some columns of A, at most those of SIDE slivers."""
+    length = slivers.shape[1]
+    if columns == SIDE * ROWS:
+        for k in range(length):
+            row = at(a, k * a_k)
+            prefetch(at(a, min(k + AHEAD, length - 1) * a_k))
+            for t in range(SIDE):
+                copy(at(slivers, (t * length + k) * ROWS), at(row, t * ROWS), ROWS)
+        return
+    for t in range(slivers.shape[0]):
+        for k in range(length):
+            for r in range(min(ROWS, columns - t * ROWS)):
+                slivers[t, k, r] = a[k * a_k + t * ROWS + r]
 
 
 @device
@@ -90,12 +96,12 @@ def affine_packed(y, x, w, b, slivers, panels):
     m, k = x.shape
     n = w.shape[1]
     for t in prange(slivers.shape[0]):
-        _pack_sliver(slivers[t], at(x, t * ROWS * k), k, 1, min(ROWS, m - t * ROWS))
+        _pack_rows(slivers[t], at(x, t * ROWS * k), k, min(ROWS, m - t * ROWS))
     width = columns(at(w, 0))
     for p in prange((n + width - 1) // width):
         j = p * width
         panel = panels[get_thread_id()]
-        _pack_panel(panel, at(w, j), n, min(width, n - j))
+        copy_panel(at(panel, 0), at(w, j), n, k, min(width, n - j))
         _multiply_slivers(at(y, j), slivers, panel, m, min(width, n - j), n, at(b, j), 0)
 
 
@@ -109,7 +115,7 @@ def product_with_transposed_packed(y, x, w, slivers, panels):
     m, k = x.shape
     n = w.shape[0]
     for t in prange(slivers.shape[0]):
-        _pack_sliver(slivers[t], at(x, t * ROWS * k), k, 1, min(ROWS, m - t * ROWS))
+        _pack_rows(slivers[t], at(x, t * ROWS * k), k, min(ROWS, m - t * ROWS))
     width = columns(at(w, 0))
     for p in prange((n + width - 1) // width):
         j = p * width
@@ -126,11 +132,12 @@ def product_of_transposed_packed_reference(c, a, b, slivers, panels):
 def product_of_transposed_packed(c, a, b, slivers, panels):
     """c = a' . b, overwritten; slivers and panels are scratch."""
     m, n = c.shape
-    for t in prange(slivers.shape[0]):
-        _pack_sliver(slivers[t], at(a, t * ROWS), 1, m, min(ROWS, m - t * ROWS))
+    for s in prange((slivers.shape[0] + SIDE - 1) // SIDE):
+        t = s * SIDE
+        _pack_columns(slivers[t : t + SIDE], at(a, t * ROWS), m, min(SIDE * ROWS, m - t * ROWS))
     width = columns(at(b, 0))
     for p in prange((n + width - 1) // width):
         j = p * width
         panel = panels[get_thread_id()]
-        _pack_panel(panel, at(b, j), n, min(width, n - j))
+        copy_panel(at(panel, 0), at(b, j), n, panel.shape[0], min(width, n - j))
         _multiply_slivers(at(c, j), slivers, panel, m, min(width, n - j), n, at(c, j), FROM_ZERO)

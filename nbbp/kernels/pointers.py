@@ -35,6 +35,18 @@ def on_stack(count: int, dtype=None):
 
 
 @intrinsic
+def copy(typing_context, target, source, count):
+    """Copy `count` numbers between pointers that do not overlap; a constant count needs no loop."""
+
+    def generate(context, builder, signature, args):
+        size = source.dtype.bitwidth // 8
+        cgutils.raw_memcpy(builder, *args, size, align=size)
+        return context.get_dummy_value()
+
+    return types.void(target, source, types.intp), generate
+
+
+@intrinsic
 def prefetch(typing_context, pointer):
     """Prefetch the cache line at a pointer, which is read soon."""
 
