@@ -93,9 +93,8 @@ def score(text: str) -> tuple[float, float]:
 
 def test_iris(nbbp_says, folder):
     table = write("iris")
-    code, out, _ = nbbp_says(
-        "train", "iris.csv", "--target", "answer", "--learning-rate", "0.01", "--epochs", "80", "--members", "1"
-    )
+    options = ["--learning-rate", "0.01", "--epochs", "80", "--members", "1", "--seed", "1"]
+    code, out, _ = nbbp_says("train", "iris.csv", "--target", "answer", *options)
     assert code == 0
     assert "answer has 3 classes: setosa (50), versicolor (50), virginica (50)" in out
     assert "rows: 106 to train, 22 to validate, 22 to test" in out
@@ -604,7 +603,7 @@ def test_a_run_is_exported(run, nbbp_says):
     nbbp_says("predict", "run", "data.csv", "--output", "out.csv")
     assert written["predict"](pd.read_csv("data.csv")) == pd.read_csv("out.csv")["predicted_kind"].tolist()
     code, out, _ = nbbp_says("export", "run", "--torch", "weights.safetensors")
-    assert out.startswith(
-        "weights.safetensors written\nit takes columns that are prepared as run/preprocessing.json says"
-    )
+    files = ["weights.safetensors", *(f"weights_{k}.safetensors" for k in (2, 3, 4))]
+    assert out.startswith(f"{', '.join(files)} written\ncolumns have to be prepared as run/preprocessing.json says")
+    assert len({pathlib.Path(file).read_bytes() for file in files}) == 4
     assert nbbp_says("export", "data.csv", "--numpy", "other.py")[0] == 2

@@ -35,6 +35,7 @@ from nbbp.layers import (
     LayerNorm,
     MultiHeadAttention,
     PositionalEmbedding,
+    Scale,
     TiedDense,
     TransformerBlock,
 )
@@ -171,6 +172,7 @@ NAMES: dict[type, dict[str, str]] = {
     BatchNorm: {"gamma": "weight", "beta": "bias", "mean": "running_mean", "variance": "running_var"},
     GroupNorm: {"gamma": "weight", "beta": "bias"},
     LayerNorm: {"gamma": "weight", "beta": "bias"},
+    Scale: {"s": "weight"},
     **{kind: {"table": "weight"} for kind in (Embedding, PositionalEmbedding, TiedDense)},
     **dict.fromkeys(torch_recurrent.KINDS, torch_recurrent.NAMES),
 }
