@@ -89,7 +89,10 @@ def _tiles(report: Mapping[str, Any]) -> str:
     tiles = [
         (name, shown(name, s["model"]), f"{report['baseline']}: {shown(name, s['baseline'])}") for name, s in scores
     ]
-    tiles.append(("training", _seconds(report["seconds"]), f"{sum(report['epochs']):,} epochs"))
+    epochs = f"{max(report['epochs'])} epochs"
+    if (members := report["members"]) > 1:
+        epochs = f"{members} networks, {epochs}"
+    tiles.append(("training", _seconds(report["seconds"]), epochs))
     return "".join(
         f"<div><span>{escape(name)}</span><strong>{escape(value)}</strong><span>{escape(beside)}</span></div>"
         for name, value, beside in tiles
