@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
 from nbbp.plots.figure import COLORS, finish, new_figure
 
@@ -90,5 +91,8 @@ def errors_and_seconds(summaries: "Sequence[Summary]", path=None) -> Figure:
         )  # fmt: skip
     axis.axhline(1, color="black", linewidth=0.8)
     axis.set(xscale="log", xlabel="seconds for all tables", ylabel="error, HistGradientBoosting = 1")
-    axis.margins(x=0.2)
+    axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axis.xaxis.set_minor_locator(NullLocator())
+    axis.margins(x=0.2, y=0.1)
     return finish(figure, path)
