@@ -127,12 +127,12 @@ def _train(arguments, ranks: Ranks) -> int:
         data = _part(encoder, target, rows, arguments)
     tested = _tested(encoder, target, arguments) if arguments.test else data.take(parts["test"])
     data = data.take(learned)
-    one_part = arguments.time or (arguments.members == 1 and not arguments.folds)
+    validation = None  # each network has rows of its own
+    if arguments.time or (arguments.members == 1 and not arguments.folds):
+        validation = np.searchsorted(learned, parts["validation"])
     training = TableTraining(
-        encoder, target, data.X, data.y, preset, arguments.members,
-        np.searchsorted(learned, parts["validation"]) if one_part else None,
-        arguments.validation_share, arguments.folds, _weights(target, data.y, arguments), arguments.patience,
-        arguments.seed, arguments.target,
+        encoder, target, data.X, data.y, preset, arguments.members, validation, arguments.validation_share,
+        arguments.folds, _weights(target, data.y, arguments), arguments.patience, arguments.seed, arguments.target,
     )  # fmt: skip
     report = Report(training, data, tested, rows.dropped, arguments)
     print(report.plan, flush=True)

@@ -46,7 +46,7 @@ class Preset:
     one_hot: int = ONE_HOT
 
     def length(self, updates: int, networks: int = 1) -> int:
-        """The number of epochs, each of so many updates, of each of several networks."""
+        """The number of epochs, each of so many updates, of each of so many networks."""
         if self.epochs is not None:
             return self.epochs
         alone = min(MOST_EPOCHS, max(FEWEST_EPOCHS, -(-LEAST_UPDATES // updates)))

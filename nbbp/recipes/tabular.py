@@ -149,7 +149,7 @@ class TableTraining:
         The encoded target.
     preset : Preset
     members : int
-        The number of networks, each with held-out rows of its own; or that of each fold.
+        The number of networks, each with held-out rows of its own; with `folds`, of the networks of each fold.
     validation : ndarray of int, optional
         The rows that are held out for all members; drawn if left out.
     validation_share : float
