@@ -7,7 +7,7 @@ import numpy as np
 
 from nbbp.kernels.arguments import fitting
 from nbbp.kernels.jit import device, kernel
-from nbbp.kernels.pointers import at, on_stack
+from nbbp.kernels.pointers import at, copy, on_stack
 from nbbp.kernels.vector_math import ZERO
 
 
@@ -48,8 +48,23 @@ def dot(x, w):
     return result
 
 
-BLOCK, LEVELS = 256, 16  # elements that are summed at a time, and levels of the tree at most
+BLOCK, LEVELS = 512, 14  # elements that are summed at a time, and levels of the tree above groups of four at most
 _partial_sums = on_stack(BLOCK * LEVELS)
+
+
+@device
+def _add_two(y, a, b, n):
+    """y = a + b for n numbers."""
+    for k in range(n):
+        y[k] = a[k] + b[k]
+
+
+@device
+def _add_four(y, x, row, n):
+    """y = the sum of four rows of n numbers, pair by pair."""
+    a, b, c, d = x, at(x, row), at(x, 2 * row), at(x, 3 * row)
+    for k in range(n):
+        y[k] = (a[k] + b[k]) + (c[k] + d[k])
 
 
 def add_shards_reference(g, shards, first):
@@ -68,23 +83,21 @@ def add_shards_reference(g, shards, first):
 )
 def add_shards(g, shards, first):
     """g = shards summed as a balanced binary tree, from column `first` on; there are 2, 4, 8, ... of them."""
-    n, size = g.shape[0], shards.shape[1]
-    sums = _partial_sums(at(g, 0))  # block 0 is the newest; block k the sum of 2^k shards that waits for another
-    for begin in range(0, n, BLOCK):
-        width = min(BLOCK, n - begin)
-        for s in range(0, shards.shape[0], 2):
-            left = at(shards, s * size + first[0] + begin)
-            right = at(left, size)
-            for k in range(width):
-                sums[k] = left[k] + right[k]
-            level, trees = 1, s // 2
+    count, size = shards.shape
+    sums = _partial_sums(at(g, 0))  # block k is the sum of 2^k groups that waits for another
+    group = min(4, count)
+    for begin in range(0, g.shape[0], BLOCK):
+        width = min(BLOCK, g.shape[0] - begin)
+        total = at(g, begin)
+        for t in range(count // group):
+            own = at(shards, t * group * size + first[0] + begin)
+            if group == 2:
+                _add_two(total, own, at(own, size), width)
+            else:
+                _add_four(total, own, size, width)
+            level, trees = 0, t
             while trees & 1:
-                waiting = at(sums, level * BLOCK)
-                for k in range(width):
-                    sums[k] += waiting[k]
+                _add_two(total, total, at(sums, level * BLOCK), width)
                 level, trees = level + 1, trees >> 1
-            waiting = at(sums, level * BLOCK)
-            for k in range(width):
-                waiting[k] = sums[k]
-        for k in range(width):
-            g[begin + k] = sums[k]
+            if t + 1 < count // group:
+                copy(at(sums, level * BLOCK), total, width)
