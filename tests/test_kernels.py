@@ -122,6 +122,54 @@ def test_products_of_many_rows_have_the_bits_of_those_of_single_rows(dtype, rng)
         assert own.tobytes() == np.ascontiguousarray(rows[:, 8:80]).tobytes()
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    ("m", "k", "n"), [(1, 9, 3), (61, 600, 1), (100, 131, 2), (205, 20, 3), (49, 16, 4), (64, 300, 7)]
+)
+def test_few_columns_have_the_bits_of_single_rows(m, k, n, dtype, rng):
+    x, w, b = (rng.standard_normal(shape).astype(dtype) for shape in ((m, k), (k, n), (n,)))
+    y, rows = np.full((m, n), np.nan, dtype), np.empty((m, n), dtype)
+    KERNELS["affine"].serial(y, x, w, b)
+    for i in range(m):
+        KERNELS["affine"].serial(rows[i : i + 1], x[i : i + 1], w, b)
+    assert y.tobytes() == rows.tobytes()
+    a, c = np.ascontiguousarray(x.T), np.full((m, n), np.nan, dtype)  # k rows are summed
+    KERNELS["product_of_transposed"].serial(c, b, a, w)
+    for i in range(m):
+        KERNELS["product_of_transposed"].serial(rows[i : i + 1], b.copy(), a[:, i : i + 1].copy(), w)
+    assert c.tobytes() == rows.tobytes()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("n", [3, 16, 20, 40, 70, 150])
+def test_columns_that_are_summed_together_have_the_bits_of_single_ones(n, dtype, rng):
+    for rows in (100, 300, 1290):
+        x, sums = rng.standard_normal((rows, n)).astype(dtype), np.empty(n, dtype)
+        KERNELS["column_sums"].serial(sums, x)
+        for j in range(n):
+            alone = np.empty(1, dtype)
+            KERNELS["column_sums"].serial(alone, x[:, j : j + 1].copy())
+            assert alone[0] == sums[j]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("classes", [1, 2, 3, 4, 7, 8, 10, 16, 17])
+def test_cross_entropy_of_rows_side_by_side_has_the_bits_of_single_rows(classes, dtype, rng):
+    rows = 75
+    z, scale = (4 * rng.standard_normal((rows, classes))).astype(dtype), rng.random(rows).astype(dtype)
+    z[3, 0] = np.inf
+    z[70, 0] = np.nan
+    target = rng.integers(0, classes, (rows, 1))
+    together, alone = ([np.empty(rows, dtype), np.empty((rows, classes), dtype)] for _ in range(2))
+    KERNELS["softmax_cross_entropy_labels"].serial(*together, z, target, scale)
+    for i in range(rows):
+        own = slice(i, i + 1)
+        parts = (array[own] for array in (*alone, z, target, scale))
+        KERNELS["softmax_cross_entropy_labels"].serial(*parts)
+    for a, b in zip(together, alone, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
 def test_kernel_names_are_taken_once():
     with pytest.raises(ValueError, match="there is a kernel named"):
         kernel(lambda y: None, "(n)", name=next(iter(KERNELS)))(lambda y: None)

@@ -32,10 +32,10 @@ from nbbp.kernels.attention_blocks import (
     sum_over_keys,
     unpack,
 )
-from nbbp.kernels.gemm import transpose_rows
 from nbbp.kernels.jit import kernel
 from nbbp.kernels.pointers import at
 from nbbp.kernels.random import bits, random_bits
+from nbbp.kernels.transposes import transpose_rows
 from nbbp.kernels.vector_math import ONE, ZERO
 
 

@@ -1,10 +1,19 @@
 """Matrix products in place, sums over rows, and transposes."""
 
 import numpy as np
-from llvmlite import ir
 from numba import prange, types
-from numba.extending import intrinsic
 
+from nbbp.kernels.few_columns import (
+    blocks_of_rows,
+    blocks_side_by_side,
+    few_columns,
+    multiply_few_columns,
+    rows_of_block,
+    sum_block,
+    sum_blocks,
+    write_transposed,
+)
+from nbbp.kernels.few_steps import few_steps, multiply_few_steps
 from nbbp.kernels.jit import device, kernel
 from nbbp.kernels.panel_gemm import multiply_part, multiply_part_of_many_rows, parts, pays_off, row_blocks_of_parts
 from nbbp.kernels.pointers import at, on_stack
@@ -17,10 +26,9 @@ from nbbp.kernels.tiles import (
     columns,
     multiply,
     multiply_panel,
-    one,
+    panel_columns,
 )
-
-_I32, _I64 = ir.IntType(32), ir.IntType(64)
+from nbbp.kernels.transposes import transpose_rows
 
 
 def affine_reference(y, x, w, b):
@@ -33,28 +41,38 @@ def affine(y, x, w, b):
     """y = x . w + b, overwritten."""
     m, k = x.shape
     n = w.shape[1]
-    if pays_off(m, n, at(y, 0)):
+    narrow, short = few_columns(m, n, k, at(y, 0)), few_steps(m, n, k, at(y, 0))
+    if pays_off(m, n, at(y, 0)) and not short:
         blocks = row_blocks_of_parts(m, n, at(y, 0))
         for t in prange(parts(n, blocks, at(y, 0))):
             multiply_part(t, blocks, m, n, k, at(x, 0), k, 1, at(w, 0), n, at(y, 0), n, at(b, 0), 0)
         return
-    for t in prange((m + ROWS - 1) // ROWS):
+    pieces = blocks_of_rows(m, at(y, 0)) if narrow or short else (m + ROWS - 1) // ROWS
+    for t in prange(pieces):  # Numba runs a loop over a conditional expression itself on one thread
         i = t * ROWS
-        multiply(min(ROWS, m - i), n, k, at(x, i * k), k, 1, at(w, 0), n, at(y, i * n), n, at(b, 0), 0)
+        if narrow:
+            multiply_few_columns(t, m, n, k, at(x, 0), at(w, 0), at(b, 0), at(y, 0))
+        elif short:
+            i, rows = rows_of_block(t, m, at(y, 0))
+            multiply_few_steps(rows, n, k, at(x, i * k), at(w, 0), at(y, i * n), at(b, 0))
+        else:
+            multiply(min(ROWS, m - i), n, k, at(x, i * k), k, 1, at(w, 0), n, at(y, i * n), n, at(b, 0), 0)
 
 
 MULTIPLIED_ROWS = 256  # beyond this, products of this many rows are added in float64
 TILE = ROWS * VECTORS * VECTOR_BYTES // 4
 
 _part_of_tile, _totals_of_tile = on_stack(TILE), on_stack(TILE, types.float64)
+_turned_tile = on_stack(VECTOR_BYTES // 4 * VECTORS * VECTOR_BYTES // 4)
 
 
 @device
 def multiply_many_rows(m, n, k, a, a_k, b, b_k, c):
     """C = A' . B for at most ROWS rows of C and k > MULTIPLIED_ROWS rows of A and B."""
-    part, totals, width = _part_of_tile(c), _totals_of_tile(c), columns(c)
-    for j in range(0, n, width):
-        w = min(width, n - j)
+    part, totals = _part_of_tile(c), _totals_of_tile(c)
+    j = 0
+    while j < n:
+        w = panel_columns(n - j, c)
         for i in range(m * w):
             totals[i] = 0.0
         for r in range(0, k, MULTIPLIED_ROWS):
@@ -65,6 +83,26 @@ def multiply_many_rows(m, n, k, a, a_k, b, b_k, c):
         for i in range(m):
             for q in range(w):
                 c[i * n + j + q] = totals[i * w + q]
+        j += w
+
+
+@device
+def _turns(m, n, like):
+    """Whether C (m, n) has so few columns that its transpose fills vectors better."""
+    return n <= columns(like) // VECTORS and m >= 2 * n
+
+
+@device
+def _multiply_turned(j, m, n, k, a, b, c):
+    """Rows of C = A' . B from the j-th on, those of a panel, as columns of the transpose."""
+    w, turned = min(columns(c), m - j), _turned_tile(c)
+    for i in range(0, n, ROWS):
+        rows, part = min(ROWS, n - i), at(turned, i * w)
+        if k > MULTIPLIED_ROWS:
+            multiply_many_rows(rows, w, k, at(b, i), n, at(a, j), m, part)
+        else:
+            multiply_panel(rows, w, k, at(b, i), 1, n, at(a, j), m, part, w, turned, FROM_ZERO)
+    write_transposed(at(c, j * n), turned, n, w)
 
 
 def product_of_transposed_reference(c, sums, a, b):
@@ -88,9 +126,13 @@ def product_of_transposed(c, sums, a, b):
             else:
                 multiply_part(t, blocks, m, n, k, at(a, 0), 1, m, at(b, 0), n, at(c, 0), n, at(c, 0), FROM_ZERO)
         return
-    for t in prange((m + ROWS - 1) // ROWS):
-        i = t * ROWS
-        if k > MULTIPLIED_ROWS:
+    turned = _turns(m, n, at(c, 0))
+    rows = columns(at(c, 0)) if turned else ROWS
+    for t in prange((m + rows - 1) // rows):
+        i = t * rows
+        if turned:
+            _multiply_turned(i, m, n, k, at(a, 0), at(b, 0), at(c, 0))
+        elif k > MULTIPLIED_ROWS:
             multiply_many_rows(min(ROWS, m - i), n, k, at(a, i), m, at(b, 0), n, at(c, i * n))
         else:
             multiply(min(ROWS, m - i), n, k, at(a, i), 1, m, at(b, 0), n, at(c, i * n), n, at(c, 0), FROM_ZERO)
@@ -104,15 +146,21 @@ _sums_of_strip, _totals_of_strip = on_stack(STRIP), on_stack(STRIP, types.float6
 
 @device
 def _add_strip(n, m, x, x_row, sums):
-    """sums = x summed over its m rows in order, for at most STRIP columns: a row of ones times x."""
+    """sums = x summed over its m rows in order, for at most STRIP columns."""
     if m <= ADDED_ROWS:
-        multiply(1, n, m, one(x), 0, 0, x, x_row, sums, n, sums, FROM_ZERO)
+        sum_block(m, n, x, x_row, sums)
         return
-    some, totals = _sums_of_strip(x), _totals_of_strip(x)
+    some, totals, done, blocks = _sums_of_strip(x), _totals_of_strip(x), 0, blocks_side_by_side(n)
     for j in range(n):
         totals[j] = 0.0
-    for i in range(0, m, ADDED_ROWS):
-        multiply(1, n, min(ADDED_ROWS, m - i), one(x), 0, 0, at(x, i * x_row), x_row, some, n, some, FROM_ZERO)
+    while blocks > 1 and m - done >= blocks * ADDED_ROWS:
+        sum_blocks(ADDED_ROWS, n, at(x, done * x_row), x_row, some, n)
+        for q in range(blocks):
+            for j in range(n):
+                totals[j] += some[q * n + j]
+        done += blocks * ADDED_ROWS
+    for i in range(done, m, ADDED_ROWS):
+        sum_block(min(ADDED_ROWS, m - i), n, at(x, i * x_row), x_row, some)
         for j in range(n):
             totals[j] += some[j]
     for j in range(n):
@@ -179,53 +227,6 @@ def total_of_parts(sums, parts):
     """The sums over all rows, from those of blocks of rows, or of groups of windows."""
     for t in prange((sums.shape[0] + STRIP - 1) // STRIP):
         _add_strip_of_parts(sums, parts, t * STRIP)
-
-
-@intrinsic
-def transpose_block(typing_context, y, y_row, x, x_row):
-    """y = x' for square blocks as wide as a vector: log2(width) rounds of exchanges between pairs of registers."""
-
-    def generate(context, builder, signature, args):
-        y, y_row, x, x_row = args
-        item_bytes = signature.args[0].dtype.bitwidth // 8
-        width = VECTOR_BYTES // item_bytes
-        vector = ir.VectorType(x.type.pointee, width)
-
-        def row(base, stride, i):
-            return builder.bitcast(builder.gep(base, [builder.mul(stride, _I64(i))]), vector.as_pointer())
-
-        rows = [builder.load(row(x, x_row, i)) for i in range(width)]
-        for value in rows:
-            value.align = item_bytes
-        half = width // 2
-        while half:
-            low = [lane + width - half if lane & half else lane for lane in range(width)]
-            high = [lane + width if lane & half else lane + half for lane in range(width)]
-            for i in range(width):
-                if not i & half:
-                    pair = rows[i], rows[i + half]
-                    for k, lanes in ((i, low), (i + half, high)):
-                        pattern = ir.Constant(ir.VectorType(_I32, width), lanes)
-                        rows[k] = builder.shuffle_vector(*pair, pattern)
-            half //= 2
-        for i, value in enumerate(rows):
-            builder.store(value, row(y, y_row, i)).align = item_bytes
-        return context.get_dummy_value()
-
-    return types.void(y, types.intp, x, types.intp), generate
-
-
-@device
-def transpose_rows(y, y_row, x, x_row, m, n):
-    """y[j, i] = x[i, j] for m rows and n columns of x."""
-    width = columns(x) // VECTORS
-    for i in range(0, m, width):
-        square = n - n % width if i + width <= m else 0  # columns that go in blocks
-        for j in range(0, square, width):
-            transpose_block(at(y, j * y_row + i), y_row, at(x, i * x_row + j), x_row)
-        for j in range(square, n):
-            for row in range(i, min(i + width, m)):
-                y[j * y_row + row] = x[row * x_row + j]
 
 
 def transpose_reference(y, x):

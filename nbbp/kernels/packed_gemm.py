@@ -13,11 +13,12 @@ from numba import get_thread_id, prange
 from nbbp.kernels import arrays, threads
 from nbbp.kernels.arguments import scratch as any_scratch
 from nbbp.kernels.arrays import LINE
-from nbbp.kernels.gemm import affine_reference, transpose_rows
+from nbbp.kernels.gemm import affine_reference
 from nbbp.kernels.jit import device, kernel
 from nbbp.kernels.panel_gemm import AHEAD, PANEL_BYTES, copy_panel
 from nbbp.kernels.pointers import at, copy, prefetch
 from nbbp.kernels.tiles import FROM_ZERO, ROWS, columns, multiply_panel
+from nbbp.kernels.transposes import transpose_rows
 
 LARGE = 1 << 20  # bytes of B beyond which packing pays off
 MANY_ROWS = 128  # least rows of A for which it pays off

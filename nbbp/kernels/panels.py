@@ -4,10 +4,10 @@ import numpy as np
 from numba import prange
 
 from nbbp.kernels.arguments import below, fitting, scratch
-from nbbp.kernels.gemm import transpose_rows
 from nbbp.kernels.jit import kernel
 from nbbp.kernels.pointers import at
 from nbbp.kernels.tiles import VECTOR_BYTES, VECTORS
+from nbbp.kernels.transposes import transpose_rows
 from nbbp.kernels.vector_math import ZERO
 
 

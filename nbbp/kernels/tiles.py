@@ -280,6 +280,13 @@ def multiply_at_offsets(m, n, k, a, a_rows, a_ks, b, b_k, c, c_rows, start, star
             i += 1
 
 
+@device
+def panel_columns(n, like):
+    """The columns of the next panel of n: as many as a tile has, except that four vectors are two panels of two."""
+    width = columns(like)
+    return 2 * (width // VECTORS) if width < n <= width + width // VECTORS else min(width, n)
+
+
 @functools.partial(device, inline=True)  # small products would take an eighth longer
 def multiply(m, n, k, a, a_row, a_k, b, b_k, c, c_row, start, start_row):
     """C = start + A . B for any numbers of rows and columns, panel by panel."""
@@ -292,5 +299,9 @@ def multiply(m, n, k, a, a_row, a_k, b, b_k, c, c_row, start, start_row):
                 broad, k, a, a_row, a_k, at(b, done), b_k, at(c, done), c_row, at(start, done), start_row
             )  # fmt: skip
             done += broad
-    for j in range(done, n, width):
-        multiply_panel(m, min(width, n - j), k, a, a_row, a_k, at(b, j), b_k, at(c, j), c_row, at(start, j), start_row)
+    while done < n:
+        some = panel_columns(n - done, c)
+        multiply_panel(
+            m, some, k, a, a_row, a_k, at(b, done), b_k, at(c, done), c_row, at(start, done), start_row
+        )  # fmt: skip
+        done += some
