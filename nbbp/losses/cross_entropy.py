@@ -1,12 +1,15 @@
 """Cross-entropy of classes: from probabilities, and from logits, whose softmax is computed here."""
 
 import numpy as np
-from numba import prange
+from numba import prange, types
 
 from nbbp.activations import ROWS, exp_of_rows, row_max, row_sum
 from nbbp.kernels import vector_math as vm
 from nbbp.kernels.arguments import below, positive
 from nbbp.kernels.jit import device, kernel
+from nbbp.kernels.pointers import at, on_stack
+from nbbp.kernels.tiles import VECTOR_BYTES
+from nbbp.kernels.transposes import columns_of_rows, rows_of_columns
 from nbbp.kernels.vector_math import ONE, ZERO, constant
 from nbbp.losses.base import DENSE, LABELS, LOSSES, Loss
 from nbbp.losses.elementwise import elementwise
@@ -106,12 +109,63 @@ def softmax_cross_entropy_labels_reference(row_loss, dz, z, target, scale):
     softmax_cross_entropy_reference(row_loss, dz, z, np.eye(z.shape[1], dtype=z.dtype)[target[:, 0]], scale)
 
 
+SIDE_BY_SIDE = 8  # rows, at least, that fill vectors better than one row of few classes does,
+MANY_ROWS = 256  # and how many are taken at a time
+
+_columns = on_stack(VECTOR_BYTES // 4 * MANY_ROWS)
+_tops, _totals, _labels = on_stack(MANY_ROWS), on_stack(MANY_ROWS), on_stack(MANY_ROWS, types.int32)
+
+
+@device
+def _few_labels(row_loss, dz, z, target, scale):
+    """`softmax_cross_entropy_labels` of at most MANY_ROWS rows and few classes, with the bits of row after row."""
+    rows, classes = z.shape
+    columns, top, total, label = _columns(at(z, 0)), _tops(at(z, 0)), _totals(at(z, 0)), _labels(at(z, 0))
+    vector = VECTOR_BYTES // z.itemsize
+    for i in range(0, rows - rows % vector, vector):
+        columns_of_rows(at(columns, i), MANY_ROWS, at(z, i * classes), classes)
+    for i in range(rows - rows % vector, rows):
+        for j in range(classes):
+            columns[j * MANY_ROWS + i] = z[i, j]
+    for i in range(rows):
+        label[i], top[i], total[i] = target[i, 0], columns[i], ZERO(scale[i])
+    for j in range(1, classes):
+        column = at(columns, j * MANY_ROWS)
+        for i in range(rows):
+            top[i] = column[i] if column[i] > top[i] else top[i]
+    for j in range(classes):
+        column = at(columns, j * MANY_ROWS)
+        for i in range(rows):
+            below_top = column[i] - top[i]
+            row_loss[i] = below_top if label[i] == j else row_loss[i]
+            column[i] = vm.exp(below_top)
+            total[i] += column[i]
+    for i in range(rows):
+        row_loss[i] = vm.log(total[i]) - row_loss[i]
+        total[i] = ONE(total[i]) / total[i]
+    for j in range(classes):
+        column = at(columns, j * MANY_ROWS)
+        for i in range(rows):
+            share = ONE(scale[i]) if label[i] == j else ZERO(scale[i])
+            column[i] = vm.flushed((column[i] * total[i] - share) * scale[i])
+    for i in range(0, rows - rows % vector, vector):
+        rows_of_columns(at(dz, i * classes), at(columns, i), MANY_ROWS, classes)
+    for i in range(rows - rows % vector, rows):
+        for j in range(classes):
+            dz[i, j] = columns[j * MANY_ROWS + i]
+
+
 @kernel(softmax_cross_entropy_labels_reference, LABELS, cycles=2.0, values={"target": below("c")})
 def softmax_cross_entropy_labels(row_loss, dz, z, target, scale):
     """-log softmax(z)[label]."""
     rows = z.shape[0]
-    for p in prange((rows + ROWS - 1) // ROWS):
-        begin, end = p * ROWS, min(rows, (p + 1) * ROWS)
+    few = rows >= SIDE_BY_SIDE and z.shape[1] <= VECTOR_BYTES // z.itemsize
+    block = MANY_ROWS if few else ROWS
+    for p in prange((rows + block - 1) // block):
+        begin, end = p * block, min(rows, (p + 1) * block)
+        if few:
+            _few_labels(row_loss[begin:end], dz[begin:end], z[begin:end], target[begin:end], scale[begin:end])
+            continue
         # 1. The softmax of some rows, in dz, and the logs of their sums, in row_loss.
         _softmax_and_log_totals(dz[begin:end], row_loss[begin:end], z[begin:end])
         # 2. From these, loss and gradient of each row.

@@ -4,10 +4,11 @@ import numpy as np
 from numba import prange
 
 from nbbp import checks
-from nbbp.activations import ACTIVATIONS
+from nbbp.activations import ACTIVATIONS, ROWS
 from nbbp.kernels import vector_math as vm
 from nbbp.kernels.arguments import positive
 from nbbp.kernels.jit import KERNELS, device, kernel
+from nbbp.kernels.pointers import at
 from nbbp.kernels.vector_math import HALF, ONE, TWO, ZERO
 from nbbp.losses.base import DENSE, LOSSES, Loss
 
@@ -25,16 +26,25 @@ def share(c, like):
 
 
 def _map_loss(row_loss, dz, z, target, scale):
-    c = z.shape[1]
-    for i in prange(z.shape[0]):
-        z_row, t_row, d_row, total = z[i], target[i], dz[i], ZERO(scale[i])
-        factor = share(c, total)
-        step = scale[i] * factor
-        for j in range(c):
-            d_row[j] = vm.flushed(step * slope(z_row[j], t_row[j]))
-        for j in range(c):
-            total += value(z_row[j], t_row[j])
-        row_loss[i] = total * factor
+    rows, c = z.shape
+    factor = share(c, scale[0])
+    for p in prange((rows + ROWS - 1) // ROWS):
+        begin = p * ROWS
+        count, losses, scales = min(ROWS, rows - begin), at(row_loss, begin), at(scale, begin)
+        d_rows, z_rows, t_rows = at(dz, begin * c), at(z, begin * c), at(target, begin * c)
+        if c == 1:  # rows fill the vectors
+            for i in range(count):
+                d_rows[i] = vm.flushed(scales[i] * slope(z_rows[i], t_rows[i]))
+                losses[i] = ZERO(scales[i]) + value(z_rows[i], t_rows[i])
+        else:
+            for i in range(count):
+                z_row, t_row, d_row, total = at(z_rows, i * c), at(t_rows, i * c), at(d_rows, i * c), ZERO(scales[i])
+                step = scales[i] * factor
+                for j in range(c):
+                    d_row[j] = vm.flushed(step * slope(z_row[j], t_row[j]))
+                for j in range(c):
+                    total += value(z_row[j], t_row[j])
+                losses[i] = total * factor
 
 
 @device
