@@ -199,8 +199,8 @@ def test_a_kernel_that_does_not_compile_is_named_with_its_cause():
 
 
 @pytest.mark.parametrize("name", nbbp.OPTIMIZERS)
-def test_moments_that_decay_end_at_zero(name):
-    """And do not stay denormal, which makes every step many times as long."""
+def test_moments_that_decay_do_not_stay_denormal(name):
+    """Those make every step many times as long."""
     optimizer = nbbp.SGD(0.01, 0.9) if name == "sgd" else nbbp.OPTIMIZERS[name]()
     model = nbbp.Sequential([nbbp.Dense(3)], optimizer=optimizer)
     model.fit(X, np.zeros((12, 3)), verbose=0)

@@ -4,9 +4,9 @@ import numpy as np
 from numba import prange
 
 from nbbp.kernels.arguments import below, fitting
+from nbbp.kernels.denormals import copy_flushed, flushed
 from nbbp.kernels.jit import kernel
 from nbbp.kernels.pointers import at, prefetch
-from nbbp.kernels.vector_math import flushed
 
 
 def gather_reference(x, data, target, targets, order, clock):
@@ -17,16 +17,18 @@ def gather_reference(x, data, target, targets, order, clock):
 @kernel(gather_reference, "(b,n) (R,n) (b,c) (R,c) (S) (1)", cycles=1.0, values={"order": below("R")})
 def gather(x, data, target, targets, order, clock):
     """Gather the mini-batch's rows of `data` and `targets`, whose indices are in `order` from clock[0].row on."""
-    last = x.shape[0] - 1
+    last, n, c = x.shape[0] - 1, x.shape[1], target.shape[1]
     for i in prange(x.shape[0]):
         ahead, k = order[clock[0].row + min(i + 16, last)], order[clock[0].row + i]
-        prefetch(at(data, ahead * data.shape[1]))
-        prefetch(at(targets, ahead * targets.shape[1]))
-        x_row, t_row, data_row, targets_row = x[i], target[i], data[k], targets[k]
-        for j in range(x_row.shape[0]):
-            x_row[j] = flushed(data_row[j])
-        for j in range(t_row.shape[0]):
-            t_row[j] = targets_row[j]
+        prefetch(at(data, ahead * n))
+        prefetch(at(targets, ahead * c))
+        copy_flushed(at(x, i * n), at(data, k * n), n)
+        if c == 1:
+            target[i, 0] = targets[k, 0]
+        else:
+            t_row, targets_row = target[i], targets[k]
+            for j in range(c):
+                t_row[j] = targets_row[j]
 
 
 def gather_rows_reference(x, data, order, clock):

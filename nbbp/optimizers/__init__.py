@@ -2,8 +2,9 @@
 
 An optimizer specifies the number of its moment arrays and, for any step, the coefficients that its kernel takes: step
 size, decay rates, bias corrections. They are computed in float64 from the step number only, so that a schedule costs
-the kernel nothing. g is the gradient of the mini-batch's loss; all arrays are flat and of the same length. Kernels
-flush denormals to 0: where gradients are 0, moments decay to denormals within a thousand steps, and stay there.
+the kernel nothing. g is the gradient of the mini-batch's loss; all arrays are flat and of the same length. Where
+gradients are 0, moments would decay to denormals within a thousand steps, and stay there: kernels flush them to 0, and
+add a SPECK to averages of squares, which costs no instruction.
 
 To add one, write a file with its kernel pair and a dataclass, and enter it below.
 """

@@ -6,7 +6,7 @@ import numpy as np
 
 from nbbp.kernels.arguments import positive
 from nbbp.kernels.jit import Kernel, kernel
-from nbbp.kernels.vector_math import flushed, squarable
+from nbbp.kernels.vector_math import SPECK, flushed, fma
 from nbbp.optimizers.base import BELOW_1, POSITIVE, RATE, Optimizer, at, columns
 from nbbp.schedules import Schedule
 
@@ -14,7 +14,7 @@ from nbbp.schedules import Schedule
 def adadelta_reference(p, g, s, u, numbers):
     rate, rho, rest, epsilon = numbers
     s[:] = rho * s + rest * g * g
-    d = np.sqrt(u + epsilon) / np.sqrt(s + epsilon) * g
+    d = np.sqrt((u + epsilon) / (s + epsilon)) * g
     u[:] = rho * u + rest * d * d
     p -= rate * d
 
@@ -27,20 +27,18 @@ def adadelta_reference(p, g, s, u, numbers):
     values={"s": positive, "u": positive, "numbers": positive},
 )
 def adadelta(p, g, s, u, numbers):
-    """s = rho s + (1 - rho) g^2; d = sqrt(u + eps) / sqrt(s + eps) g; u = rho u + (1 - rho) d^2; p -= rate d."""
+    """s = rho s + (1 - rho) g^2; d = sqrt((u + eps) / (s + eps)) g; u = rho u + (1 - rho) d^2; p -= rate d."""
     rate, rho, rest, epsilon = numbers[0], numbers[1], numbers[2], numbers[3]
     for i in range(p.shape[0]):
-        h = squarable(g[i])
-        s[i] = flushed(rho * s[i] + rest * h * h)
-        d = np.sqrt(u[i] + epsilon) / np.sqrt(s[i] + epsilon) * g[i]
-        p[i] = flushed(p[i] - rate * d)
-        d = squarable(d)
-        u[i] = flushed(rho * u[i] + rest * d * d)
+        s[i] = fma(rest * g[i], g[i], fma(rho, s[i], SPECK(rate)))
+        d = np.sqrt((u[i] + epsilon) / (s[i] + epsilon)) * g[i]
+        p[i] = flushed(fma(-rate, d, p[i]))
+        u[i] = fma(rest * d, d, fma(rho, u[i], SPECK(rate)))
 
 
 @dataclasses.dataclass(frozen=True)
 class Adadelta(Optimizer):
-    """s = rho s + (1 - rho) g^2;  d = sqrt(u + eps) / sqrt(s + eps) g;  u = rho u + (1 - rho) d^2;  p -= rate d.
+    """s = rho s + (1 - rho) g^2;  d = sqrt((u + eps) / (s + eps)) g;  u = rho u + (1 - rho) d^2;  p -= rate d.
 
     Zeiler, "Adadelta: an adaptive learning rate method", 2012. As in PyTorch; Keras's differs in its defaults
     (learning_rate 0.001, rho 0.95, epsilon 1e-7).

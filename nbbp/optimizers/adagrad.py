@@ -6,7 +6,7 @@ import numpy as np
 
 from nbbp.kernels.arguments import positive
 from nbbp.kernels.jit import Kernel, kernel
-from nbbp.kernels.vector_math import flushed, squarable
+from nbbp.kernels.vector_math import SPECK, flushed, fma
 from nbbp.optimizers.base import POSITIVE, RATE, Optimizer, at, columns
 from nbbp.schedules import Schedule
 
@@ -22,9 +22,8 @@ def adagrad(p, g, s, numbers):
     """s += g^2; p -= rate g / (sqrt(s) + epsilon)."""
     rate, epsilon = numbers[0], numbers[1]
     for i in range(p.shape[0]):
-        h = squarable(g[i])
-        s[i] += h * h
-        p[i] = flushed(p[i] - rate * g[i] / (np.sqrt(s[i]) + epsilon))
+        s[i] = fma(g[i], g[i], s[i] + SPECK(rate))
+        p[i] = flushed(fma(-rate, g[i] / (np.sqrt(s[i]) + epsilon), p[i]))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,7 +6,7 @@ import numpy as np
 
 from nbbp.kernels.arguments import positive
 from nbbp.kernels.jit import Kernel, kernel
-from nbbp.kernels.vector_math import ONE, flushed, squarable
+from nbbp.kernels.vector_math import ONE, SPECK, flushed, fma
 from nbbp.optimizers.base import BELOW_1, DECAY, FLAG, POSITIVE, RATE, Optimizer, at, columns, powers
 from nbbp.schedules import Schedule
 
@@ -31,10 +31,9 @@ def adam(p, g, m, v, numbers):
     rate, beta1, rest1, beta2, rest2 = numbers[0], numbers[1], numbers[2], numbers[3], numbers[4]
     correction, epsilon, keep = numbers[5], numbers[6], ONE(numbers[7]) - numbers[7]
     for i in range(p.shape[0]):
-        h = squarable(g[i])
-        m[i] = flushed(beta1 * m[i] + rest1 * g[i])
-        v[i] = flushed(beta2 * v[i] + rest2 * h * h)
-        p[i] = flushed(keep * p[i] - rate * m[i] / (np.sqrt(v[i] * correction) + epsilon))
+        m[i] = flushed(fma(beta1, m[i], rest1 * g[i]))
+        v[i] = fma(rest2 * g[i], g[i], fma(beta2, v[i], SPECK(rate)))
+        p[i] = flushed(fma(keep, p[i], -(rate * m[i] / (np.sqrt(v[i] * correction) + epsilon))))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 
 from nbbp.kernels.jit import Kernel, kernel
-from nbbp.kernels.vector_math import ONE, ZERO, flushed
+from nbbp.kernels.vector_math import ONE, ZERO, flushed, fma
 from nbbp.optimizers.base import BELOW_1, DECAY, RATE, Optimizer, at, columns
 from nbbp.schedules import Schedule
 
@@ -23,10 +23,10 @@ def lion(p, g, m, numbers):
     rate, beta1, rest1, beta2, rest2 = numbers[0], numbers[1], numbers[2], numbers[3], numbers[4]
     keep = ONE(numbers[5]) - numbers[5]
     for i in range(p.shape[0]):
-        direction = beta1 * m[i] + rest1 * g[i]
+        direction = fma(beta1, m[i], rest1 * g[i])
         move = rate if direction > ZERO(rate) else (-rate if direction < ZERO(rate) else ZERO(rate))
-        p[i] = flushed(keep * p[i] - move)
-        m[i] = flushed(beta2 * m[i] + rest2 * g[i])
+        p[i] = flushed(fma(keep, p[i], -move))
+        m[i] = flushed(fma(beta2, m[i], rest2 * g[i]))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,7 +6,7 @@ import numpy as np
 
 from nbbp.kernels.arguments import positive
 from nbbp.kernels.jit import Kernel, kernel
-from nbbp.kernels.vector_math import flushed, squarable
+from nbbp.kernels.vector_math import SPECK, flushed, fma
 from nbbp.optimizers.adam import Adam
 from nbbp.optimizers.base import RATE, at, columns, powers
 from nbbp.schedules import Schedule
@@ -31,10 +31,9 @@ def nadam(p, g, m, v, numbers):
     a, beta1, rest1, beta2, rest2 = numbers[0], numbers[1], numbers[2], numbers[3], numbers[4]
     correction, epsilon, b = numbers[5], numbers[6], numbers[7]
     for i in range(p.shape[0]):
-        h = squarable(g[i])
-        m[i] = flushed(beta1 * m[i] + rest1 * g[i])
-        v[i] = flushed(beta2 * v[i] + rest2 * h * h)
-        p[i] = flushed(p[i] - (a * g[i] + b * m[i]) / (np.sqrt(v[i] * correction) + epsilon))
+        m[i] = flushed(fma(beta1, m[i], rest1 * g[i]))
+        v[i] = fma(rest2 * g[i], g[i], fma(beta2, v[i], SPECK(a)))
+        p[i] = flushed(p[i] - fma(a, g[i], b * m[i]) / (np.sqrt(v[i] * correction) + epsilon))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -33,11 +33,11 @@ PAPERS = {
     ),
     "zip_code_1989": Paper(
         "LeCun et al.", "Backpropagation applied to handwritten zip code recognition", 1989,
-        seeds=4, seconds=95, digest="084479600b62e5d0",
+        seeds=4, seconds=95, digest="2c7fd1097e2a5584",
     ),
     "initialization_2010": Paper(
         "Glorot and Bengio", "Understanding the difficulty of training deep feedforward neural networks", 2010,
-        seeds=3, seconds=30, digest="088f355d8f264468",
+        seeds=3, seconds=30, digest="a29679c326a7b7b0",
     ),
     "momentum_2013": Paper(
         "Sutskever et al.", "On the importance of initialization and momentum in deep learning", 2013,
