@@ -14,7 +14,7 @@ def machine_code(processor: str, number: ir.Type, rows: int, offsets: str) -> li
     """The instructions of a tile for an Arm processor, and the labels between them."""
     module = ir.Module()
     module.triple = "aarch64-unknown-linux-gnu"
-    tiles._tile_function(module, number, rows, tiles.VECTORS, offsets).linkage = "external"
+    tiles._tile_function(module, number, rows, tiles.VECTORS, offsets, pairs=False).linkage = "external"
     binding.initialize_all_targets()
     binding.initialize_all_asmprinters()
     target = binding.Target.from_triple(module.triple).create_target_machine(cpu=processor, opt=3)

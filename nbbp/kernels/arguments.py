@@ -83,6 +83,11 @@ def scratch_of_integers(rng, shape, dtype, lengths) -> np.ndarray:
     return np.zeros(shape, np.int64)
 
 
+def scratch_of_pairs(rng, shape, dtype, lengths) -> np.ndarray:
+    """The same for pairs of bfloat16."""
+    return arrays.zeros(shape, np.uint32)
+
+
 def a_clock(rng, shape, dtype, lengths) -> np.ndarray:
     """The clock of a run of S steps on R rows, for the letters given, with b rows still to come."""
     room = min((lengths[letter] for letter in "SR" if letter in lengths), default=0) - lengths.get("b", 1)
@@ -92,7 +97,7 @@ def a_clock(rng, shape, dtype, lengths) -> np.ndarray:
     return clock.record
 
 
-MEMORY = scratch, scratch_of_integers, scratch_of_doubles
+MEMORY = scratch, scratch_of_integers, scratch_of_doubles, scratch_of_pairs
 
 
 class Arguments:

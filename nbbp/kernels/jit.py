@@ -209,9 +209,10 @@ class Kernel:
     """
 
     def __init__(
-        self, function: Callable, reference: Callable, arguments: Arguments, cycles: float, elementwise: bool
-    ) -> None:
-        self.name, self.arguments, self.reference = function.__name__, arguments, reference
+        self, function: Callable, reference: Callable, arguments: Arguments, cycles: float, elementwise: bool,
+        dtypes: tuple[str, ...],
+    ) -> None:  # fmt: skip
+        self.name, self.arguments, self.reference, self.dtypes = function.__name__, arguments, reference, dtypes
         self._function, self._cycles, self._elementwise = function, cycles, elementwise
         self.trusted = is_ours(function)
 
@@ -282,7 +283,7 @@ KERNELS: dict[str, Kernel] = {}
 def kernel(
     reference: Callable, shapes: str, *, cycles: float = 1.0, elementwise: bool = False,
     values: Mapping[str, Values] | None = None, lengths: Mapping[str, Derived] | None = None,
-    name: str | None = None, **replaced: Any,
+    dtypes: tuple[str, ...] = ("float32", "float64"), name: str | None = None, **replaced: Any,
 ) -> Callable[[Callable], Kernel]:  # fmt: skip
     """Declare a compiled function as the fast twin of `reference`.
 
@@ -302,6 +303,8 @@ def kernel(
         `nbbp.kernels.arguments`.
     lengths
         By letter, a function of other letters from which its length follows: ``{"D": lambda c: 2 * c}``.
+    dtypes
+        The dtypes of floats that it takes.
     name, **replaced
         For kernels that share their source: the name, and the globals in which this one differs.
     """
@@ -311,7 +314,7 @@ def kernel(
         if elementwise and ["n"] not in arguments.letters:
             raise ValueError(f"{function.__name__} is elementwise: it takes arrays of shape (n), not {shapes} alone")
         own = _copy(function, name or function.__name__, **replaced)
-        pair = Kernel(own, reference, arguments, cycles, elementwise)
+        pair = Kernel(own, reference, arguments, cycles, elementwise, dtypes)
         if KERNELS.setdefault(pair.name, pair) is not pair:
             raise ValueError(f"there is a kernel named {pair.name} already")
         return pair

@@ -68,7 +68,7 @@ def parts(n, blocks, like):
 
 
 @device
-def _place_of_part(t, blocks, m, n, like):
+def place_of_part(t, blocks, m, n, like):
     """The first row and column of the t-th part, and the ends: panels differ by one vector at most."""
     count, vector = _panels(n, like), columns(like) // VECTORS
     vectors, p, block = (n + vector - 1) // vector, t % count, t // count
@@ -79,7 +79,7 @@ def _place_of_part(t, blocks, m, n, like):
 @device
 def multiply_part(t, blocks, m, n, k, a, a_row, a_k, b, b_k, c, c_row, start, start_row):
     """C = start + A . B for the t-th part: a block of rows in a panel."""
-    i, j, end_row, end = _place_of_part(t, blocks, m, n, c)
+    i, j, end_row, end = place_of_part(t, blocks, m, n, c)
     panel, width, c_part = _block_of_panel(c), columns(c), at(c, i * c_row + j)
     for s in range(0, k, STEPS):
         some = min(STEPS, k - s)
@@ -94,7 +94,7 @@ def multiply_part(t, blocks, m, n, k, a, a_row, a_k, b, b_k, c, c_row, start, st
 @device
 def multiply_part_of_many_rows(t, blocks, m, n, k, steps, a, a_k, b, b_k, c):
     """C = A' . B for the t-th part, where products of `steps` rows of A and B, at most STEPS, are added in float64."""
-    i, j, end_row, end = _place_of_part(t, blocks, m, n, c)
+    i, j, end_row, end = place_of_part(t, blocks, m, n, c)
     panel, products, totals, width, w = _block_of_panel(c), _products(c), _totals(c), columns(c), end - j
     for first in range(i, end_row, SUMMED):
         rows = min(SUMMED, end_row - first)

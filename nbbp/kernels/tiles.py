@@ -4,6 +4,8 @@ C = start + A . B in tiles of ROWS x (3 vectors), each held in registers while k
 of high-performance matrix multiplication", 2008). The sum of one element runs over k in order, one fused multiply-add
 after another, so its bits depend neither on the tile that contains it, nor on the vector width, nor on threads.
 
+Where A and B hold pairs of bfloat16 instead of numbers (`nbbp.kernels.bfloat16`), k counts pairs.
+
 A is read as scalars: at strides, so that A and its transpose cost the same, or at offsets, A[i, k] = a[rows[i] +
 ks[k]], which is what overlapping windows need (Dukhan, "The indirect convolution algorithm", 2019). B is read in
 panels of contiguous columns, in place or from a packed copy; or its rows begin at offsets.
@@ -17,6 +19,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from nbbp.kernels import bfloat16
 from nbbp.kernels.jit import device
 from nbbp.kernels.pointers import at
 
@@ -40,6 +43,7 @@ else:
     VECTOR_BYTES, ROWS = 16, 4
 VECTORS = 3
 # x86 processors without fused multiply-add round twice; everywhere else the bits are the same.
+PAIR_INSTRUCTION = has_feature("avx512bf16")
 FMA = "fmuladd" if "sse2" in _HOST and not has_feature("fma") else "fma"
 
 FROM_ZERO = -1
@@ -77,8 +81,8 @@ def _tile(rows: int, vectors: int):
         offsets = "".join(name for name, place in zip("abc", (a_k, b_k, c_row), strict=True) if place == _OFFSETS)
 
         def generate(context, builder, signature, args):
-            number = context.get_value_type(c.dtype)
-            builder.call(_tile_function(builder.module, number, rows, vectors, offsets), args)
+            number, pairs = context.get_value_type(c.dtype), a.dtype == bfloat16.PAIR
+            builder.call(_tile_function(builder.module, number, rows, vectors, offsets, pairs), args)
             return context.get_dummy_value()
 
         number = types.intp
@@ -88,18 +92,20 @@ def _tile(rows: int, vectors: int):
     return intrinsic(tile)
 
 
-def _tile_function(module, number, rows: int, vectors: int, offsets: str):
+def _tile_function(module, number, rows: int, vectors: int, offsets: str, pairs: bool):
     """The LLVM function behind `_tile`: a loop over k with rows x vectors sums in registers."""
     item_bytes = 4 if isinstance(number, ir.FloatType) else 8
     width = VECTOR_BYTES // item_bytes
     suffix = f"v{width}f{8 * item_bytes}"
-    name = f"nbbp_tile_{rows}x{vectors}_{suffix}_{offsets}"
+    name = f"nbbp_tile_{rows}x{vectors}_{suffix}_{offsets}{'_pairs' if pairs else ''}"
     if name in module.globals:
         return module.globals[name]
     pointer, vector = number.as_pointer(), ir.VectorType(number, width)
+    factor = _I32 if pairs else number  # of products
+    factors, factor_vector = factor.as_pointer(), ir.VectorType(factor, width)
     integers, mask_type = ir.VectorType(_I32, width), ir.VectorType(ir.IntType(1), width)
     of_a, of_b, of_c = (_I32.as_pointer() if name in offsets else _I64 for name in "abc")
-    arguments = [_I64, _I64, pointer, of_a, of_a, pointer, of_b, pointer, of_c, pointer, _I64]
+    arguments = [_I64, _I64, factors, of_a, of_a, factors, of_b, pointer, of_c, pointer, _I64]
     function = ir.Function(module, ir.FunctionType(ir.VoidType(), arguments), name)
     function.linkage = "internal"
     function.attributes.add("noinline")
@@ -110,7 +116,6 @@ def _tile_function(module, number, rows: int, vectors: int, offsets: str):
         return cgutils.get_or_insert_function(module, ir.FunctionType(result, operands), f"llvm.{operation}")
 
     fma = llvm(f"{FMA}.{suffix}", vector, vector, vector, vector)
-    masked_load = llvm(f"masked.load.{suffix}.p0", vector, vector.as_pointer(), _I32, mask_type, vector)
     masked_store = llvm(f"masked.store.{suffix}.p0", ir.VoidType(), vector, vector.as_pointer(), _I32, mask_type)
     zero = ir.Constant(vector, [0.0] * width)
 
@@ -122,14 +127,24 @@ def _tile_function(module, number, rows: int, vectors: int, offsets: str):
     in_last_vector = code.icmp_signed("<", lane_numbers, splat(code.trunc(n, _I32), integers))
 
     def vector_at(base, j):
-        return code.bitcast(code.gep(base, [_I64(j * width)]), vector.as_pointer())
+        element = base.type.pointee
+        return code.bitcast(code.gep(base, [_I64(j * width)]), ir.VectorType(element, width).as_pointer())
 
     def load(base, j, masked):
+        place = vector_at(base, j)
+        kind = place.type.pointee
         if masked and j == vectors - 1:
-            return code.call(masked_load, [vector_at(base, j), _I32(item_bytes), in_last_vector, zero])
-        value = code.load(vector_at(base, j))
+            lanes = f"v{width}i32" if kind.element == _I32 else suffix
+            masked_load = llvm(f"masked.load.{lanes}.p0", kind, place.type, _I32, mask_type, kind)
+            return code.call(masked_load, [place, _I32(item_bytes), in_last_vector, ir.Constant(kind, None)])
+        value = code.load(place)
         value.align = item_bytes
         return value
+
+    def multiply_add(total, a, b):
+        if pairs:
+            return bfloat16.add_products(code, total, a, b, PAIR_INSTRUCTION)
+        return code.call(fma, [a, b, total])
 
     def store(value, base, j, masked):
         if masked and j == vectors - 1:
@@ -161,6 +176,8 @@ def _tile_function(module, number, rows: int, vectors: int, offsets: str):
         apart = [offset(c_row, i) if "c" in offsets else _I64(i) for i in range(rows)]
         start_rows = [code.gep(start, [code.mul(start_row, place)]) for place in apart]
         started = [load(row, j, masked) for row in start_rows for j in range(vectors)]
+        if pairs and not PAIR_INSTRUCTION:
+            started = [bfloat16.without_subnormals(code, value) for value in started]
         code.branch(loop)
 
         code.position_at_end(loop)
@@ -172,8 +189,8 @@ def _tile_function(module, number, rows: int, vectors: int, offsets: str):
             return value
 
         step = running(_I64, _I64(0), _I64(0))
-        a_now = running(of_a, a_k, a_k) if "a" in offsets else running(pointer, a, a)
-        b_now = running(of_b, b_k, b_k) if "b" in offsets else running(pointer, b, b)
+        a_now = running(of_a, a_k, a_k) if "a" in offsets else running(factors, a, a)
+        b_now = running(of_b, b_k, b_k) if "b" in offsets else running(factors, b, b)
         sums = [running(vector, zero, value) for value in started]
         b_begin = code.gep(b, [offset(b_now, 0)]) if "b" in offsets else b_now
         b_row = [load(b_begin, j, masked) for j in range(vectors)]
@@ -181,8 +198,8 @@ def _tile_function(module, number, rows: int, vectors: int, offsets: str):
         k_offset = offset(a_now, 0) if "a" in offsets else None
         for i in range(rows):
             element = code.gep(a_rows[i], [k_offset]) if "a" in offsets else code.gep(a_now, [a_rows[i]])
-            scalar = splat(code.load(element), vector)
-            added += [code.call(fma, [scalar, b_row[j], sums[i * vectors + j]]) for j in range(vectors)]
+            scalar = splat(code.load(element), factor_vector)
+            added += [multiply_add(sums[i * vectors + j], scalar, b_row[j]) for j in range(vectors)]
         following = code.add(step, _I64(1))
         step.add_incoming(following, loop)
         a_now.add_incoming(code.gep(a_now, [_I64(1) if "a" in offsets else a_k]), loop)
