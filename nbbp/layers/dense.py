@@ -6,8 +6,7 @@ import math
 from nbbp import checks
 from nbbp.engine.layer import Spec
 from nbbp.initializers import INITIALIZERS, Initializer, named
-from nbbp.kernels import packed_gemm
-from nbbp.kernels.gemm import affine, column_sums, product_of_transposed, transpose
+from nbbp.layers.products import product, product_with_rows, product_with_transposed
 from nbbp.layers.weighted import Weighted
 
 
@@ -72,29 +71,10 @@ class Dense(Weighted):
 
     def forward(self, b):
         x, y = b.x.reshape(-1, b.x.shape[-1]), b.y.reshape(-1, self.units)
-        bias = self.bias(b, self.units)
-        rows, n_in = x.shape
-        if packed_gemm.worthwhile(rows, self.units, n_in, x.dtype):
-            b.call(packed_gemm.affine_packed, y, x, b.p.w, bias, *packed_gemm.scratch(rows, n_in, x.dtype))
-        else:
-            b.call(affine, y, x, b.p.w, bias)
+        product(b, y, x, b.p.w, self.bias(b, self.units))
 
     def backward(self, b):
         x, dy = b.x.reshape(-1, b.x.shape[-1]), b.dy.reshape(-1, self.units)
-        (rows, n_in), n_out = x.shape, self.units
-        db = b.g.b if self.use_bias else b.buffer(n_out)
-        if packed_gemm.worthwhile(n_in, n_out, rows, x.dtype):
-            scratch = packed_gemm.scratch(n_in, rows, x.dtype)
-            b.call(packed_gemm.product_of_transposed_packed, b.g.w, x, dy, *scratch)
-            b.call(column_sums, db, dy)
-        else:
-            b.call(product_of_transposed, b.g.w, db, x, dy)
-        if b.dx is None:
-            return
-        dx = b.dx.reshape(-1, n_in)
-        if packed_gemm.worthwhile(rows, n_in, n_out, x.dtype):
-            scratch = packed_gemm.scratch(rows, n_out, x.dtype)
-            b.call(packed_gemm.product_with_transposed_packed, dx, dy, b.p.w, *scratch)
-        else:
-            w_transposed = b.derived(transpose, (n_out, n_in), b.p.w)
-            b.call(affine, dx, dy, w_transposed, b.buffer(n_in))
+        product_with_rows(b, b.g.w, b.g.b if self.use_bias else b.buffer(self.units), x, dy)
+        if b.dx is not None:
+            product_with_transposed(b, b.dx.reshape(x.shape), dy, b.p.w)

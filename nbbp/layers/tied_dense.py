@@ -3,10 +3,9 @@
 import dataclasses
 
 from nbbp.engine.layer import Layer, Spec
-from nbbp.kernels import packed_gemm
-from nbbp.kernels.gemm import affine, product_of_transposed, transpose
 from nbbp.layers.embedding import Embedding
 from nbbp.layers.flatten import Flatten
+from nbbp.layers.products import product, product_with_rows, product_with_transposed
 from nbbp.layers.rescale import Rescale
 
 
@@ -57,26 +56,10 @@ class TiedDense(Layer):
 
     def forward(self, b):
         x, y = (array.reshape(-1, array.shape[-1]) for array in (b.x, b.y))
-        (rows, n_in), n_out = x.shape, y.shape[1]
-        if packed_gemm.worthwhile(rows, n_out, n_in, x.dtype):
-            scratch = packed_gemm.scratch(rows, n_in, x.dtype)
-            b.call(packed_gemm.product_with_transposed_packed, y, x, b.p.table, *scratch)
-        else:
-            b.call(affine, y, x, b.derived(transpose, (n_in, n_out), b.p.table), b.buffer(n_out))
+        product_with_transposed(b, y, x, b.p.table)
 
     def backward(self, b):
         x, dy = (array.reshape(-1, array.shape[-1]) for array in (b.x, b.dy))
-        (rows, n_in), n_out = x.shape, dy.shape[1]
-        if packed_gemm.worthwhile(n_out, n_in, rows, x.dtype):
-            scratch = packed_gemm.scratch(n_out, rows, x.dtype)
-            b.call(packed_gemm.product_of_transposed_packed, b.g.table, dy, x, *scratch)
-        else:
-            b.call(product_of_transposed, b.g.table, b.buffer(n_in), dy, x)
-        if b.dx is None:
-            return
-        dx, bias = b.dx.reshape(-1, n_in), b.buffer(n_in)
-        if packed_gemm.worthwhile(rows, n_in, n_out, x.dtype):
-            scratch = packed_gemm.scratch(rows, n_out, x.dtype)
-            b.call(packed_gemm.affine_packed, dx, dy, b.p.table, bias, *scratch)
-        else:
-            b.call(affine, dx, dy, b.p.table, bias)
+        product_with_rows(b, b.g.table, b.buffer(x.shape[1]), dy, x)
+        if b.dx is not None:
+            product(b, b.dx.reshape(x.shape), dy, b.p.table, b.buffer(x.shape[1]))
