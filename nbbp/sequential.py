@@ -28,7 +28,7 @@ class Sequential(Model):
     ----------
     layers : sequence of Layer
         The layers in order; one that is listed twice has two sets of parameters. An `nbbp.Input` may come first.
-    loss, optimizer, metrics, seed, dtype, backend, label_smoothing, averaging
+    loss, optimizer, metrics, seed, dtype, backend, label_smoothing, averaging, precision
         As for `nbbp.Model`.
 
     Examples
@@ -53,6 +53,7 @@ class Sequential(Model):
         backend: str = "numba",
         label_smoothing: float = 0.0,
         averaging: Averaging | None = None,
+        precision: str = "full",
     ) -> None:
         if isinstance(layers, Layer):
             raise TypeError(f"layers must be a list, such as [{layers!r}]")
@@ -67,7 +68,7 @@ class Sequential(Model):
         one = Form("output", None)
         self._begin(
             Form("input", self._entry), one,
-            Settings(one, loss, optimizer, metrics, None, seed, dtype, backend, label_smoothing, averaging),
+            Settings(one, loss, optimizer, metrics, None, seed, dtype, backend, label_smoothing, averaging, precision),
         )  # fmt: skip
         self._settings.check_endings([self.layers[-1]])
         if self._entry is not None:

@@ -96,6 +96,12 @@ def recurrent(seed: int = 0) -> nbbp.Sequential:
     return nbbp.Sequential(layers, "mse", nbbp.Adam(), seed=seed)
 
 
+def rounded(seed: int = 0) -> nbbp.Sequential:
+    """A network whose products round to bfloat16: of one panel and of several, in one block and in several."""
+    layers = [nbbp.Dense(300, "relu"), nbbp.Dense(301, "tanh"), nbbp.Dense(2)]
+    return nbbp.Sequential(layers, "mse", nbbp.Adam(), seed=seed, precision="bfloat16")
+
+
 def digest(*arrays: np.ndarray) -> str:
     """Of the bits of arrays."""
     return hashlib.sha256(b"".join(np.ascontiguousarray(a).tobytes() for a in arrays)).hexdigest()

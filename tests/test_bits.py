@@ -14,7 +14,9 @@ from nbbp.engine.planner import number_of_shards
 pytestmark = pytest.mark.slow
 
 IN_LANES = "import runs; print(runs.fitted(runs.narrow(), 2))"
-TRAIN = IN_LANES + "".join(f"; print(runs.fitted(runs.{name}()))" for name in ("wide", "images", "recurrent"))
+TRAIN = IN_LANES + "".join(
+    f"; print(runs.fitted(runs.{name}()))" for name in ("wide", "images", "recurrent", "rounded")
+)
 
 
 @pytest.fixture(scope="module")

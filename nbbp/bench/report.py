@@ -47,8 +47,8 @@ def missing(results: Sequence[Result]) -> list[str]:
 
 
 def fastest_peer(result: Result) -> str | None:
-    """The fastest peer other than nbbp, or None."""
-    others = [peer for peer in result.rounds if peer not in ("nbbp", "numpy")]
+    """The fastest peer in float32 other than nbbp, or None."""
+    others = [peer for peer in result.rounds if peer not in ("nbbp", "numpy") and not peer.endswith("_bfloat16")]
     return min(others, key=result.ratio, default=None)
 
 

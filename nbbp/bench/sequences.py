@@ -60,11 +60,10 @@ class Sequences:
         """The number of a sample's inputs."""
         return math.prod(self.shape)
 
-    def model(self, backend: str = "numba") -> nbbp.Sequential:
+    def model(self, backend: str = "numba", precision: str = "full") -> nbbp.Sequential:
         """The network in float32 with its loss and optimizer."""
-        model = nbbp.Sequential(
-            list(self.layers), loss=self.loss, optimizer=getattr(nbbp, self.optimizer)(), backend=backend
-        )
+        optimizer = getattr(nbbp, self.optimizer)()
+        model = nbbp.Sequential(list(self.layers), self.loss, optimizer, backend=backend, precision=precision)
         model.build(self.shape)
         return model
 

@@ -197,7 +197,7 @@ def values(network: Network, backend: str, edges: Sequence[Edge], data: Data) ->
     As outputs, nothing overwrites them; the parameters are copied.
     """
     graph = network.graph.with_outputs(edges)
-    seen = Network(Layout(graph), network.dtype, network.seed, network.params, network.state)
+    seen = Network(Layout(graph), network.dtype, network.seed, network.params, network.state, network.rounds)
     return Evaluator(seen, backend, ["linear"] * len(graph.outputs))(data)[len(network.graph.outputs) :]
 
 

@@ -120,10 +120,15 @@ class Binding:
         The index in the mini-batch of the first row, if the mini-batch is cut into shards.
     clock : ndarray (1,)
         The run's clock, as kernels take it: see `nbbp.kernels.clock`.
+    rounds : bool
+        Whether products round their operands to bfloat16: see `nbbp.Model`.
     """
 
-    def __init__(self, program: "Program", name: str, inputs: list[Array], outputs: list[Array], p: Views) -> None:
+    def __init__(
+        self, program: "Program", name: str, inputs: list[Array], outputs: list[Array], p: Views, rounds: bool = False
+    ) -> None:
         self.program, self.name, self.inputs, self.outputs, self.p = program, name, inputs, outputs, p
+        self.rounds = rounds
         self.g = Views()
         self.in_place = inputs[0].array.ctypes.data == outputs[0].array.ctypes.data
         self.rows, self.training, self.first_row = program.rows, program.training, program.first_row

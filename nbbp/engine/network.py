@@ -42,9 +42,12 @@ class Network:
     state : ndarray (state_size,)
     mask : ndarray (size,) or None
         0 where a parameter is pruned, else 1.
+    rounds : bool
+        Whether products round their operands to bfloat16.
     """
 
-    def __init__(self, layout: Layout, dtype, seed: int, params=None, state=None) -> None:
+    def __init__(self, layout: Layout, dtype, seed: int, params=None, state=None, rounds: bool = False) -> None:
+        self.rounds = rounds
         self.layout, self.seed, self.graph = layout, seed, layout.graph
         if params is None:
             params, state = layout.initial(seed)
@@ -116,7 +119,7 @@ class Network:
             name, p = graph.names[node], self._views[graph.owners[node]]
             if state is not None:
                 p = self.layout.of(node).views(self.params, state)
-            binding = Binding(program, name, [known[edge] for edge in node.inputs], outputs, p)
+            binding = Binding(program, name, [known[edge] for edge in node.inputs], outputs, p, self.rounds)
             calls = len(program.calls)
             if node.inputs[0] in left:
                 node.layer.gather(binding, left[node.inputs[0]])

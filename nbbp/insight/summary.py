@@ -59,6 +59,7 @@ def settings(fit: "ObservedFit") -> dict[str, Any]:
         "epochs": fit.epochs,
         "seed": model.seed,
         "dtype": model.dtype.name,
+        "precision": model.precision,
         "backend": model.backend,
         "nbbp": __version__,
     }

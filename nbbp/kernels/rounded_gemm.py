@@ -142,7 +142,7 @@ def product_with_transposed_rounded(y, x, w, rounded_x):
 
 @device
 def _round_columns(slivers, size, a, a_k, k, some):
-    """slivers[t, p, r] = A[2 p, t ROWS + r] and A[2 p + 1, ...] for some columns of A, at most those of SIDE slivers."""
+    """slivers[t, p, r] = A[2 p, t ROWS + r] and A[2 p + 1, ...] for `some` columns of A, those of SIDE slivers."""
     for p in range((k + 1) // 2):
         even = at(a, 2 * p * a_k)
         odd, ahead = at(even, a_k), at(a, min(2 * p + AHEAD, k - 1) * a_k)

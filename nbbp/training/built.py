@@ -55,7 +55,8 @@ class Built:
         self.backend = settings.backend
         if numbers is not None:
             params, state = numbers.params, numbers.state
-        self.network = Network(layout, settings.dtype, settings.seed, params, state)
+        rounds = settings.precision == "bfloat16"
+        self.network = Network(layout, settings.dtype, settings.seed, params, state, rounds)
         self.objective = settings.objective(graph)
         self.update = Update(self.network, settings)
         self.intake = Intake(

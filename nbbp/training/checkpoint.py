@@ -171,6 +171,7 @@ class Resumed:
         _, here = saving.pack(fit.model.state)
         for name in DECIDING:
             self._compare(name, then.get(name), here.get(name))
+        self._compare("precision", then.get("precision", "full"), here["precision"])  # 0.1.0 did not write it
         self._compare("optimizer", *({**of["optimizer"], "learning_rate": None} for of in (then, here)))
         for name, value in fit.settings.items():
             self._compare(name, began.get(name), value)

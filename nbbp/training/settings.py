@@ -17,6 +17,8 @@ from nbbp.metrics import named
 from nbbp.optimizers import OPTIMIZERS, Optimizer
 from nbbp.training.averaging import Averaging
 
+PRECISIONS = ("full", "bfloat16")
+
 
 class Settings:
     """Loss, optimizer and all other settings besides the graph; the arguments are those of `nbbp.Model`.
@@ -33,7 +35,7 @@ class Settings:
 
     def __init__(
         self, outputs: Form, loss: Any, optimizer: Optimizer | str, metrics: Any, loss_weights: Any, seed: int,
-        dtype: Any, backend: str, label_smoothing: float, averaging: Averaging | None,
+        dtype: Any, backend: str, label_smoothing: float, averaging: Averaging | None, precision: str,
     ) -> None:  # fmt: skip
         self.given: dict[str, Any] = {"metrics": metrics if isinstance(metrics, dict) else _listed(metrics)}
         self._outputs = outputs
@@ -57,6 +59,9 @@ class Settings:
             raise ValueError(f"dtype must be float32 or float64, got {dtype!r}")
         if backend not in BACKENDS:
             raise ValueError(f"backend must be {' or '.join(map(repr, BACKENDS))}, got {backend!r}")
+        checks.choose("precision", precision, dict.fromkeys(PRECISIONS))
+        if precision == "bfloat16" and np.dtype(dtype) != np.float32:
+            raise ValueError(f"products of bfloat16 have sums in float32; the dtype is {np.dtype(dtype).name}")
         if averaging is not None and not isinstance(averaging, Averaging):
             raise TypeError(f"averaging must be nbbp.EMA(...) or nbbp.SWA(...), got {averaging!r}")
         checks.number("label_smoothing", label_smoothing, high=1.0)
@@ -64,7 +69,7 @@ class Settings:
             if label_smoothing and own.link not in ("softmax", "sigmoid"):
                 raise ValueError(f"label_smoothing is for classes; {own.name} has none")
         self.seed, self.dtype, self.backend = int(seed), np.dtype(dtype), backend
-        self.label_smoothing, self.averaging = label_smoothing, averaging
+        self.label_smoothing, self.averaging, self.precision = label_smoothing, averaging, precision
 
     def objective(self, graph: Graph) -> Objective:
         """The losses of the outputs of a graph."""
@@ -84,7 +89,7 @@ class Settings:
         return {
             "loss": self._outputs.packed(self.losses), "optimizer": self.optimizer, **self.given, "seed": self.seed,
             "dtype": self.dtype.name, "backend": self.backend, "label_smoothing": self.label_smoothing,
-            "averaging": self.averaging,
+            "averaging": self.averaging, "precision": self.precision,
         }  # fmt: skip
 
     def check_endings(self, layers: Sequence[Layer | None]) -> None:

@@ -9,8 +9,8 @@ peer that does not train, or does not predict, lacks the function.
 """
 
 PEERS = (
-    "nbbp", "numpy", "torch", "torch1", "torch_channels_last", "torch_padded", "torch_compile", "torch1_compile", "jax",
-    "sklearn", "onnxruntime",
+    "nbbp", "nbbp_bfloat16", "numpy", "torch", "torch1", "torch_channels_last", "torch_padded", "torch_bfloat16",
+    "torch_compile", "torch1_compile", "jax", "sklearn", "onnxruntime",
 )  # fmt: skip
 
 

@@ -25,22 +25,22 @@ def layers(workload: Workload | Convolution) -> "list[Layer]":
     return [*hidden, nbbp.Dense(workload.sizes[-1])]
 
 
-def trainer(workload: Trained, backend: str = "numba") -> "Trainer":
+def trainer(workload: Trained, backend: str = "numba", precision: str = "full") -> "Trainer":
     """The bound training steps of a workload."""
     import nbbp
 
     X, y = workload.data()
     if isinstance(workload, Sequences):
-        model, mask = workload.model(backend), workload.mask()
+        model, mask = workload.model(backend, precision), workload.mask()
     else:
-        model = nbbp.Sequential(layers(workload), loss=workload.loss, optimizer=nbbp.Adam(), backend=backend)
+        model = nbbp.Sequential(layers(workload), workload.loss, nbbp.Adam(), backend=backend, precision=precision)
         model.build(X.shape[1:])
         mask = None
     return model.built.trainer(model.prepare(X, y, mask=mask), workload.batch)
 
 
-def prepare(workload: Trained, backend: str = "numba"):
-    bound, epochs = trainer(workload, backend), itertools.count()
+def prepare(workload: Trained, backend: str = "numba", precision: str = "full"):
+    bound, epochs = trainer(workload, backend, precision), itertools.count()
 
     def epoch() -> None:
         bound.train(1, next(epochs))

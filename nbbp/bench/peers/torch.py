@@ -15,17 +15,18 @@ from nbbp.bench.workloads import Prediction, Workload
 ACTIVATIONS = {"relu": "ReLU", "tanh": "Tanh", "sigmoid": "Sigmoid"}
 
 
-def _epochs(workload: Trained, network, inputs: Sequence, y, compile: bool):
+def _epochs(workload: Trained, network, inputs: Sequence, y, compile: bool, autocast: bool):
     """A function that trains the network for one epoch."""
     import torch
 
     optimizer = getattr(torch.optim, workload.optimizer)(network.parameters(), fused=True)
 
     def forward(rows):
-        z = network(*(x[rows] for x in inputs))
-        if workload.loss == "mse":
-            return torch.nn.functional.mse_loss(z, y[rows])
-        return torch.nn.functional.cross_entropy(z.flatten(0, -2), y[rows].flatten())
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            z = network(*(x[rows] for x in inputs))
+            if workload.loss == "mse":
+                return torch.nn.functional.mse_loss(z, y[rows])
+            return torch.nn.functional.cross_entropy(z.flatten(0, -2), y[rows].flatten())
 
     if compile:
         forward = torch.compile(forward)
@@ -39,7 +40,10 @@ def _epochs(workload: Trained, network, inputs: Sequence, y, compile: bool):
     return epoch
 
 
-def prepare(workload: Workload, threads: int | None = None, compile: bool = False, wrap: Callable = lambda n: n):
+def prepare(
+    workload: Workload, threads: int | None = None, compile: bool = False, wrap: Callable = lambda n: n,
+    autocast: bool = False,
+):  # fmt: skip
     import torch
 
     if threads:
@@ -49,7 +53,7 @@ def prepare(workload: Workload, threads: int | None = None, compile: bool = Fals
     for n_in, n_out in zip(workload.sizes, workload.sizes[1:], strict=False):
         layers += [torch.nn.Linear(n_in, n_out), getattr(torch.nn, ACTIVATIONS[workload.activation])()]
     x, y = (torch.from_numpy(array) for array in workload.data())
-    return _epochs(workload, wrap(torch.nn.Sequential(*layers[:-1])), [x], y, compile)
+    return _epochs(workload, wrap(torch.nn.Sequential(*layers[:-1])), [x], y, compile, autocast)
 
 
 def _convolutional(
@@ -73,16 +77,19 @@ def _convolutional(
 
 def prepare_convolution(
     workload: Convolution, threads: int | None = None, compile: bool = False, channels_last: bool = False,
-    wrap: Callable = lambda n: n,
+    wrap: Callable = lambda n: n, autocast: bool = False,
 ):  # fmt: skip
     import torch
 
     x, y = workload.data()
     network, samples = _convolutional(workload, x, threads, channels_last)
-    return _epochs(workload, wrap(network), [samples], torch.from_numpy(y), compile)
+    return _epochs(workload, wrap(network), [samples], torch.from_numpy(y), compile, autocast)
 
 
-def prepare_sequences(workload: Sequences, threads: int | None = None, compile: bool = False, padded: bool = False):
+def prepare_sequences(
+    workload: Sequences, threads: int | None = None, compile: bool = False, padded: bool = False,
+    autocast: bool = False,
+):  # fmt: skip
     import torch
 
     from nbbp.bench.networks.torch_sequences import Network
@@ -94,7 +101,7 @@ def prepare_sequences(workload: Sequences, threads: int | None = None, compile: 
     network = Network(workload.layers, workload.shape[-1], workload.weights(), padded)
     arrays = [*workload.data(), *([workload.lengths()] if workload.ragged else [])]
     x, y, *lengths = (torch.from_numpy(array) for array in arrays)
-    return _epochs(workload, network, [x, *lengths], y, compile)
+    return _epochs(workload, network, [x, *lengths], y, compile, autocast)
 
 
 def prepare_steps(steps: Steps, threads: int | None = None):
