@@ -67,6 +67,7 @@ FIXED = {
     "gru": "d8e3318c7a15e263",
     "attention": "121d5fd06dfa777e",
     "tables": "5446733e429ac2ed",
+    "bfloat16": "c2781b0b019e835d",
 }
 
 
@@ -123,6 +124,14 @@ def _fixed(what: str):
         layers = [nbbp.Dense(16), block, nbbp.MultiHeadAttention(4), nbbp.Flatten(), nbbp.Dense(2)]
         for dtype in ("float32", "float64"):
             yield layers, {"dtype": dtype}, y
+    if what == "bfloat16":
+        block = nbbp.TransformerBlock(2, hidden=20)
+        for layers in (
+            [nbbp.Dense(41, "relu"), nbbp.Dense(2)],
+            [*runs.images().layers[:-1], nbbp.Dense(2)],
+            [nbbp.Reshape((4, 8)), block, nbbp.Flatten(), nbbp.Dense(2)],
+        ):
+            yield layers, {"precision": "bfloat16"}, y
     if what == "tokens":
         embedding = nbbp.Embedding(23, 40)
         yield [embedding, nbbp.Dense(40, "relu"), nbbp.TiedDense(embedding), nbbp.TakeFirst(), nbbp.Dense(2)], {}, y
@@ -135,6 +144,8 @@ def _fixed(what: str):
 def test_a_fixed_run_has_the_bits_that_it_had(what):
     """Where a change is meant to move bits, the changelog says so and the digests here are replaced."""
     X, _ = runs.rows(96, 8)
+    if what == "bfloat16":
+        X, _ = runs.rows(96, 32)
     if what == "convolutions":
         X = runs.rows(96, 32)[0].reshape(96, 8, 4, 1)
     if what in ("lstm", "gru"):

@@ -181,12 +181,12 @@ class Binding:
         """Constants of a kernel, as an array of the model's dtype."""
         return np.array(values, self.program.dtype)
 
-    def derived(self, kernel: Kernel, shape: Shape, *sources: np.ndarray) -> np.ndarray:
+    def derived(self, kernel: Kernel, shape: Shape, *sources: np.ndarray, dtype=None) -> np.ndarray:
         """An array that ``kernel(array, *sources)`` computes from parameters once per update, such as w transposed.
 
         Shards, micro-batches and blocks of rows share it.
         """
-        return self.program.derived(kernel, shape, *sources)
+        return self.program.derived(kernel, shape, *sources, dtype=dtype)
 
     def carry(self, name: str, *shape: int) -> np.ndarray:
         """An array (rows, *shape) that `forward` reads and overwrites: what it passes to the next step.

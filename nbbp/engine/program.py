@@ -251,11 +251,11 @@ class Program:
         """The size of all buffers."""
         return sum(buffer.nbytes for buffer in self._buffers)
 
-    def derived(self, kernel: Kernel, shape: tuple[int, ...], *sources: np.ndarray) -> np.ndarray:
-        """An array of `shape` that ``kernel(array, *sources)`` fills once at the beginning of a step."""
+    def derived(self, kernel: Kernel, shape: tuple[int, ...], *sources: np.ndarray, dtype=None) -> np.ndarray:
+        """An array of `shape` and dtype that ``kernel(array, *sources)`` fills once at the beginning of a step."""
         key = kernel.name, shape, *(source.ctypes.data for source in sources)
         if key not in self._derived:
-            self._derived[key] = arrays.zeros(shape, self.dtype)
+            self._derived[key] = arrays.zeros(shape, self.dtype if dtype is None else dtype)
             self.once.append(_checked(kernel, (self._derived[key], *sources)))
         return self._derived[key]
 

@@ -147,3 +147,21 @@ def as_bfloat16(x: np.ndarray) -> np.ndarray:
     near = np.where(np.isnan(x), bits | np.uint32(0x00400000), near) & np.uint32(_UPPER)
     size = bits & np.uint32(0x7FFFFFFF)
     return np.where(size < 0x00800000, bits & np.uint32(_SIGN), near).view(np.float32)
+
+
+def as_pairs(x: np.ndarray, axis: int) -> np.ndarray:
+    """float32 numbers rounded to bfloat16, in pairs along an axis, the last of which may be beside a zero."""
+    bits = np.moveaxis(as_bfloat16(x).view(np.uint32), axis, -1)
+    if bits.shape[-1] % 2:
+        bits = np.concatenate([bits, np.zeros_like(bits[..., :1])], axis=-1)
+    return np.moveaxis((bits[..., ::2] >> np.uint32(16)) | bits[..., 1::2], -1, axis)
+
+
+def product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """a . b of matrices of numbers, or of pairs along the axis that is summed over."""
+    if a.dtype == np.uint32:
+        a, b = (
+            np.concatenate([(x << np.uint32(16)).view(np.float32), (x & np.uint32(_UPPER)).view(np.float32)], axis=axis)
+            for x, axis in ((a, 1), (b, 0))
+        )
+    return a @ b

@@ -2,12 +2,14 @@
 
 With channels last, the window at position p and its element k are at x[positions[p] + taps[k]]: windows at any
 strides, dilation and groups are rows of a matrix that is never written. The kernels take x with its padding.
+`convolve` and `convolve_weights` take factors that are numbers, or pairs of bfloat16: see `rounded_convolution`.
 """
 
 import numpy as np
 from numba import prange, types
 
 from nbbp.kernels.arguments import Values
+from nbbp.kernels.bfloat16 import product
 from nbbp.kernels.jit import device, kernel
 from nbbp.kernels.panels import panels
 from nbbp.kernels.pointers import at, on_stack
@@ -86,7 +88,7 @@ NUMBERS = 10_240  # of weights, which stay in the first-level cache for all of t
 def convolve_reference(y, x, packed, b, positions, taps, places):
     count, k, width = packed.shape
     w = packed.swapaxes(0, 1).reshape(k, count * width)[:, : len(b)]
-    y[places[:, None] + np.arange(len(b))] = x[positions[:, None] + taps] @ w + b
+    y[places[:, None] + np.arange(len(b))] = product(x[positions[:, None] + taps], w) + b
 
 
 @kernel(
@@ -275,7 +277,7 @@ def convolve_weights_reference(sums, x, dy, positions, taps, filters):
     count = len(sums)
     for g in range(count):
         own = slice(len(dy) * g // count, len(dy) * (g + 1) // count)
-        sums[g][:, filters] = x[positions[own, None] + taps].T @ dy[own][:, filters]
+        sums[g][:, filters] = product(x[positions[own, None] + taps].T, dy[own][:, filters])
 
 
 @kernel(

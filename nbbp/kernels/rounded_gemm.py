@@ -47,7 +47,7 @@ _ROUNDED: dict[str, Any] = {
 
 
 @device
-def _round_row(target, source, k):
+def round_row(target, source, k):
     """target = a row of k numbers, in pairs."""
     for p in range(k // 2):
         target[p] = pair(source[2 * p], source[2 * p + 1])
@@ -81,7 +81,7 @@ def _round_panel_of_rows(panel, b, b_row, k, n):
     """panel[p, j] = B[j, 2 p] and B[j, 2 p + 1] for n rows and k columns of B."""
     turned = _turned_block(panel)
     for j in range(n):
-        _round_row(at(turned, j * STEPS), at(b, j * b_row), k)
+        round_row(at(turned, j * STEPS), at(b, j * b_row), k)
     transpose_rows(panel, columns(b), turned, STEPS, n, (k + 1) // 2)
 
 
@@ -102,7 +102,7 @@ def affine_rounded(y, x, w, b, rounded_x):
     n, length = w.shape[1], rounded_x.shape[2]
     rows = rounded_x[get_thread_id()]
     for i in prange(m):
-        _round_row(at(rows, i * length), at(x, i * k), k)
+        round_row(at(rows, i * length), at(x, i * k), k)
     blocks = row_blocks_of_parts(m, n, at(y, 0))
     for t in prange(parts(n, blocks, at(y, 0))):
         i, j, end_row, end = place_of_part(t, blocks, m, n, at(y, 0))
@@ -127,7 +127,7 @@ def product_with_transposed_rounded(y, x, w, rounded_x):
     n, length = w.shape[0], rounded_x.shape[2]
     rows = rounded_x[get_thread_id()]
     for i in prange(m):
-        _round_row(at(rows, i * length), at(x, i * k), k)
+        round_row(at(rows, i * length), at(x, i * k), k)
     blocks = row_blocks_of_parts(m, n, at(y, 0))
     for t in prange(parts(n, blocks, at(y, 0))):
         i, j, end_row, end = place_of_part(t, blocks, m, n, at(y, 0))
@@ -168,7 +168,7 @@ def product_of_transposed_rounded_reference(c, a, b, slivers):
 @kernel(
     product_of_transposed_rounded_reference, "(m,n) (k,m) (k,n) (S,T,P,R)", cycles=1 / 40,
     values={"slivers": scratch_of_pairs}, dtypes=("float32",),
-    lengths={"S": threads.most, "T": slivers_of, "P": pairs_of, "R": lambda: ROWS},
+    lengths={"S": threads.most, "T": lambda m: slivers_of(m), "P": lambda k: pairs_of(k), "R": lambda: ROWS},
 )  # fmt: skip
 def product_of_transposed_rounded(c, a, b, slivers):
     """c = a' . b, overwritten; slivers are scratch."""

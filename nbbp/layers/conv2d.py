@@ -3,9 +3,10 @@
 import dataclasses
 
 from nbbp.engine.layer import Spec
-from nbbp.layers.convolution import Convolution, Products
+from nbbp.layers.convolution import Convolution
 from nbbp.layers.flatten import Flatten
 from nbbp.layers.reshape import as_image
+from nbbp.layers.window_products import products
 from nbbp.layers.windows import Windows, over, refuse_mask
 
 
@@ -59,7 +60,7 @@ class Conv2D(Convolution):
     def forward(self, b):
         refuse_mask(self, b)
         shape = b.x.shape[1:]
-        b.products = Products(b, self.windows(shape), shape[-1], self.filters, self.groups)
+        b.products = products(b, self.windows(shape), shape[-1], self.filters, self.groups)
         b.products.to_small(b.y, b.x, b.p.w, self.bias(b, self.filters))
 
     def backward(self, b):

@@ -4,9 +4,9 @@ import dataclasses
 
 from nbbp.engine.layer import Spec
 from nbbp.layers.conv2d import Conv2D
-from nbbp.layers.convolution import Products
 from nbbp.layers.flatten import Flatten
 from nbbp.layers.reshape import as_image
+from nbbp.layers.window_products import products
 from nbbp.layers.windows import Windows, check_padding, each_axis, over, positions, refuse_mask
 
 
@@ -55,7 +55,7 @@ class Conv2DTranspose(Conv2D):
     def forward(self, b):
         refuse_mask(self, b)
         shape = b.x.shape[1:]
-        b.products = Products(b, self.windows(shape), self.filters, shape[-1], self.groups)
+        b.products = products(b, self.windows(shape), self.filters, shape[-1], self.groups)
         b.products.to_large(b.y, b.x, b.p.w, self.bias(b, self.filters))
 
     def backward(self, b):
