@@ -9,7 +9,7 @@ import pytest
 import runs
 
 import nbbp
-from nbbp.kernels import tiles
+from nbbp.kernels import bfloat16, tiles
 from nbbp.kernels.bfloat16 import as_bfloat16
 from nbbp.kernels.jit import KERNELS
 from nbbp.kernels.pointers import at
@@ -32,9 +32,10 @@ def exact_sum(total: float, x: float, y: float) -> float:
     return 0.0 if abs(rounded) < LEAST else float(rounded)
 
 
-def tile(instruction: bool, monkeypatch):
+def tile(code: str, monkeypatch):
     """A compiled sum + pair . pair of vectors, with the instruction or with the code in its place."""
-    monkeypatch.setattr(tiles, "PAIR_INSTRUCTION", instruction)
+    monkeypatch.setattr(tiles, "PAIR_INSTRUCTION", code == "instruction")
+    monkeypatch.setattr(bfloat16, "MAY_FLUSH", code == "flushing")
     multiply = tiles._tile(1, 1)
 
     @numba.njit
@@ -72,12 +73,12 @@ def near_the_least_number(rng, rows: int):
     return c, a, b
 
 
-@pytest.mark.parametrize("instruction", [True, False])
-def test_a_pair_is_added_like_two_exact_products(instruction, monkeypatch, rng):
-    if instruction and not tiles.has_feature("avx512bf16"):
-        pytest.skip("the processor has no such instruction")
+@pytest.mark.parametrize("code", ["instruction", "flushing", "comparing"])
+def test_a_pair_is_added_like_two_exact_products(code, monkeypatch, rng):
+    if not {"instruction": tiles.has_feature("avx512bf16"), "flushing": bfloat16.MAY_FLUSH}.get(code, True):
+        pytest.skip("the processor cannot")
     c, a, b = near_the_least_number(rng, 200)
-    got = tile(instruction, monkeypatch)(c, pairs(*a), pairs(*b))
+    got = tile(code, monkeypatch)(c, pairs(*a), pairs(*b))
     expected = np.empty_like(c)
     for i, j in np.ndindex(c.shape):
         start = float(c[i, j]) if abs(c[i, j]) >= LEAST else 0.0

@@ -7,13 +7,17 @@ rounds to nearest even, takes subnormal numbers for zeros, and gives zero where 
 subnormal. Where the processor has no such instruction, the same bits come from float32.
 """
 
+import contextlib
+
 import numpy as np
-from llvmlite import ir
+from llvmlite import binding, ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
 PAIR = types.uint32
+MAY_FLUSH = binding.get_process_triple().startswith(("x86_64", "i686"))
+"""Whether a control register can make all instructions take and give zeros for subnormal numbers as VDPBF16PS does."""
 
 _I32 = ir.IntType(32)
 _UPPER, _SIGN, _INFINITY, _LEAST_BITS, _QUIET = 0xFFFF0000, 0x80000000, 0x7F800000, 0x00800000, 0x00400000
@@ -38,36 +42,55 @@ def _filled(vector: ir.VectorType, value) -> ir.Constant:
     return ir.Constant(vector, [value] * vector.count)
 
 
-def add_products(code: ir.IRBuilder, total, a, b, instruction: bool):
-    """LLVM's value of `total` (vector of float32) plus the products of two vectors of pairs, lane by lane."""
-    floats, pairs = total.type, a.type
+@contextlib.contextmanager
+def without_subnormals(builder: ir.IRBuilder):
+    """What a function that is called here computes has no subnormal numbers: MXCSR's bits FTZ and DAZ are set."""
+    before, within = (cgutils.alloca_once(builder, _I32) for _ in range(2))
+    kind = ir.FunctionType(ir.VoidType(), [_I32.as_pointer()])
+    store, load = (cgutils.get_or_insert_function(builder.module, kind, f"llvm.x86.sse.{n}mxcsr") for n in ("st", "ld"))
+    builder.call(store, [before])
+    builder.store(builder.or_(builder.load(before), _I32(0x8040)), within)
+    builder.call(load, [within])
+    yield
+    builder.call(load, [before])
 
-    def llvm(name, result, *operands):
-        kind = ir.FunctionType(result, [operand.type for operand in operands])
-        return code.call(cgutils.get_or_insert_function(code.module, kind, name), operands)
 
-    if instruction:
-        numbers = ir.VectorType(_BFloat(), 2 * floats.count)
-        of_pairs = (code.bitcast(operand, numbers) for operand in (a, b))
-        return llvm(f"llvm.x86.avx512bf16.dpbf16ps.{32 * floats.count}", floats, total, *of_pairs)
+def _llvm(code: ir.IRBuilder, name: str, result, *operands):
+    kind = ir.FunctionType(result, [operand.type for operand in operands])
+    return code.call(cgutils.get_or_insert_function(code.module, kind, f"llvm.{name}"), operands)
 
-    def fma(x, y, z):
-        return llvm(f"llvm.fma.v{floats.count}f32", floats, x, y, z)
 
-    scale = _filled(floats, _SCALE)
-    for second in (True, False):
-        x, y = (
-            code.bitcast(
-                code.and_(pair, _filled(pairs, _UPPER)) if second else code.shl(pair, _filled(pairs, 16)), floats
-            )
-            for pair in (a, b)
-        )
-        scaled = fma(code.fmul(x, scale), code.fmul(y, scale), code.fmul(total, _filled(floats, _SCALE * _SCALE)))
-        size = llvm(f"llvm.fabs.v{floats.count}f32", floats, scaled)
-        tiny = code.fcmp_ordered("<", size, _filled(floats, _LEAST * _SCALE * _SCALE))
-        added = fma(x, y, total)
-        total = code.select(tiny, signed_zeros(code, added), added)
-    return total
+def add_pairs(code: ir.IRBuilder, total, a, b):
+    """LLVM's value of `total` (vector of float32) plus the products of two vectors of pairs, by the instruction."""
+    numbers = ir.VectorType(_BFloat(), 2 * total.type.count)
+    pairs = (code.bitcast(operand, numbers) for operand in (a, b))
+    return _llvm(code, f"x86.avx512bf16.dpbf16ps.{32 * total.type.count}", total.type, total, *pairs)
+
+
+def second(code: ir.IRBuilder, pairs):
+    """LLVM's vector of the second numbers of pairs, as float32."""
+    return code.bitcast(code.and_(pairs, _filled(pairs.type, _UPPER)), ir.VectorType(ir.FloatType(), pairs.type.count))
+
+
+def first(code: ir.IRBuilder, pairs):
+    """LLVM's vector of the first numbers of pairs, as float32."""
+    return code.bitcast(code.shl(pairs, _filled(pairs.type, 16)), ir.VectorType(ir.FloatType(), pairs.type.count))
+
+
+def add_product(code: ir.IRBuilder, total, x, y):
+    """LLVM's value of `total` plus x y, without the instruction.
+
+    If the code may not flush, the same sum of larger numbers tells where it would.
+    """
+    vector, suffix = total.type, f"v{total.type.count}f32"
+    added = _llvm(code, f"fma.{suffix}", vector, x, y, total)
+    if MAY_FLUSH:
+        return added
+    scale, of_sums = _filled(vector, _SCALE), _filled(vector, _SCALE * _SCALE)
+    larger = code.fmul(x, scale), code.fmul(y, scale), code.fmul(total, of_sums)
+    size = _llvm(code, f"fabs.{suffix}", vector, _llvm(code, f"fma.{suffix}", vector, *larger))
+    tiny = code.fcmp_ordered("<", size, _filled(vector, _LEAST * _SCALE * _SCALE))
+    return code.select(tiny, signed_zeros(code, added), added)
 
 
 def signed_zeros(code: ir.IRBuilder, value):
@@ -76,7 +99,7 @@ def signed_zeros(code: ir.IRBuilder, value):
     return code.bitcast(code.and_(code.bitcast(value, bits), _filled(bits, _SIGN)), value.type)
 
 
-def without_subnormals(code: ir.IRBuilder, value):
+def flushed(code: ir.IRBuilder, value):
     """LLVM's vector of float32 with zeros in place of subnormal numbers."""
     bits = ir.VectorType(_I32, value.type.count)
     exponent = code.and_(code.bitcast(value, bits), _filled(bits, _INFINITY))

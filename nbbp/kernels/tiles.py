@@ -11,6 +11,7 @@ ks[k]], which is what overlapping windows need (Dukhan, "The indirect convolutio
 panels of contiguous columns, in place or from a packed copy; or its rows begin at offsets.
 """
 
+import contextlib
 import functools
 
 import numba
@@ -82,7 +83,9 @@ def _tile(rows: int, vectors: int):
 
         def generate(context, builder, signature, args):
             number, pairs = context.get_value_type(c.dtype), a.dtype == bfloat16.PAIR
-            builder.call(_tile_function(builder.module, number, rows, vectors, offsets, pairs), args)
+            flushes = pairs and not PAIR_INSTRUCTION and bfloat16.MAY_FLUSH
+            with bfloat16.without_subnormals(builder) if flushes else contextlib.nullcontext():
+                builder.call(_tile_function(builder.module, number, rows, vectors, offsets, pairs), args)
             return context.get_dummy_value()
 
         number = types.intp
@@ -141,10 +144,16 @@ def _tile_function(module, number, rows: int, vectors: int, offsets: str, pairs:
         value.align = item_bytes
         return value
 
-    def multiply_add(total, a, b):
-        if pairs:
-            return bfloat16.add_products(code, total, a, b, PAIR_INSTRUCTION)
-        return code.call(fma, [a, b, total])
+    parts = [lambda code, value: value]  # of factors, which are multiplied one after another
+    if not pairs:
+
+        def multiply_add(code, total, a, b):
+            return code.call(fma, [a, b, total])
+
+    elif PAIR_INSTRUCTION:
+        multiply_add = bfloat16.add_pairs
+    else:
+        multiply_add, parts = bfloat16.add_product, [bfloat16.second, bfloat16.first]
 
     def store(value, base, j, masked):
         if masked and j == vectors - 1:
@@ -158,13 +167,17 @@ def _tile_function(module, number, rows: int, vectors: int, offsets: str, pairs:
             return code.mul(places, _I64(i))
         return code.sext(code.load(code.gep(places, [_I64(i)])), _I64)
 
+    def unknown(number):
+        """The same number, of which LLVM knows nothing."""
+        return code.asm(ir.FunctionType(_I64, [_I64]), "", "=r,0", [number], False)
+
     def unrelated(place):
         """The same number, which LLVM does not know to be a multiple of a stride.
 
         Else it steps through a column of A by one pointer, each load waiting for the one before, and copies each
         element to all lanes; NEON multiplies by a lane of a register.
         """
-        return code.asm(ir.FunctionType(_I64, [_I64]), "", "=r,0", [place], False) if ARM else place
+        return unknown(place) if ARM else place
 
     def body(masked):
         before = code.block
@@ -176,8 +189,8 @@ def _tile_function(module, number, rows: int, vectors: int, offsets: str, pairs:
         apart = [offset(c_row, i) if "c" in offsets else _I64(i) for i in range(rows)]
         start_rows = [code.gep(start, [code.mul(start_row, place)]) for place in apart]
         started = [load(row, j, masked) for row in start_rows for j in range(vectors)]
-        if pairs and not PAIR_INSTRUCTION:
-            started = [bfloat16.without_subnormals(code, value) for value in started]
+        if pairs and not PAIR_INSTRUCTION and not bfloat16.MAY_FLUSH:
+            started = [bfloat16.flushed(code, value) for value in started]
         code.branch(loop)
 
         code.position_at_end(loop)
@@ -193,13 +206,19 @@ def _tile_function(module, number, rows: int, vectors: int, offsets: str, pairs:
         b_now = running(of_b, b_k, b_k) if "b" in offsets else running(factors, b, b)
         sums = [running(vector, zero, value) for value in started]
         b_begin = code.gep(b, [offset(b_now, 0)]) if "b" in offsets else b_now
-        b_row = [load(b_begin, j, masked) for j in range(vectors)]
-        added = []
+        added = list(sums)
         k_offset = offset(a_now, 0) if "a" in offsets else None
-        for i in range(rows):
-            element = code.gep(a_rows[i], [k_offset]) if "a" in offsets else code.gep(a_now, [a_rows[i]])
-            scalar = splat(code.load(element), factor_vector)
-            added += [multiply_add(sums[i * vectors + j], scalar, b_row[j]) for j in range(vectors)]
+        for number, part in enumerate(parts):
+            if number:  # registers do not suffice for what was loaded before
+                b_begin = code.gep(b_begin, [unknown(_I64(0))])
+            b_part = [part(code, load(b_begin, j, masked)) for j in range(vectors)]
+            for i in range(rows):
+                element = code.gep(a_rows[i], [k_offset]) if "a" in offsets else code.gep(a_now, [a_rows[i]])
+                if number:
+                    element = code.gep(element, [unknown(_I64(0))])
+                scalar = part(code, splat(code.load(element), factor_vector))
+                for j in range(vectors):
+                    added[i * vectors + j] = multiply_add(code, added[i * vectors + j], scalar, b_part[j])
         following = code.add(step, _I64(1))
         step.add_incoming(following, loop)
         a_now.add_incoming(code.gep(a_now, [_I64(1) if "a" in offsets else a_k]), loop)
