@@ -247,7 +247,10 @@ class Model:
 
     def summary(self) -> str:
         """The layers with their outputs and numbers of parameters, and the memory that training needs, as text."""
-        return f"{summary.text(self.network.layout)}\n{summary.memory(self.network.bytes_a_row())}"
+        network, update = self.network, self.update
+        flat = network.params, network.grads, *update.moments, *(() if update.mean is None else (update.mean,))
+        memory = summary.memory(sum(array.nbytes for array in flat), network.bytes_a_row())
+        return f"{summary.text(network.layout)}\n{memory}"
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {len(self.network.graph.nodes)} layers, {len(self.params):,} parameters>"

@@ -22,6 +22,25 @@ def available() -> int | None:
     return min(known)
 
 
+def size(count: float) -> str:
+    """A number of bytes as text."""
+    for unit in ("bytes", "KiB", "MiB", "GiB"):
+        if count < 2**10:
+            return f"{count:,.0f} {unit}" if unit == "bytes" else f"{count:,.1f} {unit}"
+        count /= 2**10
+    return f"{count:,.1f} TiB"
+
+
+def check_rows(rows: int, row: int) -> None:
+    """MemoryError if this many rows of a mini-batch, of so many bytes each, do not fit into memory."""
+    there = available()
+    if there is not None and rows * row > there:
+        raise MemoryError(
+            f"a mini-batch of {rows:,} rows takes {size(rows * row)} in training, {size(row)} a row, and there are "
+            f"{size(there)}: take a smaller batch_size; accumulate=k makes one update of k of them"
+        )
+
+
 def check_room(parameters: int, arrays: int, dtype: np.dtype) -> None:
     """MemoryError if this many flat arrays of all parameters do not fit into memory."""
     needed, there = parameters * arrays * dtype.itemsize, available()

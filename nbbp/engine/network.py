@@ -7,6 +7,7 @@ from types import MappingProxyType
 
 import numpy as np
 
+from nbbp.engine import memory
 from nbbp.engine.layer import Array, Binding, Views
 from nbbp.engine.layout import Layout
 from nbbp.engine.node import Edge, Node
@@ -16,6 +17,8 @@ from nbbp.kernels.batches import accumulate, clear
 from nbbp.kernels.masks import clear_masked
 from nbbp.kernels.regularization import limit_norms, penalize
 from nbbp.kernels.threads import pieces
+
+MANY_ELEMENTS = 1 << 26  # of a mini-batch, for which it is worth a look whether there is memory
 
 
 @dataclasses.dataclass
@@ -226,10 +229,19 @@ class Network:
 
     def bytes_a_row(self) -> int:
         """The memory that training needs for each row of a mini-batch: all that layers write, and its gradients."""
-        edges = (*self.graph.inputs, *(edge for node in self.graph.nodes for edge in node.outputs))
-        elements = sum(math.prod(edge.shape) for edge in edges)
-        rows = min(32, max(1, 2**26 // elements))  # as many as some layers take together, fewer if arrays become huge
+        rows = min(
+            32, max(1, 2**26 // self._elements_a_row())
+        )  # as many as some layers take together, fewer if arrays become huge
         return (self._bytes(2 * rows) - self._bytes(rows)) // rows
+
+    def _elements_a_row(self) -> int:
+        edges = (*self.graph.inputs, *(edge for node in self.graph.nodes for edge in node.outputs))
+        return sum(math.prod(edge.shape) for edge in edges)
+
+    def check_rows(self, rows: int) -> None:
+        """MemoryError if training with so many rows of a mini-batch at a time does not fit into memory."""
+        if rows * self._elements_a_row() > MANY_ELEMENTS:
+            memory.check_rows(rows, self.bytes_a_row())
 
     def _bytes(self, rows: int) -> int:
         """The size of all buffers of a step with so many rows."""

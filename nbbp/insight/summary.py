@@ -11,6 +11,7 @@ import numpy as np
 from nbbp._version import __version__
 from nbbp.engine.layer import Layer
 from nbbp.engine.layout import Layout
+from nbbp.engine.memory import size
 
 if TYPE_CHECKING:
     from nbbp.training.observed import ObservedFit
@@ -103,10 +104,9 @@ def table(layers: Sequence[Layer], layout: Layout | None) -> list[tuple[str, str
     return [*rows, ("total", "", f"{layout.size:,}")]
 
 
-def memory(row: int) -> str:
-    """A sentence about the bytes of each row of a mini-batch."""
-    size = f"{row / 2**10:,.1f} KiB" if row < 2**20 else f"{row / 2**20:,.1f} MiB"
-    return f"training needs {size} for each row of a mini-batch"
+def memory(parameters: int, row: int) -> str:
+    """A sentence about the bytes of everything that is as large as the parameters, and of each row of a mini-batch."""
+    return f"training needs {size(parameters)}, and {size(row)} for each row of a mini-batch"
 
 
 def text(layout: Layout) -> str:

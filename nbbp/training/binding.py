@@ -62,6 +62,7 @@ class Binding:
     def step(self, rows: int) -> Program:
         """Bind a training step of `rows` rows, phase by phase."""
         network, objective, ranks = self.network, self.objective, self.division.ranks
+        network.check_rows(min(rows, self.part_rows))
         program = Program(
             self.backend, network.dtype, rows, clock=self.clock, seed=network.seed, tables=self.tables,
             carried=self.carried,
