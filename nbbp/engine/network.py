@@ -229,9 +229,8 @@ class Network:
 
     def bytes_a_row(self) -> int:
         """The memory that training needs for each row of a mini-batch: all that layers write, and its gradients."""
-        rows = min(
-            32, max(1, 2**26 // self._elements_a_row())
-        )  # as many as some layers take together, fewer if arrays become huge
+        most = max(1, 2**26 // self._elements_a_row())
+        rows = min(32, most)  # as many as some layers take together, fewer if arrays become huge
         return (self._bytes(2 * rows) - self._bytes(rows)) // rows
 
     def _elements_a_row(self) -> int:
