@@ -61,9 +61,10 @@ class Model:
         An average of the parameters, updated in training; `averaged` returns the model with it.
     precision : {"full", "bfloat16"}
         "bfloat16": products round their operands to bfloat16, 8 significant bits, and sum in float32, in training and
-        in prediction; parameters, activations, gradients and moments stay float32. Processors with AVX512_BF16 (AMD
-        from Zen 4, Intel from Sapphire Rapids) multiply twice as fast, others get the same bits, more slowly than
-        "full". Kalamkar et al., "A study of BFLOAT16 for deep learning training", 2019.
+        in prediction; parameters, activations, gradients and moments stay float32. It holds for products with weights,
+        but for the gradients of recurrent weights; attention itself multiplies in full precision. Processors with
+        AVX512_BF16 (AMD from Zen 4, Intel from Sapphire Rapids) multiply twice as fast, others get the same bits, more
+        slowly than "full". Kalamkar et al., "A study of BFLOAT16 for deep learning training", 2019.
 
     Examples
     --------

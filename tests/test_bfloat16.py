@@ -118,6 +118,11 @@ NETWORKS = {
         nbbp.Dense(2),
     ],
     "series": [nbbp.Reshape((16, 2)), nbbp.Conv1D(7, 3, dilation_rate=2), nbbp.Flatten(), nbbp.Dense(2)],
+    "sequences": [
+        nbbp.Reshape((8, 4)), nbbp.Bidirectional(nbbp.LSTM(7, return_sequences=True)),
+        nbbp.GRU(9, return_sequences=True), nbbp.GRU(6, return_sequences=True, reset_after=False), nbbp.SimpleRNN(5),
+        nbbp.Dense(2),
+    ],
     "attention": [nbbp.Reshape((4, 8)), nbbp.TransformerBlock(2, hidden=20), nbbp.Flatten(), nbbp.Dense(2)],
 }
 # fmt: on
@@ -147,7 +152,8 @@ def test_gradients_are_near_those_in_full_precision(name, rng):
     full = network(NETWORKS[name])
     full.build(32)
     exact, rounded = gradient(full, X, y), gradient(full.copy(precision="bfloat16"), X, y)
-    assert 1e-4 < np.linalg.norm(rounded - exact) / np.linalg.norm(exact) < 2e-2  # 8 bits: 2e-3 for each factor
+    most = 5e-2 if name == "sequences" else 2e-2  # 8 bits: 2e-3 for each factor, of which steps have many
+    assert 1e-4 < np.linalg.norm(rounded - exact) / np.linalg.norm(exact) < most
 
 
 def test_digits_are_learned_as_in_full_precision():

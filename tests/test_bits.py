@@ -67,7 +67,7 @@ FIXED = {
     "gru": "d8e3318c7a15e263",
     "attention": "121d5fd06dfa777e",
     "tables": "5446733e429ac2ed",
-    "bfloat16": "c2781b0b019e835d",
+    "bfloat16": "4e84b423eb88ec4c",
 }
 
 
@@ -130,6 +130,8 @@ def _fixed(what: str):
             [nbbp.Dense(41, "relu"), nbbp.Dense(2)],
             [*runs.images().layers[:-1], nbbp.Dense(2)],
             [nbbp.Reshape((4, 8)), block, nbbp.Flatten(), nbbp.Dense(2)],
+            [nbbp.Reshape((8, 4)), nbbp.LSTM(40, recurrent_initializer="glorot_uniform"), nbbp.Dense(2)],
+            [nbbp.Reshape((8, 4)), nbbp.GRU(7, recurrent_initializer="glorot_uniform"), nbbp.Dense(2)],
         ):
             yield layers, {"precision": "bfloat16"}, y
     if what == "tokens":

@@ -4,6 +4,7 @@ import numpy as np
 from numba import prange
 
 from nbbp.kernels.arguments import below, fitting, scratch
+from nbbp.kernels.bfloat16 import as_pairs, pair, pairs_of
 from nbbp.kernels.jit import kernel
 from nbbp.kernels.pointers import at
 from nbbp.kernels.tiles import VECTOR_BYTES, VECTORS
@@ -88,3 +89,30 @@ def pack_transposed(packed, w):
     for t in prange(packed.shape[0]):
         n, first = min(width, w.shape[0] - t * width), t * width * length
         transpose_rows(at(packed, first), width, at(w, first), length, n, length)
+
+
+def _pairs(rng, shape, dtype, lengths):
+    return np.zeros(shape, np.uint32)
+
+
+def pair_rows_reference(paired, x):
+    paired[:] = as_pairs(x, axis=1)
+
+
+@kernel(
+    pair_rows_reference, "(a,P,n) (a,m,n)", cycles=0.4, dtypes=("float32",), values={"paired": _pairs},
+    lengths={"P": lambda m: pairs_of(m)},
+)  # fmt: skip
+def pair_rows(paired, x):
+    """paired = the rows 2 i and 2 i + 1 of each matrix of x."""
+    pairs, n, rows = paired.shape[1], paired.shape[2], x.shape[1]
+    for t in prange(paired.shape[0] * pairs):
+        matrix, i = t // pairs, t % pairs
+        target, first = paired[matrix, i], x[matrix, 2 * i]
+        if 2 * i + 1 < rows:
+            second = x[matrix, 2 * i + 1]
+            for j in range(n):
+                target[j] = pair(first[j], second[j])
+        else:
+            for j in range(n):
+                target[j] = pair(first[j], np.float32(0))

@@ -1,4 +1,4 @@
-"""Windows and weights in pairs of bfloat16, with which the products of `nbbp.kernels.convolution` are taken.
+"""Windows and weights in pairs of bfloat16, of which `nbbp.kernels.convolution` takes the products.
 
 Products that sum over the channels of windows take pairs of channels; those that sum over windows take pairs of windows
 that are beside each other. A number without a partner is beside a zero.
@@ -9,10 +9,8 @@ from typing import Any
 import numpy as np
 from numba import prange
 
-from nbbp.kernels.arguments import below
 from nbbp.kernels.bfloat16 import PAIR, as_pairs, pair, pairs_of
 from nbbp.kernels.jit import kernel
-from nbbp.kernels.panels import panels
 from nbbp.kernels.pointers import at
 from nbbp.kernels.rounded_gemm import round_row
 
@@ -106,94 +104,3 @@ def pad_beside(padded, x, before):
             inside[j] = pair(source[j], np.float32(0))
         for j in range(n, inside.shape[0]):
             inside[j] = PAIR(0)
-
-
-def pair_windows_reference(paired, x):
-    paired[:] = as_pairs(x, axis=1)
-
-
-@kernel(
-    pair_windows_reference, "(r,W,n) (r,w,n)", cycles=0.4, **_DTYPES, values={"paired": _pairs},
-    lengths={"W": lambda w: pairs_of(w)},
-)  # fmt: skip
-def pair_windows(paired, x):
-    """paired = the numbers of the windows 2 w and 2 w + 1 of each row of x."""
-    pairs, n, windows = paired.shape[1], paired.shape[2], x.shape[1]
-    for t in prange(paired.shape[0] * pairs):
-        row, w = t // pairs, t % pairs
-        target, first = paired[row, w], x[row, 2 * w]
-        if 2 * w + 1 < windows:
-            second = x[row, 2 * w + 1]
-            for j in range(n):
-                target[j] = pair(first[j], second[j])
-        else:
-            for j in range(n):
-                target[j] = pair(first[j], np.float32(0))
-
-
-def pack_columns_rounded_reference(packed, w, first):
-    count, _, width = packed.shape
-    own = as_pairs(w, axis=1)[..., first[0] : first[0] + count * width]
-    whole = np.zeros((packed.shape[1], count * width), np.uint32)
-    whole[:, : own.shape[2]] = own.reshape(len(whole), -1)
-    packed[:] = whole.reshape(-1, count, width).swapaxes(0, 1)
-
-
-@kernel(
-    pack_columns_rounded_reference, "(T,K,C) (s,c,F) (1)", cycles=20.0, **_DTYPES,
-    values={"packed": _pairs, "first": below("F")}, lengths={"K": lambda s, c: s * pairs_of(c)},
-)  # fmt: skip
-def pack_columns_rounded(packed, w, first):
-    """packed = pairs of channels of the columns of w (taps, channels, filters) from `first` on; 0 beyond the last."""
-    count, length, width = packed.shape
-    channels = w.shape[1]
-    pairs = (channels + 1) // 2
-    for t in range(count):
-        begin = first[0] + t * width
-        whole = max(0, min(width, w.shape[2] - begin))
-        for k in range(length):
-            target, tap, c = packed[t, k], w[k // pairs], k % pairs * 2
-            for j in range(whole):
-                second = tap[c + 1, begin + j] if c + 1 < channels else np.float32(0)
-                target[j] = pair(tap[c, begin + j], second)
-            for j in range(whole, width):
-                target[j] = PAIR(0)
-
-
-def pack_turned_rounded_reference(packed, w, chosen, filters):
-    count, taps, pairs, width = packed.shape
-    own = as_pairs(w[chosen][:, :, filters[0] : filters[0] + filters[1]], axis=2).swapaxes(1, 2)
-    whole = np.zeros((taps, pairs, count * width), np.uint32)
-    whole[:, :, : own.shape[2]] = own
-    packed[:] = whole.reshape(taps, pairs, count, width).transpose(2, 0, 1, 3)
-
-
-def _some_filters(rng, shape, dtype, lengths):
-    most, pairs = lengths["f"], lengths["P"]
-    count = min(most, 2 * pairs - int(rng.integers(0, 2)))
-    return np.array([rng.integers(0, most - count + 1), count])
-
-
-@kernel(
-    pack_turned_rounded_reference, "(T,s,P,C) (K,c,f) (s) (2)", cycles=20.0, **_DTYPES,
-    values={"packed": _pairs, "chosen": below("K"), "filters": _some_filters},
-    lengths={
-        "P": lambda f: range(1, pairs_of(f) + 1),
-        "T": lambda c, itemsize: panels(c, itemsize)[0], "C": lambda c, itemsize: panels(c, itemsize)[1],
-    },
-)  # fmt: skip
-def pack_turned_rounded(packed, w, chosen, filters):
-    """packed[s, p, c] = w[chosen[s], c, filters[0] + 2 p] and its neighbour, of filters[1]; 0 beyond the last c."""
-    count, taps, pairs, width = packed.shape
-    channels, first, last = w.shape[1], filters[0], filters[0] + filters[1]
-    for t in range(count):
-        whole = min(width, channels - t * width)
-        for s in range(taps):
-            for p in range(pairs):
-                target, f = packed[t, s, p], first + 2 * p
-                for j in range(whole):
-                    c = t * width + j
-                    second = w[chosen[s], c, f + 1] if f + 1 < last else np.float32(0)
-                    target[j] = pair(w[chosen[s], c, f], second)
-                for j in range(whole, width):
-                    target[j] = PAIR(0)

@@ -10,7 +10,7 @@ from nbbp.engine.layer import Parameter
 from nbbp.initializers import zeros
 from nbbp.kernels.arguments import Derived, flags
 from nbbp.kernels.batches import copy
-from nbbp.kernels.jit import device, kernel
+from nbbp.kernels.jit import device
 from nbbp.kernels.panels import pack_columns, panels
 from nbbp.kernels.pointers import at
 from nbbp.kernels.recurrent import (
@@ -27,6 +27,7 @@ from nbbp.kernels.recurrent import (
     unpacked,
     where_there,
 )
+from nbbp.kernels.rounded_recurrent import kernels_of_steps, product_of_rows, rows_from, rows_until
 from nbbp.kernels.tiles import FROM_ZERO
 from nbbp.kernels.vector_math import ONE, fma, sigmoid, tanh
 from nbbp.layers.recurrent import Recurrent, counted, integers
@@ -36,24 +37,25 @@ from nbbp.layers.recurrent import Recurrent, counted, integers
 
 def gru_steps_reference(x, s, gates, of_x, of_h, b, c, there, groups, ks, after):
     steps, n = len(s), s.shape[2] // 4
-    f = of_x.shape[1]
+    f = x.shape[2] - 2 * n
     gates, of_x, of_h = unpacked(gates, 2 * n), unpacked(of_x, n), unpacked(of_h, n)
     for t in range(steps):
         h = x[t, :, f : f + n]
-        zr = sigmoid_reference(x[t, :, : f + n] @ gates + b[: 2 * n])
+        zr = sigmoid_reference(product_of_rows(x[t, :, : f + n], gates) + b[: 2 * n])
         z, r = zr[:, :n], zr[:, n:]
-        acted_on = h @ of_h + c if after[0] else r * h
-        candidate = np.tanh(x[t, :, :f] @ of_x + b[2 * n :] + (r * acted_on if after[0] else acted_on @ of_h))
+        acted_on = product_of_rows(h, of_h) + c if after[0] else r * h
+        of_state = r * acted_on if after[0] else product_of_rows(acted_on, of_h)
+        candidate = np.tanh(product_of_rows(x[t, :, :f], of_x) + b[2 * n :] + of_state)
         s[t] = where_there(there, t, np.concatenate([z, r, acted_on, candidate], axis=1), s[t])
         x[t + 1, :, f : f + n] = where_there(there, t, candidate + z * (h - candidate), h)
         if not after[0]:
             x[t, :, f + n : f + 2 * n] = where_there(there, t, acted_on, x[t, :, f + n : f + 2 * n])
 
 
-_VALUES = {"there": flags, "groups": some_groups, "ks": offsets, "of_x": contracting, "of_h": contracting}
+_VALUES = {"there": flags, "groups": some_groups, "ks": offsets}
 _LENGTHS: dict[str, Derived] = {
     "U": lambda t: t + 1, "G": lambda h: 4 * h, "D": lambda h: 3 * h, "S": lambda t: (1, t),
-    "N": bounds_of_groups, "V": lambda f, h: (f + 2 * h,),
+    "N": bounds_of_groups,
     "P": lambda h, itemsize: panels(h, itemsize)[0], "C": lambda h, itemsize: panels(h, itemsize)[1],
 }  # fmt: skip
 
@@ -88,12 +90,13 @@ def _candidate(h, before, z, s):
         h[k] = fma(z[k], before[k] - s[k], s[k])
 
 
-@kernel(
-    gru_steps_reference, "(U,b,V) (t,b,G) (Q,W,R) (P,f,C) (P,h,C) (D) (h) (S,b) (N) (V) (1)", cycles=4.0,
-    values=_VALUES | {"after": either, "gates": contracting},
+@kernels_of_steps(
+    gru_steps_reference, "(U,b,V) (t,b,G) (Q,I,R) (P,J,C) (P,K,C) (D) (h) (S,b) (N) (V) (1)", cycles=4.0,
+    values=_VALUES | {"after": either}, weights={"gates": contracting, "of_x": contracting, "of_h": contracting},
+    rows={"I": lambda V, h: V - h, "J": lambda V, h: V - 2 * h, "K": lambda h: h},
     lengths=_LENGTHS
     | {
-        "W": lambda f, h: f + h, "Q": lambda h, itemsize: panels(2 * h, itemsize)[0],
+        "V": lambda h: range(2 * h + 1, 2**31), "Q": lambda h, itemsize: panels(2 * h, itemsize)[0],
         "R": lambda h, itemsize: panels(2 * h, itemsize)[1],
     },
 )  # fmt: skip
@@ -103,7 +106,8 @@ def gru_steps(x, s, gates, of_x, of_h, b, c, there, groups, ks, after):
     If not `after`, x[t] = (input, h, r h). The bias c of the state's product is added after it.
     """
     steps, rows, width = s.shape
-    n, f, length = width // 4, of_x.shape[1], x.shape[2]
+    n, length = width // 4, x.shape[2]
+    f = length - 2 * n
     for q in prange(groups.shape[0] - 1):
         first, last = groups[q], groups[q + 1]
         m, chosen = last - first, group_rows(ks)
@@ -151,15 +155,19 @@ def gru_steps_backward_reference(d, dx, dh, dy, x, s, of_x, of_h, there, groups,
         z, r, acted_on, candidate = (s[t][:, k * n : (k + 1) * n] for k in range(4))
         a = dh + dy[t if len(dy) > 1 else 0]
         dz, dc = a * (h - candidate) * z * (1 - z), a * (1 - z) * (1 - candidate**2)
-        of_acted_on = dc * r if after else dc @ of_h[2 * n :]
+        of_acted_on = dc * r if after else product_of_rows(dc, rows_from(of_h, 2 * n))
         dr = of_acted_on * h * r * (1 - r) if not after else dc * acted_on * r * (1 - r)
         d[t] = where_there(there, t, np.concatenate([dz, dr, of_acted_on, dc], axis=1), 0)
-        before = a * z + np.concatenate([dz, dr], axis=1) @ of_h[: 2 * n]
-        before += of_acted_on @ of_h[2 * n :] if after else of_acted_on * r
+        if after:
+            before = a * z + product_of_rows(np.concatenate([dz, dr, of_acted_on], axis=1), of_h)
+        else:
+            before = a * z + of_acted_on * r
+            before += product_of_rows(np.concatenate([dz, dr], axis=1), rows_until(of_h, 2 * n))
         dh[:] = where_there(there, t, before, dh)
         if wanted[0]:
-            sums = np.concatenate([d[t][:, : 2 * n], d[t][:, 3 * n :]], axis=1)
-            dx[:, steps - 1 - t if wanted[1] else t] = sums @ of_x
+            place = steps - 1 - t if wanted[1] else t
+            dx[:, place] = product_of_rows(d[t][:, : 2 * n], rows_until(of_x, 2 * n))
+            dx[:, place] += product_of_rows(d[t][:, 3 * n :], rows_from(of_x, 2 * n))
 
 
 @device
@@ -199,12 +207,14 @@ def _back_to_reset(d, dh, before, s):
         dh[k] = fma(da[k], r[k], dh[k])
 
 
-@kernel(
+@kernels_of_steps(
     gru_steps_backward_reference,
-    "(t,b,G) (b,t,f) (b,h) (T,b,h) (U,b,V) (t,b,G) (I,D,J) (P,D,C) (S,b) (N) (D) (3)", cycles=4.0,
-    values=_VALUES | {"wanted": either},
+    "(t,b,G) (b,t,f) (b,h) (T,b,h) (U,b,V) (t,b,G) (I,K,J) (P,K,C) (S,b) (N) (D) (3)", cycles=4.0,
+    values=_VALUES | {"wanted": either}, weights={"of_x": contracting, "of_h": contracting},
+    rows={"K": lambda h: 3 * h},
     lengths=_LENGTHS
     | {
+        "V": lambda f, h: f + 2 * h,
         "I": lambda f, itemsize: panels(f, itemsize)[0], "J": lambda f, itemsize: panels(f, itemsize)[1],
         "T": lambda t: (1, t),
     },
@@ -299,11 +309,11 @@ class GRU(Recurrent):
         n = self.units
         b.sums = b.buffer(b.steps, b.rows, 4 * n)
         count, width = panels(n, b.p.w.itemsize)
-        of_x = b.derived(pack_columns, (count, b.features, width), b.p.w, integers(2 * n))
-        of_h = b.derived(pack_columns, (count, n, width), b.p.u, integers(2 * n))
+        of_x = self.paired(b, b.derived(pack_columns, (count, b.features, width), b.p.w, integers(2 * n)))
+        of_h = self.paired(b, b.derived(pack_columns, (count, n, width), b.p.u, integers(2 * n)))
         c = b.p.c if hasattr(b.p, "c") else b.buffer(n)
         b.call(
-            gru_steps, b.sequence, b.sums, self.stacked(b, 2 * n), of_x, of_h, b.bias, c, b.there, b.groups,
+            gru_steps[b.rounds], b.sequence, b.sums, self.stacked(b, 2 * n), of_x, of_h, b.bias, c, b.there, b.groups,
             counted(b.sequence.shape[2]), integers(int(self.reset_after)),
         )  # fmt: skip
 
@@ -312,8 +322,8 @@ class GRU(Recurrent):
         weights = self.transposed(b, b.p.w), self.transposed(b, b.p.u)
         how = integers(*self.how_back(b), int(self.reset_after))
         b.call(
-            gru_steps_backward, d, dx, *gradients, dy, b.sequence, b.sums, *weights, b.there, b.groups, counted(3 * n),
-            how,
+            gru_steps_backward[b.rounds], d, dx, *gradients, dy, b.sequence, b.sums, *weights, b.there, b.groups,
+            counted(3 * n), how,
         )  # fmt: skip
         acted_on = (f, f + n, f, 2 * n, 2 * n, n) if self.reset_after else (f, f + n, f + n, 3 * n, 2 * n, n)
         self.bind_weights(b, d, (0, f + n, 0, 0, 0, 2 * n), (0, f, 0, 3 * n, 2 * n, n), acted_on)

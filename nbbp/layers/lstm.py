@@ -6,7 +6,7 @@ import numpy as np
 from numba import prange
 
 from nbbp.kernels.arguments import Derived, flags
-from nbbp.kernels.jit import device, kernel
+from nbbp.kernels.jit import device
 from nbbp.kernels.panels import panels
 from nbbp.kernels.pointers import at
 from nbbp.kernels.recurrent import (
@@ -23,6 +23,7 @@ from nbbp.kernels.recurrent import (
     unpacked,
     where_there,
 )
+from nbbp.kernels.rounded_recurrent import kernels_of_steps, product_of_rows
 from nbbp.kernels.tiles import FROM_ZERO
 from nbbp.kernels.vector_math import ONE, fma, sigmoid, tanh
 from nbbp.layers.recurrent import Recurrent, counted
@@ -32,7 +33,7 @@ def lstm_steps_reference(x, c, z, w, b, there, groups, ks):
     n = c.shape[2]
     weights = unpacked(w, 4 * n)
     for t in range(len(z)):
-        sums = x[t] @ weights + b
+        sums = product_of_rows(x[t], weights) + b
         i, f, o = (sigmoid_reference(sums[:, k * n : (k + 1) * n]) for k in (0, 1, 3))
         g = np.tanh(sums[:, 2 * n : 3 * n])
         state = f * c[t] + i * g
@@ -41,7 +42,7 @@ def lstm_steps_reference(x, c, z, w, b, there, groups, ks):
         x[t + 1, :, -n:] = where_there(there, t, o * np.tanh(state), x[t, :, -n:])
 
 
-_VALUES = {"there": flags, "groups": some_groups, "ks": offsets, "w": contracting}
+_VALUES = {"there": flags, "groups": some_groups, "ks": offsets}
 _LENGTHS: dict[str, Derived] = {
     "U": lambda t: t + 1, "G": lambda h: 4 * h, "S": lambda t: (1, t),
     "N": bounds_of_groups,
@@ -59,8 +60,9 @@ def _pass_gates(h, c, z, before):
         h[k] = o[k] * tanh(c[k])
 
 
-@kernel(
-    lstm_steps_reference, "(U,b,V) (U,b,h) (t,b,G) (P,V,C) (G) (S,b) (N) (V)", cycles=40.0, values=_VALUES,
+@kernels_of_steps(
+    lstm_steps_reference, "(U,b,V) (U,b,h) (t,b,G) (P,K,C) (G) (S,b) (N) (V)", cycles=40.0, values=_VALUES,
+    weights={"w": contracting}, rows={"K": lambda V: V},
     lengths=_LENGTHS | {
         "P": lambda h, itemsize: panels(4 * h, itemsize)[0], "C": lambda h, itemsize: panels(4 * h, itemsize)[1],
         "V": lambda h: range(h + 1, 2**31),
@@ -99,10 +101,10 @@ def lstm_steps_backward_reference(dz, dx, dh, dc, dy, c, z, w, u, there, groups,
         e = dc + a * o * (1 - squashed**2)
         d = [e * g * i * (1 - i), e * c[t] * f * (1 - f), e * i * (1 - g**2), a * squashed * o * (1 - o)]
         dz[t] = where_there(there, t, np.concatenate(d, axis=1), 0)
-        dh[:] = where_there(there, t, dz[t] @ of_h, dh)
+        dh[:] = where_there(there, t, product_of_rows(dz[t], of_h), dh)
         dc[:] = where_there(there, t, e * f, dc)
         if wanted[0]:
-            dx[:, steps - 1 - t if wanted[1] else t] = dz[t] @ of_x
+            dx[:, steps - 1 - t if wanted[1] else t] = product_of_rows(dz[t], of_x)
 
 
 @device
@@ -124,10 +126,11 @@ def _pass_gates_back(dzs, dhs, dcs, dys, cs, zs, t, r):
         dc[k] = e * f[k]
 
 
-@kernel(
+@kernels_of_steps(
     lstm_steps_backward_reference,
-    "(t,b,G) (b,t,F) (b,h) (b,h) (T,b,h) (U,b,h) (t,b,G) (I,G,J) (P,G,C) (S,b) (N) (G) (2)",
-    cycles=40.0, values=_VALUES | {"wanted": either, "u": contracting},
+    "(t,b,G) (b,t,F) (b,h) (b,h) (T,b,h) (U,b,h) (t,b,G) (I,K,J) (P,K,C) (S,b) (N) (G) (2)",
+    cycles=40.0, values=_VALUES | {"wanted": either}, weights={"w": contracting, "u": contracting},
+    rows={"K": lambda h: 4 * h},
     lengths=_LENGTHS | {
         "P": lambda h, itemsize: panels(h, itemsize)[0], "C": lambda h, itemsize: panels(h, itemsize)[1],
         "I": lambda F, itemsize: panels(F, itemsize)[0], "J": lambda F, itemsize: panels(F, itemsize)[1],
@@ -204,13 +207,13 @@ class LSTM(Recurrent):
         b.gates = b.buffer(b.steps, b.rows, 4 * self.units)
         ks = counted(b.sequence.shape[2])
         weights = self.stacked(b, 4 * self.units)
-        b.call(lstm_steps, b.sequence, b.states[0], b.gates, weights, b.bias, b.there, b.groups, ks)
+        b.call(lstm_steps[b.rounds], b.sequence, b.states[0], b.gates, weights, b.bias, b.there, b.groups, ks)
 
     def bind_steps_back(self, b, dx, gradients, dy):
         n, d = self.units, b.buffer(*b.gates.shape)
         weights = self.transposed(b, b.p.w), self.transposed(b, b.p.u)
         b.call(
-            lstm_steps_backward, d, dx, *gradients, dy, b.states[0], b.gates, *weights, b.there, b.groups,
+            lstm_steps_backward[b.rounds], d, dx, *gradients, dy, b.states[0], b.gates, *weights, b.there, b.groups,
             counted(4 * n), self.how_back(b),
         )  # fmt: skip
         self.bind_weights(b, d, (0, b.features + n, 0, 0, 0, 4 * n))

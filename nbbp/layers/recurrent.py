@@ -11,9 +11,10 @@ from nbbp.initializers import INITIALIZERS, Initializer, named, zeros
 from nbbp.kernels import threads
 from nbbp.kernels.arrays import while_used
 from nbbp.kernels.batches import accumulate, clear, copy
+from nbbp.kernels.bfloat16 import pairs_of
 from nbbp.kernels.gemm import MULTIPLIED_ROWS
 from nbbp.kernels.masks import clear_masked
-from nbbp.kernels.panels import pack_transposed, panels
+from nbbp.kernels.panels import pack_transposed, pair_rows, panels
 from nbbp.kernels.recurrent import (
     from_steps,
     groups,
@@ -194,12 +195,21 @@ class Recurrent(Layer):
     def stacked(self, b: Any, columns: int) -> np.ndarray:
         """The first columns of w above those of u, packed."""
         count, width = panels(columns, b.p.w.itemsize)
-        return b.derived(stack_columns, (count, b.features + self.units, width), b.p.w, b.p.u, integers(0))
+        shape = count, b.features + self.units, width
+        return self.paired(b, b.derived(stack_columns, shape, b.p.w, b.p.u, integers(0)))
 
     def transposed(self, b: Any, w: np.ndarray) -> np.ndarray:
         """A matrix of weights transposed, packed."""
         count, width = panels(len(w), w.itemsize)
-        return b.derived(pack_transposed, (count, w.shape[1], width), w)
+        return self.paired(b, b.derived(pack_transposed, (count, w.shape[1], width), w))
+
+    @staticmethod
+    def paired(b: Any, packed: np.ndarray) -> np.ndarray:
+        """Packed weights as the kernels of steps take them: in pairs of rows if products round."""
+        if not b.rounds:
+            return packed
+        count, rows, width = packed.shape
+        return b.derived(pair_rows, (count, pairs_of(rows), width), packed, dtype=np.uint32)
 
     def how_back(self, b: Any) -> np.ndarray:
         """Whether dx is computed, and whether it begins with the last step."""

@@ -7,7 +7,7 @@ from numba import prange
 
 from nbbp import checks
 from nbbp.kernels.arguments import Derived, flags
-from nbbp.kernels.jit import device, kernel
+from nbbp.kernels.jit import device
 from nbbp.kernels.panels import panels
 from nbbp.kernels.pointers import at
 from nbbp.kernels.recurrent import (
@@ -23,6 +23,7 @@ from nbbp.kernels.recurrent import (
     unpacked,
     where_there,
 )
+from nbbp.kernels.rounded_recurrent import kernels_of_steps, product_of_rows
 from nbbp.kernels.tiles import FROM_ZERO
 from nbbp.kernels.vector_math import ONE, ZERO, tanh
 from nbbp.layers.recurrent import Recurrent, counted, integers
@@ -34,13 +35,13 @@ def rnn_steps_reference(x, z, w, b, there, groups, ks, relu):
     n = z.shape[2]
     weights = unpacked(w, n)
     for t in range(len(z)):
-        sums = x[t] @ weights + b
+        sums = product_of_rows(x[t], weights) + b
         h = np.maximum(sums, 0) if relu[0] else np.tanh(sums)
         z[t] = where_there(there, t, h, z[t])
         x[t + 1, :, -n:] = where_there(there, t, h, x[t, :, -n:])
 
 
-_VALUES = {"there": flags, "groups": some_groups, "ks": offsets, "w": contracting}
+_VALUES = {"there": flags, "groups": some_groups, "ks": offsets}
 _LENGTHS: dict[str, Derived] = {
     "S": lambda t: (1, t), "N": bounds_of_groups,
     "P": lambda h, itemsize: panels(h, itemsize)[0], "C": lambda h, itemsize: panels(h, itemsize)[1],
@@ -54,9 +55,10 @@ def _activate(h, z, relu):
         h[k] = z[k]
 
 
-@kernel(
-    rnn_steps_reference, "(U,b,V) (t,b,h) (P,V,C) (h) (S,b) (N) (V) (1)", cycles=8.0,
-    values=_VALUES | {"relu": either}, lengths=_LENGTHS | {"U": lambda t: t + 1, "V": lambda h: range(h + 1, 2**31)},
+@kernels_of_steps(
+    rnn_steps_reference, "(U,b,V) (t,b,h) (P,K,C) (h) (S,b) (N) (V) (1)", cycles=8.0,
+    values=_VALUES | {"relu": either}, weights={"w": contracting}, rows={"K": lambda V: V},
+    lengths=_LENGTHS | {"U": lambda t: t + 1, "V": lambda h: range(h + 1, 2**31)},
 )  # fmt: skip
 def rnn_steps(x, z, w, b, there, groups, ks, relu):
     """All steps: from x[t] = (input, h) the output z[t], which is h in x[t + 1] too."""
@@ -85,9 +87,9 @@ def rnn_steps_backward_reference(dz, dx, dh, dy, z, w, u, there, groups, ks, wan
     for t in range(steps - 1, -1, -1):
         slope = (z[t] > 0) if wanted[2] else 1 - z[t] ** 2
         dz[t] = where_there(there, t, (dh + dy[t if len(dy) > 1 else 0]) * slope, 0)
-        dh[:] = where_there(there, t, dz[t] @ of_h, dh)
+        dh[:] = where_there(there, t, product_of_rows(dz[t], of_h), dh)
         if wanted[0]:
-            dx[:, steps - 1 - t if wanted[1] else t] = dz[t] @ of_x
+            dx[:, steps - 1 - t if wanted[1] else t] = product_of_rows(dz[t], of_x)
 
 
 @device
@@ -97,9 +99,10 @@ def _activate_back(dz, dh, dy, z, relu):
         dz[k] = (a if z[k] > ZERO(a) else ZERO(a)) if relu else a * (ONE(a) - z[k] * z[k])
 
 
-@kernel(
-    rnn_steps_backward_reference, "(t,b,h) (b,t,F) (b,h) (T,b,h) (t,b,h) (I,h,J) (P,h,C) (S,b) (N) (h) (3)",
-    cycles=8.0, values=_VALUES | {"wanted": either, "u": contracting},
+@kernels_of_steps(
+    rnn_steps_backward_reference, "(t,b,h) (b,t,F) (b,h) (T,b,h) (t,b,h) (I,K,J) (P,K,C) (S,b) (N) (h) (3)",
+    cycles=8.0, values=_VALUES | {"wanted": either}, weights={"w": contracting, "u": contracting},
+    rows={"K": lambda h: h},
     lengths=_LENGTHS
     | {
         "I": lambda F, itemsize: panels(F, itemsize)[0], "J": lambda F, itemsize: panels(F, itemsize)[1],
@@ -170,7 +173,7 @@ class SimpleRNN(Recurrent):
     def bind_steps(self, b):
         b.h = b.buffer(b.steps, b.rows, self.units)
         b.call(
-            rnn_steps, b.sequence, b.h, self.stacked(b, self.units), b.bias, b.there, b.groups,
+            rnn_steps[b.rounds], b.sequence, b.h, self.stacked(b, self.units), b.bias, b.there, b.groups,
             counted(b.sequence.shape[2]), integers(ACTIVATIONS[self.activation]),
         )  # fmt: skip
 
@@ -178,7 +181,7 @@ class SimpleRNN(Recurrent):
         n, d = self.units, b.buffer(*b.h.shape)
         weights = self.transposed(b, b.p.w), self.transposed(b, b.p.u)
         how = integers(*self.how_back(b), ACTIVATIONS[self.activation])
-        b.call(rnn_steps_backward, d, dx, *gradients, dy, b.h, *weights, b.there, b.groups, counted(n), how)
+        b.call(rnn_steps_backward[b.rounds], d, dx, *gradients, dy, b.h, *weights, b.there, b.groups, counted(n), how)
         self.bind_weights(b, d, (0, b.features + n, 0, 0, 0, n))
         if self.use_bias:
             b.sum_rows(b.g.b, d.reshape(-1, n))

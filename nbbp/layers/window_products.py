@@ -16,7 +16,7 @@ from nbbp.kernels import depthwise
 from nbbp.kernels import rounded_convolution as rounded
 from nbbp.kernels.bfloat16 import pairs_of
 from nbbp.kernels.gemm import total_of_parts
-from nbbp.kernels.panels import pack_columns, pack_turned, panels
+from nbbp.kernels.panels import pack_columns, pack_turned, pair_rows, panels
 from nbbp.layers.offsets import lines_of, numbers, of_planes, of_planes_turned, of_residue, of_rows, of_windows
 from nbbp.layers.windows import Numbers, Windows
 
@@ -176,17 +176,23 @@ class RoundedProducts(Products):
         self.b.call(rounded.pad_rounded, padded, x.reshape(rows, height, width, groups, own), numbers(top, left))
         return padded.reshape(-1)
 
+    def _paired(self, packed: np.ndarray, own: int) -> np.ndarray:
+        """Packed weights in pairs of the `own` rows of each tap."""
+        count, width, rows = len(packed), packed.shape[-1], packed.reshape(-1, own, packed.shape[-1])
+        paired = self.b.derived(pair_rows, (len(rows), pairs_of(own), width), rows, dtype=np.uint32)
+        return paired.reshape(count, -1, width)
+
     def to_small(self, small: np.ndarray, large: np.ndarray, w: np.ndarray, bias: np.ndarray) -> None:
         """small = the convolution of the large array, plus a bias (filters,)."""
         pairs = pairs_of(self.own_channels)
         x, y = self._pairs(self.as_large(large), self.windows.padding, self.own_channels), small.reshape(-1)
         positions, taps = of_windows(self.windows, self.b.rows, len(self.each_group) * pairs, pairs)
         places = of_rows(len(positions), self.filters)
-        w = w.reshape(-1, self.own_channels, self.filters)
+        w = w.reshape(-1, self.filters)
         count, width = panels(self.own_filters, w.itemsize)
         for group, (_, first) in enumerate(self.each_group):
-            shape = count, len(taps), width
-            packed = self.b.derived(rounded.pack_columns_rounded, shape, w, numbers(first), dtype=np.uint32)
+            packed = self.b.derived(pack_columns, (count, len(w), width), w, numbers(first))
+            packed = self._paired(packed, self.own_channels)
             own = bias[first : first + self.own_filters]
             self.b.call(kernels.convolve, y[first:], x[group * pairs :], packed, own, positions, taps, places)
 
@@ -199,7 +205,7 @@ class RoundedProducts(Products):
         self.b.call(rounded.pad_beside, x, large.reshape(rows, height, -1), beside)
         high, wide = self.windows.outputs
         slopes = self.b.buffer(rows * high, pairs_of(wide), self.filters, dtype=np.uint32)
-        self.b.call(rounded.pair_windows, slopes, small.reshape(rows * high, wide, self.filters))
+        self.b.call(pair_rows, slopes, small.reshape(rows * high, wide, self.filters))
         positions, taps = of_windows(self.windows, rows, channels, self.own_channels, 2)
         dw, slopes = dw.reshape(-1, self.filters), slopes.reshape(-1, self.filters)
         self.sum_over_windows(dw, x.reshape(-1), slopes, positions, taps)
@@ -216,9 +222,7 @@ class RoundedProducts(Products):
                 self.windows, residue, self.b.rows, self.channels, len(self.each_group) * pairs, pairs
             )
             for group, (channel, first) in enumerate(self.each_group):
-                filters = numbers(first, self.own_filters)
-                packed = self.b.derived(
-                    rounded.pack_turned_rounded, (count, len(chosen), pairs, width), w, chosen, filters, dtype=np.uint32
-                ).reshape(count, len(taps), width)
+                shape = count, len(chosen), self.own_filters, width
+                packed = self._paired(self.b.derived(pack_turned, shape, w, chosen, numbers(first)), self.own_filters)
                 own = bias[channel : channel + self.own_channels]
                 self.b.call(kernels.convolve, y[channel:], x[group * pairs :], packed, own, positions, taps, places)
