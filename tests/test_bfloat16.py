@@ -193,6 +193,11 @@ def test_what_has_no_such_products_is_refused():
         network(NETWORKS["dense"], precision="float16")
 
 
+def test_gradients_are_checked_in_full_precision(rng):
+    model = network(NETWORKS["dense"], precision="bfloat16")
+    assert max(nbbp.check_gradients(model, rng.standard_normal((9, 5)), rng.integers(0, 2, 9)).values()) < 1e-6
+
+
 @pytest.mark.slow
 def test_code_without_the_instruction_has_its_bits():
     script = "import runs; print(runs.fitted(runs.rounded()))"

@@ -148,7 +148,7 @@ def check_gradients(
     checks.number("step", step, open_low=True)
     most = checks.positive_integer("most", most)
     model.gradients(X, y, mask, lengths)  # builds the model if it is not built
-    copy = model.copy(dtype="float64")
+    copy = model.copy(dtype="float64", precision="full")
     loss = copy.built.gradient(copy.prepare(X, y, mask=mask, lengths=lengths))
     if not np.isfinite(value := loss()):
         raise ValueError(f"the loss is {value}: there is nothing to compare")
