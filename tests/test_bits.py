@@ -67,7 +67,7 @@ FIXED = {
     "gru": "d8e3318c7a15e263",
     "attention": "121d5fd06dfa777e",
     "tables": "5446733e429ac2ed",
-    "bfloat16": "4e84b423eb88ec4c",
+    "bfloat16": "93c7513c3dafcb4a",
 }
 
 
