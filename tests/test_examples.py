@@ -89,6 +89,19 @@ def test_by_hand():
     np.testing.assert_allclose(result.compiled, result.reference, rtol=1e-4)
 
 
+def test_bfloat16_learns_as_full_precision(tmp_path):
+    module = example("half_precision")
+    results = {
+        name: {precision: module.train(name, precision, epochs=4, verbose=0) for precision in module.PRECISIONS}
+        for name in module.networks()
+    }
+    for histories in results.values():
+        full, rounded = (history["loss"] for history in histories.values())
+        assert (full != rounded).any()
+        np.testing.assert_allclose(full, rounded, rtol=0.05)
+    assert is_drawn(module, results, tmp_path / "picture.png")
+
+
 def test_gradients_vanish_through_sigmoids_alone(tmp_path):
     module = example("vanishing_gradients")
     results = {name: module.train(name, epochs=5, verbose=0) for name in module.networks()}
