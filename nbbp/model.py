@@ -60,11 +60,8 @@ class Model:
     averaging : nbbp.EMA or nbbp.SWA, optional
         An average of the parameters, updated in training; `averaged` returns the model with it.
     precision : {"full", "bfloat16"}
-        "bfloat16": products round their operands to bfloat16, 8 significant bits, and sum in float32, in training and
-        in prediction; parameters, activations, gradients and moments stay float32. It holds for products with weights,
-        but for the gradients of recurrent weights; attention itself multiplies in full precision. Processors with
-        AVX512_BF16 (AMD from Zen 4, Intel from Sapphire Rapids) multiply twice as fast, others get the same bits, more
-        slowly than "full". Kalamkar et al., "A study of BFLOAT16 for deep learning training", 2019.
+        "bfloat16": products with weights, but for the gradients of recurrent ones, are of bfloat16, sums of float32,
+        twice as fast with AVX512_BF16 (Kalamkar et al., "A study of BFLOAT16 for deep learning training", 2019).
 
     Examples
     --------
@@ -96,9 +93,9 @@ class Model:
 
     def _begin(self, inputs: Form, outputs: Form, settings: Settings) -> None:
         self.inputs, self.outputs, self._settings = inputs, outputs, settings
-        self.seed, self.dtype, self.backend = settings.seed, settings.dtype, settings.backend
+        self.seed, self.dtype = settings.seed, settings.dtype
+        self.backend, self.precision = settings.backend, settings.precision
         self.label_smoothing, self.averaging = settings.label_smoothing, settings.averaging
-        self.precision = settings.precision
         self._built: Built | None = None
         self.epochs = 0  # epochs begun
         self.history: History | None = None  # of the last fit, even if it was interrupted
@@ -246,14 +243,7 @@ class Model:
     def _graph(self, input_shape: Shape) -> Graph:
         return self.network.graph
 
-    def summary(self) -> str:
-        """The layers with their outputs and numbers of parameters, and the memory that training needs, as text."""
-        network, update = self.network, self.update
-        flat = network.params, network.grads, *update.moments, *(() if update.mean is None else (update.mean,))
-        memory = summary.memory(sum(array.nbytes for array in flat), network.bytes_a_row())
-        return f"{summary.text(network.layout)}\n{memory}"
-
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {len(self.network.graph.nodes)} layers, {len(self.params):,} parameters>"
 
-    _repr_html_ = model_html
+    summary, _repr_html_ = summary.described, model_html

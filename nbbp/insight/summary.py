@@ -14,6 +14,7 @@ from nbbp.engine.layout import Layout
 from nbbp.engine.memory import size
 
 if TYPE_CHECKING:
+    from nbbp.model import Model
     from nbbp.training.observed import ObservedFit
 
 
@@ -104,9 +105,17 @@ def table(layers: Sequence[Layer], layout: Layout | None) -> list[tuple[str, str
     return [*rows, ("total", "", f"{layout.size:,}")]
 
 
-def memory(parameters: int, row: int) -> str:
+def described(model: "Model") -> str:
+    """The layers with their outputs and numbers of parameters, and the memory that training needs, as text."""
+    return f"{text(model.network.layout)}\n{memory(model)}"
+
+
+def memory(model: "Model") -> str:
     """A sentence about the bytes of everything that is as large as the parameters, and of each row of a mini-batch."""
-    return f"training needs {size(parameters)}, and {size(row)} for each row of a mini-batch"
+    network, update = model.network, model.update
+    flat = network.params, network.grads, *update.moments, *([] if update.mean is None else [update.mean])
+    row = size(network.bytes_a_row())
+    return f"training needs {size(sum(array.nbytes for array in flat))}, and {row} for each row of a mini-batch"
 
 
 def text(layout: Layout) -> str:
