@@ -177,6 +177,10 @@ class Binding:
         """An array (threads, *shape) whose content has no meaning before and after a call: layers share it."""
         return self.program.scratch(*shape, dtype=dtype)
 
+    def workspace(self, *shape: int, dtype) -> np.ndarray:
+        """An array whose content has no meaning before and after a call, for all threads that share the call's work."""
+        return self.program.workspace(*shape, dtype=dtype)
+
     def constant(self, *values: float) -> np.ndarray:
         """Constants of a kernel, as an array of the model's dtype."""
         return np.array(values, self.program.dtype)

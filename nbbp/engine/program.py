@@ -201,6 +201,7 @@ class Program:
         self.carried = carried
         self._derived: dict[tuple, np.ndarray] = {}
         self._scratch: dict[tuple, np.ndarray] = {}
+        self._workspace: dict[tuple, np.ndarray] = {}
         self._buffers: list[np.ndarray] = []
         self._used_before: list[np.ndarray] = []
 
@@ -246,10 +247,17 @@ class Program:
             self._scratch[key] = arrays.zeros((threads.most(), *shape), key[1])
         return self._scratch[key]
 
+    def workspace(self, *shape: int, dtype) -> np.ndarray:
+        """An array whose content has no meaning between calls of this program, which share it, and no other program."""
+        key = shape, np.dtype(dtype)
+        if key not in self._workspace:
+            self._workspace[key] = arrays.zeros(*key)
+        return self._workspace[key]
+
     @property
     def bytes(self) -> int:
-        """The size of all buffers."""
-        return sum(buffer.nbytes for buffer in self._buffers)
+        """The size of all buffers and of the workspace."""
+        return sum(array.nbytes for array in (*self._buffers, *self._workspace.values()))
 
     def derived(self, kernel: Kernel, shape: tuple[int, ...], *sources: np.ndarray, dtype=None) -> np.ndarray:
         """An array of `shape` and dtype that ``kernel(array, *sources)`` fills once at the beginning of a step."""

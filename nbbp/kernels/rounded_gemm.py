@@ -8,9 +8,8 @@ that their bits depend neither on blocks nor on threads.
 from typing import Any
 
 import numpy as np
-from numba import get_thread_id, prange
+from numba import prange
 
-from nbbp.kernels import threads
 from nbbp.kernels.arguments import scratch_of_pairs
 from nbbp.kernels.bfloat16 import PAIR, as_bfloat16, pair, pairing, pairs_of
 from nbbp.kernels.gemm import affine_reference
@@ -41,7 +40,7 @@ def slivers_of(m: int) -> int:
 _ROUNDED: dict[str, Any] = {
     "cycles": 1 / 40,
     "values": {"rounded_x": scratch_of_pairs},
-    "lengths": {"S": threads.most, "K": row_length},
+    "lengths": {"K": row_length},
     "dtypes": ("float32",),
 }
 
@@ -95,12 +94,11 @@ def affine_rounded_reference(y, x, w, b, rounded_x):
     affine_reference(y, as_bfloat16(x), as_bfloat16(w), b)
 
 
-@kernel(affine_rounded_reference, "(m,n) (m,k) (k,n) (n) (S,m,K)", **_ROUNDED)
+@kernel(affine_rounded_reference, "(m,n) (m,k) (k,n) (n) (m,K)", **_ROUNDED)
 def affine_rounded(y, x, w, b, rounded_x):
     """y = x . w + b, overwritten; rounded_x is scratch."""
     m, k = x.shape
-    n, length = w.shape[1], rounded_x.shape[2]
-    rows = rounded_x[get_thread_id()]
+    n, length, rows = w.shape[1], rounded_x.shape[1], at(rounded_x, 0)
     for i in prange(m):
         round_row(at(rows, i * length), at(x, i * k), k)
     blocks = row_blocks_of_parts(m, n, at(y, 0))
@@ -120,12 +118,11 @@ def product_with_transposed_rounded_reference(y, x, w, rounded_x):
     np.matmul(as_bfloat16(x), as_bfloat16(w).T, out=y)
 
 
-@kernel(product_with_transposed_rounded_reference, "(m,n) (m,k) (n,k) (S,m,K)", **_ROUNDED)
+@kernel(product_with_transposed_rounded_reference, "(m,n) (m,k) (n,k) (m,K)", **_ROUNDED)
 def product_with_transposed_rounded(y, x, w, rounded_x):
     """y = x . w', overwritten; rounded_x is scratch."""
     m, k = x.shape
-    n, length = w.shape[0], rounded_x.shape[2]
-    rows = rounded_x[get_thread_id()]
+    n, length, rows = w.shape[0], rounded_x.shape[1], at(rounded_x, 0)
     for i in prange(m):
         round_row(at(rows, i * length), at(x, i * k), k)
     blocks = row_blocks_of_parts(m, n, at(y, 0))
@@ -166,15 +163,14 @@ def product_of_transposed_rounded_reference(c, a, b, slivers):
 
 
 @kernel(
-    product_of_transposed_rounded_reference, "(m,n) (k,m) (k,n) (S,T,P,R)", cycles=1 / 40,
+    product_of_transposed_rounded_reference, "(m,n) (k,m) (k,n) (T,P,R)", cycles=1 / 40,
     values={"slivers": scratch_of_pairs}, dtypes=("float32",),
-    lengths={"S": threads.most, "T": lambda m: slivers_of(m), "P": lambda k: pairs_of(k), "R": lambda: ROWS},
+    lengths={"T": lambda m: slivers_of(m), "P": lambda k: pairs_of(k), "R": lambda: ROWS},
 )  # fmt: skip
 def product_of_transposed_rounded(c, a, b, slivers):
     """c = a' . b, overwritten; slivers are scratch."""
     k, m = a.shape
-    n, tiles, pairs = b.shape[1], slivers.shape[1], slivers.shape[2]
-    own, size = slivers[get_thread_id()], pairs * ROWS
+    n, tiles, size, own = b.shape[1], slivers.shape[0], slivers.shape[1] * ROWS, at(slivers, 0)
     for s in prange((tiles + SIDE - 1) // SIDE):
         t = s * SIDE
         _round_columns(at(own, t * size), size, at(a, t * ROWS), m, k, min(SIDE * ROWS, m - t * ROWS))

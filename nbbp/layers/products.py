@@ -23,7 +23,7 @@ def product(b: Binding, y: np.ndarray, x: np.ndarray, w: np.ndarray, bias: np.nd
     """Bind y = x . w + bias, for matrices x (rows, k), w (k, n)."""
     (rows, k), n = x.shape, w.shape[1]
     if b.rounds:
-        b.call(affine_rounded, y, x, w, bias, b.scratch(rows, row_length(k), dtype=np.uint32))
+        b.call(affine_rounded, y, x, w, bias, b.workspace(rows, row_length(k), dtype=np.uint32))
     elif packed_gemm.worthwhile(rows, n, k, x.dtype):
         b.call(packed_gemm.affine_packed, y, x, w, bias, *packed_gemm.scratch(rows, k, x.dtype))
     else:
@@ -34,7 +34,7 @@ def product_with_transposed(b: Binding, y: np.ndarray, x: np.ndarray, w: np.ndar
     """Bind y = x . w', for matrices x (rows, k) and parameters w (n, k)."""
     (rows, k), n = x.shape, len(w)
     if b.rounds:
-        b.call(product_with_transposed_rounded, y, x, w, b.scratch(rows, row_length(k), dtype=np.uint32))
+        b.call(product_with_transposed_rounded, y, x, w, b.workspace(rows, row_length(k), dtype=np.uint32))
     elif packed_gemm.worthwhile(rows, n, k, x.dtype):
         b.call(packed_gemm.product_with_transposed_packed, y, x, w, *packed_gemm.scratch(rows, k, x.dtype))
     else:
@@ -45,7 +45,7 @@ def product_with_rows(b: Binding, dw: np.ndarray, db: np.ndarray, x: np.ndarray,
     """Bind dw = x' . dy and db = dy summed over its rows, for matrices x (rows, k), dy (rows, n)."""
     (rows, k), n = x.shape, dy.shape[1]
     if b.rounds:
-        slivers = b.scratch(slivers_of(k), pairs_of(rows), ROWS, dtype=np.uint32)
+        slivers = b.workspace(slivers_of(k), pairs_of(rows), ROWS, dtype=np.uint32)
         b.call(product_of_transposed_rounded, dw, x, dy, slivers)
         b.call(column_sums, db, dy)
     elif packed_gemm.worthwhile(k, n, rows, x.dtype):
