@@ -17,7 +17,7 @@ def info(arguments) -> None:
     from llvmlite import binding
 
     import nbbp
-    from nbbp.kernels import gemm, threads
+    from nbbp.kernels import threads, tiles
 
     rows = {
         "nbbp": nbbp.__version__,
@@ -25,7 +25,8 @@ def info(arguments) -> None:
         "numba": numba.__version__,
         "numpy": np.__version__,
         "processor": f"{platform.machine()}, {binding.get_host_cpu_name()}",
-        "vector width": f"{gemm.VECTOR_BYTES * 8} bits",
+        "vector width": f"{tiles.VECTOR_BYTES * 8} bits",
+        "bfloat16": "by an instruction" if tiles.PAIR_INSTRUCTION else "in float32, more slowly",
         "threads": "{} ({})".format(*threads.default()),
         "bound to": threads.binding(),
         "threading layer": threads.layer(),
