@@ -117,7 +117,9 @@ NETWORKS = {
         nbbp.Conv2DTranspose(5, 3, 2), nbbp.Conv2D(4, 3, 2, "same"), nbbp.Conv2D(4, 2, groups=4), nbbp.Flatten(),
         nbbp.Dense(2),
     ],
-    "series": [nbbp.Reshape((16, 2)), nbbp.Conv1D(7, 3, dilation_rate=2), nbbp.Flatten(), nbbp.Dense(2)],
+    "series": [
+        nbbp.Reshape((16, 2)), nbbp.Conv1D(7, 3, dilation_rate=2), nbbp.Conv1D(4, 2, 3), nbbp.Flatten(), nbbp.Dense(2),
+    ],
     "sequences": [
         nbbp.Reshape((8, 4)), nbbp.Bidirectional(nbbp.LSTM(7, return_sequences=True)),
         nbbp.GRU(9, return_sequences=True), nbbp.GRU(6, return_sequences=True, reset_after=False), nbbp.SimpleRNN(5),

@@ -178,9 +178,11 @@ class RoundedProducts(Products):
 
     def _paired(self, packed: np.ndarray, own: int) -> np.ndarray:
         """Packed weights in pairs of the `own` rows of each tap."""
-        count, width, rows = len(packed), packed.shape[-1], packed.reshape(-1, own, packed.shape[-1])
-        paired = self.b.derived(pair_rows, (len(rows), pairs_of(own), width), rows, dtype=np.uint32)
-        return paired.reshape(count, -1, width)
+        count, width, pairs = len(packed), packed.shape[-1], pairs_of(own)
+        taps = packed.size // (count * own * width)  # none, where positions meet no window
+        rows = packed.reshape(count * taps, own, width)
+        paired = self.b.derived(pair_rows, (len(rows), pairs, width), rows, dtype=np.uint32)
+        return paired.reshape(count, taps * pairs, width)
 
     def to_small(self, small: np.ndarray, large: np.ndarray, w: np.ndarray, bias: np.ndarray) -> None:
         """small = the convolution of the large array, plus a bias (filters,)."""
