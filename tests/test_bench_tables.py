@@ -101,17 +101,20 @@ def test_summaries_are_geometric_means_on_the_tables_that_an_estimator_has():
     assert math.isnan(worst.log_loss)
 
 
-def test_the_command_prints_both_halves_and_draws(tmp_path, capsys, monkeypatch):
+def test_the_command_prints_the_tables_that_are_named_and_draws(tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(TABULAR_PEERS, "constant", Constant)
-    monkeypatch.setattr(real_tables, "TABLES", {"chosen on": [DIABETES], "reported of": [CANCER]})
+    monkeypatch.setattr(real_tables, "TABLES", {"choosing": [DIABETES], "reporting": [CANCER]})
     chart, written = tmp_path / "tables.png", tmp_path / "tables.json"
     arguments = ["--peers", "constant", "--rounds", "1", "--rows", "500", "--chart", str(chart), "--json", str(written)]
     assert main(["bench", "tables", *arguments]) == 0
+    assert list(json.loads(written.read_text())) == ["machine", "reporting"]
+    assert "diabetes" not in capsys.readouterr().out
+    assert main(["bench", "tables", "breast_cancer", "choosing", *arguments]) == 0
     printed = capsys.readouterr().out
-    assert printed.index("chosen on: ") < printed.index("diabetes") < printed.index("reported of: ")
+    assert printed.index("for choosing: ") < printed.index("diabetes") < printed.index("for reporting: ")
     assert sum(line.startswith("constant ") for line in printed.splitlines()) == 2
     assert chart.stat().st_size > 1000
     figures = json.loads(written.read_text())
-    assert [figures[use][0]["rows"] for use in ("chosen on", "reported of")] == [442, 500]
+    assert [figures[use][0]["rows"] for use in ("choosing", "reporting")] == [442, 500]
     assert main(["bench", "tables", "--rows", "10"]) == 2
     assert main(["bench", "tables", "products"]) == 2

@@ -3,9 +3,12 @@
 import dataclasses
 import importlib.util
 import pathlib
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from nbbp import checks
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,8 +44,8 @@ class RealTable:
     drop: tuple[str, ...] = ()
 
     def load(self, most_rows: int = MOST_ROWS) -> "tuple[pd.DataFrame, np.ndarray]":
-        """Columns of numbers and of categories, and the target (rows,), of at most so many rows."""
-        frame = self._read()
+        """Columns of numbers and of categories, and the target (rows,), of at most so many rows that have one."""
+        frame = self._read().dropna(subset=self.target)
         if len(frame) > most_rows:
             frame = frame.sample(most_rows, random_state=0)
         frame = frame.reset_index(drop=True)
@@ -118,4 +121,14 @@ REPORTING = (
 )
 """Figures are reported of these; no default is chosen on them."""
 
-TABLES = {"tables on which defaults are chosen": CHOOSING, "tables that figures are reported of": REPORTING}
+TABLES = {"choosing": CHOOSING, "reporting": REPORTING}
+
+
+def named(names: Sequence[str]) -> dict[str, list[RealTable]]:
+    """The tables of these names by their use, which is a name for all of its own; those to report on without names."""
+    known = dict.fromkeys(name for use, tables in TABLES.items() for name in (use, *(table.name for table in tables)))
+    for name in names:
+        checks.choose("table", name, known)
+    wanted = names or ["reporting"]
+    found = {use: [t for t in tables if use in wanted or t.name in wanted] for use, tables in TABLES.items()}
+    return {use: tables for use, tables in found.items() if tables}

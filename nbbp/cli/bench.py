@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from nbbp.bench.limits import Limits
     from nbbp.bench.measure import Result
     from nbbp.bench.networks import Network
+    from nbbp.bench.real_tables import RealTable
 
 LEAST_ROWS = 100  # of a table, for its columns to say something
 
@@ -20,7 +21,8 @@ def register(command: Command) -> None:
         nargs="*",
         metavar="NAME",
         help="a workload, training (the default), prediction, convolution, sequences, ranks, sklearn, conditions, "
-        "products, startup or plan; profile and workloads for the time of each call within a step; tables for errors",
+        "products, startup or plan; profile and workloads for the time of each call within a step; tables for errors, "
+        "and names of tables, or choosing for those on which defaults are chosen",
     )
     sub.add_argument("--peers", nargs="+", default=[], metavar="PEER", help="all that are installed when none is named")
     sub.add_argument("--rounds", type=int, default=7, help="interleaved rounds, or splits of each table (%(default)s)")
@@ -33,6 +35,7 @@ def bench(arguments) -> None:
     """Time training steps and predictions side by side with the peers that are installed; and nbbp's own behaviour."""
     from nbbp.bench.convolutions import CONVOLUTION_PREDICTIONS, CONVOLUTIONS, PRODUCTS
     from nbbp.bench.peers import PEERS
+    from nbbp.bench.real_tables import named
     from nbbp.bench.sequences import SEQUENCES, STEPS
     from nbbp.bench.tabular_peers import TABULAR_PEERS
     from nbbp.bench.trained import TRAINED
@@ -45,8 +48,9 @@ def bench(arguments) -> None:
         "sequences": [*SEQUENCES, *STEPS],
     }
     names = [*groups, "ranks", "sklearn", "conditions", "products", "startup", "plan", "profile", "tables"]
-    peers = TABULAR_PEERS if arguments.names == ["tables"] else PEERS
-    for given, table, kind in ((arguments.names, names, "benchmark"), (arguments.peers, peers, "peer")):
+    of_tables = arguments.names[:1] == ["tables"]
+    given_names, peers = (["tables"], TABULAR_PEERS) if of_tables else (arguments.names, PEERS)
+    for given, table, kind in ((given_names, names, "benchmark"), (arguments.peers, peers, "peer")):
         unknown = [name for name in given if name not in table]
         if unknown:
             raise ValueError(f"unknown {kind} {unknown[0]!r}; choose from {', '.join(table)}")
@@ -54,15 +58,16 @@ def bench(arguments) -> None:
         raise ValueError(f"--rounds must be 1 or more, got {arguments.rounds}")
     if arguments.rows < LEAST_ROWS:
         raise ValueError(f"--rows must be {LEAST_ROWS} or more, got {arguments.rows}")
-    chosen = arguments.names or ["training"]
-    if "tables" in chosen and len(chosen) > 1:
+    chosen = given_names or ["training"]
+    if "tables" in chosen and not of_tables:
         raise ValueError("tables is a benchmark by itself; name no other beside it")
+    wanted = named(arguments.names[1:]) if of_tables else {}
     workloads = list(dict.fromkeys(name for group in chosen for name in groups.get(group, [])))
     from nbbp.bench import limits, products, report
 
     print(", ".join(f"{name} {value}" for name, value in report.machine().items()))
-    if "tables" in chosen:
-        _bench_tables(arguments)
+    if of_tables:
+        _bench_tables(arguments, wanted)
         return
     before = limits.measure()
     parts: dict = {}
@@ -180,15 +185,15 @@ def _bench_conditions(rounds: int) -> list[dict]:
     return [report.as_json(result) for result in results]
 
 
-def _bench_tables(arguments) -> None:
-    from nbbp.bench import real_tables, report, tables
+def _bench_tables(arguments, wanted: "dict[str, list[RealTable]]") -> None:
+    from nbbp.bench import report, tables
     from nbbp.bench.tabular_peers import REFERENCE, TABULAR_PEERS
 
     peers = arguments.peers or list(TABULAR_PEERS)
     parts: dict = {}
     summaries: list[tables.Summary] = []
-    for use, chosen in real_tables.TABLES.items():
-        print(f"{use}: {REFERENCE}'s error, and others' relative to it, means of {arguments.rounds} splits (seconds)")
+    for use, chosen in wanted.items():
+        print(f"tables for {use}: {REFERENCE}'s error, and others' relative to it, means of {arguments.rounds} splits (seconds)")
         print(tables.header(peers), flush=True)
         results = tables.measure(
             chosen, peers, arguments.rounds, arguments.rows, lambda r: print(tables.line(r, peers), flush=True)
