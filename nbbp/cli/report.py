@@ -225,7 +225,7 @@ class Report:
     def _network(self) -> str:
         member = self.model.members[0]
         layout = member.network.layout
-        sizes = [layout.graph.inputs[0].shape[0]]
+        sizes = [sum(edge.shape[0] for edge in layout.graph.inputs)]
         sizes += [p.node.outputs[0].shape[0] for p in layout.places if p.name.startswith("dense")]
         several = f"the mean of {len(self.model.members)} networks, each " if len(self.model.members) > 1 else ""
         return f"{several}{'-'.join(map(str, sizes))}, {layout.size:,} parameters; preset {self.arguments.preset}"

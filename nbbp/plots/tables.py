@@ -114,6 +114,7 @@ def residuals(y, prediction, path=None) -> Figure:
     points.axhline(0, color="#808080", linewidth=1, linestyle=":")
     _scatter(points, prediction, lacking)
     points.set(xlabel="predicted", ylabel="true - predicted")
+    points.xaxis.set_major_locator(MaxNLocator(4))
     counts.hist(lacking, bins=min(40, max(8, len(y) // 10)), orientation="horizontal", color=COLORS[0], alpha=0.7)
     counts.set(xlabel="rows", ylim=points.get_ylim())
     counts.tick_params(labelleft=False)
