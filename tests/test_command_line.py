@@ -303,6 +303,13 @@ def test_rows_in_the_order_of_time(nbbp_says):
     assert "column 'island': " in nbbp_says("train", "data.csv", "--target", "price", "--time", "island")[2]
 
 
+def test_the_inputs_of_a_preset_are_counted(nbbp_says):
+    mixed(100).to_csv("mixed.csv", index=False)
+    options = ["--drop", "price", "--preset", "td", "--epochs", "1", "--members", "1"]
+    out = nbbp_says("train", "mixed.csv", "--target", "left", *options)[1]
+    assert "network: 5-256-256-256-2, " in out  # a number, three islands and the code of a town
+
+
 def test_several_networks(nbbp_says, folder):
     write("iris")
     arguments = ["train", "iris.csv", "--target", "answer", "--epochs", "20"]
@@ -494,7 +501,7 @@ def test_predictions_that_do_not_fit(run, nbbp_says):
     for broken, message in (
         (content | {"format": 1}, "format 1, and this version of nbbp reads 2: train again"),
         ({"format": 2}, "'target' is missing"),
-        (content | {"table": content["table"] | {"columns": content["table"]["columns"][:1]}}, "it makes 33 features"),
+        (content | {"table": content["table"] | {"columns": content["table"]["columns"][:1]}}, "it makes 1 features"),
     ):
         path.write_text(json.dumps(broken))
         assert message in error(["size,age", "1,2"])

@@ -41,11 +41,13 @@ def table(rows: int = 120) -> pd.DataFrame:
 
 
 def trained(preset, target, members: int, columns: pd.DataFrame) -> TableModel:
-    encoder = TableEncoder.fit(columns, bins=preset.bins, one_hot=preset.one_hot)
-    X = encoder.encode(columns)
-    y = np.arange(len(X)) % 3
+    y = np.argsort(np.argsort(columns["size"].fillna(0.0))) // (len(columns) // 3)  # which has steps
     fitted = target.fit(np.array(["a", "b", "c"])[y] if target is ClassTarget else y * 1000.0)
     labels = fitted.encode(np.array(["a", "b", "c"])[y] if target is ClassTarget else y * 1000.0)
+    learned = labels if preset.steps else None
+    encoder = TableEncoder.fit(columns, bins=preset.bins, one_hot=preset.one_hot, target=learned)
+    assert bool(encoder.columns[0].steps) == preset.steps
+    X = encoder.encode(columns)
     training = TableTraining(encoder, fitted, X, labels, preset, members)
     training.run()
     return training.model

@@ -10,6 +10,7 @@ import pytest
 
 import nbbp
 from nbbp.tables import CellError, ClassTarget, TableEncoder, ValueTarget, dates, target_from_dict
+from nbbp.tables.steps import steps
 
 pytest.importorskip("narwhals")
 pd = pytest.importorskip("pandas")
@@ -162,6 +163,39 @@ def test_shares_of_quantile_bins(table):
     X = encoder.encode(table({"x": [-100.0, 1.0, 4.5, 100.0]}))[:, 1:]
     np.testing.assert_allclose(X, [[0, 0, 0, 0], [0.5, 0, 0, 0], [1, 1, 0.25, 0], [1, 1, 1, 1]])
     assert TableEncoder.fit(table({"x": [0.0, 1.0] * 4}), bins=4).features == ["x"]  # a share would be the same again
+
+
+def test_steps_where_a_target_changes(table):
+    x = np.random.default_rng(0).permutation(200) / 2
+    said = {"x": x, "noise": np.random.default_rng(1).normal(size=200)}
+    classes, values = (x > 36).astype(int), np.where(x > 80, 5.0, 0.0) + np.where(x > 40, 2.0, 0.0)
+    encoder = TableEncoder.fit(table(said), bins=0, target=classes)
+    assert encoder.features == ["x", "x above 36.0", "noise"]
+    assert encoder.columns[0].steps == ((36.0, 36.5),)
+    X = encoder.encode(table({"x": [-5.0, 36.0, 36.125, 36.5, None], "noise": [0.0] * 5}))
+    np.testing.assert_array_equal(X[:, 1], [0, 0, 0.25, 1, 1])  # a missing one is the median, 49.75
+    assert encoder.columns[0].description.endswith("1 step where the target changes")
+    assert TableEncoder.from_dict(json.loads(json.dumps(encoder.to_dict()))) == encoder
+    of_values = TableEncoder.fit(table(said), bins=0, target=values)
+    assert of_values.features == ["x", "x above 40.0", "x above 80.0", "noise"]
+    assert TableEncoder.fit(table({"x": np.sign(x - 50.25)}), bins=0, target=classes).features == ["x"]
+
+
+def test_steps_are_the_best_splits():
+    x = np.repeat(np.arange(8.0), 50)
+    y = np.repeat([0.0, 2.0, 2.0, 5.0, 5.0, 5.0, 1.0, 1.0], 50)
+    assert steps(x, y, 2) == [(2.0, 3.0), (5.0, 6.0)]
+    assert steps(x, y, 9) == [(0.0, 1.0), (2.0, 3.0), (5.0, 6.0)]
+    labels = np.repeat([0, 1, 1, 2, 2, 2, 1, 1], 50)
+    assert steps(np.append(x, [np.nan] * 3), np.append(labels, [0, 1, 2]), 9) == [(0.0, 1.0), (2.0, 3.0), (5.0, 6.0)]
+    assert steps(np.full(9, 2.0), np.arange(9), 9) == steps(np.full(9, np.nan), np.arange(9.0), 9) == []
+    rng = np.random.default_rng(0)
+    found = [steps(rng.normal(size=500), target, 9) for target in (rng.integers(0, 2, 500), rng.integers(0, 10, 500))]
+    assert max(map(len, found)) <= 1  # where there is nothing
+    many = np.arange(100_000) / 7
+    ((low, high),) = steps(many, (many > 3000.1).astype(int), 1)
+    assert low < high
+    assert abs(low - 3000.1) < 15  # one of about a thousand candidates
 
 
 HOLES = {

@@ -193,7 +193,7 @@ def _bench_tables(arguments, wanted: "dict[str, list[RealTable]]") -> None:
     parts: dict = {}
     summaries: list[tables.Summary] = []
     for use, chosen in wanted.items():
-        print(f"tables for {use}: {REFERENCE}'s error, and others' relative to it, means of {arguments.rounds} splits (seconds)")
+        print(f"tables for {use}: {REFERENCE}'s error, others' relative to it, of {arguments.rounds} splits (seconds)")
         print(tables.header(peers), flush=True)
         results = tables.measure(
             chosen, peers, arguments.rounds, arguments.rows, lambda r: print(tables.line(r, peers), flush=True)

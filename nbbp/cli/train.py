@@ -81,7 +81,9 @@ def register(command: Command) -> None:
     network.add_argument("--activation", metavar="NAME", help="of the hidden layers")
     network.add_argument("--dropout", type=float, metavar="SHARE", help="after hidden layers")
     network.add_argument("--optimizer", metavar="NAME", help="such as sgd or adamw")
-    network.add_argument("--learning-rate", type=float, metavar="RATE", help="the first; it falls as a cosine")
+    network.add_argument(
+        "--learning-rate", type=float, metavar="RATE", help="the largest; it rises and falls in cycles"
+    )
     network.add_argument("--epochs", type=int, metavar="N", help="of which the best on validation is taken")
     network.add_argument("--batch-size", type=int, metavar="ROWS", help="of a mini-batch")
     network.add_argument(
@@ -121,8 +123,9 @@ def _train(arguments, ranks: Ranks) -> int:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the report says which columns are left out
             known = rows.take(learned)
+            labels = target.encode(rows.known.take(learned), arguments.target) if preset.steps else None
             encoder = TableEncoder.fit_cells(
-                known, True, arguments.categorical, arguments.file, preset.bins_of(known), preset.one_hot
+                known, True, arguments.categorical, arguments.file, preset.bins_of(known), preset.one_hot, labels
             )
         data = _part(encoder, target, rows, arguments)
     tested = _tested(encoder, target, arguments) if arguments.test else data.take(parts["test"])

@@ -72,11 +72,12 @@ def _of_numbers(values, column):
 
 
 def _scaled(x, column):
-    """Scaled and smoothly clipped numbers, their shares of bins, and whether they are missing."""
+    """Scaled and smoothly clipped numbers, their shares of bins and steps, and whether they are missing."""
     missing = np.isnan(x)
     x = np.where(missing, column["median"], x)
     z = (x - column["median"]) * column["scale"]
-    shares = [np.clip((x - low) / (high - low), 0, 1) for low, high in itertools.pairwise(column["edges"])]
+    ramps = [*itertools.pairwise(column["edges"]), *column["steps"]]
+    shares = [np.clip((x - low) / (high - low), 0, 1) for low, high in ramps]
     return np.stack([z / np.sqrt(1 + (z / LIMIT) ** 2), *shares, *[missing] * column["indicator"]], axis=1)
 
 

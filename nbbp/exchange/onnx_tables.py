@@ -1,5 +1,6 @@
 """ONNX operators for the columns of a table as they are, and for the results of the networks behind them."""
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -92,7 +93,7 @@ def _numbers(math: Math, column: Numbers, x: str) -> list[str]:
     part = math.operator("Div", z, math.number(LIMIT))
     root = math.operator("Sqrt", math.operator("Add", math.operator("Mul", part, part), math.number(1.0)))
     features = [math.operator("Div", z, root)]
-    for low, high in zip(column.edges[:-1], column.edges[1:], strict=True):
+    for low, high in [*itertools.pairwise(column.edges), *column.steps]:
         share = math.operator("Div", math.operator("Sub", x, math.number(low)), math.number(high - low))
         features.append(math.operator("Clip", share, math.number(0.0), math.number(1.0)))
     return math.features(*features, *[missing] * column.indicator)

@@ -9,7 +9,7 @@ from nbbp.layers import Dense, Dropout, Layer, Scale
 from nbbp.model import Model
 from nbbp.optimizers import OPTIMIZERS, AdamW, Optimizer
 from nbbp.recipes.realmlp import BATCH_SIZE, EPOCHS, realmlp
-from nbbp.schedules import Cosine
+from nbbp.schedules import CosLog
 from nbbp.sequential import Sequential
 from nbbp.tables import ClassTarget, TableEncoder, ValueTarget
 from nbbp.tables.categorical import Categories
@@ -35,15 +35,19 @@ class Preset:
     batch_size : int
         The largest number of rows in a mini-batch.
     bins : int
-        The largest number of quantile bins beside each number, see `bins_of`.
+        The largest number of quantile bins beside each number, see `bins_of`; 0 for none.
     one_hot : int
         Up to which number of categories each has a column of its own.
+    steps : bool
+        Whether there are steps beside each number where the target changes, see `nbbp.tables.steps`; for classes, the
+        bins are those between them.
     """
 
     epochs: int | None = None
     batch_size: int = 256
     bins: int = 32
     one_hot: int = ONE_HOT
+    steps: bool = True
 
     def length(self, updates: int, networks: int = 1) -> int:
         """The number of epochs, each of so many updates, of each of so many networks."""
@@ -71,14 +75,15 @@ class Preset:
 
 @dataclasses.dataclass(frozen=True)
 class Plain(Preset):
-    """Dense layers with dropout, trained by AdamW at a rate that falls as a cosine.
+    """Dense layers with dropout, trained by AdamW at a rate that rises and falls in cycles (`nbbp.schedules.CosLog`).
 
-    For classes, factors of the inputs come before them (`nbbp.Scale`), which learn faster than weights and so find out
-    early which inputs matter.
+    The end of each cycle is a network that has settled, after twice the training of the one before; the best of them is
+    taken. For classes, factors of the inputs come before the layers (`nbbp.Scale`), which learn faster than weights and
+    so find out early which inputs matter.
 
     Parameters
     ----------
-    epochs, batch_size, bins, one_hot
+    epochs, batch_size, bins, one_hot, steps
         As for `Preset`.
     hidden : tuple of int
         The units of the hidden layers.
@@ -88,7 +93,8 @@ class Plain(Preset):
     optimizer : str
         One of `nbbp.OPTIMIZERS`.
     learning_rate : float or None
-        The first learning rate; None for 0.003, or the default of an optimizer other than AdamW.
+        The largest learning rate; None for 0.006 for classes and 0.003 for values, or the default of an optimizer other
+        than AdamW.
     weight_decay : float
         Of AdamW.
     """
@@ -108,7 +114,8 @@ class Plain(Preset):
         for units in self.hidden:
             layers += [Dense(units, self.activation), *[Dropout(dropout)] * (dropout > 0)]
         outputs, loss = (len(target.classes), "softmax_cross_entropy") if classes else (1, "mse")
-        return Sequential([*layers, Dense(outputs)], loss, self._optimizer(steps), [metric(target)], seed)
+        optimizer = self._optimizer(steps, 0.006 if classes else 0.003)
+        return Sequential([*layers, Dense(outputs)], loss, optimizer, [metric(target)], seed)
 
     def dropout_for(self, target: Target) -> float:
         """The share of the units that dropout leaves out."""
@@ -116,11 +123,11 @@ class Plain(Preset):
             return self.dropout
         return 0.3 if isinstance(target, ClassTarget) else 0.15
 
-    def _optimizer(self, steps: int) -> Optimizer:
+    def _optimizer(self, steps: int, rate: float) -> Optimizer:
         kind = checks.choose("optimizer", self.optimizer, OPTIMIZERS)
         if kind is AdamW:
-            return AdamW(Cosine(self.learning_rate or 0.003, steps), beta2=0.95, weight_decay=self.weight_decay)
-        return kind(Cosine(self.learning_rate or kind().learning_rate, steps))
+            return AdamW(CosLog(self.learning_rate or rate, steps), beta2=0.95, weight_decay=self.weight_decay)
+        return kind(CosLog(self.learning_rate or kind().learning_rate, steps))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,7 +136,7 @@ class RealMLP(Preset):
 
     Parameters
     ----------
-    epochs, batch_size, bins, one_hot
+    epochs, batch_size, bins, one_hot, steps
         As for `Preset`.
     variant : {"TD", "TD-S"}
     """
@@ -138,6 +145,7 @@ class RealMLP(Preset):
     batch_size: int = BATCH_SIZE
     bins: int = 0
     one_hot: int = 8
+    steps: bool = False
     variant: str = "TD"
 
     def network(self, encoder, target, steps, seed):

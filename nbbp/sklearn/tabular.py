@@ -99,9 +99,11 @@ class Tabular(BaseEstimator):
         if len(y) != len(columns[0]):
             raise ValueError(f"X has {len(columns[0])} rows and y {len(y)}; they must have as many")
         target = self._target(y)
-        bins = preset.bins_of(columns)
-        encoder = TableEncoder.fit_cells(columns, is_table(X), self.categorical, "X", bins, preset.one_hot)
         labels = target.encode(y)
+        encoder = TableEncoder.fit_cells(
+            columns, is_table(X), self.categorical, "X", preset.bins_of(columns), preset.one_hot,
+            labels if preset.steps else None,
+        )  # fmt: skip
         training = TableTraining(
             encoder, target, encoder.encode_cells(columns), labels, preset, self.members,
             validation_share=self.validation_fraction, folds=self.folds, sample_weight=self._weights(labels),

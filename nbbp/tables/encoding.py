@@ -28,9 +28,10 @@ class TableEncoder:
     """The encoder of a table's columns for a network; made by `TableEncoder.fit`.
 
     Numbers and booleans are scaled by median and quartiles and clipped smoothly at 3; beside them are their shares of
-    quantile bins, and a mark if some are missing. Dates become such numbers: year, month, day, weekday and hour. Text
-    and categories become a column of 0 and 1 for each category, missing values being one, or, if there are many, codes
-    for an `nbbp.ColumnEmbedding`, which `layers` returns. A category that did not occur in the fit is all 0, or code 0.
+    quantile bins, steps where a target changes, if one is given, and a mark if some are missing. Dates become such
+    numbers: year, month, day, weekday and hour. Text and categories become a column of 0 and 1 for each category,
+    missing values being one, or, if there are many, codes for an `nbbp.ColumnEmbedding`, which `layers` returns. A
+    category that did not occur in the fit is all 0, or code 0.
 
     Attributes
     ----------
@@ -61,9 +62,10 @@ class TableEncoder:
 
     @classmethod
     def fit(
-        cls, table, categorical: Sequence[str] = (), name: str = "table", bins: int = BINS, one_hot: int = ONE_HOT
-    ) -> Self:
-        """Learn medians, quartiles, bins and categories.
+        cls, table, categorical: Sequence[str] = (), name: str = "table", bins: int = BINS, one_hot: int = ONE_HOT,
+        target: np.ndarray | None = None,
+    ) -> Self:  # fmt: skip
+        """Learn medians, quartiles, bins and categories, and the steps of a target.
 
         Parameters
         ----------
@@ -77,6 +79,9 @@ class TableEncoder:
             The number of quantile bins of each number; 0 for none.
         one_hot : int
             Up to which number of categories each gets a column of 0 and 1.
+        target : ndarray (rows,), optional
+            Classes as integers from 0, or values as floats, as `ClassTarget` and `ValueTarget` encode them. Beside
+            each number are steps then, up to 31, where the target changes.
 
         Warns
         -----
@@ -90,12 +95,12 @@ class TableEncoder:
         ValueError
             If nothing can be learned of any column.
         """
-        return cls.fit_cells(cells(name, table), frames.is_table(table), categorical, name, bins, one_hot)
+        return cls.fit_cells(cells(name, table), frames.is_table(table), categorical, name, bins, one_hot, target)
 
     @classmethod
     def fit_cells(
         cls, columns: Sequence[Cells], named: bool, categorical: Sequence[str] = (), name: str = "table",
-        bins: int = BINS, one_hot: int = ONE_HOT,
+        bins: int = BINS, one_hot: int = ONE_HOT, target: np.ndarray | None = None,
     ) -> Self:  # fmt: skip
         """The same from columns whose cells are read; if they are not `named`, none is taken for row numbers."""
         if isinstance(categorical, str):
@@ -118,7 +123,8 @@ class TableEncoder:
             elif chosen or read.kind == "text":
                 known.append(Categories.fit(column, one_hot))
             else:
-                known.append(Numbers.fit(read, bins) if read.kind == "number" else Dates.fit(read, form, bins))
+                number = read.kind == "number"
+                known.append(Numbers.fit(read, bins, target) if number else Dates.fit(read, form, bins, target))
         listed = "; ".join(f"{column!r} ({why})" for column, why in left_out.items())
         if not known:
             raise ValueError(f"{name} has no column to learn from: {listed}. Give columns that differ between rows")

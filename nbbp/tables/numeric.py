@@ -9,18 +9,22 @@ import numpy as np
 
 from nbbp.tables import dates
 from nbbp.tables.cells import Cells
+from nbbp.tables.steps import steps
 
 LIMIT = 3.0  # no scaled number is farther than this from 0
+MOST_STEPS = 31
 
 
 @dataclasses.dataclass(frozen=True)
 class Numbers:
-    """A column of numbers, scaled and smoothly clipped, beside its share of each bin and whether it is missing.
+    """A column of numbers, scaled and smoothly clipped, beside its shares of bins and steps and whether it is missing.
 
     With z = scale (x - median), the first feature is z / sqrt(1 + (z / 3)^2): Holzmueller, Grinsztajn and Steinwart,
     "Better by default", 2024, section 3. Bin k's is (x - edge_k) / (edge_k+1 - edge_k) within 0 and 1: Gorishniy,
-    Rubachev and Babenko, "On embeddings for numerical features in tabular deep learning", 2022, equation 1. A missing
-    number becomes the median, and the last feature 1.
+    Rubachev and Babenko, "On embeddings for numerical features in tabular deep learning", 2022, equation 1; bins
+    are between quantiles, or, if the target has classes, between steps. A step is a bin between two neighbouring
+    numbers where the target changes, see `nbbp.tables.steps`. A missing number becomes the median, and the last
+    feature 1.
 
     Attributes
     ----------
@@ -32,6 +36,8 @@ class Numbers:
         The edges of the bins; empty without bins.
     indicator : bool
         Whether there is a feature for missing numbers.
+    steps : tuple of (float, float)
+        The two numbers of each step.
     """
 
     name: str
@@ -39,39 +45,50 @@ class Numbers:
     scale: float
     edges: tuple[float, ...] = ()
     indicator: bool = False
+    steps: tuple[tuple[float, float], ...] = ()
 
     kind = "number"
 
     @classmethod
-    def fit(cls, column: Cells, bins: int) -> Self:
+    def fit(cls, column: Cells, bins: int, target: np.ndarray | None = None) -> Self:
         """Learn from a column of numbers."""
-        return cls.of(column.name, column.values, bins)
+        return cls.of(column.name, column.values, bins, target)
 
     @classmethod
-    def of(cls, name: str, values: np.ndarray, bins: int) -> Self:
-        """Learn from values (rows,), nan for missing ones, of which one is a number."""
+    def of(cls, name: str, values: np.ndarray, bins: int, target: np.ndarray | None = None) -> Self:
+        """Learn from values (rows,), nan for missing ones, of which one is a number, and a target (rows,), if given."""
         missing = np.isnan(values)
         present = values[~missing]
         low, first, median, third, high = np.quantile(present, [0, 0.25, 0.5, 0.75, 1]).tolist()
         scale = 1 / (third - first) if third > first else 2 / (high - low) if high > low else 0.0
-        edges = []
-        if bins and len(np.unique(present)) > 2:  # of two values, the shares of bins would be the first feature again
-            edges = np.unique(np.quantile(present, np.linspace(0, 1, bins + 1))).tolist()
-        return cls(name, median, scale, tuple(edges) if len(edges) > 2 else (), bool(missing.any()))
+        edges: Any = []
+        found: list[tuple[float, float]] = []
+        if len(np.unique(present)) > 2:  # of two values, the shares of bins would be the first feature again
+            found = [] if target is None else steps(values, target, MOST_STEPS)
+            if target is not None and target.dtype.kind == "i":
+                edges = [low, *(a / 2 + b / 2 for a, b in found), high]
+            else:
+                edges = np.quantile(present, np.linspace(0, 1, bins + 1))
+        edges = np.unique(edges if bins else []).tolist()
+        return cls(name, median, scale, tuple(edges) if len(edges) > 2 else (), bool(missing.any()), tuple(found))
 
     @property
     def features(self) -> list[str]:
         bins = [f"{self.name} in bin {k}" for k in range(1, len(self.edges))]
-        return [self.name, *bins, *[f"{self.name} is missing"] * self.indicator]
+        steps = [f"{self.name} above {low}" for low, _ in self.steps]
+        return [self.name, *bins, *steps, *[f"{self.name} is missing"] * self.indicator]
 
     @property
     def groups(self) -> list[str]:
         """For each feature, "numbers", "one_hot" or "codes"."""
-        return ["numbers"] * max(1, len(self.edges)) + ["one_hot"] * self.indicator
+        return ["numbers"] * (max(1, len(self.edges)) + len(self.steps)) + ["one_hot"] * self.indicator
 
     @property
     def description(self) -> str:
-        bins = f", beside its share of {len(self.edges) - 1} bins" if self.edges else ""
+        beside = [f"its share of {len(self.edges) - 1} bins"] if self.edges else []
+        if self.steps:
+            beside.append(f"{len(self.steps)} {'step' if len(self.steps) == 1 else 'steps'} where the target changes")
+        bins = f", beside {' and '.join(beside)}" if beside else ""
         missing = "; missing ones are the median, and marked" if self.indicator else ""
         return f"number, scaled by median {self.median:.4g} and quartiles and clipped smoothly{bins}{missing}"
 
@@ -84,16 +101,19 @@ class Numbers:
         values = np.where(missing, self.median, values)
         z = (values - self.median) * self.scale
         features = [z / np.sqrt(1 + (z / LIMIT) ** 2)]
-        features += [np.clip((values - low) / (high - low), 0, 1) for low, high in itertools.pairwise(self.edges)]
+        ramps = [*itertools.pairwise(self.edges), *self.steps]
+        features += [np.clip((values - low) / (high - low), 0, 1) for low, high in ramps]
         features += [missing] * self.indicator
         return np.stack(features, axis=1).astype(np.float64)
 
     def to_dict(self) -> dict[str, Any]:
-        return {"kind": self.kind} | dataclasses.asdict(self) | {"edges": list(self.edges)}
+        lists = {"edges": list(self.edges), "steps": [list(step) for step in self.steps]}
+        return {"kind": self.kind} | dataclasses.asdict(self) | lists
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        return cls(values["name"], values["median"], values["scale"], tuple(values["edges"]), bool(values["indicator"]))
+        edges, steps = tuple(values["edges"]), tuple((low, high) for low, high in values.get("steps", ()))
+        return cls(values["name"], values["median"], values["scale"], edges, bool(values["indicator"]), steps)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,11 +139,12 @@ class Dates:
     kind = "date"
 
     @classmethod
-    def fit(cls, column: Cells, form: str | None, bins: int) -> Self:
+    def fit(cls, column: Cells, form: str | None, bins: int, target: np.ndarray | None = None) -> Self:
         """Learn from a column of dates, which were text in a form, or None."""
         present = column.present
+        target = None if target is None else target[~np.isnat(column.values)]
         parts = {part: values for part, values in dates.parts(present).items() if values.min() < values.max()}
-        known = {part: Numbers.of(f"{column.name}, {part}", values, bins) for part, values in parts.items()}
+        known = {part: Numbers.of(f"{column.name}, {part}", values, bins, target) for part, values in parts.items()}
         return cls(column.name, form, known, len(present) < len(column))
 
     @property
