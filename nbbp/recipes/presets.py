@@ -134,6 +134,8 @@ class Plain(Preset):
 class RealMLP(Preset):
     """`nbbp.recipes.realmlp`: the best epoch has the best accuracy, or the smallest mean squared error.
 
+    TD has embeddings of columns with more than 8 categories; TD-S, which has none in the paper, here of more than 50.
+
     Parameters
     ----------
     epochs, batch_size, bins, one_hot, steps
@@ -168,4 +170,4 @@ def metric(target: Target) -> str:
     return "accuracy" if isinstance(target, ClassTarget) else "r2"
 
 
-PRESETS: dict[str, Preset] = {"plain": Plain(), "td-s": RealMLP(variant="TD-S"), "td": RealMLP()}
+PRESETS: dict[str, Preset] = {"plain": Plain(), "td-s": RealMLP(one_hot=ONE_HOT, variant="TD-S"), "td": RealMLP()}
