@@ -20,6 +20,7 @@ Target = ClassTarget | ValueTarget
 
 FEWEST_EPOCHS, MOST_EPOCHS, LEAST_UPDATES = 64, 256, 1000  # of a preset that leaves its length to the table's
 OF_SEVERAL = 0.75  # of that length: the mean of several networks needs less training of each
+LABEL_SMOOTHING = 0.02  # without it, probabilities go to 0 and 1 where all rows to train on are right
 BINNED = 512  # features that are bins, about, of all columns together
 
 
@@ -79,7 +80,7 @@ class Plain(Preset):
 
     The end of each cycle is a network that has settled, after twice the training of the one before; the best of them is
     taken. For classes, factors of the inputs come before the layers (`nbbp.Scale`), which learn faster than weights and
-    so find out early which inputs matter.
+    so find out early which inputs matter, and labels are smoothed by 0.02.
 
     Parameters
     ----------
@@ -115,7 +116,8 @@ class Plain(Preset):
             layers += [Dense(units, self.activation), *[Dropout(dropout)] * (dropout > 0)]
         outputs, loss = (len(target.classes), "softmax_cross_entropy") if classes else (1, "mse")
         optimizer = self._optimizer(steps, 0.006 if classes else 0.003)
-        return Sequential([*layers, Dense(outputs)], loss, optimizer, [metric(target)], seed)
+        smoothing = LABEL_SMOOTHING if classes else 0.0
+        return Sequential([*layers, Dense(outputs)], loss, optimizer, [metric(target)], seed, label_smoothing=smoothing)
 
     def dropout_for(self, target: Target) -> float:
         """The share of the units that dropout leaves out."""
