@@ -181,6 +181,18 @@ def test_steps_where_a_target_changes(table):
     assert TableEncoder.fit(table({"x": np.sign(x - 50.25)}), bins=0, target=classes).features == ["x"]
 
 
+def test_targets_of_steps_are_checked():
+    x = np.arange(6.0)[:, np.newaxis]
+    for wrong, error, message in (
+        ([0, 1], ValueError, r"each of the 6 rows of table, got \(2,\)"),
+        (list("aabbcc"), TypeError, "must be encoded"),
+        ([0, 1, 0, 1, 0, -1], ValueError, "integers from 0"),
+        ([0, 1, 0, 1, 0, np.nan], ValueError, "finite"),
+    ):
+        with pytest.raises(error, match=message):
+            TableEncoder.fit(x, target=wrong)
+
+
 def test_steps_are_the_best_splits():
     x = np.repeat(np.arange(8.0), 50)
     y = np.repeat([0.0, 2.0, 2.0, 5.0, 5.0, 5.0, 1.0, 1.0], 50)

@@ -93,7 +93,7 @@ class TableEncoder:
         CellError
             If a number is infinite, or a text is no date in a column that has dates otherwise.
         ValueError
-            If nothing can be learned of any column.
+            If nothing can be learned of any column, or the target has other rows.
         """
         return cls.fit_cells(cells(name, table), frames.is_table(table), categorical, name, bins, one_hot, target)
 
@@ -112,6 +112,7 @@ class TableEncoder:
         for wanted in categorical:
             if wanted not in (column.name for column in columns):
                 raise ValueError(f"categorical: {name} has no column {wanted!r}")
+        target = None if target is None else _checked(target, len(columns[0]), name)
         known: list[Column] = []
         left_out: dict[str, str] = {}
         for column in columns:
@@ -204,6 +205,18 @@ class TableEncoder:
             given = frames.names(name, table) if frames.is_table(table) else found
             raise ValueError(f"{name} has no column {lacking!r}; its columns are {', '.join(map(repr, given))}")
         return [(known, found[known.name]) for known in self.columns]
+
+
+def _checked(target, rows: int, name: str) -> np.ndarray:
+    """Encoded classes or values (rows,), int64 or float64."""
+    y = np.asarray(target)
+    if y.shape != (rows,):
+        raise ValueError(f"target must have a class or value for each of the {rows} rows of {name}, got {y.shape}")
+    if y.dtype.kind not in "iuf":
+        raise TypeError(f"target must be encoded, by ClassTarget or ValueTarget, got the dtype {y.dtype}")
+    if not np.isfinite(y).all() or (y.dtype.kind != "f" and y.min() < 0):
+        raise ValueError("target must be finite, and classes integers from 0")
+    return y.astype(np.float64 if y.dtype.kind == "f" else np.int64)
 
 
 def _dates(column: Cells, form: str) -> Cells:
