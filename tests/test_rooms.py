@@ -157,3 +157,15 @@ def test_files_are_short():
     assert {name for name, length in lengths.items() if length > 400} <= LONG.keys()
     assert LONG.keys() <= MODULES.keys()
     assert lengths["model"] < 250
+
+
+def test_parallel_loops_have_a_plain_number_of_iterations():
+    """Numba runs `prange` of a conditional expression on one thread, and says nothing."""
+    conditional = [
+        f"{module}, line {node.lineno}"
+        for module, tree in TREES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "prange"
+        if any(isinstance(part, ast.IfExp | ast.BoolOp) for argument in node.args for part in ast.walk(argument))
+    ]
+    assert not conditional
