@@ -64,7 +64,7 @@ def norms(layer: nbbp.Layer, keep: float | None) -> np.ndarray:
 
 def train(clip_norm: float | None, epochs: int = 20) -> np.ndarray:
     """The training loss of each epoch of a SimpleRNN on 2,000 sequences."""
-    optimizer = nbbp.SGD(0.03, momentum=0.9, clip_norm=clip_norm)
+    optimizer = nbbp.SGD(0.05, momentum=0.9, clip_norm=clip_norm)
     model = nbbp.Sequential([nbbp.SimpleRNN(UNITS), nbbp.Dense(1)], loss="mse", optimizer=optimizer)
     return np.array(model.fit(*adding_problem.data(2000, 30, seed=0), epochs, batch_size=20, verbose=0)["loss"])
 

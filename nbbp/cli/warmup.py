@@ -35,6 +35,7 @@ from nbbp.layers import (
     Dropout,
     Embedding,
     FeatureTokens,
+    Flatten,
     GaussianNoise,
     GlobalAveragePool,
     GlobalMaxPool,
@@ -164,6 +165,8 @@ def usual_runs(model: functools.partial[Sequential]) -> Iterator[Callable]:
     yield functools.partial(_fit_tokens, model)
     yield functools.partial(_fit_sequences, model)
     yield functools.partial(_fit_tables, model)
+    if model.keywords.get("dtype", "float32") == "float32":
+        yield functools.partial(_fit_rounded, functools.partial(model, precision="bfloat16"))
     past, future = windows(np.zeros((ROWS + 8, 4)), 6, 3, targets=0)
     yield functools.partial(model([Conv1D(4, 3), GlobalMaxPool(), Dense(3)]).fit, past, future, verbose=0)
     yield functools.partial(Ensemble(2, lambda seed: model([Dense(3)], seed=seed)).fit, X, VALUES, verbose=0)
@@ -219,6 +222,15 @@ def _fit_sequences(model: functools.partial[Sequential]) -> None:
     network = model([*blocks, *states], "softmax_cross_entropy")
     network.fit(tokens, tokens, batch_size=48, shuffle=False, verbose=0)
     generate(network, tokens[0, :2], 2)
+
+
+def _fit_rounded(model: functools.partial[Sequential]) -> None:
+    """Train networks whose products are of bfloat16."""
+    _fit(model([Dense(4), Dense(3)]), VALUES)
+    images, y = np.zeros((96, 6, 6, 2), np.float32), VALUES[:96]
+    model([Conv2D(4, 3), Conv2D(4, 2), Flatten(), Dense(3)]).fit(images, y, batch_size=64, verbose=0)
+    recurrent = [SimpleRNN(4, return_sequences=True), GRU(4, return_sequences=True), LSTM(4)]
+    model([*recurrent, Dense(3)]).fit(images[:, :, 0], y, batch_size=64, verbose=0)
 
 
 def _fit_tables(model: functools.partial[Sequential]) -> None:
