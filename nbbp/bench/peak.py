@@ -5,11 +5,10 @@ from collections.abc import Callable
 
 import numba
 import numpy as np
-from llvmlite import ir
 from numba import prange, types
-from numba.core import cgutils
 from numba.extending import intrinsic
 
+from nbbp.kernels import llvm
 from nbbp.kernels.jit import compiled
 from nbbp.kernels.pointers import at
 from nbbp.kernels.tiles import FMA, ROWS, VECTOR_BYTES, VECTORS
@@ -23,28 +22,19 @@ def _add_products(typing_context, sums, factors, steps):
 
     def generate(context, builder, signature, args):
         sums, factors, steps = args
-        number = sums.type.pointee
-        bits = signature.args[0].dtype.bitwidth
-        width = VECTOR_BYTES * 8 // bits
-        vector, integer = ir.VectorType(number, width), steps.type
-        kind = ir.FunctionType(vector, [vector] * 3)
-        fma = cgutils.get_or_insert_function(builder.module, kind, f"llvm.{FMA}.v{width}f{bits}")
+        width, integer = VECTOR_BYTES // llvm.item_bytes(sums.type.pointee), steps.type
 
         def place(base, i):
-            return builder.bitcast(builder.gep(base, [integer(i * width)]), vector.as_pointer())
+            return builder.gep(base, [integer(i * width)])
 
-        def load(base, i):
-            value = builder.load(place(base, i))
-            value.align = bits // 8
-            return value
-
-        before, x, y = builder.block, load(factors, 0), load(factors, 1)
+        x, y = (llvm.load(builder, place(factors, i), width) for i in range(2))
+        started = [llvm.load(builder, place(sums, i), width) for i in range(SUMS)]
+        before = builder.block
         loop, done = (builder.append_basic_block(name) for name in ("loop", "done"))
-        started = [load(sums, i) for i in range(SUMS)]
         builder.branch(loop)
         builder.position_at_end(loop)
-        step, *running = (builder.phi(kind) for kind in (integer, *[vector] * SUMS))
-        added = [builder.call(fma, [x, y, value]) for value in running]
+        step, *running = (builder.phi(kind) for kind in (integer, *[x.type] * SUMS))
+        added = [llvm.lanewise(builder, FMA, x, y, value) for value in running]
         following = builder.add(step, integer(1))
         for value, first, then in zip((step, *running), (integer(0), *started), (following, *added), strict=True):
             value.add_incoming(first, before)
@@ -52,7 +42,7 @@ def _add_products(typing_context, sums, factors, steps):
         builder.cbranch(builder.icmp_signed("<", following, steps), loop, done)
         builder.position_at_end(done)
         for i, value in enumerate(added):
-            builder.store(value, place(sums, i)).align = bits // 8
+            llvm.store(builder, value, place(sums, i))
         return context.get_dummy_value()
 
     return types.void(sums, factors, types.intp), generate

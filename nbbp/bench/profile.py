@@ -10,16 +10,14 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
-from llvmlite import ir
 from numba import prange, types
-from numba.core import cgutils
 from numba.extending import intrinsic
 
 from nbbp.bench.peers import nbbp
 from nbbp.bench.trained import Trained
 from nbbp.engine.program import Call, Shards
 from nbbp.engine.runner import Runner
-from nbbp.kernels import threads
+from nbbp.kernels import llvm, threads
 from nbbp.kernels.jit import address, call, compiled, device, padded_block
 from nbbp.training.trainer import Trainer
 
@@ -30,12 +28,7 @@ REPEATS = 8  # of a call by itself; more often, one that overwrites its input wo
 @intrinsic
 def _count(typing_context):
     """The processor's counter: cycles at a constant rate, or ticks of a clock."""
-
-    def generate(context, builder, signature, args):
-        kind = ir.FunctionType(ir.IntType(64), [])
-        return builder.call(cgutils.get_or_insert_function(builder.module, kind, "llvm.readcyclecounter"), [])
-
-    return types.int64(), generate
+    return types.int64(), lambda context, builder, signature, args: llvm.call(builder, "readcyclecounter", llvm.I64)
 
 
 def _run_counted(calls, rows, clock, counts):

@@ -8,6 +8,7 @@ subnormal. Where the processor has no such instruction, the same bits come from 
 """
 
 import contextlib
+import functools
 
 import numpy as np
 from llvmlite import binding, ir
@@ -15,11 +16,13 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from nbbp.kernels import llvm
+from nbbp.kernels.llvm import I32
+
 PAIR = types.uint32
 MAY_FLUSH = binding.get_process_triple().startswith(("x86_64", "i686"))
 """Whether a control register can make all instructions take and give zeros for subnormal numbers as VDPBF16PS does."""
 
-_I32 = ir.IntType(32)
 _UPPER, _SIGN, _INFINITY, _LEAST_BITS, _QUIET = 0xFFFF0000, 0x80000000, 0x7F800000, 0x00800000, 0x00400000
 _LEAST = 2.0**-126  # the least normal number
 _SCALE = 2.0**30  # of each factor where sums are held against the least normal number
@@ -38,43 +41,34 @@ class _BFloat(ir.Type):
         return hash(_BFloat)
 
 
-def _filled(vector: ir.VectorType, value) -> ir.Constant:
-    return ir.Constant(vector, [value] * vector.count)
-
-
 @contextlib.contextmanager
 def without_subnormals(builder: ir.IRBuilder):
     """What a function that is called here computes has no subnormal numbers: MXCSR's bits FTZ and DAZ are set."""
-    before, within = (cgutils.alloca_once(builder, _I32) for _ in range(2))
-    kind = ir.FunctionType(ir.VoidType(), [_I32.as_pointer()])
-    store, load = (cgutils.get_or_insert_function(builder.module, kind, f"llvm.x86.sse.{n}mxcsr") for n in ("st", "ld"))
-    builder.call(store, [before])
-    builder.store(builder.or_(builder.load(before), _I32(0x8040)), within)
-    builder.call(load, [within])
+    before, within = (cgutils.alloca_once(builder, I32) for _ in range(2))
+    llvm.call(builder, "x86.sse.stmxcsr", ir.VoidType(), before)
+    builder.store(builder.or_(builder.load(before), I32(0x8040)), within)
+    llvm.call(builder, "x86.sse.ldmxcsr", ir.VoidType(), within)
     yield
-    builder.call(load, [before])
-
-
-def _llvm(code: ir.IRBuilder, name: str, result, *operands):
-    kind = ir.FunctionType(result, [operand.type for operand in operands])
-    return code.call(cgutils.get_or_insert_function(code.module, kind, f"llvm.{name}"), operands)
+    llvm.call(builder, "x86.sse.ldmxcsr", ir.VoidType(), before)
 
 
 def add_pairs(code: ir.IRBuilder, total, a, b):
     """LLVM's value of `total` (vector of float32) plus the products of two vectors of pairs, by the instruction."""
     numbers = ir.VectorType(_BFloat(), 2 * total.type.count)
     pairs = (code.bitcast(operand, numbers) for operand in (a, b))
-    return _llvm(code, f"x86.avx512bf16.dpbf16ps.{32 * total.type.count}", total.type, total, *pairs)
+    return llvm.call(code, f"x86.avx512bf16.dpbf16ps.{32 * total.type.count}", total.type, total, *pairs)
 
 
 def second(code: ir.IRBuilder, pairs):
     """LLVM's vector of the second numbers of pairs, as float32."""
-    return code.bitcast(code.and_(pairs, _filled(pairs.type, _UPPER)), ir.VectorType(ir.FloatType(), pairs.type.count))
+    upper = code.and_(pairs, llvm.constant(pairs.type, _UPPER))
+    return code.bitcast(upper, llvm.with_lanes_of(pairs.type, ir.FloatType()))
 
 
 def first(code: ir.IRBuilder, pairs):
     """LLVM's vector of the first numbers of pairs, as float32."""
-    return code.bitcast(code.shl(pairs, _filled(pairs.type, 16)), ir.VectorType(ir.FloatType(), pairs.type.count))
+    upper = code.shl(pairs, llvm.constant(pairs.type, 16))
+    return code.bitcast(upper, llvm.with_lanes_of(pairs.type, ir.FloatType()))
 
 
 def add_product(code: ir.IRBuilder, total, x, y):
@@ -82,56 +76,50 @@ def add_product(code: ir.IRBuilder, total, x, y):
 
     If the code may not flush, the same sum of larger numbers tells where it would.
     """
-    vector, suffix = total.type, f"v{total.type.count}f32"
-    added = _llvm(code, f"fma.{suffix}", vector, x, y, total)
+    added = llvm.lanewise(code, "fma", x, y, total)
     if MAY_FLUSH:
         return added
-    scale, of_sums = _filled(vector, _SCALE), _filled(vector, _SCALE * _SCALE)
-    larger = code.fmul(x, scale), code.fmul(y, scale), code.fmul(total, of_sums)
-    size = _llvm(code, f"fabs.{suffix}", vector, _llvm(code, f"fma.{suffix}", vector, *larger))
-    tiny = code.fcmp_ordered("<", size, _filled(vector, _LEAST * _SCALE * _SCALE))
+    scale, of_sums, least = (llvm.constant(total.type, c) for c in (_SCALE, _SCALE**2, _LEAST * _SCALE**2))
+    larger = llvm.lanewise(code, "fma", code.fmul(x, scale), code.fmul(y, scale), code.fmul(total, of_sums))
+    tiny = code.fcmp_ordered("<", llvm.lanewise(code, "fabs", larger), least)
     return code.select(tiny, signed_zeros(code, added), added)
 
 
 def signed_zeros(code: ir.IRBuilder, value):
     """LLVM's vector of zeros with the signs of a vector of float32."""
-    bits = ir.VectorType(_I32, value.type.count)
-    return code.bitcast(code.and_(code.bitcast(value, bits), _filled(bits, _SIGN)), value.type)
+    bits = llvm.with_lanes_of(value.type, I32)
+    return code.bitcast(code.and_(code.bitcast(value, bits), llvm.constant(bits, _SIGN)), value.type)
 
 
 def flushed(code: ir.IRBuilder, value):
     """LLVM's vector of float32 with zeros in place of subnormal numbers."""
-    bits = ir.VectorType(_I32, value.type.count)
-    exponent = code.and_(code.bitcast(value, bits), _filled(bits, _INFINITY))
-    return code.select(code.icmp_unsigned("==", exponent, _filled(bits, 0)), signed_zeros(code, value), value)
+    bits = llvm.with_lanes_of(value.type, I32)
+    exponent = code.and_(code.bitcast(value, bits), llvm.constant(bits, _INFINITY))
+    return code.select(code.icmp_unsigned("==", exponent, llvm.constant(bits, 0)), signed_zeros(code, value), value)
 
 
 def _rounded(code: ir.IRBuilder, value):
     """LLVM's float32, or vector of them, rounded to bfloat16, in the upper halves of integers."""
-    count = getattr(value.type, "count", None)
-    integers = _I32 if count is None else ir.VectorType(_I32, count)
-
-    def constant(number):
-        return ir.Constant(integers, number if count is None else [number] * count)
-
-    bits = code.bitcast(value, integers)
+    constant = functools.partial(llvm.constant, llvm.with_lanes_of(value.type, I32))
+    bits = code.bitcast(value, llvm.with_lanes_of(value.type, I32))
     odd = code.and_(code.lshr(bits, constant(16)), constant(1))
     near = code.add(bits, code.add(odd, constant(0x7FFF)))
     size = code.and_(bits, constant(0xFFFFFFFF ^ _SIGN))
     near = code.select(code.icmp_unsigned(">", size, constant(_INFINITY)), code.or_(bits, constant(_QUIET)), near)
     near = code.select(code.icmp_unsigned("<", size, constant(_LEAST_BITS)), code.and_(bits, constant(_SIGN)), near)
-    return code.and_(near, constant(_UPPER)), constant
+    return code.and_(near, constant(_UPPER))
+
+
+def _paired(code: ir.IRBuilder, values):
+    """LLVM's pair of two float32 rounded to bfloat16, or the vector of pairs of two vectors."""
+    low, high = (_rounded(code, value) for value in values)
+    return code.or_(code.lshr(low, llvm.constant(low.type, 16)), high)
 
 
 @intrinsic
 def pair(typing_context, first, second):
     """Two float32 rounded to bfloat16: to nearest even, subnormal ones to 0."""
-
-    def generate(context, builder, signature, args):
-        (low, constant), (high, _) = (_rounded(builder, number) for number in args)
-        return builder.or_(builder.lshr(low, constant(16)), high)
-
-    return PAIR(types.float32, types.float32), generate
+    return PAIR(types.float32, types.float32), lambda context, builder, signature, args: _paired(builder, args)
 
 
 def pairing(lanes: int):
@@ -140,17 +128,8 @@ def pairing(lanes: int):
     @intrinsic
     def pair_rows(typing_context, target, first, second):
         def generate(context, builder, signature, args):
-            def place(pointer):
-                return builder.bitcast(pointer, ir.VectorType(pointer.type.pointee, lanes).as_pointer())
-
-            halves = []
-            for pointer in args[1:]:
-                value = builder.load(place(pointer))
-                value.align = 4
-                halves.append(_rounded(builder, value))
-            (low, constant), (high, _) = halves
-            pairs = builder.or_(builder.lshr(low, constant(16)), high)
-            builder.store(pairs, place(args[0])).align = 4
+            target, *rows = args
+            llvm.store(builder, _paired(builder, (llvm.load(builder, row, lanes) for row in rows)), target)
             return context.get_dummy_value()
 
         return types.void(target, first, second), generate

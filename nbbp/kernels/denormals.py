@@ -7,20 +7,19 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
+from nbbp.kernels import llvm
 from nbbp.kernels.jit import device
 from nbbp.kernels.pointers import at
 
 
 def _flushed(builder, value):
     """A float or a vector of floats, 0 where it is denormal."""
-    vector = value.type if isinstance(value.type, ir.VectorType) else None
-    single = isinstance(vector.element if vector else value.type, ir.FloatType)
-    integer, exponents = (ir.IntType(32), 0x7F800000) if single else (ir.IntType(64), 0x7FF0000000000000)
-    kind = ir.VectorType(integer, vector.count) if vector else integer
-    mask = ir.Constant(kind, [exponents] * vector.count if vector else exponents)
-    exponent = builder.and_(builder.bitcast(value, kind), mask)
-    denormal = builder.icmp_unsigned("==", exponent, ir.Constant(kind, None if vector else 0))
-    return builder.select(denormal, ir.Constant(value.type, None if vector else 0.0), value)
+    single = isinstance(getattr(value.type, "element", value.type), ir.FloatType)
+    integer, exponents = (llvm.I32, 0x7F800000) if single else (llvm.I64, 0x7FF0000000000000)
+    kind = llvm.with_lanes_of(value.type, integer)
+    exponent = builder.and_(builder.bitcast(value, kind), llvm.constant(kind, exponents))
+    denormal = builder.icmp_unsigned("==", exponent, llvm.constant(kind, 0))
+    return builder.select(denormal, llvm.constant(value.type, 0.0), value)
 
 
 @intrinsic
@@ -39,11 +38,8 @@ def _copy_of(count: int):
         """Copy a constant count of floats, flushed."""
 
         def generate(context, builder, signature, args):
-            size = source.dtype.bitwidth // 8
-            to, start = (builder.bitcast(a, ir.VectorType(a.type.pointee, count).as_pointer()) for a in args)
-            value = builder.load(start)
-            value.align = size
-            builder.store(_flushed(builder, value), to).align = size
+            to, start = args
+            llvm.store(builder, _flushed(builder, llvm.load(builder, start, count)), to)
             return context.get_dummy_value()
 
         return types.void(target, source), generate

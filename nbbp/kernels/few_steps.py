@@ -5,14 +5,14 @@ A register tile would take longer to begin and to end than it runs. The sums are
 
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
 from numba.extending import intrinsic
 
+from nbbp.kernels import llvm
 from nbbp.kernels.jit import device
+from nbbp.kernels.llvm import I64
 from nbbp.kernels.pointers import at
 from nbbp.kernels.tiles import FMA, VECTOR_BYTES, VECTORS, columns
 
-_I32, _I64 = ir.IntType(32), ir.IntType(64)
 _VECTORS = 2  # of each row of B in registers
 
 
@@ -33,69 +33,42 @@ def _rows(steps: int):
 
 def _function(module, number, steps: int):
     """The LLVM function behind `_rows`: a loop over the rows, for whole vectors of columns and for others."""
-    item_bytes = 4 if isinstance(number, ir.FloatType) else 8
-    width = VECTOR_BYTES // item_bytes
-    suffix = f"v{width}f{8 * item_bytes}"
-    name = f"nbbp_rows_{steps}_{suffix}"
+    width = VECTOR_BYTES // llvm.item_bytes(number)
+    name = f"nbbp_rows_{steps}_{llvm.suffix(ir.VectorType(number, width))}"
     if name in module.globals:
         return module.globals[name]
-    pointer, vector, lanes = number.as_pointer(), ir.VectorType(number, width), ir.VectorType(_I32, width)
-    arguments = [_I64, _I64, pointer, pointer, _I64, pointer, _I64, pointer]
+    pointer = number.as_pointer()
+    arguments = [I64, I64, pointer, pointer, I64, pointer, I64, pointer]
     function = ir.Function(module, ir.FunctionType(ir.VoidType(), arguments), name)
     function.linkage = "internal"
     function.attributes.add("noinline")
     m, n, a, b, b_k, c, c_row, start = function.args
     code = ir.IRBuilder(function.append_basic_block("entry"))
-
-    def llvm(operation, result, *operands):
-        kind = ir.FunctionType(result, [operand.type for operand in operands])
-        return code.call(cgutils.get_or_insert_function(module, kind, f"llvm.{operation}"), operands)
-
-    def splat(scalar):
-        undefined = ir.Constant(ir.VectorType(scalar.type, width), ir.Undefined)
-        lane = code.insert_element(undefined, scalar, _I32(0))
-        return code.shuffle_vector(lane, undefined, ir.Constant(lanes, [0] * width))
-
-    last = splat(code.trunc(n, _I32))
-    there = [
-        code.icmp_signed("<", ir.Constant(lanes, list(range(j * width, (j + 1) * width))), last)
-        for j in range(_VECTORS)
-    ]
-
-    def place(base, j):
-        return code.bitcast(code.gep(base, [_I64(j * width)]), vector.as_pointer())
+    there = [llvm.lanes_before(code, n, width, j * width) for j in range(_VECTORS)]
 
     def load(base, j, masked):
-        if masked:
-            zero = ir.Constant(vector, None)
-            return llvm(f"masked.load.{suffix}.p0", vector, place(base, j), _I32(item_bytes), there[j], zero)
-        value = code.load(place(base, j))
-        value.align = item_bytes
-        return value
+        return llvm.load(code, code.gep(base, [I64(j * width)]), width, there[j] if masked else None)
 
     def store(value, base, j, masked):
-        if masked:
-            llvm(f"masked.store.{suffix}.p0", ir.VoidType(), value, place(base, j), _I32(item_bytes), there[j])
-        else:
-            code.store(value, place(base, j)).align = item_bytes
+        llvm.store(code, value, code.gep(base, [I64(j * width)]), there[j] if masked else None)
 
     def body(masked):
         vectors = range(_VECTORS)
-        factors = [[load(code.gep(b, [code.mul(b_k, _I64(s))]), j, masked) for j in vectors] for s in range(steps)]
+        factors = [[load(code.gep(b, [code.mul(b_k, I64(s))]), j, masked) for j in vectors] for s in range(steps)]
         starts = [load(start, j, masked) for j in vectors]
         before, loop = code.block, code.append_basic_block("loop")
         code.branch(loop)
         code.position_at_end(loop)
-        i, row, target = (code.phi(kind) for kind in (_I64, pointer, pointer))
+        i, row, target = (code.phi(kind) for kind in (I64, pointer, pointer))
         sums = starts
         for s in range(steps):
-            scalar = splat(code.load(code.gep(row, [_I64(s)])))
-            sums = [llvm(f"{FMA}.{suffix}", vector, scalar, factors[s][j], sums[j]) for j in vectors]
+            scalar = llvm.splat(code, code.load(code.gep(row, [I64(s)])), width)
+            sums = [llvm.lanewise(code, FMA, scalar, factors[s][j], sums[j]) for j in vectors]
         for j, total in enumerate(sums):
             store(total, target, j, masked)
-        following = code.add(i, _I64(1))
-        next_row, next_target = code.gep(row, [_I64(steps)]), code.gep(target, [c_row])
-        for value, first, then in ((i, _I64(0), following), (row, a, next_row), (target, c, next_target)):
+        following = code.add(i, I64(1))
+        next_row, next_target = code.gep(row, [I64(steps)]), code.gep(target, [c_row])
+        for value, first, then in ((i, I64(0), following), (row, a, next_row), (target, c, next_target)):
             value.add_incoming(first, before)
             value.add_incoming(then, loop)
         done = code.append_basic_block("done")
@@ -104,7 +77,7 @@ def _function(module, number, steps: int):
         code.ret_void()
 
     whole, partial = (code.append_basic_block(x) for x in ("whole", "partial"))
-    code.cbranch(code.icmp_signed(">=", n, _I64(_VECTORS * width)), whole, partial)
+    code.cbranch(code.icmp_signed(">=", n, I64(_VECTORS * width)), whole, partial)
     for block, masked in ((whole, False), (partial, True)):
         code.position_at_end(block)
         body(masked)

@@ -5,10 +5,10 @@ A vector has LANES numbers of any dtype; of fewer channels than that, the first 
 
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
 from numba.core.datamodel import models
 from numba.extending import intrinsic, register_model
 
+from nbbp.kernels import llvm
 from nbbp.kernels.tiles import VECTOR_BYTES
 
 LANES = VECTOR_BYTES // 4
@@ -29,49 +29,11 @@ class _LanesModel(models.PrimitiveModel):
         super().__init__(manager, kind, ir.VectorType(number, LANES))
 
 
-def _splat(builder, number):
-    """A number in all lanes."""
-    undefined = ir.Constant(ir.VectorType(number.type, LANES), ir.Undefined)
-    places = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
-    return builder.shuffle_vector(builder.insert_element(undefined, number, ir.IntType(32)(0)), undefined, places)
-
-
-def _address(context, builder, signature, args):
-    """The address of a vector, and its alignment: that of one number."""
-    number = context.get_value_type(signature.args[0].dtype)
-    size = ir.IntType(32)(context.get_abi_sizeof(number))
-    return builder.bitcast(args[0], ir.VectorType(number, LANES).as_pointer()), size
-
-
-def _masked(builder, operation: str, vector, result, *operands):
-    """Call llvm.masked.load or llvm.masked.store."""
-    number = vector.element
-    kind = (
-        f"i{number.width}" if isinstance(number, ir.IntType) else "f32" if isinstance(number, ir.FloatType) else "f64"
-    )
-    function_type = ir.FunctionType(result, [operand.type for operand in operands])
-    name = f"llvm.masked.{operation}.v{LANES}{kind}.p0"
-    return builder.call(cgutils.get_or_insert_function(builder.module, function_type, name), operands)
-
-
-def _first(builder, n):
-    """True in the first n lanes."""
-    integer = ir.IntType(32)
-    numbers = ir.Constant(ir.VectorType(integer, LANES), list(range(LANES)))
-    return builder.icmp_signed("<", numbers, _splat(builder, builder.trunc(n, integer)))
-
-
 @intrinsic
 def load(typing_context, pointer, n):
     """The vector at a pointer; n is not used."""
-
-    def generate(context, builder, signature, args):
-        place, size = _address(context, builder, signature, args)
-        value = builder.load(place)
-        value.align = size.constant
-        return value
-
-    return _Lanes(pointer.dtype)(pointer, types.intp), generate
+    kind = _Lanes(pointer.dtype)(pointer, types.intp)
+    return kind, lambda context, builder, signature, args: llvm.load(builder, args[0], LANES)
 
 
 @intrinsic
@@ -79,10 +41,8 @@ def load_first(typing_context, pointer, n):
     """The first n numbers at a pointer, and 0 in the other lanes."""
 
     def generate(context, builder, signature, args):
-        place, size = _address(context, builder, signature, args)
-        vector = place.type.pointee
-        operands = place, size, _first(builder, args[1]), ir.Constant(vector, None)
-        return _masked(builder, "load", vector, vector, *operands)
+        pointer, n = args
+        return llvm.load(builder, pointer, LANES, llvm.lanes_before(builder, n, LANES))
 
     return _Lanes(pointer.dtype)(pointer, types.intp), generate
 
@@ -92,8 +52,8 @@ def store(typing_context, pointer, value, n):
     """Write a vector to a pointer; n is not used."""
 
     def generate(context, builder, signature, args):
-        place, size = _address(context, builder, signature, args)
-        builder.store(args[1], place).align = size.constant
+        pointer, value, _ = args
+        llvm.store(builder, value, pointer)
         return context.get_dummy_value()
 
     return types.void(pointer, value, types.intp), generate
@@ -104,9 +64,8 @@ def store_first(typing_context, pointer, value, n):
     """Write the first n lanes to a pointer."""
 
     def generate(context, builder, signature, args):
-        place, size = _address(context, builder, signature, args)
-        operands = args[1], place, size, _first(builder, args[2])
-        _masked(builder, "store", args[1].type, ir.VoidType(), *operands)
+        pointer, value, n = args
+        llvm.store(builder, value, pointer, llvm.lanes_before(builder, n, LANES))
         return context.get_dummy_value()
 
     return types.void(pointer, value, types.intp), generate
@@ -115,7 +74,7 @@ def store_first(typing_context, pointer, value, n):
 @intrinsic
 def splat(typing_context, number):
     """A number in all lanes."""
-    return _Lanes(number)(number), lambda context, builder, signature, args: _splat(builder, args[0])
+    return _Lanes(number)(number), lambda context, builder, signature, args: llvm.splat(builder, args[0], LANES)
 
 
 @intrinsic

@@ -5,6 +5,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from nbbp.kernels import llvm
+
 
 @intrinsic
 def at(typing_context, base, offset):
@@ -51,11 +53,9 @@ def prefetch(typing_context, pointer):
     """Prefetch the cache line at a pointer, which is read soon."""
 
     def generate(context, builder, signature, args):
-        byte, integer = ir.IntType(8).as_pointer(), ir.IntType(32)
-        kind = ir.FunctionType(ir.VoidType(), [byte] + [integer] * 3)
-        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-        read, keep, data = integer(0), integer(3), integer(1)
-        builder.call(function, [builder.bitcast(args[0], byte), read, keep, data])
+        byte = builder.bitcast(args[0], ir.IntType(8).as_pointer())
+        read, keep, data = llvm.I32(0), llvm.I32(3), llvm.I32(1)
+        llvm.call(builder, "prefetch.p0", ir.VoidType(), byte, read, keep, data)
         return context.get_dummy_value()
 
     return types.void(pointer), generate
@@ -66,7 +66,7 @@ def write_word(typing_context, address, value):
     """Write an integer of 64 bits to an address."""
 
     def generate(context, builder, signature, args):
-        builder.store(args[1], builder.inttoptr(args[0], ir.IntType(64).as_pointer()))
+        builder.store(args[1], builder.inttoptr(args[0], llvm.I64.as_pointer()))
         return context.get_dummy_value()
 
     return types.void(types.int64, types.int64), generate

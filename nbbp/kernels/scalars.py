@@ -3,30 +3,23 @@
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
 from numba.extending import intrinsic
 
+from nbbp.kernels import llvm
 from nbbp.kernels.tiles import FMA
-
-
-def _fma(builder, a, b, c):
-    """a * b + c, rounded once."""
-    suffix = "f32" if isinstance(a.type, ir.FloatType) else "f64"
-    kind = ir.FunctionType(a.type, [a.type] * 3)
-    return builder.call(cgutils.get_or_insert_function(builder.module, kind, f"llvm.{FMA}.{suffix}"), [a, b, c])
 
 
 def form(number):
     """The integer type, number of mantissa bits, exponent bias and integer form of 1 of an LLVM float type."""
     if isinstance(number, ir.FloatType):
-        return ir.IntType(32), 23, 127
-    return ir.IntType(64), 52, 1023
+        return llvm.I32, 23, 127
+    return llvm.I64, 52, 1023
 
 
 @intrinsic
 def fma(typing_context, a, b, c):
     """a * b + c, rounded once."""
-    return a(a, a, a), lambda context, builder, signature, args: _fma(builder, *args)
+    return a(a, a, a), lambda context, builder, signature, args: llvm.lanewise(builder, FMA, *args)
 
 
 def constant(value: float, single: float | None = None):
@@ -57,7 +50,7 @@ def polynomial(single: tuple[float, ...], double: tuple[float, ...]):
                 ir.Constant(args[0].type, float(np.float32(c)) if x == types.float32 else c) for c in coefficients
             )
             for c in reversed(lower):
-                total = _fma(builder, total, args[0], c)
+                total = llvm.lanewise(builder, FMA, total, args[0], c)
             return total
 
         return x(x), generate

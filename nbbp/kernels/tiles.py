@@ -20,8 +20,9 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from nbbp.kernels import bfloat16
+from nbbp.kernels import bfloat16, llvm
 from nbbp.kernels.jit import device
+from nbbp.kernels.llvm import I32, I64
 from nbbp.kernels.pointers import at
 
 _HOST = binding.get_host_cpu_features()
@@ -49,7 +50,6 @@ FMA = "fmuladd" if "sse2" in _HOST and not has_feature("fma") else "fma"
 
 FROM_ZERO = -1
 
-_I32, _I64 = ir.IntType(32), ir.IntType(64)
 _OFFSETS = types.CPointer(types.int32)
 
 
@@ -67,7 +67,7 @@ def one(typing_context, pointer):
 def columns(typing_context, pointer):
     """The number of columns of a whole tile, a constant of the dtype."""
     count = VECTORS * VECTOR_BYTES * 8 // pointer.dtype.bitwidth
-    return types.intp(pointer), lambda context, builder, signature, args: _I64(count)
+    return types.intp(pointer), lambda context, builder, signature, args: I64(count)
 
 
 def _tile(rows: int, vectors: int):
@@ -97,79 +97,54 @@ def _tile(rows: int, vectors: int):
 
 def _tile_function(module, number, rows: int, vectors: int, offsets: str, pairs: bool):
     """The LLVM function behind `_tile`: a loop over k with rows x vectors sums in registers."""
-    item_bytes = 4 if isinstance(number, ir.FloatType) else 8
-    width = VECTOR_BYTES // item_bytes
-    suffix = f"v{width}f{8 * item_bytes}"
-    name = f"nbbp_tile_{rows}x{vectors}_{suffix}_{offsets}{'_pairs' if pairs else ''}"
+    width = VECTOR_BYTES // llvm.item_bytes(number)
+    vector = ir.VectorType(number, width)
+    name = f"nbbp_tile_{rows}x{vectors}_{llvm.suffix(vector)}_{offsets}{'_pairs' if pairs else ''}"
     if name in module.globals:
         return module.globals[name]
-    pointer, vector = number.as_pointer(), ir.VectorType(number, width)
-    factor = _I32 if pairs else number  # of products
-    factors, factor_vector = factor.as_pointer(), ir.VectorType(factor, width)
-    integers, mask_type = ir.VectorType(_I32, width), ir.VectorType(ir.IntType(1), width)
-    of_a, of_b, of_c = (_I32.as_pointer() if name in offsets else _I64 for name in "abc")
-    arguments = [_I64, _I64, factors, of_a, of_a, factors, of_b, pointer, of_c, pointer, _I64]
+    factor = I32 if pairs else number  # of products
+    pointer, factors = number.as_pointer(), factor.as_pointer()
+    of_a, of_b, of_c = (I32.as_pointer() if name in offsets else I64 for name in "abc")
+    arguments = [I64, I64, factors, of_a, of_a, factors, of_b, pointer, of_c, pointer, I64]
     function = ir.Function(module, ir.FunctionType(ir.VoidType(), arguments), name)
     function.linkage = "internal"
     function.attributes.add("noinline")
     n, k, a, a_row, a_k, b, b_k, c, c_row, start, start_row = function.args
     code = ir.IRBuilder(function.append_basic_block("entry"))
+    in_last_vector = llvm.lanes_before(code, n, width, (vectors - 1) * width)
 
-    def llvm(operation, result, *operands):
-        return cgutils.get_or_insert_function(module, ir.FunctionType(result, operands), f"llvm.{operation}")
-
-    fma = llvm(f"{FMA}.{suffix}", vector, vector, vector, vector)
-    masked_store = llvm(f"masked.store.{suffix}.p0", ir.VoidType(), vector, vector.as_pointer(), _I32, mask_type)
-    zero = ir.Constant(vector, [0.0] * width)
-
-    def splat(scalar, vector_type):
-        lane = code.insert_element(ir.Constant(vector_type, ir.Undefined), scalar, _I32(0))
-        return code.shuffle_vector(lane, ir.Constant(vector_type, ir.Undefined), ir.Constant(integers, [0] * width))
-
-    lane_numbers = ir.Constant(integers, list(range((vectors - 1) * width, vectors * width)))
-    in_last_vector = code.icmp_signed("<", lane_numbers, splat(code.trunc(n, _I32), integers))
-
-    def vector_at(base, j):
-        element = base.type.pointee
-        return code.bitcast(code.gep(base, [_I64(j * width)]), ir.VectorType(element, width).as_pointer())
+    def vector_at(base, j, masked):
+        """The place of a vector, and which of its lanes are used, if not all are."""
+        return code.gep(base, [I64(j * width)]), in_last_vector if masked and j == vectors - 1 else None
 
     def load(base, j, masked):
-        place = vector_at(base, j)
-        kind = place.type.pointee
-        if masked and j == vectors - 1:
-            lanes = f"v{width}i32" if kind.element == _I32 else suffix
-            masked_load = llvm(f"masked.load.{lanes}.p0", kind, place.type, _I32, mask_type, kind)
-            return code.call(masked_load, [place, _I32(item_bytes), in_last_vector, ir.Constant(kind, None)])
-        value = code.load(place)
-        value.align = item_bytes
-        return value
+        place, lanes = vector_at(base, j, masked)
+        return llvm.load(code, place, width, lanes)
+
+    def store(value, base, j, masked):
+        place, lanes = vector_at(base, j, masked)
+        llvm.store(code, value, place, lanes)
 
     parts = [lambda code, value: value]  # of factors, which are multiplied one after another
     if not pairs:
 
         def multiply_add(code, total, a, b):
-            return code.call(fma, [a, b, total])
+            return llvm.lanewise(code, FMA, a, b, total)
 
     elif PAIR_INSTRUCTION:
         multiply_add = bfloat16.add_pairs
     else:
         multiply_add, parts = bfloat16.add_product, [bfloat16.second, bfloat16.first]
 
-    def store(value, base, j, masked):
-        if masked and j == vectors - 1:
-            code.call(masked_store, [value, vector_at(base, j), _I32(item_bytes), in_last_vector])
-        else:
-            code.store(value, vector_at(base, j)).align = item_bytes
-
     def offset(places, i):
         """The i-th offset, or i strides."""
-        if places.type == _I64:
-            return code.mul(places, _I64(i))
-        return code.sext(code.load(code.gep(places, [_I64(i)])), _I64)
+        if places.type == I64:
+            return code.mul(places, I64(i))
+        return code.sext(code.load(code.gep(places, [I64(i)])), I64)
 
     def unknown(number):
         """The same number, of which LLVM knows nothing."""
-        return code.asm(ir.FunctionType(_I64, [_I64]), "", "=r,0", [number], False)
+        return code.asm(ir.FunctionType(I64, [I64]), "", "=r,0", [number], False)
 
     def unrelated(place):
         """The same number, which LLVM does not know to be a multiple of a stride.
@@ -184,9 +159,9 @@ def _tile_function(module, number, rows: int, vectors: int, offsets: str, pairs:
         preload, loop, done = (code.append_basic_block(x) for x in ("preload", "loop", "done"))
         a_rows = [offset(a_row, i) for i in range(rows)]
         a_rows = [code.gep(a, [row]) if "a" in offsets else unrelated(row) for row in a_rows]
-        code.cbranch(code.icmp_signed("<", start_row, _I64(0)), loop, preload)
+        code.cbranch(code.icmp_signed("<", start_row, I64(0)), loop, preload)
         code.position_at_end(preload)
-        apart = [offset(c_row, i) if "c" in offsets else _I64(i) for i in range(rows)]
+        apart = [offset(c_row, i) if "c" in offsets else I64(i) for i in range(rows)]
         start_rows = [code.gep(start, [code.mul(start_row, place)]) for place in apart]
         started = [load(row, j, masked) for row in start_rows for j in range(vectors)]
         if pairs and not PAIR_INSTRUCTION and not bfloat16.MAY_FLUSH:
@@ -201,28 +176,28 @@ def _tile_function(module, number, rows: int, vectors: int, offsets: str, pairs:
             value.add_incoming(from_preload, preload)
             return value
 
-        step = running(_I64, _I64(0), _I64(0))
+        step = running(I64, I64(0), I64(0))
         a_now = running(of_a, a_k, a_k) if "a" in offsets else running(factors, a, a)
         b_now = running(of_b, b_k, b_k) if "b" in offsets else running(factors, b, b)
-        sums = [running(vector, zero, value) for value in started]
+        sums = [running(vector, llvm.constant(vector, 0.0), value) for value in started]
         b_begin = code.gep(b, [offset(b_now, 0)]) if "b" in offsets else b_now
         added = list(sums)
         k_offset = offset(a_now, 0) if "a" in offsets else None
         for number, part in enumerate(parts):
             if number:  # registers do not suffice for what was loaded before
-                b_begin = code.gep(b_begin, [unknown(_I64(0))])
+                b_begin = code.gep(b_begin, [unknown(I64(0))])
             b_part = [part(code, load(b_begin, j, masked)) for j in range(vectors)]
             for i in range(rows):
                 element = code.gep(a_rows[i], [k_offset]) if "a" in offsets else code.gep(a_now, [a_rows[i]])
                 if number:
-                    element = code.gep(element, [unknown(_I64(0))])
-                scalar = part(code, splat(code.load(element), factor_vector))
+                    element = code.gep(element, [unknown(I64(0))])
+                scalar = part(code, llvm.splat(code, code.load(element), width))
                 for j in range(vectors):
                     added[i * vectors + j] = multiply_add(code, added[i * vectors + j], scalar, b_part[j])
-        following = code.add(step, _I64(1))
+        following = code.add(step, I64(1))
         step.add_incoming(following, loop)
-        a_now.add_incoming(code.gep(a_now, [_I64(1) if "a" in offsets else a_k]), loop)
-        b_now.add_incoming(code.gep(b_now, [_I64(1) if "b" in offsets else b_k]), loop)
+        a_now.add_incoming(code.gep(a_now, [I64(1) if "a" in offsets else a_k]), loop)
+        b_now.add_incoming(code.gep(b_now, [I64(1) if "b" in offsets else b_k]), loop)
         for total, value in zip(sums, added, strict=True):
             total.add_incoming(value, loop)
         code.cbranch(code.icmp_signed("<", following, k), loop, done)
@@ -235,7 +210,7 @@ def _tile_function(module, number, rows: int, vectors: int, offsets: str, pairs:
         code.ret_void()
 
     whole, partial = (code.append_basic_block(x) for x in ("whole", "partial"))
-    code.cbranch(code.icmp_signed(">=", n, _I64(vectors * width)), whole, partial)
+    code.cbranch(code.icmp_signed(">=", n, I64(vectors * width)), whole, partial)
     for block, masked in ((whole, False), (partial, True)):
         code.position_at_end(block)
         body(masked)

@@ -2,18 +2,20 @@
 
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
 from numba.extending import intrinsic
 
+from nbbp.kernels import llvm
 from nbbp.kernels.jit import device
 from nbbp.kernels.pointers import at
 from nbbp.kernels.tiles import VECTOR_BYTES, VECTORS, columns
 
-_I32, _I64 = ir.IntType(32), ir.IntType(64)
-
 
 def _shuffled(builder, a, b, places):
-    return builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(_I32, len(places)), places))
+    return builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(llvm.I32, len(places)), places))
+
+
+def _row(builder, base, stride, i):
+    return builder.gep(base, [builder.mul(stride, llvm.I64(i))])
 
 
 def _exchanged(builder, rows):
@@ -60,38 +62,12 @@ def _transpose(few_read: bool, few_written: bool):
     def transpose(typing_context, y, y_row, x, x_row, n):
         def generate(context, builder, signature, args):
             y, y_row, x, x_row, n = args
-            item_bytes = signature.args[0].dtype.bitwidth // 8
-            width = VECTOR_BYTES // item_bytes
-            vector, mask_type = ir.VectorType(x.type.pointee, width), ir.VectorType(ir.IntType(1), width)
-            lanes = ir.VectorType(_I32, width)
-            lane = builder.insert_element(ir.Constant(lanes, ir.Undefined), builder.trunc(n, _I32), _I32(0))
-            splat = builder.shuffle_vector(lane, ir.Constant(lanes, ir.Undefined), ir.Constant(lanes, [0] * width))
-            few = builder.icmp_signed("<", ir.Constant(lanes, list(range(width))), splat)
-            suffix = f"v{width}f{8 * item_bytes}.p0"
-
-            def row(base, stride, i):
-                return builder.bitcast(builder.gep(base, [builder.mul(stride, _I64(i))]), vector.as_pointer())
-
-            def llvm(operation, result, *operands):
-                kind = ir.FunctionType(result, [operand.type for operand in operands])
-                name = f"llvm.masked.{operation}.{suffix}"
-                return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), operands)
-
-            assert few.type == mask_type
-            rows = []
-            for i in range(width):
-                place = row(x, x_row, i)
-                if few_read:
-                    rows.append(llvm("load", vector, place, _I32(item_bytes), few, ir.Constant(vector, None)))
-                else:
-                    rows.append(builder.load(place))
-                    rows[-1].align = item_bytes
+            width = VECTOR_BYTES // llvm.item_bytes(x.type.pointee)
+            first = llvm.lanes_before(builder, n, width)
+            read, written = first if few_read else None, first if few_written else None
+            rows = [llvm.load(builder, _row(builder, x, x_row, i), width, read) for i in range(width)]
             for i, value in enumerate(_exchanged(builder, rows)):
-                place = row(y, y_row, i)
-                if few_written:
-                    llvm("store", ir.VoidType(), value, place, _I32(item_bytes), few)
-                else:
-                    builder.store(value, place).align = item_bytes
+                llvm.store(builder, value, _row(builder, y, y_row, i), written)
             return context.get_dummy_value()
 
         return types.void(y, types.intp, x, types.intp, types.intp), generate
@@ -114,20 +90,12 @@ def _moved(n: int, change, rows_read: bool):
     def move(typing_context, y, x, column_apart):
         def generate(context, builder, signature, args):
             y, x, apart = args
-            item_bytes = signature.args[0].dtype.bitwidth // 8
-            width = VECTOR_BYTES // item_bytes
-            vector = ir.VectorType(x.type.pointee, width)
-
-            def place(base, i, stride):
-                return builder.bitcast(builder.gep(base, [builder.mul(stride, _I64(i))]), vector.as_pointer())
-
-            in_rows = _I64(width)
+            width = VECTOR_BYTES // llvm.item_bytes(x.type.pointee)
+            in_rows = llvm.I64(width)
             read, written = (in_rows, apart) if rows_read else (apart, in_rows)
-            values = [builder.load(place(x, i, read)) for i in range(n)]
-            for value in values:
-                value.align = item_bytes
+            values = [llvm.load(builder, _row(builder, x, read, i), width) for i in range(n)]
             for i, value in enumerate(change(builder, values)):
-                builder.store(value, place(y, i, written)).align = item_bytes
+                llvm.store(builder, value, _row(builder, y, written, i))
             return context.get_dummy_value()
 
         return types.void(y, x, types.intp), generate

@@ -12,9 +12,9 @@ import math
 
 import numpy as np
 from llvmlite import ir
-from numba.core import cgutils
 from numba.extending import intrinsic
 
+from nbbp.kernels import llvm
 from nbbp.kernels.denormals import flushed as flushed
 from nbbp.kernels.jit import device
 from nbbp.kernels.scalars import constant as constant
@@ -166,13 +166,7 @@ _cosine_series = polynomial(
 @intrinsic
 def _nearest(typing_context, x):
     """The nearest integer, the even one of two."""
-
-    def generate(context, builder, signature, args):
-        suffix = "f32" if isinstance(args[0].type, ir.FloatType) else "f64"
-        kind = ir.FunctionType(args[0].type, [args[0].type])
-        return builder.call(cgutils.get_or_insert_function(builder.module, kind, f"llvm.rint.{suffix}"), args)
-
-    return x(x), generate
+    return x(x), lambda context, builder, signature, args: llvm.lanewise(builder, "rint", *args)
 
 
 def _inline(function):
