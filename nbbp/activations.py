@@ -16,8 +16,10 @@ from numba import prange
 
 from nbbp import checks
 from nbbp.kernels import vector_math as vm
+from nbbp.kernels.denormals import flushed
 from nbbp.kernels.jit import KERNELS, Kernel, device, kernel
-from nbbp.kernels.vector_math import ONE, TWO, ZERO, constant
+from nbbp.kernels.scalars import constant
+from nbbp.kernels.vector_math import ONE, TWO, ZERO
 
 ROWS = 64  # rows that one thread takes at a time
 
@@ -76,7 +78,7 @@ def _map_apart(y, x):
 
 def _map_backward(dy, s):
     for i in range(dy.shape[0]):
-        dy[i] = vm.flushed(dy[i] * derivative(s[i]))
+        dy[i] = flushed(dy[i] * derivative(s[i]))
 
 
 def _elementwise(name, value, derivative, numpy_value, numpy_derivative, *, from_output=True, cycles=2.0) -> Activation:
@@ -387,7 +389,7 @@ def softmax_backward(dy, s):
         for j in range(s_row.shape[0]):
             inner += d_row[j] * s_row[j]
         for j in range(s_row.shape[0]):
-            d_row[j] = vm.flushed(s_row[j] * (d_row[j] - inner))
+            d_row[j] = flushed(s_row[j] * (d_row[j] - inner))
 
 
 ACTIVATIONS["softmax"] = softmax = Activation(

@@ -22,7 +22,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 import nbbp
-from nbbp.kernels.vector_math import HALF, ZERO, constant
+from nbbp.kernels.scalars import constant
+from nbbp.kernels.vector_math import HALF, ZERO
 from nbbp.papers import Claim, Outcome, main
 
 ENGLISH = [

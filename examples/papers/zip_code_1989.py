@@ -30,7 +30,8 @@ from matplotlib.figure import Figure
 from numba import prange
 
 import nbbp
-from nbbp.kernels.vector_math import constant, tanh
+from nbbp.kernels.scalars import constant
+from nbbp.kernels.vector_math import tanh
 from nbbp.papers import Claim, Outcome, main, mnist
 
 PASSES = 23

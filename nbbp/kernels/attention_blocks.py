@@ -10,8 +10,9 @@ from nbbp.kernels.jit import device
 from nbbp.kernels.lanes import LANES, added, larger, load, multiplied, select, splat, store
 from nbbp.kernels.pointers import at
 from nbbp.kernels.random import random_bits
+from nbbp.kernels.scalars import constant
 from nbbp.kernels.tiles import FROM_ZERO, ROWS, VECTORS, columns, multiply
-from nbbp.kernels.vector_math import ONE, ZERO, constant, exp_of_negative
+from nbbp.kernels.vector_math import ONE, ZERO, exp_of_negative
 
 BLOCK = 3 * LANES
 """The number of queries whose scores are computed at a time."""

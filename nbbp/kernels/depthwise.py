@@ -7,7 +7,8 @@ from nbbp.kernels.arguments import below
 from nbbp.kernels.convolution import POSITIONS, offsets_within, places_of_rows
 from nbbp.kernels.jit import kernel
 from nbbp.kernels.pointers import at, on_stack
-from nbbp.kernels.vector_math import ZERO, fma
+from nbbp.kernels.scalars import fma
+from nbbp.kernels.vector_math import ZERO
 
 
 def convolve_each_reference(y, x, w, b, positions, taps, chosen, places):

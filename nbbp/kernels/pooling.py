@@ -24,7 +24,8 @@ from nbbp.kernels.lanes import (
     store_first,
 )
 from nbbp.kernels.pointers import at
-from nbbp.kernels.vector_math import ZERO, constant
+from nbbp.kernels.scalars import constant
+from nbbp.kernels.vector_math import ZERO
 
 _LEAST = constant(-math.inf)
 

@@ -11,10 +11,11 @@ import numpy as np
 from nbbp.kernels import vector_math as vm
 from nbbp.kernels.arguments import any_bits, below, up_to
 from nbbp.kernels.jit import device, kernel
+from nbbp.kernels.scalars import constant, polynomial
 
 _GAMMA, _FIRST, _SECOND = (np.uint64(c) for c in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))
 _ONE, _27, _30, _31, _32, _LOW = (np.uint64(c) for c in (1, 27, 30, 31, 32, 2**32 - 1))
-_UNIT = vm.constant(2.0**-32)
+_UNIT = constant(2.0**-32)
 
 # Streams of a model's seed.
 SHUFFLING = 1  # orders rows
@@ -48,7 +49,7 @@ def stream(seed: int, *path: int) -> np.uint64:
     return key[0]
 
 
-_cosine = vm.polynomial(  # of 2 pi v, |v| <= 1/2, as a function of v^2
+_cosine = polynomial(  # of 2 pi v, |v| <= 1/2, as a function of v^2
     (
         *(0.999999988944576474, -19.739204466576142, 64.9391159283465366, -85.4501134275061263),
         *(60.1674297919607677, -25.9668846126773847, 6.52770596315192693),

@@ -15,12 +15,8 @@ from llvmlite import ir
 from numba.extending import intrinsic
 
 from nbbp.kernels import llvm
-from nbbp.kernels.denormals import flushed as flushed
 from nbbp.kernels.jit import device
-from nbbp.kernels.scalars import constant as constant
-from nbbp.kernels.scalars import fma as fma
-from nbbp.kernels.scalars import form
-from nbbp.kernels.scalars import polynomial as polynomial
+from nbbp.kernels.scalars import constant, fma, form, polynomial
 
 
 @intrinsic

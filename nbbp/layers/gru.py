@@ -28,8 +28,9 @@ from nbbp.kernels.recurrent import (
     where_there,
 )
 from nbbp.kernels.rounded_recurrent import kernels_of_steps, product_of_rows, rows_from, rows_until
+from nbbp.kernels.scalars import fma
 from nbbp.kernels.tiles import FROM_ZERO
-from nbbp.kernels.vector_math import ONE, fma, sigmoid, tanh
+from nbbp.kernels.vector_math import ONE, sigmoid, tanh
 from nbbp.layers.recurrent import Recurrent, counted, integers
 
 # A row of sums has four parts: z, r, what the reset gate acts on, and the sum of the candidate.

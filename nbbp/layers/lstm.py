@@ -24,8 +24,9 @@ from nbbp.kernels.recurrent import (
     where_there,
 )
 from nbbp.kernels.rounded_recurrent import kernels_of_steps, product_of_rows
+from nbbp.kernels.scalars import fma
 from nbbp.kernels.tiles import FROM_ZERO
-from nbbp.kernels.vector_math import ONE, fma, sigmoid, tanh
+from nbbp.kernels.vector_math import ONE, sigmoid, tanh
 from nbbp.layers.recurrent import Recurrent, counted
 
 

@@ -8,7 +8,7 @@ from nbbp import checks
 from nbbp.activations import ACTIVATIONS, mish_and_derivative
 from nbbp.engine.layer import Layer, Parameter, Spec
 from nbbp.initializers import ones
-from nbbp.kernels import vector_math as vm
+from nbbp.kernels.denormals import flushed
 from nbbp.kernels.jit import Kernel, device, kernel
 from nbbp.kernels.vector_math import ONE, ZERO
 
@@ -42,7 +42,7 @@ def _backward(d, dy, x, alpha):
                 z, slope = x_row[j], dy_row[j]
                 f, df = value_and_derivative(z)
                 d_strip[j] += slope * (f - z)
-                dy_row[j] = vm.flushed(slope * (ONE(z) + share[j] * (df - ONE(z))))
+                dy_row[j] = flushed(slope * (ONE(z) + share[j] * (df - ONE(z))))
 
 
 def _kernels(name: str, cycles: float) -> tuple[Kernel, Kernel]:

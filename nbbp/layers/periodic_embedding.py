@@ -11,7 +11,8 @@ from nbbp.engine.layer import Layer, Parameter, Spec
 from nbbp.initializers import normal, uniform
 from nbbp.kernels.jit import kernel
 from nbbp.kernels.pointers import at, on_stack
-from nbbp.kernels.vector_math import ZERO, constant, cos_of_turns, fma, sin_of_turns
+from nbbp.kernels.scalars import constant, fma
+from nbbp.kernels.vector_math import ZERO, cos_of_turns, sin_of_turns
 
 FREQUENCIES, FUNCTIONS = 16, 3  # constants, so that loops over them are vectors in registers
 BLOCK = 16  # rows at a time

@@ -6,11 +6,13 @@ from numba import prange, types
 from nbbp.activations import ROWS, exp_of_rows, row_max, row_sum
 from nbbp.kernels import vector_math as vm
 from nbbp.kernels.arguments import below, positive
+from nbbp.kernels.denormals import flushed
 from nbbp.kernels.jit import device, kernel
 from nbbp.kernels.pointers import at, on_stack
+from nbbp.kernels.scalars import constant
 from nbbp.kernels.tiles import VECTOR_BYTES
 from nbbp.kernels.transposes import columns_of_rows, rows_of_columns
-from nbbp.kernels.vector_math import ONE, ZERO, constant
+from nbbp.kernels.vector_math import ONE, ZERO
 from nbbp.losses.base import DENSE, LABELS, LOSSES, Loss
 from nbbp.losses.elementwise import elementwise
 
@@ -102,7 +104,7 @@ def softmax_cross_entropy_dense(row_loss, dz, z, target, scale):
                 loss += t_row[j] * (row_loss[i] - (z_row[j] - top))
             row_loss[i] = loss
             for j in range(z_row.shape[0]):
-                d_row[j] = vm.flushed((d_row[j] * weight - t_row[j]) * scale[i])
+                d_row[j] = flushed((d_row[j] * weight - t_row[j]) * scale[i])
 
 
 def softmax_cross_entropy_labels_reference(row_loss, dz, z, target, scale):
@@ -147,7 +149,7 @@ def _few_labels(row_loss, dz, z, target, scale):
         column = at(columns, j * MANY_ROWS)
         for i in range(rows):
             share = ONE(scale[i]) if label[i] == j else ZERO(scale[i])
-            column[i] = vm.flushed((column[i] * total[i] - share) * scale[i])
+            column[i] = flushed((column[i] * total[i] - share) * scale[i])
     for i in range(0, rows - rows % vector, vector):
         rows_of_columns(at(dz, i * classes), at(columns, i), MANY_ROWS, classes)
     for i in range(rows - rows % vector, rows):
@@ -174,7 +176,7 @@ def softmax_cross_entropy_labels(row_loss, dz, z, target, scale):
             row_loss[i] -= z[i, label] - row_max(z[i])
             d_row[label] -= ONE(scale[i])
             for j in range(d_row.shape[0]):
-                d_row[j] = vm.flushed(d_row[j] * scale[i])
+                d_row[j] = flushed(d_row[j] * scale[i])
 
 
 LOSSES["softmax_cross_entropy"] = softmax_cross_entropy = Loss(

@@ -7,6 +7,7 @@ from nbbp import checks
 from nbbp.activations import ACTIVATIONS, ROWS
 from nbbp.kernels import vector_math as vm
 from nbbp.kernels.arguments import positive
+from nbbp.kernels.denormals import flushed
 from nbbp.kernels.jit import KERNELS, device, kernel
 from nbbp.kernels.pointers import at
 from nbbp.kernels.vector_math import HALF, ONE, TWO, ZERO
@@ -34,14 +35,14 @@ def _map_loss(row_loss, dz, z, target, scale):
         d_rows, z_rows, t_rows = at(dz, begin * c), at(z, begin * c), at(target, begin * c)
         if c == 1:  # rows fill the vectors
             for i in range(count):
-                d_rows[i] = vm.flushed(scales[i] * slope(z_rows[i], t_rows[i]))
+                d_rows[i] = flushed(scales[i] * slope(z_rows[i], t_rows[i]))
                 losses[i] = ZERO(scales[i]) + value(z_rows[i], t_rows[i])
         else:
             for i in range(count):
                 z_row, t_row, d_row, total = at(z_rows, i * c), at(t_rows, i * c), at(d_rows, i * c), ZERO(scales[i])
                 step = scales[i] * factor
                 for j in range(c):
-                    d_row[j] = vm.flushed(step * slope(z_row[j], t_row[j]))
+                    d_row[j] = flushed(step * slope(z_row[j], t_row[j]))
                 for j in range(c):
                     total += value(z_row[j], t_row[j])
                 losses[i] = total * factor

@@ -5,8 +5,10 @@ from numba import prange
 
 from nbbp.activations import ACTIVATIONS, Activation
 from nbbp.kernels import vector_math as vm
+from nbbp.kernels.denormals import flushed
 from nbbp.kernels.jit import kernel
-from nbbp.kernels.vector_math import HALF, ONE, ZERO, constant
+from nbbp.kernels.scalars import constant
+from nbbp.kernels.vector_math import HALF, ONE, ZERO
 from nbbp.losses.base import LOSSES, Loss
 
 LEAST_DEVIATION = 1e-6
@@ -39,7 +41,7 @@ def gaussian_backward(dy, s):
         d_row, s_row = dy[i, begin:], s[i, begin:]
         for j in range(d_row.shape[0]):
             excess = s_row[j] - FLOOR(s_row[j])
-            d_row[j] = vm.flushed(d_row[j] * -vm.expm1(-excess))
+            d_row[j] = flushed(d_row[j] * -vm.expm1(-excess))
 
 
 ACTIVATIONS["gaussian"] = Activation(
@@ -73,8 +75,8 @@ def gaussian_nll_dense(row_loss, dz, z, target, scale):
             inverse = ONE(total) / deviation
             error = (mean[j] - t_row[j]) * inverse
             total += vm.log(deviation) + HALF(total) * error * error
-            d_mean[j] = vm.flushed(step * error * inverse)
-            d_raw[j] = vm.flushed(step * (ONE(total) - error * error) * inverse * vm.sigmoid(raw[j]))
+            d_mean[j] = flushed(step * error * inverse)
+            d_raw[j] = flushed(step * (ONE(total) - error * error) * inverse * vm.sigmoid(raw[j]))
         row_loss[i] = total * share
 
 

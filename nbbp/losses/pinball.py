@@ -7,8 +7,8 @@ import numpy as np
 from numba import prange
 
 from nbbp import checks
-from nbbp.kernels import vector_math as vm
 from nbbp.kernels.arguments import positive
+from nbbp.kernels.denormals import flushed
 from nbbp.kernels.jit import kernel
 from nbbp.kernels.vector_math import ONE, ZERO
 from nbbp.losses.base import LOSSES, Loss
@@ -33,7 +33,7 @@ def pinball_dense(row_loss, dz, z, target, scale, quantiles):
             below, above = -q, ONE(q) - q  # slopes where the output lies below and above the target
             total -= (below if error > ZERO(error) else above) * error
             slope = below if error > ZERO(error) else (above if error < ZERO(error) else ZERO(error))
-            d_row[j] = vm.flushed(step * slope)
+            d_row[j] = flushed(step * slope)
         row_loss[i] = total * share
 
 

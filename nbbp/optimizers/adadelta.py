@@ -5,8 +5,10 @@ import dataclasses
 import numpy as np
 
 from nbbp.kernels.arguments import positive
+from nbbp.kernels.denormals import flushed
 from nbbp.kernels.jit import Kernel, kernel
-from nbbp.kernels.vector_math import SPECK, flushed, fma
+from nbbp.kernels.scalars import fma
+from nbbp.kernels.vector_math import SPECK
 from nbbp.optimizers.base import BELOW_1, POSITIVE, RATE, Optimizer, at, columns
 from nbbp.schedules import Schedule
 

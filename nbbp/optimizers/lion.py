@@ -4,8 +4,10 @@ import dataclasses
 
 import numpy as np
 
+from nbbp.kernels.denormals import flushed
 from nbbp.kernels.jit import Kernel, kernel
-from nbbp.kernels.vector_math import ONE, ZERO, flushed, fma
+from nbbp.kernels.scalars import fma
+from nbbp.kernels.vector_math import ONE, ZERO
 from nbbp.optimizers.base import BELOW_1, DECAY, RATE, Optimizer, at, columns
 from nbbp.schedules import Schedule
 

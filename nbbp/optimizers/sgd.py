@@ -4,8 +4,8 @@ import dataclasses
 
 import numpy as np
 
+from nbbp.kernels.denormals import flushed
 from nbbp.kernels.jit import Kernel, kernel
-from nbbp.kernels.vector_math import flushed
 from nbbp.optimizers.base import FLAG, MOMENTUM, RATE, Optimizer, at, columns
 from nbbp.schedules import Schedule
 
