@@ -240,9 +240,12 @@ class Report:
     def _chosen(self) -> list[str]:
         epochs = [len(history) for history in self.training.histories]
         best = self.training.best_epochs
+        lines = [f"the model is that of epoch {best[0]} of {epochs[0]}, the best on validation"]
         if len(best) > 1:
-            return [f"the members are those of the epochs {', '.join(map(str, best))}, the best on validation"]
-        return [f"the model is that of epoch {best[0]} of {epochs[0]}, the best on validation"]
+            lines = [f"the members are those of the epochs {', '.join(map(str, best))}, the best on validation"]
+        if self.training.sharpness != 1:
+            lines.append(f"logits times {self.training.sharpness:.2f}: so sure were rows of validation right")
+        return lines
 
     def _baseline(self) -> str:
         """A model that looks at no column."""

@@ -65,7 +65,8 @@ class Preset:
     def network(self, encoder: TableEncoder, target: Target, steps: int, seed: int) -> Model:
         """A network that is not trained yet; `steps` is the number of its updates.
 
-        A `Sequential` takes encoded rows as they are, any other model `TableEncoder.grouped` ones.
+        A `Sequential` takes encoded rows as they are, any other model `TableEncoder.grouped` ones. For classes, the
+        last layer is a `Dense` of logits, see `nbbp.recipes.calibration`.
         """
         raise NotImplementedError
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from nbbp import checks
 from nbbp.model import Model
+from nbbp.recipes.calibration import logits_of, sharpen, sharpness
 from nbbp.recipes.ensemble import Ensemble
 from nbbp.recipes.folds import Fold
 from nbbp.recipes.presets import Preset, Target
@@ -50,7 +51,9 @@ class TableModel:
     def decoded(self, X: np.ndarray) -> np.ndarray:
         """The same for encoded rows X (rows, features)."""
         raw = np.mean([self.predictions(member, X) for member in self.members], axis=0)
-        return raw if isinstance(self.target, ClassTarget) else self.target.decode(raw[:, 0])
+        if isinstance(self.target, ClassTarget):
+            return raw / raw.sum(axis=1, keepdims=True)  # in float32 they are 1 but for the last digits
+        return self.target.decode(raw[:, 0])
 
     def inputs(self, X: np.ndarray) -> Any:
         """Encoded rows X (rows, features) in the form in which the members take them."""
@@ -170,6 +173,8 @@ class TableTraining:
         Of each member.
     epochs : int
         The length of the training.
+    sharpness : float
+        The factor of the logits that `run` finds, see `nbbp.recipes.calibration`; 1 for values.
     """
 
     def __init__(
@@ -202,19 +207,28 @@ class TableTraining:
         for network in networks:
             if isinstance(network, Sequential):
                 network.build(X.shape[1])
+            if isinstance(target, ClassTarget):
+                logits_of(network)  # refuses another ending before the training
         self.model = TableModel(encoder, target, networks, target_name)
         self._stopping = [preset.best_epoch(target, patience or self.epochs) for _ in networks]
+        self.sharpness = 1.0
 
     def run(self, verbose: int = 0, communicator=None) -> None:
         """Train all members; each has the parameters of its best epoch then, even if an exception ends the training.
 
-        Members train side by side, or with a communicator one after the other, each on all of its processes.
+        Members train side by side, or with a communicator one after the other, each on all of its processes. In the end
+        the probabilities of classes become as sure as those of the rows held out, together, were right.
 
         Raises
         ------
         nbbp.DivergenceError
             If the loss of a member is no longer finite.
         """
+        self._train(verbose, communicator)
+        if isinstance(self.model.target, ClassTarget):
+            self._calibrate()
+
+    def _train(self, verbose: int, communicator) -> None:
         members, settings = self.model.members, (self.epochs, self.batch_size)
         if len(members) > 1 and communicator is None:
             histories = Ensemble(members).fit(
@@ -232,6 +246,16 @@ class TableTraining:
                 X, y, *settings, validation_data=validation, sample_weight=weight, verbose=verbose,
                 callbacks=[stopping], communicator=communicator,
             )  # fmt: skip
+
+    def _calibrate(self) -> None:
+        """Multiply the logits of all members by one factor, which their rows held out have chosen."""
+        members = self.model.members
+        predicted = [self.model.predictions(m, self._X[held]) for m, (_, held) in zip(members, self.folds, strict=True)]
+        rows = np.concatenate([held for _, held in self.folds])
+        weight = None if self._weight is None else self._weight[rows]
+        self.sharpness = sharpness(np.concatenate(predicted), self._y[rows], weight)
+        for member in members:
+            sharpen(member, self.sharpness)
 
     def _part(self, rows: np.ndarray) -> tuple:
         """Inputs, targets and weights of some rows."""
