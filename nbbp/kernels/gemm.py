@@ -15,7 +15,14 @@ from nbbp.kernels.few_columns import (
 )
 from nbbp.kernels.few_steps import few_steps, multiply_few_steps
 from nbbp.kernels.jit import device, kernel
-from nbbp.kernels.panel_gemm import multiply_part, multiply_part_of_many_rows, parts, pays_off, row_blocks_of_parts
+from nbbp.kernels.panel_gemm import (
+    COPIES,
+    multiply_part,
+    multiply_part_of_many_rows,
+    parts,
+    pays_off,
+    row_blocks_of_parts,
+)
 from nbbp.kernels.pointers import at, on_stack
 from nbbp.kernels.tiles import (
     BROAD,
@@ -42,7 +49,7 @@ def affine(y, x, w, b):
     m, k = x.shape
     n = w.shape[1]
     narrow, short = few_columns(m, n, k, at(y, 0)), few_steps(m, n, k, at(y, 0))
-    if pays_off(m, n, at(y, 0)) and not short:
+    if COPIES and pays_off(m, n, at(y, 0)) and not short:
         blocks = row_blocks_of_parts(m, n, at(y, 0))
         for t in prange(parts(n, blocks, at(y, 0))):
             multiply_part(t, blocks, m, n, k, at(x, 0), k, 1, at(w, 0), n, at(y, 0), n, at(b, 0), 0)
@@ -116,7 +123,7 @@ def product_of_transposed(c, sums, a, b):
     k, m = a.shape
     n = b.shape[1]
     sum_rows(at(sums, 0), at(b, 0), k, n, n)
-    if pays_off(m, n, at(c, 0)):
+    if COPIES and pays_off(m, n, at(c, 0)):
         blocks = row_blocks_of_parts(m, n, at(c, 0))
         for t in prange(parts(n, blocks, at(c, 0))):
             if k > MULTIPLIED_ROWS:

@@ -13,7 +13,7 @@ from nbbp.kernels.gemm import (
     sum_rows,
 )
 from nbbp.kernels.jit import kernel
-from nbbp.kernels.panel_gemm import multiply_from_copies, pays_off
+from nbbp.kernels.panel_gemm import COPIES, multiply_from_copies, pays_off
 from nbbp.kernels.pointers import at
 from nbbp.kernels.tiles import FROM_ZERO, ROWS, multiply
 
@@ -28,7 +28,7 @@ def affine_columns(y, x, w, b, first):
     """Columns of y = x . w + b from `first` on, overwritten."""
     m, k = x.shape
     n, size = w.shape[1], y.shape[1]
-    if pays_off(m, n, at(y, 0)):
+    if COPIES and pays_off(m, n, at(y, 0)):
         own, bias = at(y, first[0]), at(b, first[0])
         multiply_from_copies(m, n, k, at(x, 0), k, 1, at(w, 0), n, own, size, bias, 0)
         return
@@ -49,7 +49,7 @@ def product_with_columns(c, sums, a, b, first):
     n, size = c.shape[1], b.shape[1]
     own = at(b, first[0])
     sum_rows(at(sums, first[0]), own, k, n, size)
-    if k <= MULTIPLIED_ROWS and pays_off(m, n, at(c, 0)):
+    if COPIES and k <= MULTIPLIED_ROWS and pays_off(m, n, at(c, 0)):
         multiply_from_copies(m, n, k, at(a, 0), 1, m, own, size, at(c, 0), n, at(c, 0), FROM_ZERO)
         return
     for i in range(0, m, ROWS):

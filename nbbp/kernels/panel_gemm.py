@@ -12,7 +12,9 @@ from nbbp.kernels.jit import device
 from nbbp.kernels.pointers import at, copy, on_stack, prefetch
 from nbbp.kernels.tiles import FROM_ZERO, VECTOR_BYTES, VECTORS, columns, multiply_panel
 
-COPIES = VECTOR_BYTES == 32  # AVX2: 32 registers take twice as many rows through a panel at a time
+# AVX2: 32 registers take twice as many rows through a panel at a time. A kernel asks for this constant itself: what a
+# branch on it excludes is not compiled.
+COPIES = VECTOR_BYTES == 32
 PANEL_BYTES = VECTORS * VECTOR_BYTES
 STEPS = 256  # rows of a block of a panel: 24 KiB
 LEAST_ROWS = 32  # of A, for which a copy pays off
@@ -47,7 +49,7 @@ def copy_panel(panel, b, b_k, k, n):
 @device
 def pays_off(m, n, like):
     """Whether the product of m rows and n columns gains from copies of panels."""
-    return COPIES and m >= LEAST_ROWS and n > columns(like)
+    return m >= LEAST_ROWS and n > columns(like)
 
 
 @device
