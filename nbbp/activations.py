@@ -18,6 +18,7 @@ from nbbp import checks
 from nbbp.kernels import vector_math as vm
 from nbbp.kernels.denormals import flushed
 from nbbp.kernels.jit import KERNELS, Kernel, device, kernel
+from nbbp.kernels.pointers import at
 from nbbp.kernels.scalars import constant
 from nbbp.kernels.vector_math import ONE, TWO, ZERO
 
@@ -371,8 +372,8 @@ def exp_of_rows(y, x):
         x_row, y_row, top = x[i], y[i], row_max(x[i])
         for j in range(x_row.shape[0]):
             y_row[j] = x_row[j] - top
-    flat = y.reshape(y.size)
-    for i in range(flat.shape[0]):
+    flat = at(y, 0)
+    for i in range(y.size):
         flat[i] = vm.exp(flat[i])
 
 

@@ -10,7 +10,8 @@ from nbbp.kernels.denormals import flushed
 from nbbp.kernels.jit import device, kernel
 from nbbp.kernels.pointers import at, on_stack
 from nbbp.kernels.scalars import constant
-from nbbp.kernels.tiles import VECTOR_BYTES
+from nbbp.kernels.tiles import VECTOR_BYTES, VECTORS
+from nbbp.kernels.tiles import columns as columns_of_tile
 from nbbp.kernels.transposes import columns_of_rows, rows_of_columns
 from nbbp.kernels.vector_math import ONE, ZERO
 from nbbp.losses.base import DENSE, LABELS, LOSSES, Loss
@@ -119,18 +120,16 @@ _tops, _totals, _labels = on_stack(MANY_ROWS), on_stack(MANY_ROWS), on_stack(MAN
 
 
 @device
-def _few_labels(row_loss, dz, z, target, scale):
+def _few_labels(rows, classes, row_loss, dz, z, target, scale):
     """`softmax_cross_entropy_labels` of at most MANY_ROWS rows and few classes, with the bits of row after row."""
-    rows, classes = z.shape
-    columns, top, total, label = _columns(at(z, 0)), _tops(at(z, 0)), _totals(at(z, 0)), _labels(at(z, 0))
-    vector = VECTOR_BYTES // z.itemsize
+    columns, top, total, label, vector = _columns(z), _tops(z), _totals(z), _labels(z), columns_of_tile(z) // VECTORS
     for i in range(0, rows - rows % vector, vector):
         columns_of_rows(at(columns, i), MANY_ROWS, at(z, i * classes), classes)
     for i in range(rows - rows % vector, rows):
         for j in range(classes):
-            columns[j * MANY_ROWS + i] = z[i, j]
+            columns[j * MANY_ROWS + i] = z[i * classes + j]
     for i in range(rows):
-        label[i], top[i], total[i] = target[i, 0], columns[i], ZERO(scale[i])
+        label[i], top[i], total[i] = target[i], columns[i], ZERO(scale[i])
     for j in range(1, classes):
         column = at(columns, j * MANY_ROWS)
         for i in range(rows):
@@ -154,19 +153,22 @@ def _few_labels(row_loss, dz, z, target, scale):
         rows_of_columns(at(dz, i * classes), at(columns, i), MANY_ROWS, classes)
     for i in range(rows - rows % vector, rows):
         for j in range(classes):
-            dz[i, j] = columns[j * MANY_ROWS + i]
+            dz[i * classes + j] = columns[j * MANY_ROWS + i]
 
 
 @kernel(softmax_cross_entropy_labels_reference, LABELS, cycles=2.0, values={"target": below("c")})
 def softmax_cross_entropy_labels(row_loss, dz, z, target, scale):
     """-log softmax(z)[label]."""
-    rows = z.shape[0]
-    few = rows >= SIDE_BY_SIDE and z.shape[1] <= VECTOR_BYTES // z.itemsize
+    rows, classes = z.shape
+    few = rows >= SIDE_BY_SIDE and classes <= VECTOR_BYTES // z.itemsize
     block = MANY_ROWS if few else ROWS
     for p in prange((rows + block - 1) // block):
         begin, end = p * block, min(rows, (p + 1) * block)
         if few:
-            _few_labels(row_loss[begin:end], dz[begin:end], z[begin:end], target[begin:end], scale[begin:end])
+            i = begin * classes
+            _few_labels(
+                end - begin, classes, at(row_loss, begin), at(dz, i), at(z, i), at(target, begin), at(scale, begin)
+            )  # fmt: skip
             continue
         # 1. The softmax of some rows, in dz, and the logs of their sums, in row_loss.
         _softmax_and_log_totals(dz[begin:end], row_loss[begin:end], z[begin:end])
