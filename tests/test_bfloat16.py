@@ -36,13 +36,13 @@ def tile(code: str, monkeypatch):
     """A compiled sum + pair . pair of vectors, with the instruction or with the code in its place."""
     monkeypatch.setattr(tiles, "PAIR_INSTRUCTION", code == "instruction")
     monkeypatch.setattr(bfloat16, "MAY_FLUSH", code == "flushing")
-    multiply = tiles._tile(1, 1)
+    multiply = tiles._tile
 
     @numba.njit
     def summed(c, a, b):
         for i in range(len(a)):
             row, start = at(c, i * LANES), i * LANES
-            multiply(LANES, 1, at(a, i), 1, 1, at(b, start), LANES, row, LANES, row, 0)
+            multiply(1, LANES, 1, at(a, i), 1, 1, at(b, start), LANES, row, LANES, row, 0)
 
     def run(c, a, b):
         c = c.copy()

@@ -260,10 +260,10 @@ def test_a_kernel_is_held_against_its_reference_on_what_its_arguments_may_hold()
 
 def test_functions_that_kernels_share_have_names_of_their_own():
     """Made in one place with one name, those from the caches of two processes were taken for each other."""
-    from nbbp.kernels import sums, tiles
+    from nbbp.kernels import few_columns, sums
 
-    of_tiles = [tiles._tile_8, tiles._tile_6, tiles._tile_4, tiles._tile_2, tiles._tile_1]
-    made = [sums.total, sums.sum_of_sizes, sums.sum_of_squares, *of_tiles]
+    of_rows = [few_columns._four_whole, few_columns._four_parts]
+    made = [sums.total, sums.sum_of_sizes, sums.sum_of_squares, *of_rows]
     assert len({function.py_func.__qualname__ for function in made}) == len(made)
     code = "from nbbp.kernels import sums; print(sums.total.py_func.__qualname__)"
     again = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -7,7 +7,7 @@ from nbbp.kernels import lanes
 from nbbp.kernels.jit import device
 from nbbp.kernels.lanes import LANES
 from nbbp.kernels.pointers import at, on_stack
-from nbbp.kernels.tiles import FROM_ZERO, VECTOR_BYTES, VECTORS, columns, multiply, multiply_panel, one
+from nbbp.kernels.tiles import FROM_ZERO, VECTOR_BYTES, VECTORS, columns, multiply_panel, multiply_row, one
 from nbbp.kernels.transposes import rows_of_columns, transpose_block
 from nbbp.kernels.vector_math import ZERO
 
@@ -144,4 +144,4 @@ def sum_block(m, n, x, x_row, sums):
         places = LANES, 2 * LANES, 3 * LANES
         _four_whole(m, at(x, done), x_row, LANES, LANES, places, at(sums, done), places)
         done += 4 * LANES
-    multiply(1, n - done, m, one(x), 0, 0, at(x, done), x_row, at(sums, done), n, sums, FROM_ZERO)
+    multiply_row(n - done, m, one(x), 0, at(x, done), x_row, at(sums, done), sums, FROM_ZERO)

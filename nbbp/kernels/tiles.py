@@ -44,6 +44,9 @@ elif ARM:
 else:
     VECTOR_BYTES, ROWS = 16, 4
 VECTORS = 3
+BROAD = 8  # vectors of a tile for a single row
+HEIGHTS = (8, 6, 4, 2, 1) if ROWS == 8 else (4, 2, 1)  # of tiles, in rows
+WIDTHS = (3, 2, 1)  # in vectors
 # x86 processors without fused multiply-add round twice; everywhere else the bits are the same.
 PAIR_INSTRUCTION = has_feature("avx512bf16")
 FMA = "fmuladd" if "sse2" in _HOST and not has_feature("fma") else "fma"
@@ -70,29 +73,52 @@ def columns(typing_context, pointer):
     return types.intp(pointer), lambda context, builder, signature, args: I64(count)
 
 
-def _tile(rows: int, vectors: int):
-    """C = start + A . B for `rows` rows and n columns, which fill `vectors` registers, the last one perhaps in part.
+@intrinsic(prefer_literal=True)
+def _tile(typing_context, m, n, k, a, a_row, a_k, b, b_k, c, c_row, start, start_row):
+    """C = start + A . B for m rows, as many as a tile may have, and n columns, which fill up to VECTORS registers.
 
+    Of a single row, if m is the constant 1, n columns may fill BROAD registers; other registers may be filled in part.
     a, b, c, start are pointers, the others strides in elements: from row to row, and from one k to the next; or
     pointers to offsets, of each row and each k: for a, for b, or for c. A negative `start_row` means that the sums
     start from zero.
     """
+    offsets = "".join(name for name, place in zip("abc", (a_k, b_k, c_row), strict=True) if place == _OFFSETS)
+    one_row = isinstance(m, types.IntegerLiteral)
+    heights, widths = ((1,), (BROAD, *WIDTHS)) if one_row else (HEIGHTS, WIDTHS)
 
-    def tile(typing_context, n, k, a, a_row, a_k, b, b_k, c, c_row, start, start_row):
-        offsets = "".join(name for name, place in zip("abc", (a_k, b_k, c_row), strict=True) if place == _OFFSETS)
+    def generate(context, builder, signature, args):
+        number, pairs = context.get_value_type(c.dtype), a.dtype == bfloat16.PAIR
+        width = VECTOR_BYTES * 8 // c.dtype.bitwidth
+        flushes = pairs and not PAIR_INSTRUCTION and bfloat16.MAY_FLUSH
+        m, n, *_ = args
 
-        def generate(context, builder, signature, args):
-            number, pairs = context.get_value_type(c.dtype), a.dtype == bfloat16.PAIR
-            flushes = pairs and not PAIR_INSTRUCTION and bfloat16.MAY_FLUSH
-            with bfloat16.without_subnormals(builder) if flushes else contextlib.nullcontext():
-                builder.call(_tile_function(builder.module, number, rows, vectors, offsets, pairs), args)
-            return context.get_dummy_value()
+        def call(rows, vectors):
+            builder.call(_tile_function(builder.module, number, rows, vectors, offsets, pairs), args[1:])
 
-        number = types.intp
-        of_a, of_b, of_c = (_OFFSETS if name in offsets else number for name in "abc")
-        return types.void(number, number, a, of_a, of_a, b, of_b, c, of_c, start, number), generate
+        def call_for_columns(rows):
+            fits = [builder.icmp_signed(">", n, I64(vectors * width)) for vectors in widths[1:]]
+            _first_of(builder, fits, [functools.partial(call, rows, vectors) for vectors in widths])
 
-    return intrinsic(tile)
+        with bfloat16.without_subnormals(builder) if flushes else contextlib.nullcontext():
+            fits = [builder.icmp_signed(">=", m, I64(rows)) for rows in heights[:-1]]
+            _first_of(builder, fits, [functools.partial(call_for_columns, rows) for rows in heights])
+        return context.get_dummy_value()
+
+    number = types.intp
+    of_a, of_b, of_c = (_OFFSETS if name in offsets else number for name in "abc")
+    return types.void(number, number, number, a, of_a, of_a, b, of_b, c, of_c, start, number), generate
+
+
+def _first_of(builder, conditions, emitted) -> None:
+    """Emit the code of the first condition that is true; that of the last has none."""
+    if not conditions:
+        emitted[0]()
+        return
+    with builder.if_else(conditions[0]) as (then, otherwise):
+        with then:
+            emitted[0]()
+        with otherwise:
+            _first_of(builder, conditions[1:], emitted[1:])
 
 
 def _tile_function(module, number, rows: int, vectors: int, offsets: str, pairs: bool):
@@ -217,26 +243,12 @@ def _tile_function(module, number, rows: int, vectors: int, offsets: str, pairs:
     return function
 
 
-def _tiles_of(rows: int):
-    """A tile of this number of rows and of as many vectors as n columns need."""
-    one, two, three = (_tile(rows, vectors) for vectors in (1, 2, 3))
-
-    @device
-    def tile(n, k, a, a_row, a_k, b, b_k, c, c_row, start, start_row):
-        vector = columns(c) // VECTORS
-        if n > 2 * vector:
-            three(n, k, a, a_row, a_k, b, b_k, c, c_row, start, start_row)
-        elif n > vector:
-            two(n, k, a, a_row, a_k, b, b_k, c, c_row, start, start_row)
-        else:
-            one(n, k, a, a_row, a_k, b, b_k, c, c_row, start, start_row)
-
-    return tile
-
-
-BROAD = 8  # vectors of a tile for a single row
-_tile_broad = _tile(1, BROAD)
-_tile_8, _tile_6, _tile_4, _tile_2, _tile_1 = (_tiles_of(rows) for rows in (8, 6, 4, 2, 1))
+@device
+def _next_rows(rows):
+    """The number of rows of the next tile, of `rows` that remain."""
+    if ROWS == 8 and rows >= 6:
+        return 8 if rows >= 8 else 6
+    return 4 if rows >= 4 else min(rows, 2)
 
 
 @device
@@ -244,23 +256,10 @@ def multiply_panel(m, n, k, a, a_row, a_k, b, b_k, c, c_row, start, start_row):
     """C = start + A . B for m rows and at most `columns` columns; row k of B begins at b[k b_k], or at b[b_k[k]]."""
     i = 0
     while i < m:
-        rows = m - i
+        rows = _next_rows(m - i)
         a_i, c_i, start_i = at(a, i * a_row), at(c, i * c_row), at(start, i * start_row)
-        if ROWS == 8 and rows >= 8:
-            _tile_8(n, k, a_i, a_row, a_k, b, b_k, c_i, c_row, start_i, start_row)
-            i += 8
-        elif ROWS == 8 and rows >= 6:
-            _tile_6(n, k, a_i, a_row, a_k, b, b_k, c_i, c_row, start_i, start_row)
-            i += 6
-        elif rows >= 4:
-            _tile_4(n, k, a_i, a_row, a_k, b, b_k, c_i, c_row, start_i, start_row)
-            i += 4
-        elif rows >= 2:
-            _tile_2(n, k, a_i, a_row, a_k, b, b_k, c_i, c_row, start_i, start_row)
-            i += 2
-        else:
-            _tile_1(n, k, a_i, a_row, a_k, b, b_k, c_i, c_row, start_i, start_row)
-            i += 1
+        _tile(rows, n, k, a_i, a_row, a_k, b, b_k, c_i, c_row, start_i, start_row)
+        i += rows
 
 
 @device
@@ -272,23 +271,9 @@ def multiply_at_offsets(m, n, k, a, a_rows, a_ks, b, b_k, c, c_rows, start, star
     """
     i = 0
     while i < m:
-        rows = m - i
-        a_i, c_i = at(a_rows, i), at(c_rows, i)
-        if ROWS == 8 and rows >= 8:
-            _tile_8(n, k, a, a_i, a_ks, b, b_k, c, c_i, start, start_row)
-            i += 8
-        elif ROWS == 8 and rows >= 6:
-            _tile_6(n, k, a, a_i, a_ks, b, b_k, c, c_i, start, start_row)
-            i += 6
-        elif rows >= 4:
-            _tile_4(n, k, a, a_i, a_ks, b, b_k, c, c_i, start, start_row)
-            i += 4
-        elif rows >= 2:
-            _tile_2(n, k, a, a_i, a_ks, b, b_k, c, c_i, start, start_row)
-            i += 2
-        else:
-            _tile_1(n, k, a, a_i, a_ks, b, b_k, c, c_i, start, start_row)
-            i += 1
+        rows = _next_rows(m - i)
+        _tile(rows, n, k, a, at(a_rows, i), a_ks, b, b_k, c, at(c_rows, i), start, start_row)
+        i += rows
 
 
 @device
@@ -298,18 +283,25 @@ def panel_columns(n, like):
     return 2 * (width // VECTORS) if width < n <= width + width // VECTORS else min(width, n)
 
 
+@device
+def multiply_row(n, k, a, a_k, b, b_k, c, start, start_row):
+    """C = start + A . B for a single row, which would wait for its sums if there were not many of them."""
+    done = 0
+    while done < n:
+        width = columns(c)
+        broad = BROAD * (width // VECTORS)
+        some = broad if n - done >= broad else panel_columns(n - done, c)
+        _tile(1, some, k, a, 0, a_k, at(b, done), b_k, at(c, done), 0, at(start, done), start_row)
+        done += some
+
+
 @functools.partial(device, inline=True)  # small products would take an eighth longer
 def multiply(m, n, k, a, a_row, a_k, b, b_k, c, c_row, start, start_row):
     """C = start + A . B for any numbers of rows and columns, panel by panel."""
-    width = columns(c)
+    if m == 1:
+        multiply_row(n, k, a, a_k, b, b_k, c, start, start_row)
+        return
     done = 0
-    if m == 1:  # a single row waits for its sums unless there are many of them
-        broad = BROAD * (width // VECTORS)
-        while n - done >= broad:
-            _tile_broad(
-                broad, k, a, a_row, a_k, at(b, done), b_k, at(c, done), c_row, at(start, done), start_row
-            )  # fmt: skip
-            done += broad
     while done < n:
         some = panel_columns(n - done, c)
         multiply_panel(
