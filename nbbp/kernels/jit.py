@@ -19,6 +19,7 @@ the elements of an elementwise kernel, and the iterations of `prange` (`range` i
 import collections
 import contextlib
 import functools
+import gc
 import types as python_types
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -158,10 +159,23 @@ def _signature(kinds: tuple[tuple[np.dtype, int], ...]) -> tuple[types.Type, ...
 @functools.cache  # Numba takes half a millisecond to find a compiled function
 def machine_code(dispatcher, signature: tuple[types.Type, ...]) -> int:
     """The address of a function's machine code for arguments of these types, compiled or loaded if necessary."""
-    with _named_errors(dispatcher.py_func.__name__.removesuffix("_serial").removesuffix("_parallel")):
+    name = dispatcher.py_func.__name__.removesuffix("_serial").removesuffix("_parallel")
+    with _named_errors(name), _without_collection():
         dispatcher.compile(signature)
     result = dispatcher.overloads[signature]
     return result.library.get_pointer_to_function(result.fndesc.llvm_func_name)
+
+
+@contextlib.contextmanager
+def _without_collection():
+    """No search for garbage in cycles: a compilation makes so many objects that it would take a tenth of the time."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 @contextlib.contextmanager
