@@ -4,9 +4,13 @@ import os
 import pathlib
 import subprocess
 import sys
+import time
 
 import pytest
 import runs
+
+import nbbp
+from nbbp.kernels import threads
 
 pytestmark = pytest.mark.slow
 
@@ -119,3 +123,87 @@ def test_a_forked_child_waits_for_no_worker_of_its_parent(tmp_path):
     script = COMPILE.format(before="") + FORK
     printed, _ = run(script, tmp_path)
     assert printed.splitlines()[-1] == "0"
+
+
+LATER = (
+    COMPILE[: COMPILE.index("for number")]
+    + """
+later = workers.Later(codes)
+print(len(later.codes), end=" ")
+while not later.done if {waits} else workers._pool._later:
+    time.sleep(0.01)
+assert later.done == {waits}
+print(*(cache.counts[kind] for kind in ("written", "shared")))
+"""
+)
+
+
+def are_compiled(cache: pathlib.Path, count: int) -> bool:
+    """Whether within a minute there are so many functions in the cache."""
+    deadline = time.monotonic() + 60
+    while (found := len(list(cache.rglob("*.nbc")))) < count and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return found == count
+
+
+def test_workers_compile_while_this_process_does_something_else(tmp_path):
+    assert run(LATER.format(before="", waits=True), tmp_path) == ("5 0 5", "")
+    assert run(LATER.format(before="", waits=True), tmp_path) == ("0 0 0", "")
+
+
+def test_workers_compile_what_is_left_when_this_process_ends(tmp_path):
+    assert run(LATER.format(before="", waits=False), tmp_path) == ("5 0 0", "")
+    assert are_compiled(tmp_path, 5)
+
+
+@pytest.mark.parametrize("trouble", TROUBLES)
+def test_nothing_waits_for_workers_in_trouble(trouble, tmp_path):
+    """What is then missing is compiled by the process that needs it."""
+    assert run(LATER.format(before=TROUBLES[trouble], waits=True), tmp_path)[0].endswith(" 0 0")
+
+
+PREDICT = """
+import numpy as np, nbbp
+from nbbp.kernels import cache, threads
+with threads.deciding(True):  # for several threads, however little work there is
+    print(nbbp.Sequential([nbbp.Activation("relu")]).predict(np.array([[-2.0, 3.0]]))[0].tolist(), end=" ")
+print(dict(cache.counts))
+"""
+
+
+def test_what_threads_share_is_compiled_later(tmp_path):
+    printed, warnings = run(PREDICT, tmp_path, NUMBA_NUM_THREADS="2")
+    written = int(printed.removeprefix("[0.0, 3.0] {'written': ").removesuffix("}"))
+    assert are_compiled(tmp_path, written + 2)  # those of the activation, and of the copy of its input
+    assert not warnings
+    assert "written" not in run(PREDICT, tmp_path, NUMBA_NUM_THREADS="2")[0]
+
+
+@pytest.mark.parametrize("steps", [0, 1, 3, 1000])
+def test_the_bits_do_not_depend_on_when_threads_begin_to_share_work(steps, monkeypatch):
+    def trained() -> str:
+        X, y = runs.rows(64, 4)
+        model = nbbp.Sequential([nbbp.Dense(3, "tanh"), nbbp.Dense(2)], "mse", "adam")
+        with threads.deciding(True):
+            history = model.fit(X, y, batch_size=8, epochs=4, verbose=0)
+        return runs.digest(model.params, history.step_loss)
+
+    begun = []
+
+    class Later:
+        """Functions that are there after some steps."""
+
+        def __init__(self, codes) -> None:
+            self.codes, self.left = list(codes), steps
+            begun.append(self)
+
+        @property
+        def done(self) -> bool:
+            self.left -= 1
+            return self.left < 0
+
+    right = trained()
+    monkeypatch.setattr("nbbp.engine.runner.Later", Later)
+    assert trained() == right
+    assert any(later.codes and later.left < steps for later in begun)
+    assert all(later.left >= 0 for later in begun) == (steps == 1000)

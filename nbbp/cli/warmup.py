@@ -15,7 +15,7 @@ from nbbp.engine.ragged import Ragged
 from nbbp.insight.inspection import Inspect
 from nbbp.kernels import cache, threads
 from nbbp.kernels.jit import Code, machine_code
-from nbbp.kernels.workers import Divided
+from nbbp.kernels.workers import Divided, finish
 from nbbp.layers import (
     GRU,
     LSTM,
@@ -104,6 +104,7 @@ def warmup(arguments) -> int:
     for shared, run in bar(runs, desc="training networks", unit="network", leave=False):
         with threads.deciding(shared):
             run()
+    finish()
     seconds, counts = time.perf_counter() - begin, cache.counts
     new, old = counts["written"] + counts["shared"], counts["read"] - counts["shared"]
     print(f"{new} kernels compiled in {seconds:.0f} s, {old} were there already")

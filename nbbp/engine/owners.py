@@ -79,12 +79,11 @@ class Owners:
     def __init__(self, programs: Sequence[Program], flat: Sequence[np.ndarray], update: Kernel) -> None:
         self._flat, self._update = flat, update
         self.matrices = self._matrices(programs) if programs and threads.count() > 1 else []
-        self._entering: Runner | None = None
-        self._leaving: Runner | None = None
+        self.runners: list[Runner] = []  # into the blocks and out of them, not compiled before they are used
         if self.matrices:
             for program in programs:
                 self._rewrite(program)
-            self._entering, self._leaving = (self._copying(programs[0], out) for out in (False, True))
+            self.runners = [self._copying(programs[0], out) for out in (False, True)]
 
     def _matrices(self, programs: Sequence[Program]) -> list[Matrix]:
         found = []
@@ -142,11 +141,13 @@ class Owners:
 
     def enter(self) -> None:
         """Before a run: what the user may have written goes into the blocks."""
-        _run(self._entering)
+        for runner in self.runners[:1]:
+            _run(runner)
 
     def leave(self) -> None:
         """After a run: what the user may read comes out of the blocks."""
-        _run(self._leaving)
+        for runner in self.runners[1:]:
+            _run(runner)
 
     def _copying(self, program: Program, out: bool) -> Runner:
         """Copies of the flat arrays into the blocks, or out of them, each by the owner; gradients only come out."""
@@ -163,7 +164,7 @@ class Owners:
                 if matrix.transposed is not None and not out:
                     part.call(transpose, matrix.transposed[block.columns], block.copies[0])
         own.call_shards([part for part in parts if part.calls], awake=True)
-        return Runner(own)
+        return Runner(own, later=True)
 
     def _rewrite(self, program: Program) -> None:
         """Replace the calls of a program that touch owned matrices."""
@@ -246,10 +247,9 @@ class Owners:
                 update.calls[:0] = product.calls
 
 
-def _run(runner: Runner | None) -> None:
-    if runner is not None:
-        runner.clock.set(end=1, batches=2)
-        runner.run()
+def _run(runner: Runner) -> None:
+    runner.clock.set(end=1, batches=2)
+    runner.run()
 
 
 def _lies_in(elements: slice, whole: slice) -> bool:

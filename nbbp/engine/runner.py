@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import cast
 
 import numba
@@ -12,9 +12,9 @@ from numba import prange, types
 from nbbp.engine.program import Call, Program
 from nbbp.kernels import threads
 from nbbp.kernels.clock import Clock
-from nbbp.kernels.jit import address, address_places, call, compiled, device, machine_code, padded_block
+from nbbp.kernels.jit import Code, address, address_places, call, compiled, device, machine_code, padded_block
 from nbbp.kernels.pointers import write_word
-from nbbp.kernels.workers import Divided
+from nbbp.kernels.workers import Divided, Later
 
 
 def _run_steps(calls, rows, last_calls, last_rows, clock):
@@ -84,18 +84,56 @@ class Runner:
     """Runs a program step after step; `last`, in a fit, is that of an epoch's last mini-batch, or the same one.
 
     A program's `once` runs before the calls of each step in training, otherwise before a run. With `alone`, everything
-    runs on the calling thread, as it also does if threads are lost, as in a forked child.
+    runs on the calling thread, as it also does if threads are lost, as in a forked child. Everything is compiled at
+    once, together with what `others` run, which were made for `later`: the more there is, the better it is divided
+    among processes. It also runs on the calling thread until workers have compiled what shares work among threads,
+    which takes longer to compile and has the same bits.
     """
 
-    def __init__(self, program: Program, last: Program | None = None, progress=iter, alone: bool = False) -> None:
+    def __init__(
+        self, program: Program, last: Program | None = None, progress=iter, alone: bool = False, later: bool = False,
+        others: "Iterable[Runner]" = (),
+    ) -> None:  # fmt: skip
         self.program, self.last, self.clock = program, last or program, program.clock
         self._loops = [_RUN_STEPS, _RUN_ONCE] if last else []  # a fit draws the order of its rows by the second
         self._alone, self._once_alone = alone, alone or program.cycles() < threads.WAKING_CYCLES
         self._codes: dict[bool, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
-        if program.backend == "numba":
-            self.code(alone or threads.alone(), progress)
+        self._threads = threads.count()
+        self._later: Later | None = None
+        if program.backend == "numba" and not later:
+            self._compile([self, *others], progress)
 
-    def code(self, alone: bool, progress=iter) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    @staticmethod
+    def _compile(runners: "list[Runner]", progress) -> None:
+        """Compile what they run, first of all what runs on the calling thread if something is missing for others."""
+        alone = [runner._alone or threads.alone() for runner in runners]
+        first = {code: None for runner in runners for code in runner._needed(alone=True)}
+        whole = {code: None for runner, one in zip(runners, alone, strict=True) for code in runner._needed(one)}
+        later = Later(code for code in whole if code not in first)
+        for code in later.codes:
+            del whole[code]
+        for function, signature in progress(Divided(list(first | whole if later.codes else whole))):
+            machine_code(function, signature)
+        for runner, one in zip(runners, alone, strict=True):
+            runner._later = later if later.codes and not one else None
+            runner.code(one or runner._later is not None)
+
+    def _needed(self, alone: bool) -> list[Code]:
+        return [*self.program.codes(not alone), *self.last.codes(not alone), *self._loops]
+
+    def _is_alone(self) -> bool:
+        """Whether everything runs on the calling thread."""
+        if self._alone or threads.alone():
+            return True
+        if self._later is not None:
+            if not self._later.done:
+                return True
+            with threads.limited(self._threads):  # a fit may be trying others now
+                self.code(alone=False)
+            self._later = None
+        return False
+
+    def code(self, alone: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The machine code for one thread or for all: of both programs, and of the calls before a run.
 
         It is compiled or loaded if it is not available yet.
@@ -103,8 +141,7 @@ class Runner:
         bound = self._codes.get(alone)
         if bound is None:
             parallel = not alone
-            codes = [*self.program.codes(parallel), *self.last.codes(parallel), *self._loops]
-            for function, signature in progress(Divided(list(dict.fromkeys(codes)))):
+            for function, signature in Divided(list(dict.fromkeys(self._needed(alone)))):
                 machine_code(function, signature)
             code, before = self._compiled(self.program, parallel)
             last = code if self.last is self.program else self._compiled(self.last, parallel)[0]
@@ -121,7 +158,7 @@ class Runner:
         if self.program.backend == "numpy":
             self._run_references()
             return
-        alone = self._alone or threads.alone()
+        alone = self._is_alone()
         code, last, before = self.code(alone)
         with threads.guard(alone):
             if len(before):
@@ -141,7 +178,7 @@ class Runner:
                 self.program.run_references(once=True)
                 self.program.run_references()
             return
-        alone = self._once_alone or threads.alone()
+        alone = self._once_alone or self._is_alone()
         code, _, before = self._codes.get(alone) or self.code(alone)
         with threads.guard(alone):
             if len(before):

@@ -1,5 +1,6 @@
 """``python -m nbbp.kernels.worker``: a process that compiles for another, see `nbbp.kernels.workers`."""
 
+import contextlib
 import importlib
 import os
 import pickle
@@ -20,7 +21,8 @@ def main() -> None:
             return
         importlib.import_module(module)
         jit.machine_code(jit.function(name), signature)
-        answers.write(b".")
+        with contextlib.suppress(BrokenPipeError):  # the other process may have ended
+            answers.write(b".")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,9 @@ processes compile some of them into the cache on disk, from which this one loads
 forks or those of `multiprocessing`, which would copy a process that has threads, or run the user's script again.
 
 This process takes functions from the front of the list while workers start, and they take them from its back:
-neighbours often share functions of their own, which each process compiles for itself.
+neighbours often share functions of their own, which each process compiles for itself. Functions that can wait, see
+`Later`, workers compile when nothing else is left. They have been told of all of them then, and end when they are done,
+if this process ends before.
 
 Nothing depends on a worker. What is not in the cache when one has answered, or ended, is compiled here, and it gets no
 other: there may be no folder to write to, another package of this name, or settings that it does not know. It does not
@@ -19,7 +21,7 @@ import pickle
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numba
 
@@ -46,12 +48,13 @@ class _Pool:
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._waiting: collections.deque[_Task] = collections.deque()
-        self._workers = 0
+        self._later: collections.deque[_Task] = collections.deque()
+        self._workers = self._busy = 0
 
-    def offer(self, tasks: Sequence[_Task], workers: int) -> None:
-        """Let workers, at least so many, take these tasks."""
+    def offer(self, tasks: Sequence[_Task], workers: int, later: bool = False) -> None:
+        """Let workers, at least so many, take these tasks, or take them later, when there are no others."""
         with self._changed:
-            self._waiting.extend(tasks)
+            (self._later if later else self._waiting).extend(tasks)
             new = max(0, workers - self._workers)
             self._workers += new
             self._changed.notify_all()
@@ -71,35 +74,62 @@ class _Pool:
         with self._changed:
             self._changed.wait_for(lambda: task.answered, PATIENCE_SECONDS)
 
+    def are_done(self, tasks: Sequence[_Task]) -> bool:
+        """Whether workers have answered, or there are none."""
+        with self._changed:
+            return not self._workers or all(task.answered for task in tasks)
+
+    def finish(self) -> None:
+        """Wait until workers have nothing left to do."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._workers or not (self._waiting or self._later or self._busy))
+
     def _serve(self) -> None:
-        """Start a worker and give it tasks, one after the other."""
+        """Start a worker and give it tasks, one after the other, until one fails."""
         process = None
         try:
             process = _start()
-            while (task := self._last()) is not None:
-                try:
-                    done = _compiled_by(process, task.code)
-                finally:
-                    with self._changed:
-                        task.answered = True
-                        self._changed.notify_all()
-                if not done:
-                    break
-                counts["shared"] += 1
+            while (tasks := self._next()) and self._served(process, tasks):
+                pass
         except OSError:
             pass  # it could not be started
         finally:
             with self._changed:
                 self._workers -= 1
+                self._changed.notify_all()
             if process is not None:
                 process.kill()
                 process.communicate()
 
-    def _last(self) -> _Task | None:
-        """The last task that nobody has taken, or None if there is none for some time."""
+    def _next(self) -> list[_Task]:
+        """The last task that nobody has taken, or a share of those for later; none if there are none for some time."""
         with self._changed:
-            self._changed.wait_for(lambda: self._waiting, IDLE_SECONDS)
-            return self._waiting.pop() if self._waiting else None
+            self._changed.wait_for(lambda: self._waiting or self._later, IDLE_SECONDS)
+            share = -(-len(self._later) // self._workers)
+            tasks = [self._waiting.pop()] if self._waiting else [self._later.popleft() for _ in range(share)]
+            self._busy += len(tasks)
+            return tasks
+
+    def _served(self, process: subprocess.Popen, tasks: list[_Task]) -> bool:
+        """Let a worker compile functions; whether all of them are in the cache now."""
+        left = list(tasks)
+        try:
+            _send(process, [task.code for task in tasks])
+            while left and _has_answered(process) and jit.is_available(left[0].code):
+                counts["shared"] += 1
+                self._answer([left.pop(0)])
+            return not left
+        except OSError:
+            return False
+        finally:
+            self._answer(left)
+
+    def _answer(self, tasks: list[_Task]) -> None:
+        with self._changed:
+            for task in tasks:
+                task.answered = True
+            self._busy -= len(tasks)
+            self._changed.notify_all()
 
 
 _pool = _Pool()
@@ -127,24 +157,56 @@ def _start() -> subprocess.Popen:
     )  # fmt: skip
 
 
-def _compiled_by(process: subprocess.Popen, code: Code) -> bool:
-    """Let a worker compile a function; whether it is in the cache now."""
-    dispatcher, signature = code
+def _send(process: subprocess.Popen, codes: list[Code]) -> None:
+    """Tell a worker what to compile."""
     assert process.stdin is not None
-    assert process.stdout is not None
-    try:
+    for dispatcher, signature in codes:
         pickle.dump((dispatcher.py_func.__module__, dispatcher.py_func.__name__, signature), process.stdin)
-        process.stdin.flush()
-        answer = process.stdout.read(1)
-    except OSError:
-        return False
-    return bool(answer) and jit.is_available(code)
+    process.stdin.flush()
+
+
+def _has_answered(process: subprocess.Popen) -> bool:
+    """Wait for the worker's next answer; False if it has ended."""
+    assert process.stdout is not None
+    return bool(process.stdout.read(1))
 
 
 def _most() -> int:
     """How many processes may compile beside this one: none if this program is not an interpreter, but has one."""
     interpreter = pathlib.Path(sys.executable or "").name.lower().startswith("python")
     return threads.count() - 1 if interpreter and not getattr(sys, "frozen", False) else 0
+
+
+def _missing(codes: Iterable[Code]) -> list[Code]:
+    """What workers can compile of some functions: those of this package that are not in the cache."""
+    return [code for code in codes if is_ours(code[0].py_func) and not jit.is_available(code)]
+
+
+class Later:
+    """Functions that workers compile while this process does something else.
+
+    Attributes
+    ----------
+    codes : list of Code
+        Those of the given ones that are missing; none if there can be no worker.
+    """
+
+    def __init__(self, codes: Iterable[Code]) -> None:
+        most = 0 if counts["lost"] else _most()
+        self.codes = _missing(codes) if most else []
+        self._tasks = [_Task(code) for code in self.codes]
+        if self._tasks:
+            _pool.offer(self._tasks, min(most, max(1, len(self._tasks) // FEWEST)), later=True)
+
+    @property
+    def done(self) -> bool:
+        """Whether they are in the cache, or never will be."""
+        return _pool.are_done(self._tasks)
+
+
+def finish() -> None:
+    """Wait for all that workers compile."""
+    _pool.finish()
 
 
 class Divided:
@@ -160,7 +222,7 @@ class Divided:
         return len(self._codes)
 
     def __iter__(self) -> Iterator[Code]:
-        missing = [code for code in self._codes if is_ours(code[0].py_func) and not jit.is_available(code)]
+        missing = _missing(self._codes)
         workers = 0 if counts["lost"] else min(_most(), len(missing) // FEWEST)
         if not workers:
             yield from self._codes

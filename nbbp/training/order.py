@@ -29,6 +29,8 @@ class Order:
     ----------
     rows : ndarray (epochs x rows,)
         The indices of the rows in the data; 0 where another rank has rows of its own.
+    runners : list of Runner
+        What draws it, not compiled before it is used.
     """
 
     def __init__(self, division: Division, own: int, epochs: int, shuffle: bool | str, seed: int, backend: str) -> None:
@@ -43,7 +45,8 @@ class Order:
         self._keys, self._count = arrays.zeros(epochs, np.uint64), np.zeros(1, np.int64)
         program = Program(backend, np.float32, own * epochs)
         program.call(random.shuffle, self._orders, self._keys, self._count)
-        self._runner = Runner(program)
+        self._runner = Runner(program, later=True)
+        self.runners = [self._runner] if shuffle else []
 
     def draw(self, first: int, epochs: int, data: Data) -> None:
         """Draw the order of each of `epochs` epochs, from the one of number `first` on."""

@@ -137,7 +137,8 @@ class Trainer:
         flat = self.network.params, self.network.grads, *self.update.moments
         self.owners = Owners([p for p in (whole, last) if p and owned], flat, self.update.optimizer.kernel)
         self._pace.start_with(planner.cores(whole))
-        self.runner = Runner(whole, last or whole, progress, alone=self._alone)
+        others = *self._order.runners, *self.owners.runners
+        self.runner = Runner(whole, last or whole, progress, alone=self._alone, others=others)
         self._masked = self.network.mask is not None
 
     def _binding(self) -> Binding:
