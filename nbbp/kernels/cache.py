@@ -126,12 +126,19 @@ class KernelCache(FunctionCache):
     def __init__(self, function: Callable) -> None:
         self._py_func, self._name = function, function.__qualname__
         self._source = "" if is_ours(function) else _digest_of_file(function)
+        self._names: dict[tuple, str] = {}  # of files, by signature
 
     @property
     def cache_path(self) -> str:
         return str(folders()[0])
 
     def _file(self, signature, codegen) -> str:
+        """The name of a file; the first time, this waits until LLVM has compiled what another thread gave it."""
+        if signature not in self._names:
+            self._names[signature] = self._name_of(signature, codegen)
+        return self._names[signature]
+
+    def _name_of(self, signature, codegen) -> str:
         known = repr((numba.__version__, self._source, self._index_key(signature, codegen)))
         code = self._py_func.__code__
         place = re.sub(r"[^\w.-]", "", f"{pathlib.Path(code.co_filename).stem}.{self._name}-{code.co_firstlineno}")
