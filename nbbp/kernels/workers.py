@@ -5,7 +5,8 @@ processes compile some of them into the cache on disk, from which this one loads
 forks or those of `multiprocessing`, which would copy a process that has threads, or run the user's script again.
 
 This process takes functions from the front of the list while workers start, and they take them from its back:
-neighbours often share functions of their own, which each process compiles for itself. Functions that can wait, see
+neighbours often share functions of their own, which each process compiles for itself. Those with many lie at both ends,
+so that nobody begins one of them when the others have nothing left to do. Functions that can wait, see
 `Later`, workers compile when nothing else is left. They have been told of all of them then, and end when they are done,
 if this process ends before.
 
@@ -15,13 +16,14 @@ import modules of the user's, whose kernels are compiled here. It ends by itself
 """
 
 import collections
+import itertools
 import os
 import pathlib
 import pickle
 import subprocess
 import sys
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numba
 
@@ -30,6 +32,7 @@ from nbbp.kernels.cache import counts, is_ours
 from nbbp.kernels.jit import Code
 
 WORKER = "nbbp.kernels.worker"
+MANY_PARTS = 5  # functions of its own, of one that takes a second to compile
 FEWEST = 4  # missing functions for which a worker is started: it needs as long to start as to compile two
 IDLE_SECONDS = 5.0  # until a worker without work ends
 PATIENCE_SECONDS = 60.0  # until what a worker has not compiled is compiled here
@@ -182,6 +185,25 @@ def _missing(codes: Iterable[Code]) -> list[Code]:
     return [code for code in codes if is_ours(code[0].py_func) and not jit.is_available(code)]
 
 
+def _parts(function: Callable, found: set[Callable]) -> set[Callable]:
+    """The compiled functions that a function calls, or that these call."""
+    for name in function.__code__.co_names:
+        part = getattr(function.__globals__.get(name), "py_func", None)
+        if part is not None and part not in found:
+            found.add(part)
+            _parts(part, found)
+    return found
+
+
+def _arranged(codes: list[Code]) -> list[Code]:
+    """The same functions, those with few parts in the middle."""
+    parts = {code: len(_parts(code[0].py_func, set())) for code in codes}
+    large = [code for code in codes if parts[code] >= MANY_PARTS]
+    ends = list(itertools.accumulate(parts[code] for code in large))
+    first = [code for code, end in zip(large, ends, strict=True) if end - parts[code] / 2 < ends[-1] / 2]
+    return [*first, *(code for code in codes if code not in large), *large[len(first) :]]
+
+
 class Later:
     """Functions that workers compile while this process does something else.
 
@@ -222,7 +244,7 @@ class Divided:
         return len(self._codes)
 
     def __iter__(self) -> Iterator[Code]:
-        missing = _missing(self._codes)
+        missing = _arranged(_missing(self._codes))
         workers = 0 if counts["lost"] else min(_most(), len(missing) // FEWEST)
         if not workers:
             yield from self._codes
