@@ -244,7 +244,7 @@ class Report:
         if len(best) > 1:
             lines = [f"the members are those of the epochs {', '.join(map(str, best))}, the best on validation"]
         if self.training.sharpness != 1:
-            lines.append(f"logits are multiplied by {self.training.sharpness:.2f}, which fits the rows of validation best")
+            lines.append(f"logits are multiplied by {self.training.sharpness:.2f}, which fits validation best")
         return lines
 
     def _baseline(self) -> str:
