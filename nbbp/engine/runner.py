@@ -14,7 +14,7 @@ from nbbp.kernels import threads
 from nbbp.kernels.clock import Clock
 from nbbp.kernels.jit import Code, address, address_places, call, compiled, device, machine_code, padded_block
 from nbbp.kernels.pointers import write_word
-from nbbp.kernels.workers import Divided, Later
+from nbbp.kernels.workers import Divided, Later, missing
 
 
 def _run_steps(calls, rows, last_calls, last_rows, clock):
@@ -85,9 +85,9 @@ class Runner:
 
     A program's `once` runs before the calls of each step in training, otherwise before a run. With `alone`, everything
     runs on the calling thread, as it also does if threads are lost, as in a forked child. Everything is compiled at
-    once, together with what `others` run, which were made for `later`: the more there is, the better it is divided
-    among processes. It also runs on the calling thread until workers have compiled what shares work among threads,
-    which takes longer to compile and has the same bits.
+    once, together with what `others` run, which were made for `later` if the cache does not have it: the more there is,
+    the better it is divided among processes. It also runs on the calling thread until workers have compiled what shares
+    work among threads, which takes longer to compile and has the same bits.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class Runner:
         self._codes: dict[bool, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
         self._threads = threads.count()
         self._later: Later | None = None
-        if program.backend == "numba" and not later:
+        if program.backend == "numba" and not (later and missing(self._needed(self._alone or threads.alone()))):
             self._compile([self, *others], progress)
 
     @staticmethod

@@ -180,7 +180,7 @@ def _most() -> int:
     return threads.count() - 1 if interpreter and not getattr(sys, "frozen", False) else 0
 
 
-def _missing(codes: Iterable[Code]) -> list[Code]:
+def missing(codes: Iterable[Code]) -> list[Code]:
     """What workers can compile of some functions: those of this package that are not in the cache."""
     return [code for code in codes if is_ours(code[0].py_func) and not jit.is_available(code)]
 
@@ -215,7 +215,7 @@ class Later:
 
     def __init__(self, codes: Iterable[Code]) -> None:
         most = 0 if counts["lost"] else _most()
-        self.codes = _missing(codes) if most else []
+        self.codes = missing(codes) if most else []
         self._tasks = [_Task(code) for code in self.codes]
         if self._tasks:
             _pool.offer(self._tasks, min(most, max(1, len(self._tasks) // FEWEST)), later=True)
@@ -244,15 +244,15 @@ class Divided:
         return len(self._codes)
 
     def __iter__(self) -> Iterator[Code]:
-        missing = _arranged(_missing(self._codes))
-        workers = 0 if counts["lost"] else min(_most(), len(missing) // FEWEST)
+        absent = _arranged(missing(self._codes))
+        workers = 0 if counts["lost"] else min(_most(), len(absent) // FEWEST)
         if not workers:
             yield from self._codes
             return
-        tasks = [_Task(code) for code in missing]
+        tasks = [_Task(code) for code in absent]
         _pool.offer(tasks, workers)
         try:
-            apart = set(missing)
+            apart = set(absent)
             yield from (code for code in self._codes if code not in apart)
             given = []
             for task in tasks:
