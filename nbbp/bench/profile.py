@@ -18,7 +18,8 @@ from nbbp.bench.trained import Trained
 from nbbp.engine.program import Call, Shards
 from nbbp.engine.runner import Runner
 from nbbp.kernels import llvm, threads
-from nbbp.kernels.jit import address, call, compiled, device, padded_block
+from nbbp.kernels.calls import call, padded_block
+from nbbp.kernels.jit import address, compiled, device
 from nbbp.training.trainer import Trainer
 
 SECONDS = 0.05  # of each measurement, at least, and two epochs

@@ -10,9 +10,10 @@ from numba import prange, types
 
 from nbbp.kernels import arrays, random, threads
 from nbbp.kernels.batches import clear, take_row
+from nbbp.kernels.calls import address_places, call, padded_block
 from nbbp.kernels.clock import Clock
 from nbbp.kernels.forks import cached_property
-from nbbp.kernels.jit import Code, Kernel, address_places, call, compiled, machine_code, padded_block, signature
+from nbbp.kernels.jit import Code, Kernel, compiled, machine_code, signature
 
 BACKENDS = ("numba", "numpy")
 

@@ -11,8 +11,9 @@ from numba import prange, types
 
 from nbbp.engine.program import Call, Program
 from nbbp.kernels import threads
+from nbbp.kernels.calls import address_places, call, padded_block
 from nbbp.kernels.clock import Clock
-from nbbp.kernels.jit import Code, address, address_places, call, compiled, device, machine_code, padded_block
+from nbbp.kernels.jit import Code, address, compiled, device, machine_code
 from nbbp.kernels.pointers import write_word
 from nbbp.kernels.workers import Divided, Later, missing
 

@@ -26,13 +26,10 @@ from typing import Any
 
 import numba
 import numpy as np
-from llvmlite import ir
 from numba import njit, prange, types
-from numba.core import cgutils
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import Compiler
 from numba.core.compiler_lock import global_compiler_lock
-from numba.extending import intrinsic
 
 from nbbp.kernels import threads
 from nbbp.kernels.arguments import Arguments, Derived, Values
@@ -334,67 +331,3 @@ def kernel(
         return pair
 
     return declare
-
-
-_WORDS = (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 128, 160)
-"""The numbers of integers that a kernel may be called with; each has a call site, which takes as long to compile."""
-
-
-@intrinsic
-def call(typing_context, address, arguments, words):
-    """Call the kernel at `address` with the `words` integers at `arguments`; returns its status, 0 for success.
-
-    Numba passes an array as seven or more integers, so a kernel of arrays is a function of integers only, and one
-    function serves all kernels: it passes as many integers as the next of _WORDS says, and a callee ignores the
-    surplus. Blocks are padded for that.
-    """
-
-    def generate(context, builder, signature, args):
-        word, status = ir.IntType(64), ir.IntType(32)
-        address, arguments, words = args
-        at = builder.inttoptr(arguments, word.as_pointer())
-        unused = cgutils.alloca_once(builder, word, size=2)  # where Numba returns a value and an exception
-        end = builder.append_basic_block("called")
-        switch = builder.switch(words, end)
-        incoming = [(builder.block, status(0))]
-        for case in _WORDS:
-            with builder.goto_block(builder.append_basic_block(f"words_{case}")):
-                switch.add_case(word(case), builder.block)
-                values = [builder.load(builder.gep(at, [word(i)])) for i in range(case)]
-                function = ir.FunctionType(status, [word.as_pointer()] * 2 + [word] * len(values))
-                result = builder.call(
-                    builder.inttoptr(address, function.as_pointer()),
-                    [unused, builder.gep(unused, [word(1)]), *values],
-                )
-                incoming.append((builder.block, result))
-                builder.branch(end)
-        builder.position_at_end(end)
-        returned = builder.phi(status)
-        for where, value in incoming:
-            returned.add_incoming(value, where)
-        return returned
-
-    return types.int32(types.int64, types.int64, types.int64), generate
-
-
-def padded_block(arrays) -> np.ndarray:
-    """The arguments of a compiled kernel as integers: for each array the fields of Numba's array structure.
-
-    meminfo and parent (both null), number of items, item size, address, shape, strides; then zeros to one of _WORDS.
-    """
-    words: list[int] = []
-    for a in arrays:
-        words += (0, 0, a.size, a.itemsize, a.__array_interface__["data"][0], *a.shape, *a.strides)
-    if len(words) > _WORDS[-1]:
-        raise ValueError(f"a kernel takes at most {_WORDS[-1]} words of arguments, got {len(words)}")
-    padded = next(most for most in _WORDS if len(words) <= most)
-    return np.array(words + [0] * (padded - len(words)), np.int64)
-
-
-def address_places(arrays) -> list[int]:
-    """The positions of the arrays' addresses in their block."""
-    places, begin = [], 0
-    for a in arrays:
-        places.append(begin + 4)
-        begin += 5 + 2 * a.ndim
-    return places
