@@ -45,7 +45,7 @@ def trained(preset, target, members: int, columns: pd.DataFrame) -> TableModel:
     fitted = target.fit(np.array(["a", "b", "c"])[y] if target is ClassTarget else y * 1000.0)
     labels = fitted.encode(np.array(["a", "b", "c"])[y] if target is ClassTarget else y * 1000.0)
     learned = labels if preset.steps else None
-    encoder = TableEncoder.fit(columns, bins=preset.bins, one_hot=preset.one_hot, target=learned)
+    encoder = TableEncoder.fit(columns, bins=preset.bins, one_hot=preset.one_hot, target=learned, scaled=preset.scaled)
     assert bool(encoder.columns[0].steps) == preset.steps
     X = encoder.encode(columns)
     training = TableTraining(encoder, fitted, X, labels, preset, members)

@@ -329,6 +329,36 @@ def test_numbers_in_text(table):
     assert len(TableEncoder.fit(table({"area": codes})).columns[0].categories) == 60  # with leading zeros
 
 
+def test_columns_of_categories_are_scaled_as_those_of_numbers(table):
+    towns = [*["Bern"] * 2, *["Chur"] * 5, *["Genf"] * 13]
+    encoder = TableEncoder.fit(table({"town": towns}), scaled=True)
+    ones = {town: [float(other == town) for other in towns] for town in ("Bern", "Chur", "Genf")}
+    expected = TableEncoder.fit(table(ones), bins=0).encode(table(ones))
+    assert len(np.unique(expected)) == 4  # two shares, a quarter between them, and 0
+    np.testing.assert_array_equal(encoder.encode(table({"town": towns})), expected)
+    elsewhere = encoder.encode(table({"town": ["Rom"]}))[0]
+    np.testing.assert_array_equal(elsewhere, expected.min(axis=0))
+    assert encoder.columns[0].description == "3 categories, a column of two scaled values for each"
+    assert TableEncoder.from_dict(encoder.to_dict()) == encoder
+
+
+def test_two_categories_are_one_scaled_column(table):
+    columns = {"smoker": ["no", "no", "no", "no", "yes"]}
+    encoder = TableEncoder.fit(table(columns), scaled=True)
+    assert encoder.features == ["smoker=yes"]
+    assert encoder.columns[0].description == "2 categories, a column of two scaled values"
+    np.testing.assert_allclose(encoder.encode(table(columns))[:, 0], [0, 0, 0, 0, 2 / np.sqrt(1 + 4 / 9)])
+    columns["smoker"][0] = None
+    assert TableEncoder.fit(table(columns), scaled=True).features == ["smoker=no", "smoker=yes", "smoker is missing"]
+
+
+def test_an_encoder_of_an_older_file(table):
+    encoder = TableEncoder.fit(table({"town": ["Bern", "Chur", "Bern"]}))
+    values = encoder.to_dict()
+    del values["columns"][0]["levels"]
+    assert TableEncoder.from_dict(values) == encoder
+
+
 def test_many_categories_become_codes_of_an_embedding(table, rng):
     towns = [f"town {k}" for k in rng.integers(0, 12, 200)]
     columns = {"size": rng.standard_normal(200).tolist(), "town": towns}

@@ -123,9 +123,9 @@ def _train(arguments, ranks: Ranks) -> int:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the report says which columns are left out
             known = rows.take(learned)
-            labels = target.encode(rows.known.take(learned), arguments.target) if preset.steps else None
+            labels = target.encode(rows.known.take(learned), arguments.target)
             encoder = TableEncoder.fit_cells(
-                known, True, arguments.categorical, arguments.file, preset.bins_of(known), preset.one_hot, labels
+                known, True, arguments.categorical, arguments.file, **preset.encoding(known, labels)
             )
         data = _part(encoder, target, rows, arguments)
     tested = _tested(encoder, target, arguments) if arguments.test else data.take(parts["test"])

@@ -89,10 +89,13 @@ def _of_dates(values, column):
 
 
 def _of_categories(values, column):
-    """A column of 0 and 1 for each category, or codes, which count from 1; 0 for other categories."""
+    """Columns of two values, those of other categories and those of a category; or codes from 1, 0 for others."""
     code = {category: k for k, category in enumerate(column["categories"], 1)}
     codes = np.array([code.get(_text(value), 0) for value in values])[:, np.newaxis]
-    return codes == np.arange(1, len(code) + 1) if column["one_hot"] else codes
+    if not column["one_hot"]:
+        return codes
+    end, (low, high) = len(code) + 1, np.array(column["levels"]).T
+    return np.where(codes == np.arange(end - len(low), end), high, low)
 
 
 def _text(value):

@@ -146,4 +146,8 @@ def _categories(math: Math, column: Categories) -> list[str]:
     )  # fmt: skip
     if not column.one_hot:
         return math.features(codes)
-    return math.features(*(math.whole("Equal", codes, k) for k in range(1, len(texts) + 1)))
+    first, features = len(texts) + 1 - len(column.levels), []
+    for k, (low, high) in enumerate(column.levels, first):
+        own = math.whole("Equal", codes, k)
+        features.append(math.operator("Where", own, math.number(high), math.number(low)))
+    return math.features(*features)

@@ -1,7 +1,11 @@
 """Presets: how a table becomes the input of a network, and which network is trained on it."""
 
 import dataclasses
+import math
 from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
 
 from nbbp import checks
 from nbbp.callbacks import EarlyStopping
@@ -42,6 +46,8 @@ class Preset:
     steps : bool
         Whether there are steps beside each number where the target changes, see `nbbp.tables.steps`; for classes, the
         bins are those between them.
+    scaled : bool
+        Whether columns of 0 and 1 are scaled as numbers are.
     """
 
     epochs: int | None = None
@@ -49,6 +55,7 @@ class Preset:
     bins: int = 32
     one_hot: int = ONE_HOT
     steps: bool = True
+    scaled: bool = False
 
     def length(self, updates: int, networks: int = 1) -> int:
         """The number of epochs, each of so many updates, of each of so many networks."""
@@ -61,6 +68,15 @@ class Preset:
         """The number of quantile bins of each number: fewer where so many columns would make the network wide."""
         numbers = sum(column.kind != "text" for column in columns)
         return min(self.bins, max(BINS, BINNED // max(1, numbers)))
+
+    def encoding(self, columns: Sequence[Cells], labels: np.ndarray) -> dict[str, Any]:
+        """How columns are encoded, for an encoded target (rows,): arguments of `TableEncoder.fit_cells`."""
+        target = labels if self.steps else None
+        return {"bins": self.bins_of(columns), "one_hot": self.one_hot, "target": target, "scaled": self.scaled}
+
+    def rows_of_batch(self, rows: int) -> int:
+        """The rows of a mini-batch of so many rows to train on."""
+        return min(self.batch_size, rows)
 
     def network(self, encoder: TableEncoder, target: Target, steps: int, seed: int) -> Model:
         """A network that is not trained yet; `steps` is the number of its updates.
@@ -85,7 +101,7 @@ class Plain(Preset):
 
     Parameters
     ----------
-    epochs, batch_size, bins, one_hot, steps
+    epochs, batch_size, bins, one_hot, steps, scaled
         As for `Preset`.
     hidden : tuple of int
         The units of the hidden layers.
@@ -141,8 +157,8 @@ class RealMLP(Preset):
 
     Parameters
     ----------
-    epochs, batch_size, bins, one_hot, steps
-        As for `Preset`.
+    epochs, batch_size, bins, one_hot, steps, scaled
+        As for `Preset`. A mini-batch has some more rows than `batch_size` if otherwise an epoch's last had fewer.
     variant : {"TD", "TD-S"}
     """
 
@@ -151,7 +167,12 @@ class RealMLP(Preset):
     bins: int = 0
     one_hot: int = 8
     steps: bool = False
+    scaled: bool = True
     variant: str = "TD"
+
+    def rows_of_batch(self, rows):
+        """The original leaves out the rest of an epoch's rows; here it is spread, with as many updates."""
+        return math.ceil(rows / max(1, rows // self.batch_size))
 
     def network(self, encoder, target, steps, seed):
         groups = [group for column in encoder.columns for group in column.groups]

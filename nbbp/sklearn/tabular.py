@@ -101,9 +101,8 @@ class Tabular(BaseEstimator):
         target = self._target(y)
         labels = target.encode(y)
         encoder = TableEncoder.fit_cells(
-            columns, is_table(X), self.categorical, "X", preset.bins_of(columns), preset.one_hot,
-            labels if preset.steps else None,
-        )  # fmt: skip
+            columns, is_table(X), self.categorical, "X", **preset.encoding(columns, labels)
+        )
         training = TableTraining(
             encoder, target, encoder.encode_cells(columns), labels, preset, self.members,
             validation_share=self.validation_fraction, folds=self.folds, sample_weight=self._weights(labels),

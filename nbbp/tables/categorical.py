@@ -8,6 +8,7 @@ from typing import Any, Self
 import numpy as np
 
 from nbbp.tables.cells import Cells
+from nbbp.tables.numeric import Numbers
 
 UNKNOWN = 0  # code of categories that have none of their own
 GROUPS = "groups of them, such as regions of towns, may say more"
@@ -16,47 +17,58 @@ MOST = 1000  # categories with a code of their own
 
 @dataclasses.dataclass(frozen=True)
 class Categories:
-    """A column of categories: a column of 0 and 1 for each, or codes of an embedding.
+    """A column of categories: a column of two values for each, or codes of an embedding.
 
     Attributes
     ----------
     name : str
     categories : tuple of str or None
         In ascending order; None for missing values, which are a category if there were any. All others, such as
-        categories that did not occur in the fit, are 0 everywhere, or have the code 0.
+        categories that did not occur in the fit, are in no column, or have the code 0.
     one_hot : bool
     others : int
         The number of categories in the fit that have none of their own, because they are the rarest of too many.
+    levels : tuple of (float, float)
+        For each column what stands in the rows of other categories, and in those of its own: 0 and 1, or these as
+        `Numbers` scales and clips them. If there are fewer than categories, the first have none. Empty for codes.
     """
 
     name: str
     categories: tuple[str | None, ...]
     one_hot: bool
     others: int = 0
+    levels: tuple[tuple[float, float], ...] = ()
 
     kind = "category"
 
     @classmethod
-    def fit(cls, column: Cells, one_hot: int) -> Self:
-        """Learn the categories; up to `one_hot` of them get a column each."""
+    def fit(cls, column: Cells, one_hot: int, scaled: bool = False) -> Self:
+        """Learn the categories; up to `one_hot` of them get a column each, or two of them a single one if `scaled`."""
         counts = collections.Counter(column.as_texts())
         kept = sorted(counts, key=lambda text: (-counts[text], text is None, text or ""))[:MOST]
         categories = tuple(sorted(kept, key=lambda text: (text is None, text or "")))
-        return cls(column.name, categories, len(categories) <= one_hot, len(counts) - len(kept))
+        own = categories[1:] if scaled and len(categories) == 2 and None not in categories else categories
+        own = own if len(categories) <= one_hot else ()
+        levels = tuple(_scaled(counts[c], len(column)) if scaled else (0.0, 1.0) for c in own)
+        return cls(column.name, categories, bool(own), len(counts) - len(kept), levels)
 
     @property
     def features(self) -> list[str]:
         if not self.one_hot:
             return [self.name]
-        return [f"{self.name} is missing" if c is None else f"{self.name}={c}" for c in self.categories]
+        own = self.categories[-len(self.levels) :]
+        return [f"{self.name} is missing" if c is None else f"{self.name}={c}" for c in own]
 
     @property
     def groups(self) -> list[str]:
-        return ["one_hot"] * len(self.categories) if self.one_hot else ["codes"]
+        return ["one_hot"] * len(self.levels) if self.one_hot else ["codes"]
 
     @property
     def description(self) -> str:
-        how = "a column of 0 and 1 for each" if self.one_hot else "a trained vector for each (embedding)"
+        plain = all(levels == (0, 1) for levels in self.levels)
+        values = "0 and 1" if plain else "two scaled values"
+        columns = f"a column of {values}" + " for each" * (len(self.levels) == len(self.categories))
+        how = columns if self.one_hot else "a trained vector for each (embedding)"
         missing = ", one of them for missing values" if None in self.categories else ""
         others = f"; the {self.others:,} rarest share a vector: {GROUPS}" if self.others else ""
         return f"{len(self.categories) + self.others:,} categories{missing}, {how}{others}"
@@ -64,7 +76,8 @@ class Categories:
     def encode(self, column: Cells) -> np.ndarray:
         codes = self.codes(column)[:, np.newaxis]
         if self.one_hot:
-            return (codes == np.arange(1, len(self.categories) + 1)).astype(np.float64)
+            end, (low, high) = len(self.categories) + 1, np.array(self.levels).T
+            return np.where(codes == np.arange(end - len(self.levels), end), high, low)
         return codes.astype(np.float64)
 
     def codes(self, column: Cells) -> np.ndarray:
@@ -77,9 +90,19 @@ class Categories:
         return sorted(text for text in set(column.as_texts()) - set(self.categories) if text is not None)
 
     def to_dict(self) -> dict[str, Any]:
-        return {"kind": self.kind} | dataclasses.asdict(self) | {"categories": list(self.categories)}
+        lists = {"categories": list(self.categories), "levels": [list(levels) for levels in self.levels]}
+        return {"kind": self.kind} | dataclasses.asdict(self) | lists
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         categories = tuple(None if c is None else str(c) for c in values["categories"])
-        return cls(values["name"], categories, bool(values["one_hot"]), int(values["others"]))
+        one_hot = bool(values["one_hot"])
+        levels = tuple((low, high) for low, high in values.get("levels", [(0.0, 1.0)] * len(categories) * one_hot))
+        return cls(values["name"], categories, one_hot, int(values["others"]), levels)
+
+
+def _scaled(count: int, rows: int) -> tuple[float, float]:
+    """0 and 1 in a column of rows of which `count` are 1, as `Numbers` scales and clips them."""
+    numbers = Numbers.of("", (np.arange(rows) < count).astype(np.float64), bins=0)
+    low, high = numbers.encode_numbers(np.array([0.0, 1.0]))[:, 0].tolist()
+    return low, high

@@ -63,7 +63,7 @@ class TableEncoder:
     @classmethod
     def fit(
         cls, table, categorical: Sequence[str] = (), name: str = "table", bins: int = BINS, one_hot: int = ONE_HOT,
-        target: np.ndarray | None = None,
+        target: np.ndarray | None = None, scaled: bool = False,
     ) -> Self:  # fmt: skip
         """Learn medians, quartiles, bins and categories, and the steps of a target.
 
@@ -82,6 +82,8 @@ class TableEncoder:
         target : ndarray (rows,), optional
             Classes as integers from 0, or values as floats, as `ClassTarget` and `ValueTarget` encode them. Beside
             each number are steps then, up to 31, where the target changes.
+        scaled : bool
+            Whether columns of 0 and 1 are scaled and clipped as numbers are, one column standing for two categories.
 
         Warns
         -----
@@ -95,12 +97,14 @@ class TableEncoder:
         ValueError
             If nothing can be learned of any column, or the target has other rows.
         """
-        return cls.fit_cells(cells(name, table), frames.is_table(table), categorical, name, bins, one_hot, target)
+        return cls.fit_cells(
+            cells(name, table), frames.is_table(table), categorical, name, bins, one_hot, target, scaled
+        )
 
     @classmethod
     def fit_cells(
         cls, columns: Sequence[Cells], named: bool, categorical: Sequence[str] = (), name: str = "table",
-        bins: int = BINS, one_hot: int = ONE_HOT, target: np.ndarray | None = None,
+        bins: int = BINS, one_hot: int = ONE_HOT, target: np.ndarray | None = None, scaled: bool = False,
     ) -> Self:  # fmt: skip
         """The same from columns whose cells are read; if they are not `named`, none is taken for row numbers."""
         if isinstance(categorical, str):
@@ -122,7 +126,7 @@ class TableEncoder:
             if (flaw := screening.flaw(read, named, chosen)) is not None:
                 left_out[column.name] = flaw
             elif chosen or read.kind == "text":
-                known.append(Categories.fit(column, one_hot))
+                known.append(Categories.fit(column, one_hot, scaled))
             else:
                 number = read.kind == "number"
                 known.append(Numbers.fit(read, bins, target) if number else Dates.fit(read, form, bins, target))
