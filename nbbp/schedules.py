@@ -81,6 +81,9 @@ class Scaled(Schedule):
     schedule: Schedule = dataclasses.field(metadata=SCHEDULE)
     factor: float = dataclasses.field(metadata=NUMBER)
 
+    def __call__(self, steps):
+        return self.factor * self.schedule(steps)
+
     def value(self, step):
         return self.factor * self.schedule.value(step)
 

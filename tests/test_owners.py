@@ -58,6 +58,25 @@ def test_bits_are_those_of_one_thread(more):
     assert on_threads(2, run) == on_threads(1, run)
 
 
+@pytest.mark.parametrize("parametrization", ["standard", "ntk"])
+def test_matrices_that_begin_within_a_cache_line(parametrization):
+    X, y = data()
+
+    def made():
+        dense = [nbbp.Dense(units, "relu", parametrization=parametrization) for units in (200, 100)]
+        return nbbp.Sequential([nbbp.Scale(rate=6.0), *dense, nbbp.Dense(7)], "softmax_cross_entropy", nbbp.Adam(0.01))
+
+    def run():
+        network = made()
+        losses = network.fit(X, y, epochs=3, batch_size=BATCH, verbose=0)["loss"]
+        return losses, network.params.tobytes(), network.update.moments[1].tobytes()
+
+    network = made()
+    network.build(90)
+    assert on_threads(2, lambda: owned(network)) == [(90, 200, 96, 104), (200, 100, 48, 52)]
+    assert on_threads(2, run) == on_threads(1, run)
+
+
 class Meddler(nbbp.callbacks.Callback):
     """Reads and writes what the user may see, after each epoch and each step."""
 

@@ -215,9 +215,12 @@ class Owners:
         assert whole is not None
         programs, owned = [program.part(slice(0, program.rows)) for _ in range(threads.count())], []
         for matrix in self.matrices:
-            if not _lies_in(matrix.elements, whole):
+            here = common(matrix.elements, whole)
+            if here.start == here.stop:
                 continue
-            owned.append(matrix.elements)
+            owned.append(here)
+            if matrix.elements.stop > whole.stop:
+                continue  # the matrix begins within a cache line: the next call has the rest of it, and updates all
             for part, block in zip(programs, matrix.blocks, strict=False):
                 part.call(self._update, *(copy.reshape(-1) for copy in block.copies), coefficients)
                 if matrix.transposed is not None:
@@ -233,7 +236,8 @@ class Owners:
                 part.call(self._update, *(array[elements] for array in self._flat), coefficients)
         if all(_lies_in(m.elements, whole) and (m.bias is None or _lies_in(m.bias, whole)) for m in self.matrices):
             self._after_products(program, programs)
-        program.call_shards([part for part in programs if part.calls], awake=True)
+        if parts := [part for part in programs if part.calls]:
+            program.call_shards(parts, awake=True)
 
     @staticmethod
     def _after_products(program: Program, updates: list[Program]) -> None:

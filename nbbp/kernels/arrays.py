@@ -47,6 +47,14 @@ def copied(array, dtype=None) -> np.ndarray:
     return copy
 
 
+def from_lines(elements: slice, itemsize: int) -> list[slice]:
+    """Elements of an array that begins on a cache line: those before the next line, and those from there on, if any."""
+    line = LINE // itemsize
+    middle = min(-(-elements.start // line) * line, elements.stop)
+    parts = slice(elements.start, middle), slice(middle, elements.stop)
+    return [part for part in parts if part.start < part.stop]
+
+
 def while_used(function: Callable) -> Callable:
     """Make a function return the same array, or tuple of arrays, for equal arguments as long as others use them."""
     made: dict[tuple, list[weakref.ref]] = {}

@@ -68,18 +68,18 @@ class Update:
         """Bind an update of all parameters, from the flat gradient or from those of shards (shards, parameters)."""
         network = self.network
         self.optimizer.bind_gradient(program, network.grads, self._frozen)
-        numbers = [program.scheduled(self._numbers(*factors)) for _, factors in self._groups]
+        different = dict.fromkeys(factors for _, factors in self._groups)
+        numbers = {factors: program.scheduled(self._numbers(*factors)) for factors in different}
         whole = slice(0, len(network.params))
         owned = [whole] if shard_grads is None else owners.ranges(whole.stop, network.params.itemsize)
         programs = [program.part(slice(0, program.rows)) for _ in owned]
         for own, part in zip(owned, programs, strict=True):
             if shard_grads is not None:
                 part.call(add_shards, network.grads[own], shard_grads, np.array([own.start]))
-            for (group, _), coefficients in zip(self._groups, numbers, strict=True):
-                elements = owners.common(group, own)
-                if elements.start < elements.stop:
+            for group, factors in self._groups:
+                for elements in arrays.from_lines(owners.common(group, own), network.params.itemsize):
                     arrays_of = (array[elements] for array in (network.params, network.grads, *self.moments))
-                    part.call(self.optimizer.kernel, *arrays_of, coefficients)
+                    part.call(self.optimizer.kernel, *arrays_of, numbers[factors])
         program.call_shards(programs, awake=True)
         network.constrain(program)
         if network.mask is not None:
