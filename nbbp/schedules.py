@@ -82,7 +82,7 @@ class Scaled(Schedule):
     factor: float = dataclasses.field(metadata=NUMBER)
 
     def __call__(self, steps):
-        return self.factor * self.schedule(steps)
+        return np.asarray(self.factor * np.asarray(self.schedule(steps)))
 
     def value(self, step):
         return self.factor * self.schedule.value(step)

@@ -30,6 +30,7 @@ def table(rows: int = 120) -> pd.DataFrame:
             "size": rng.lognormal(0, 3, rows).round(2),
             "yes": rng.random(rows) < 0.3,
             "town": rng.choice(["Bern", "Chur", "Zürich"], rows),
+            "sold": rng.choice(["new", "used"], rows),
             "code": rng.integers(0, 10, rows).astype(str),
             "day": days.astype(str),
         }
@@ -56,7 +57,7 @@ def trained(preset, target, members: int, columns: pd.DataFrame) -> TableModel:
 def new() -> pd.DataFrame:
     """Rows with unknown categories and large numbers."""
     rows = table(40)
-    rows.loc[0, ["size", "town", "code"]] = [1e12, "Genf", "12"]
+    rows.loc[0, ["size", "town", "sold", "code"]] = [1e12, "Genf", "lent", "12"]
     return rows
 
 
@@ -71,6 +72,7 @@ def test_columns_as_they_are_in_onnx(preset, target, members, tmp_path):
         "size": rows["size"].to_numpy(np.float64),
         "yes": rows["yes"].astype(float).to_numpy(),
         "town": rows["town"].fillna("").to_numpy(object),
+        "sold": rows["sold"].fillna("").to_numpy(object),
         "code": rows["code"].fillna("").to_numpy(object),
         "day": rows["day"].to_numpy("datetime64[us]").astype(np.int64),
     }

@@ -330,33 +330,38 @@ def test_numbers_in_text(table):
 
 
 def test_columns_of_categories_are_scaled_as_those_of_numbers(table):
-    towns = [*["Bern"] * 2, *["Chur"] * 5, *["Genf"] * 13]
+    towns = [*["Bern"] * 2, *["Chur"] * 5, *["Genf"] * 12, None]
     encoder = TableEncoder.fit(table({"town": towns}), scaled=True)
     ones = {town: [float(other == town) for other in towns] for town in ("Bern", "Chur", "Genf")}
     expected = TableEncoder.fit(table(ones), bins=0).encode(table(ones))
     assert len(np.unique(expected)) == 4  # two shares, a quarter between them, and 0
     np.testing.assert_array_equal(encoder.encode(table({"town": towns})), expected)
-    elsewhere = encoder.encode(table({"town": ["Rom"]}))[0]
-    np.testing.assert_array_equal(elsewhere, expected.min(axis=0))
-    assert encoder.columns[0].description == "3 categories, a column of two scaled values for each"
+    elsewhere = encoder.encode(table({"town": ["Rom", None]}))
+    np.testing.assert_array_equal(elsewhere, [expected[-1]] * 2)
+    assert encoder.columns[0].description == "3 categories, a column of two values, scaled as numbers, for each"
     assert TableEncoder.from_dict(encoder.to_dict()) == encoder
 
 
-def test_two_categories_are_one_scaled_column(table):
-    columns = {"smoker": ["no", "no", "no", "no", "yes"]}
-    encoder = TableEncoder.fit(table(columns), scaled=True)
+@pytest.mark.parametrize("missing", [0, 1])
+def test_two_categories_share_a_scaled_column(table, missing):
+    smokers = ["no", "no", "no", "no", "no", "yes", *[None] * missing]
+    encoder = TableEncoder.fit(table({"smoker": smokers}), scaled=True)
+    numbers = {"smoker": [{"no": -1.0, "yes": 1.0, None: 0.0}[smoker] for smoker in smokers]}
+    expected = TableEncoder.fit(table(numbers), bins=0).encode(table(numbers | {"smoker": [-1.0, 1.0, 0.0, 0.0]}))
     assert encoder.features == ["smoker=yes"]
-    assert encoder.columns[0].description == "2 categories, a column of two scaled values"
-    np.testing.assert_allclose(encoder.encode(table(columns))[:, 0], [0, 0, 0, 0, 2 / np.sqrt(1 + 4 / 9)])
-    columns["smoker"][0] = None
-    assert TableEncoder.fit(table(columns), scaled=True).features == ["smoker=no", "smoker=yes", "smoker is missing"]
+    assert encoder.columns[0].description == "2 categories, a column of two values, scaled as numbers, for both"
+    new = encoder.encode(table({"smoker": ["no", "yes", None, "sometimes"]}))
+    np.testing.assert_allclose(new, expected, rtol=1e-15)
+    assert len(np.unique(new)) == 3
 
 
 def test_an_encoder_of_an_older_file(table):
-    encoder = TableEncoder.fit(table({"town": ["Bern", "Chur", "Bern"]}))
-    values = encoder.to_dict()
-    del values["columns"][0]["levels"]
-    assert TableEncoder.from_dict(values) == encoder
+    for one_hot in (50, 1):
+        encoder = TableEncoder.fit(table({"town": ["Bern", "Chur", "Bern"]}), one_hot=one_hot)
+        values = encoder.to_dict()
+        del values["columns"][0]["columns"]
+        values["columns"][0]["one_hot"] = one_hot == 50
+        assert TableEncoder.from_dict(values) == encoder
 
 
 def test_many_categories_become_codes_of_an_embedding(table, rng):

@@ -139,7 +139,7 @@ def test_in_cross_validation():
         assert cross_val_score(TabularClassifier(SMALL, random_state=0), X, y, cv=3, error_score="raise").mean() > 0.7
 
 
-@pytest.mark.parametrize(("preset", "categories"), [("td", {"one_hot": 5, "codes": 1}), ("td-s", {"one_hot": 5 + 11})])
+@pytest.mark.parametrize(("preset", "categories"), [("td", {"one_hot": 4, "codes": 1}), ("td-s", {"one_hot": 4 + 11})])
 @pytest.mark.filterwarnings("ignore:X. columns are left out")
 def test_the_presets_of_realmlp(preset, categories):
     table, y = dirty()
@@ -150,6 +150,19 @@ def test_the_presets_of_realmlp(preset, categories):
     assert all(x.dtype == (np.int32 if name == "codes" else np.float32) for name, x in X.items())
     assert classifier.score(table, y) > 0.8
     assert len(TabularRegressor(preset, epochs=2, members=2).fit(table, table["size"].fillna(0)).predict(table)) == 600
+
+
+@pytest.mark.parametrize(("rows", "expected"), [(255, 255), (256, 256), (300, 300), (511, 511), (512, 256), (600, 300)])
+def test_mini_batches_of_realmlp_have_no_rest(rows, expected):
+    assert RealMLP().rows_of_batch(rows) == expected
+
+
+def test_folds_of_realmlp_make_equal_numbers_of_updates():
+    y = np.arange(321.0)
+    sets = in_folds(y, 5, seed=1)
+    assert {len(y) - len(rows) for rows in sets} == {256, 257}
+    regressor = TabularRegressor("td-s", epochs=1, folds=5, random_state=0).fit(y[:, np.newaxis], y)
+    assert {history.steps_per_epoch for history in regressor.histories_} == {1}
 
 
 def test_margins_of_conformal_intervals(rng):

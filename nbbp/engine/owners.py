@@ -220,7 +220,7 @@ class Owners:
                 continue
             owned.append(here)
             if matrix.elements.stop > whole.stop:
-                continue  # the matrix begins within a cache line: the next call has the rest of it, and updates all
+                continue  # `Update.bind` splits a group at its first cache line: the call of the rest updates it all
             for part, block in zip(programs, matrix.blocks, strict=False):
                 part.call(self._update, *(copy.reshape(-1) for copy in block.copies), coefficients)
                 if matrix.transposed is not None:

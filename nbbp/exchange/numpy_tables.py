@@ -89,13 +89,13 @@ def _of_dates(values, column):
 
 
 def _of_categories(values, column):
-    """Columns of two values, those of other categories and those of a category; or codes from 1, 0 for others."""
+    """Columns of numbers for other categories, for their own and for unknown ones; or codes from 1, 0 for others."""
     code = {category: k for k, category in enumerate(column["categories"], 1)}
     codes = np.array([code.get(_text(value), 0) for value in values])[:, np.newaxis]
-    if not column["one_hot"]:
+    if not column["columns"]:
         return codes
-    end, (low, high) = len(code) + 1, np.array(column["levels"]).T
-    return np.where(codes == np.arange(end - len(low), end), high, low)
+    code, others, own, unknown = np.array(column["columns"]).T
+    return np.where(codes == code, own, np.where(codes == 0, unknown, others))
 
 
 def _text(value):

@@ -8,7 +8,7 @@ import numpy as np
 from nbbp.exchange.onnx_writer import Output, Writer
 from nbbp.recipes.tabular import TableModel
 from nbbp.tables import ClassTarget
-from nbbp.tables.categorical import Categories
+from nbbp.tables.categorical import UNKNOWN, Categories
 from nbbp.tables.numeric import LIMIT, Dates, Numbers
 
 OF_TEXT = "ai.onnx.ml", 2  # the operators that know text, and their first opset whose LabelEncoder takes it
@@ -146,8 +146,9 @@ def _categories(math: Math, column: Categories) -> list[str]:
     )  # fmt: skip
     if not column.one_hot:
         return math.features(codes)
-    first, features = len(texts) + 1 - len(column.levels), []
-    for k, (low, high) in enumerate(column.levels, first):
-        own = math.whole("Equal", codes, k)
-        features.append(math.operator("Where", own, math.number(high), math.number(low)))
+    unknown, features = math.whole("Equal", codes, UNKNOWN), []
+    for code, *numbers in column.columns:
+        others, own, of_unknown = map(math.number, numbers)
+        rest = math.operator("Where", unknown, of_unknown, others)
+        features.append(math.operator("Where", math.whole("Equal", codes, code), own, rest))
     return math.features(*features)

@@ -47,8 +47,11 @@ def copied(array, dtype=None) -> np.ndarray:
     return copy
 
 
-def from_lines(elements: slice, itemsize: int) -> list[slice]:
-    """Elements of an array that begins on a cache line: those before the next line, and those from there on, if any."""
+def split_at_line(elements: slice, itemsize: int) -> list[slice]:
+    """Elements of a flat array in two parts, as far as any are in them: before the first cache line, and from there on.
+
+    A loop over several such arrays then has its vectors within lines.
+    """
     line = LINE // itemsize
     middle = min(-(-elements.start // line) * line, elements.stop)
     parts = slice(elements.start, middle), slice(middle, elements.stop)

@@ -47,7 +47,7 @@ class Preset:
         Whether there are steps beside each number where the target changes, see `nbbp.tables.steps`; for classes, the
         bins are those between them.
     scaled : bool
-        Whether columns of 0 and 1 are scaled as numbers are.
+        Whether the columns of categories are scaled as numbers are, see `TableEncoder.fit`.
     """
 
     epochs: int | None = None
@@ -75,7 +75,7 @@ class Preset:
         return {"bins": self.bins_of(columns), "one_hot": self.one_hot, "target": target, "scaled": self.scaled}
 
     def rows_of_batch(self, rows: int) -> int:
-        """The rows of a mini-batch of so many rows to train on."""
+        """How many rows a mini-batch has, if so many are trained on."""
         return min(self.batch_size, rows)
 
     def network(self, encoder: TableEncoder, target: Target, steps: int, seed: int) -> Model:
@@ -158,7 +158,8 @@ class RealMLP(Preset):
     Parameters
     ----------
     epochs, batch_size, bins, one_hot, steps, scaled
-        As for `Preset`. A mini-batch has some more rows than `batch_size` if otherwise an epoch's last had fewer.
+        As for `Preset`. Rows that would not fill the last mini-batch of an epoch are divided among the others, which
+        have some more than `batch_size` then; the authors' code leaves them out.
     variant : {"TD", "TD-S"}
     """
 
@@ -171,7 +172,6 @@ class RealMLP(Preset):
     variant: str = "TD"
 
     def rows_of_batch(self, rows):
-        """The original leaves out the rest of an epoch's rows; here it is spread, with as many updates."""
         return math.ceil(rows / max(1, rows // self.batch_size))
 
     def network(self, encoder, target, steps, seed):

@@ -56,8 +56,9 @@ def realmlp(
     steps : int
         The number of updates of the whole fit: epochs times ceil(rows / batch size).
     numbers, one_hot : int
-        Columns of the input "numbers", float32, robustly scaled; and of the input "one_hot", of 0 and 1. An input
-        without columns is left out of the model, and of the dict of arrays that `fit` and `predict` take.
+        Columns of the input "numbers", float32, robustly scaled; and of the input "one_hot", of two values each, which
+        `nbbp.tables.TableEncoder` scales likewise if it is told to. An input without columns is left out of the model,
+        and of the dict of arrays that `fit` and `predict` take.
     categories : sequence of int
         For each column of the input "codes", int32, the number of its categories, which count from 0; each has an
         embedding of length 8.

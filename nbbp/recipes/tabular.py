@@ -200,7 +200,7 @@ class TableTraining:
         self.folds: list[Fold] = [(np.setdiff1d(everything, rows), rows) for rows in sets]
         self._X, self._y, self._weight = X, y, sample_weight
         self.preset = preset
-        self.batch_size = preset.rows_of_batch(len(self.folds[0][0]))
+        self.batch_size = preset.rows_of_batch(max(len(rows) for rows, _ in self.folds))
         updates = max(-(-len(rows) // self.batch_size) for rows, _ in self.folds)
         self.epochs = preset.length(updates, len(sets))
         networks = [preset.network(encoder, target, self.epochs * updates, seed + k) for k in range(len(sets))]

@@ -2,8 +2,8 @@
 
 import collections
 import dataclasses
-from collections.abc import Mapping
-from typing import Any, Self
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
@@ -15,70 +15,97 @@ GROUPS = "groups of them, such as regions of towns, may say more"
 MOST = 1000  # categories with a code of their own
 
 
+class Indicator(NamedTuple):
+    """A column that tells a category from others.
+
+    Attributes
+    ----------
+    code : int
+        Of the category.
+    others, own, unknown : float
+        What stands in the rows of other categories, of this one, and of those that have no code.
+    """
+
+    code: int
+    others: float
+    own: float
+    unknown: float
+
+
 @dataclasses.dataclass(frozen=True)
 class Categories:
-    """A column of categories: a column of two values for each, or codes of an embedding.
+    """A column of categories: columns of two values, which tell them apart, or codes of an embedding.
 
     Attributes
     ----------
     name : str
     categories : tuple of str or None
-        In ascending order; None for missing values, which are a category if there were any. All others, such as
-        categories that did not occur in the fit, are in no column, or have the code 0.
-    one_hot : bool
+        In ascending order, with codes from 1; None for missing values, which are a category if there were any and the
+        columns are not scaled. All others, such as categories that did not occur in the fit, have the code 0.
     others : int
-        The number of categories in the fit that have none of their own, because they are the rarest of too many.
-    levels : tuple of (float, float)
-        For each column what stands in the rows of other categories, and in those of its own: 0 and 1, or these as
-        `Numbers` scales and clips them. If there are fewer than categories, the first have none. Empty for codes.
+        The number of categories in the fit that have no code, because they are the rarest of too many.
+    columns : tuple of Indicator
+        Empty for codes of an embedding.
     """
 
     name: str
     categories: tuple[str | None, ...]
-    one_hot: bool
     others: int = 0
-    levels: tuple[tuple[float, float], ...] = ()
+    columns: tuple[Indicator, ...] = ()
 
     kind = "category"
 
     @classmethod
     def fit(cls, column: Cells, one_hot: int, scaled: bool = False) -> Self:
-        """Learn the categories; up to `one_hot` of them get a column each, or two of them a single one if `scaled`."""
+        """Learn the categories; up to `one_hot` of them get columns, of 0 and 1, or of these as `Numbers` scales them.
+
+        If they are scaled, two categories share one, and a missing value is in no category, as in RealMLP: Holzmueller,
+        Grinsztajn and Steinwart, "Better by default", 2024, section 3.
+        """
         counts = collections.Counter(column.as_texts())
         kept = sorted(counts, key=lambda text: (-counts[text], text is None, text or ""))[:MOST]
-        categories = tuple(sorted(kept, key=lambda text: (text is None, text or "")))
-        own = categories[1:] if scaled and len(categories) == 2 and None not in categories else categories
-        own = own if len(categories) <= one_hot else ()
-        levels = tuple(_scaled(counts[c], len(column)) if scaled else (0.0, 1.0) for c in own)
-        return cls(column.name, categories, bool(own), len(counts) - len(kept), levels)
+        known = cls(
+            column.name, tuple(sorted(kept, key=lambda text: (text is None, text or ""))), len(counts) - len(kept)
+        )
+        named = tuple(category for category in known.categories if category is not None)
+        if scaled and len(named) <= one_hot:
+            known = dataclasses.replace(known, categories=named)
+            return dataclasses.replace(known, columns=tuple(_scaled(known.codes(column), len(named))))
+        return (
+            dataclasses.replace(known, columns=_plain(known.categories)) if len(known.categories) <= one_hot else known
+        )
+
+    @property
+    def one_hot(self) -> bool:
+        """Whether categories have columns."""
+        return bool(self.columns)
 
     @property
     def features(self) -> list[str]:
         if not self.one_hot:
             return [self.name]
-        own = self.categories[-len(self.levels) :]
+        own = (self.categories[column.code - 1] for column in self.columns)
         return [f"{self.name} is missing" if c is None else f"{self.name}={c}" for c in own]
 
     @property
     def groups(self) -> list[str]:
-        return ["one_hot"] * len(self.levels) if self.one_hot else ["codes"]
+        return ["one_hot"] * len(self.columns) if self.one_hot else ["codes"]
 
     @property
     def description(self) -> str:
-        plain = all(levels == (0, 1) for levels in self.levels)
-        values = "0 and 1" if plain else "two scaled values"
-        columns = f"a column of {values}" + " for each" * (len(self.levels) == len(self.categories))
-        how = columns if self.one_hot else "a trained vector for each (embedding)"
+        each = "for both" if len(self.columns) < len(self.categories) else "for each"
+        values = "0 and 1" if self.columns == _plain(self.categories) else "two values, scaled as numbers,"
+        how = f"a column of {values} {each}" if self.one_hot else "a trained vector for each (embedding)"
         missing = ", one of them for missing values" if None in self.categories else ""
         others = f"; the {self.others:,} rarest share a vector: {GROUPS}" if self.others else ""
         return f"{len(self.categories) + self.others:,} categories{missing}, {how}{others}"
 
     def encode(self, column: Cells) -> np.ndarray:
         codes = self.codes(column)[:, np.newaxis]
-        if self.one_hot:
-            end, (low, high) = len(self.categories) + 1, np.array(self.levels).T
-            return np.where(codes == np.arange(end - len(self.levels), end), high, low)
-        return codes.astype(np.float64)
+        if not self.one_hot:
+            return codes.astype(np.float64)
+        code, others, own, unknown = np.array(self.columns).T
+        return np.where(codes == code, own, np.where(codes == UNKNOWN, unknown, others))
 
     def codes(self, column: Cells) -> np.ndarray:
         """The code of each category (rows,), counted from 1; 0 for others."""
@@ -90,19 +117,28 @@ class Categories:
         return sorted(text for text in set(column.as_texts()) - set(self.categories) if text is not None)
 
     def to_dict(self) -> dict[str, Any]:
-        lists = {"categories": list(self.categories), "levels": [list(levels) for levels in self.levels]}
+        lists = {"categories": list(self.categories), "columns": [list(column) for column in self.columns]}
         return {"kind": self.kind} | dataclasses.asdict(self) | lists
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         categories = tuple(None if c is None else str(c) for c in values["categories"])
-        one_hot = bool(values["one_hot"])
-        levels = tuple((low, high) for low, high in values.get("levels", [(0.0, 1.0)] * len(categories) * one_hot))
-        return cls(values["name"], categories, one_hot, int(values["others"]), levels)
+        if "columns" in values:
+            columns = tuple(Indicator(*column) for column in values["columns"])
+        else:
+            columns = _plain(categories) if values["one_hot"] else ()
+        return cls(values["name"], categories, int(values["others"]), columns)
 
 
-def _scaled(count: int, rows: int) -> tuple[float, float]:
-    """0 and 1 in a column of rows of which `count` are 1, as `Numbers` scales and clips them."""
-    numbers = Numbers.of("", (np.arange(rows) < count).astype(np.float64), bins=0)
-    low, high = numbers.encode_numbers(np.array([0.0, 1.0]))[:, 0].tolist()
-    return low, high
+def _plain(categories: tuple) -> tuple[Indicator, ...]:
+    """A column of 0 and 1 for each category."""
+    return tuple(Indicator(code, 0.0, 1.0, 0.0) for code in range(1, len(categories) + 1))
+
+
+def _scaled(codes: np.ndarray, categories: int) -> Iterator[Indicator]:
+    """The columns of categories as `Numbers` scales them: of two of them one, in which what is unknown lies between."""
+    between, first = (0.5, 2) if categories == 2 else (0.0, 1)
+    for code in range(first, categories + 1):
+        numbers = np.where(codes == code, 1.0, np.where(codes == UNKNOWN, between, 0.0))
+        scaled = Numbers.of("", numbers, bins=0).encode_numbers(np.array([0.0, 1.0, between]))
+        yield Indicator(code, *scaled[:, 0].tolist())

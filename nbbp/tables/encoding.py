@@ -83,7 +83,8 @@ class TableEncoder:
             Classes as integers from 0, or values as floats, as `ClassTarget` and `ValueTarget` encode them. Beside
             each number are steps then, up to 31, where the target changes.
         scaled : bool
-            Whether columns of 0 and 1 are scaled and clipped as numbers are, one column standing for two categories.
+            Whether the columns of categories are scaled and clipped as numbers are. Two categories then share one, and
+            a missing value is in no category.
 
         Warns
         -----
@@ -111,6 +112,7 @@ class TableEncoder:
             raise TypeError(f"categorical must be a list of columns, such as [{categorical!r}]")
         checks.integer("bins", bins, least=0)
         checks.integer("one_hot", one_hot, least=0)
+        checks.boolean("scaled", scaled)
         if not columns or not len(columns[0]):
             raise ValueError(f"{name} has no {'rows' if columns else 'columns'}")
         for wanted in categorical:

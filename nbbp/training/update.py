@@ -77,7 +77,7 @@ class Update:
             if shard_grads is not None:
                 part.call(add_shards, network.grads[own], shard_grads, np.array([own.start]))
             for group, factors in self._groups:
-                for elements in arrays.from_lines(owners.common(group, own), network.params.itemsize):
+                for elements in arrays.split_at_line(owners.common(group, own), network.params.itemsize):
                     arrays_of = (array[elements] for array in (network.params, network.grads, *self.moments))
                     part.call(self.optimizer.kernel, *arrays_of, numbers[factors])
         program.call_shards(programs, awake=True)
