@@ -64,16 +64,15 @@ class Categories:
         """
         counts = collections.Counter(column.as_texts())
         kept = sorted(counts, key=lambda text: (-counts[text], text is None, text or ""))[:MOST]
-        known = cls(
-            column.name, tuple(sorted(kept, key=lambda text: (text is None, text or ""))), len(counts) - len(kept)
-        )
-        named = tuple(category for category in known.categories if category is not None)
+        categories = tuple(sorted(kept, key=lambda text: (text is None, text or "")))
+        named = tuple(category for category in categories if category is not None)
         if scaled and len(named) <= one_hot:
-            known = dataclasses.replace(known, categories=named)
-            return dataclasses.replace(known, columns=tuple(_scaled(known.codes(column), len(named))))
-        return (
-            dataclasses.replace(known, columns=_plain(known.categories)) if len(known.categories) <= one_hot else known
-        )
+            categories = named
+        known = cls(column.name, categories, len(counts) - len(kept))
+        if len(categories) > one_hot:
+            return known
+        columns = tuple(_scaled(known.codes(column), len(categories))) if scaled else _plain(categories)
+        return dataclasses.replace(known, columns=columns)
 
     @property
     def one_hot(self) -> bool:
