@@ -81,9 +81,6 @@ class Scaled(Schedule):
     schedule: Schedule = dataclasses.field(metadata=SCHEDULE)
     factor: float = dataclasses.field(metadata=NUMBER)
 
-    def __call__(self, steps):
-        return np.asarray(self.factor * np.asarray(self.schedule(steps)))
-
     def value(self, step):
         return self.factor * self.schedule.value(step)
 

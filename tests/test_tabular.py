@@ -153,8 +153,15 @@ def test_the_presets_of_realmlp(preset, categories):
 
 
 @pytest.mark.parametrize(("rows", "expected"), [(255, 255), (256, 256), (300, 300), (511, 511), (512, 256), (600, 300)])
-def test_mini_batches_of_realmlp_have_no_rest(rows, expected):
+def test_rows_of_mini_batches_of_realmlp(rows, expected):
     assert RealMLP().rows_of_batch(rows) == expected
+
+
+@pytest.mark.parametrize("size", [8, 256])
+def test_realmlp_makes_as_many_updates_as_there_are_whole_mini_batches(size):
+    preset = RealMLP(batch_size=size)
+    for rows in range(size, size**2 + 1):
+        assert -(-rows // preset.rows_of_batch(rows)) == rows // size
 
 
 def test_folds_of_realmlp_make_equal_numbers_of_updates():

@@ -90,12 +90,12 @@ def _of_dates(values, column):
 
 def _of_categories(values, column):
     """Columns of numbers for other categories, for their own and for unknown ones; or codes from 1, 0 for others."""
-    code = {category: k for k, category in enumerate(column["categories"], 1)}
-    codes = np.array([code.get(_text(value), 0) for value in values])[:, np.newaxis]
+    known = {category: k for k, category in enumerate(column["categories"], 1)}
+    codes = np.array([known.get(_text(value), 0) for value in values])[:, np.newaxis]
     if not column["columns"]:
         return codes
-    code, others, own, unknown = np.array(column["columns"]).T
-    return np.where(codes == code, own, np.where(codes == 0, unknown, others))
+    code, other, own, unknown = np.array(column["columns"]).T
+    return np.where(codes == code, own, np.where(codes == 0, unknown, other))
 
 
 def _text(value):

@@ -148,7 +148,7 @@ def _categories(math: Math, column: Categories) -> list[str]:
         return math.features(codes)
     unknown, features = math.whole("Equal", codes, UNKNOWN), []
     for code, *numbers in column.columns:
-        others, own, of_unknown = map(math.number, numbers)
-        rest = math.operator("Where", unknown, of_unknown, others)
+        other, own, of_unknown = map(math.number, numbers)
+        rest = math.operator("Where", unknown, of_unknown, other)
         features.append(math.operator("Where", math.whole("Equal", codes, code), own, rest))
     return math.features(*features)

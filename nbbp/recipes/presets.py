@@ -159,7 +159,8 @@ class RealMLP(Preset):
     ----------
     epochs, batch_size, bins, one_hot, steps, scaled
         As for `Preset`. Rows that would not fill the last mini-batch of an epoch are divided among the others, which
-        have some more than `batch_size` then; the authors' code leaves them out.
+        have some more than `batch_size` then, unless there are more than batch_size^2 rows; the authors' code leaves
+        them out.
     variant : {"TD", "TD-S"}
     """
 

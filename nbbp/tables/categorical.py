@@ -22,12 +22,12 @@ class Indicator(NamedTuple):
     ----------
     code : int
         Of the category.
-    others, own, unknown : float
+    other, own, unknown : float
         What stands in the rows of other categories, of this one, and of those that have no code.
     """
 
     code: int
-    others: float
+    other: float
     own: float
     unknown: float
 
@@ -103,8 +103,8 @@ class Categories:
         codes = self.codes(column)[:, np.newaxis]
         if not self.one_hot:
             return codes.astype(np.float64)
-        code, others, own, unknown = np.array(self.columns).T
-        return np.where(codes == code, own, np.where(codes == UNKNOWN, unknown, others))
+        code, other, own, unknown = np.array(self.columns).T
+        return np.where(codes == code, own, np.where(codes == UNKNOWN, unknown, other))
 
     def codes(self, column: Cells) -> np.ndarray:
         """The code of each category (rows,), counted from 1; 0 for others."""

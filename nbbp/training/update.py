@@ -68,8 +68,8 @@ class Update:
         """Bind an update of all parameters, from the flat gradient or from those of shards (shards, parameters)."""
         network = self.network
         self.optimizer.bind_gradient(program, network.grads, self._frozen)
-        different = dict.fromkeys(factors for _, factors in self._groups)
-        numbers = {factors: program.scheduled(self._numbers(*factors)) for factors in different}
+        distinct = dict.fromkeys(factors for _, factors in self._groups)
+        numbers = {factors: program.scheduled(self._numbers(*factors)) for factors in distinct}
         whole = slice(0, len(network.params))
         owned = [whole] if shard_grads is None else owners.ranges(whole.stop, network.params.itemsize)
         programs = [program.part(slice(0, program.rows)) for _ in owned]
