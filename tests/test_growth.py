@@ -85,7 +85,9 @@ def test_a_mini_batch_that_does_not_fit_is_refused_before_the_fit(monkeypatch, r
     X, y = rng.random((20_000, 300), np.float32), rng.random((20_000, 1), np.float32)
     model = nbbp.Sequential([nbbp.Dense(4000), nbbp.Dense(1)])
     monkeypatch.setattr(memory, "available", lambda: 100 << 20)
-    with pytest.raises(MemoryError, match=r"20,000 rows takes 6\d\d.\d MiB in training, 3\d.\d KiB a row.*100.0 MiB"):
+    with pytest.raises(
+        MemoryError, match=r"6\d\d.\d MiB in training, 20,000 rows at a time with 3\d.\d KiB each.*100.0 MiB"
+    ):
         model.fit(X, y, batch_size=20_000, verbose=0)
     model.fit(X, y, epochs=1, batch_size=1_000, accumulate=20, verbose=0)
     assert model.steps == 1

@@ -8,7 +8,9 @@ import nbbp
 from nbbp import streams
 from nbbp.engine import planner
 from nbbp.engine.planner import SHARD_NUMBERS, number_of_shards
+from nbbp.engine.program import Shards
 from nbbp.insight.summary import settings
+from nbbp.kernels.gemm import affine
 
 ROWS = 195  # the last mini-batch of 64 has 3 rows
 
@@ -192,3 +194,15 @@ def test_settings_name_the_shards():
     model.fit(*data(), shards=4, callbacks=[noting], verbose=0)
     model.fit(*data(), callbacks=[noting], verbose=0)
     assert seen == [4, None]
+
+
+@pytest.mark.skipif(numba.config.NUMBA_NUM_THREADS < 2, reason="there is one thread")
+def test_shards_of_one_thread_share_buffers_and_those_of_others_do_not():
+    X, y = data()
+    model = network()
+    trainer = model.built.trainer(model.prepare(X[:64], y[:64]), 64, shards=4)
+    found = next(bound for bound in trainer.runner.program.calls if isinstance(bound, Shards))
+    assert [lane.stop - lane.start for lane in found.lanes] == [2, 2]
+    places = [[call.arrays[0].ctypes.data for call in part.calls if call.kernel is affine] for part in found.programs]
+    assert places[0] == places[1] != places[2] == places[3]
+    assert not set(places[0]) & set(places[2])

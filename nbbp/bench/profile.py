@@ -56,10 +56,11 @@ def _run_shard(calls, counts):
         before = now
 
 
-def _run_shards_counted(codes, counts):
+def _run_shards_counted(codes, edges, counts):
     """The loop of `nbbp.engine.program.Shards`; adds to counts (shard, call)."""
-    for shard in prange(codes.shape[0]):
-        _run_shard(codes[shard], counts[shard])
+    for lane in prange(edges.shape[0] - 1):
+        for shard in range(edges[lane], edges[lane + 1]):
+            _run_shard(codes[shard], counts[shard])
 
 
 _run_counted_compiled = compiled(_run_counted, "run_counted")
@@ -70,12 +71,14 @@ _run_shards_counted_parallel = compiled(_run_shards_counted, "run_shards_counted
 class _CountedShards:
     """Shards whose calls are counted: codes (shard, call, 3), counts (shard, call), and their row in a step's code."""
 
-    def __init__(self, codes: np.ndarray, shared: bool) -> None:
+    def __init__(self, codes: np.ndarray, edges: np.ndarray, shared: bool) -> None:
         self.codes, self.counts = codes, np.zeros(codes.shape[:2], np.int64)
-        self._shared, self._threads = shared, min(threads.count(), len(codes)) if shared else 1
-        self._block = padded_block([self.codes, self.counts])
+        self._edges, self._shared = edges, shared
+        self._threads = min(threads.count(), len(edges) - 1) if shared else 1
+        arguments = [self.codes, self._edges, self.counts]
+        self._block = padded_block(arguments)
         run = _run_shards_counted_parallel if shared else _run_shards_counted_serial
-        self.row = address(run, [self.codes, self.counts]), self._block.ctypes.data, len(self._block)
+        self.row = address(run, arguments), self._block.ctypes.data, len(self._block)
 
     def each(self) -> np.ndarray:
         """The count of each call, the mean of the threads."""
@@ -83,7 +86,7 @@ class _CountedShards:
 
     def repeated(self, call: int) -> "_CountedShards":
         """The same shards with one of their calls, again and again."""
-        return _CountedShards(np.repeat(self.codes[:, call : call + 1], REPEATS, axis=1), self._shared)
+        return _CountedShards(np.repeat(self.codes[:, call : call + 1], REPEATS, axis=1), self._edges, self._shared)
 
 
 class _Step:
@@ -104,7 +107,7 @@ class _Step:
         for k, bound in enumerate((*program.once, *program.calls)):
             if isinstance(bound, Shards):
                 codes = bound.table
-                self._shards[k] = _CountedShards(codes, bound.shared(parallel=not alone))
+                self._shards[k] = _CountedShards(codes, bound.edges, bound.shared(parallel=not alone))
                 self._code[k] = self._shards[k].row
                 longest = max(bound.programs, key=lambda program: len(program.calls))
                 self.names += [f"{len(codes)} shards: {_name(inner)}" for inner in longest.calls]

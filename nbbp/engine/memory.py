@@ -32,12 +32,12 @@ def size(count: float) -> str:
 
 
 def check_rows(rows: int, row: int) -> None:
-    """MemoryError if this many rows of a mini-batch, of so many bytes each, do not fit into memory."""
+    """MemoryError if so many rows of a mini-batch at a time, of so many bytes each, do not fit into memory."""
     there = available()
     if there is not None and rows * row > there:
         raise MemoryError(
-            f"a mini-batch of {rows:,} rows takes {size(rows * row)} in training, {size(row)} a row, and there are "
-            f"{size(there)}: take a smaller batch_size; accumulate=k makes one update of k of them"
+            f"a mini-batch takes {size(rows * row)} in training, {rows:,} rows at a time with {size(row)} each, and "
+            f"there are {size(there)}: take a smaller batch_size; accumulate=k makes one update of k of them"
         )
 
 

@@ -46,6 +46,11 @@ def cut(rows: int, count: int) -> list[slice]:
     return [slice(a, b) for a, b in itertools.pairwise(edges)]
 
 
+def lanes(shards: int) -> list[slice]:
+    """Which shards run one after the other, in the same buffers: each thread has one such lane."""
+    return cut(shards, max(1, min(shards, threads.count())))
+
+
 def shards(network: Network, rows: int, count: int | None = None) -> list[slice]:
     """The shards of a mini-batch of this network: `count` of them, or as many as its shapes decide.
 
@@ -76,8 +81,8 @@ def expected_cycles(program: Program, cores: int) -> float:
     for bound in program.calls:
         cycles, most = bound.cycles(), float(cores)
         if isinstance(bound, Shards):
-            count = len(bound.programs)
-            most = count / -(-count // cores)  # with more programs than cores, the last ones leave some idle
+            count = len(bound.lanes)
+            most = count / -(-count // cores)  # with more lanes than cores, the last ones leave some idle
         shared = cores > 1 and (threads.is_long(cycles) or getattr(bound, "awake", False))
         total += cycles / most + FORK_CYCLES + CYCLES_A_CORE * cores if shared else cycles
     return total

@@ -73,9 +73,10 @@ class Call:
 
 @dataclasses.dataclass
 class Shards:
-    """Programs that run side by side, each on rows of its own."""
+    """Programs that run side by side in lanes, each on rows of its own, and one after the other within a lane."""
 
     programs: "tuple[Program, ...]"
+    lanes: list[slice]
     awake: bool = False
 
     def cycles(self) -> float:
@@ -101,11 +102,16 @@ class Shards:
         return codes
 
     @cached_property
+    def edges(self) -> np.ndarray:
+        """The first program of each lane, and the end of the last."""
+        return np.array([*(lane.start for lane in self.lanes), len(self.programs)])
+
+    @cached_property
     def _block(self) -> np.ndarray:
-        return padded_block([self.table])
+        return padded_block([self.table, self.edges])
 
     def shared(self, parallel: bool) -> bool:
-        """Whether the programs are distributed among threads."""
+        """Whether the lanes are distributed among threads."""
         return parallel and threads.worthwhile(math.inf if self.awake else self.cycles())
 
     def run_reference(self, clock: Clock) -> None:
@@ -113,16 +119,17 @@ class Shards:
             program.run_references()
 
 
-def _run_shards(codes):
-    """Run the calls (shard, call, 3) of each shard in order; shards are distributed among threads."""
-    for shard in prange(codes.shape[0]):
-        for k in range(codes.shape[1]):
-            call(codes[shard, k, 0], codes[shard, k, 1], codes[shard, k, 2])
+def _run_shards(codes, edges):
+    """Run the calls (shard, call, 3) of each shard in order; lanes of shards are distributed among threads."""
+    for lane in prange(edges.shape[0] - 1):
+        for shard in range(edges[lane], edges[lane + 1]):
+            for k in range(codes.shape[1]):
+                call(codes[shard, k, 0], codes[shard, k, 1], codes[shard, k, 2])
 
 
 _run_shards_serial = compiled(_run_shards, "run_shards_serial")
 _run_shards_parallel = compiled(_run_shards, "run_shards_parallel", parallel=True)
-_RUN_SHARDS = (types.int64[:, :, ::1],)
+_RUN_SHARDS = types.int64[:, :, ::1], types.int64[::1]
 
 
 class Tables:
@@ -209,7 +216,8 @@ class Program:
     def part(self, rows: slice, after: "Program | None" = None) -> "Program":
         """An empty program for some rows of the same mini-batch.
 
-        If `after` is given, a program that runs before it, the new one reuses its buffers in order.
+        If `after` is given, a program that runs before it on the same thread, the new one reuses its buffers in order,
+        which are in that core's cache.
         """
         part = Program(
             self.backend, self.dtype, rows.stop - rows.start, self.training, self.clock, self.seed, self.tables,
@@ -218,7 +226,7 @@ class Program:
         part.first_row, part._all_rows = self.first_row + rows.start, self._all_rows
         part.once, part._derived, part._scratch = self.once, self._derived, self._scratch
         if after is not None and after.rows == part.rows:
-            part._used_before = list(after._buffers)
+            part._used_before, part._workspace = list(after._buffers), after._workspace
         return part
 
     def stream(self) -> np.uint64:
@@ -249,7 +257,7 @@ class Program:
         return self._scratch[key]
 
     def workspace(self, *shape: int, dtype) -> np.ndarray:
-        """An array whose content has no meaning between calls of this program, which share it, and no other program."""
+        """An array whose content has no meaning between calls of this program, which share it, as do those after it."""
         key = shape, np.dtype(dtype)
         if key not in self._workspace:
             self._workspace[key] = arrays.zeros(*key)
@@ -287,14 +295,16 @@ class Program:
         self.once.append(_checked(take_row, (row, table, self.clock.record)))
         return row
 
-    def call_shards(self, programs: "list[Program]", awake: bool = False) -> None:
+    def call_shards(self, programs: "list[Program]", lanes: list[slice] | None = None, awake: bool = False) -> None:
         """Append programs that run side by side, each by itself from its first call to its last.
 
-        If there is only one, its calls may use several threads. Threads that are `awake` from the calls before share
-        even little work: each has in its cache what it works on.
+        If there is only one, its calls may use several threads. Those of a lane run one after the other; by default
+        each has a lane of its own. Threads that are `awake` from the calls before share even little work: each has in
+        its cache what it works on.
         """
         if len(programs) > 1:
-            self.calls.append(Shards(tuple(programs), awake))
+            own = [slice(k, k + 1) for k in range(len(programs))]
+            self.calls.append(Shards(tuple(programs), lanes or own, awake))
         else:
             self.calls += programs[0].calls
 

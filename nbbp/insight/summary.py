@@ -115,7 +115,7 @@ def memory(model: "Model") -> str:
     network, update = model.network, model.update
     flat = network.params, network.grads, *update.moments, *([] if update.mean is None else [update.mean])
     row = size(network.bytes_a_row())
-    return f"training needs {size(sum(array.nbytes for array in flat))}, and {row} for each row of a mini-batch"
+    return f"training needs {size(sum(array.nbytes for array in flat))}, and at most {row} for each row of a mini-batch"
 
 
 def text(layout: Layout) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from nbbp.engine import planner
 from nbbp.engine.data import Source
 from nbbp.engine.network import Network
 from nbbp.engine.objective import Objective, Scales
@@ -21,6 +22,16 @@ Ready = Callable[[Program, slice], None]
 
 def _nothing(program: Program, part: slice) -> None:
     pass
+
+
+def _length(rows: slice) -> int:
+    return rows.stop - rows.start
+
+
+def _rows_at_once(shards: list[slice], most: int) -> int:
+    """The rows for which a lane of shards has buffers: those of one micro-batch of each length."""
+    lengths = {min(most, _length(rows)) for rows in shards}
+    return sum(lengths | {_length(rows) % most for rows in shards if _length(rows) > most})
 
 
 @dataclasses.dataclass
@@ -62,7 +73,6 @@ class Binding:
     def step(self, rows: int) -> Program:
         """Bind a training step of `rows` rows, phase by phase."""
         network, objective, ranks = self.network, self.objective, self.division.ranks
-        network.check_rows(min(rows, self.part_rows))
         program = Program(
             self.backend, network.dtype, rows, clock=self.clock, seed=network.seed, tables=self.tables,
             carried=self.carried,
@@ -113,35 +123,43 @@ class Binding:
             states = program.buffer(len(shards), len(network.state))
         grads = program.buffer(len(shards), len(network.grads)) if len(shards) > 1 else None
         shard_grads = network.grads[np.newaxis] if grads is None else grads
-        programs = []
         whole = all(0 < rows.stop - rows.start <= most for rows in everywhere)  # no rank does otherwise
         early = ready if grads is None and whole else _nothing
-        for k, (rows, own) in enumerate(zip(shards, shard_grads, strict=True)):
-            if rows.start < rows.stop:
-                programs.append(program if len(everywhere) == 1 else program.part(rows))
+        filled = [k for k, rows in enumerate(shards) if rows.start < rows.stop]
+        lanes, programs = planner.lanes(len(filled)), []
+        network.check_rows(sum(_rows_at_once([shards[k] for k in filled[lane]], most) for lane in lanes))
+        for lane in lanes:
+            before: dict[int, Program] = {}  # programs of the lane, by their number of rows
+            for k in filled[lane]:
+                rows = shards[k]
+                part = program if len(everywhere) == 1 else program.part(rows, after=before.get(_length(rows)))
+                programs.append(part)
                 state = None if states is None else states[k]
-                self._bind_parts(programs[-1], scales.part(rows), own, most, state, early)
-            elif states is not None:
+                self._bind_parts(part, scales.part(rows), shard_grads[k], most, state, early, before)
+        if states is not None:
+            for k in sorted({*range(len(shards))} - {*filled}):
                 program.call(copy, states[k], network.state)
         if not programs:
             program.call(clear, network.grads)
         elif len(everywhere) > 1:
-            program.call_shards(programs)
+            program.call_shards(programs, lanes)
         return grads, states
 
     def _bind_parts(
-        self, program: Program, scales: Scales, grads: np.ndarray, most: int, state: np.ndarray | None, ready: Ready
-    ) -> None:
+        self, program: Program, scales: Scales, grads: np.ndarray, most: int, state: np.ndarray | None, ready: Ready,
+        before: dict[int, Program],
+    ) -> None:  # fmt: skip
         """Bind micro-batches of `most` rows, one after the other in the same buffers; their gradients are added."""
+        before[program.rows] = program
         if state is not None:
             program.call(copy, state, self.network.state)
         if program.rows <= most:
             self._bind_rows(program, scales, grads, state, ready)
             return
-        part_grads, part = program.buffer(len(grads)), None
+        part_grads = program.buffer(len(grads))
         for begin in range(0, program.rows, most):
             rows = slice(begin, min(begin + most, program.rows))
-            part = program.part(rows, after=part)
+            part = before[_length(rows)] = program.part(rows, after=before.get(_length(rows)))
             self._bind_rows(part, scales.part(rows), part_grads if begin else grads, state, _nothing)
             program.calls += part.calls
             if begin:
