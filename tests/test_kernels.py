@@ -7,6 +7,7 @@ import zlib
 
 import numpy as np
 import pytest
+import runs
 
 from nbbp.kernels import packed_gemm
 from nbbp.kernels.arguments import below, positive, scratch
@@ -268,3 +269,23 @@ def test_functions_that_kernels_share_have_names_of_their_own():
     code = "from nbbp.kernels import sums; print(sums.total.py_func.__qualname__)"
     again = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert again.stdout.strip() == sums.total.py_func.__qualname__
+
+
+WITHOUT_MASKED_STORES = """
+import numpy as np
+import nbbp
+from nbbp.kernels.jit import KERNELS
+
+for name in ("relu_forward", "leaky_relu_forward", "elu_forward", "linear_backward"):
+    pair = KERNELS[name]
+    pair.serial(*(np.ones(64, np.float32) for _ in pair.arguments.names))
+    assert "maskmov" not in next(iter(pair.serial.inspect_asm().values())), name
+"""
+
+
+def test_avx2_code_of_activations_has_no_masked_stores(tmp_path):
+    from llvmlite import binding
+
+    if not binding.get_host_cpu_features().get("avx2"):
+        pytest.skip("no AVX2")
+    runs.run(WITHOUT_MASKED_STORES, NUMBA_CACHE_DIR=str(tmp_path), **runs.HASWELL)

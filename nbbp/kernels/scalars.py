@@ -56,3 +56,20 @@ def polynomial(single: tuple[float, ...], double: tuple[float, ...]):
         return x(x), generate
 
     return evaluate
+
+
+@intrinsic
+def fresh(typing_context, x):
+    """x, of which LLVM forgets that it was just loaded.
+
+    If a loop stores either another number or what it has loaded there, LLVM 22 makes that a masked store. In AVX2,
+    processors of AMD take ten times as long for one as for the rest of the loop (llvm/llvm-project, issue 213195).
+    """
+
+    def generate(context, builder, signature, args):
+        same = ir.instructions.Instruction(builder.block, args[0].type, "freeze", args)
+        builder.block.instructions.append(same)
+        builder.position_at_end(builder.block)
+        return same
+
+    return x(x), generate
