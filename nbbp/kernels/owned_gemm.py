@@ -13,7 +13,7 @@ from nbbp.kernels.gemm import (
     sum_rows,
 )
 from nbbp.kernels.jit import kernel
-from nbbp.kernels.panel_gemm import COPIES, multiply_from_copies, pays_off
+from nbbp.kernels.panel_gemm import COPIES, multiply_from_copies, multiply_part_of_many_rows, parts, pays_off
 from nbbp.kernels.pointers import at
 from nbbp.kernels.tiles import FROM_ZERO, ROWS, multiply
 
@@ -49,8 +49,12 @@ def product_with_columns(c, sums, a, b, first):
     n, size = c.shape[1], b.shape[1]
     own = at(b, first[0])
     sum_rows(at(sums, first[0]), own, k, n, size)
-    if COPIES and k <= MULTIPLIED_ROWS and pays_off(m, n, at(c, 0)):
-        multiply_from_copies(m, n, k, at(a, 0), 1, m, own, size, at(c, 0), n, at(c, 0), FROM_ZERO)
+    if COPIES and pays_off(m, n, at(c, 0)):
+        if k <= MULTIPLIED_ROWS:
+            multiply_from_copies(m, n, k, at(a, 0), 1, m, own, size, at(c, 0), n, at(c, 0), FROM_ZERO)
+            return
+        for t in range(parts(n, 1, at(c, 0))):
+            multiply_part_of_many_rows(t, 1, m, n, k, MULTIPLIED_ROWS, at(a, 0), m, own, size, at(c, 0))
         return
     for i in range(0, m, ROWS):
         rows, c_rows = min(ROWS, m - i), at(c, i * n)

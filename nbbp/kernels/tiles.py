@@ -45,8 +45,9 @@ else:
     VECTOR_BYTES, ROWS = 16, 4
 VECTORS = 3
 BROAD = 8  # vectors of a tile for a single row
-HEIGHTS = (8, 6, 4, 2, 1) if ROWS == 8 else (4, 2, 1)  # of tiles, in rows
+HEIGHTS = (8, 6, 4, 2, 1) if ROWS == 8 else (6, 4, 2, 1)  # of tiles, in rows
 WIDTHS = (3, 2, 1)  # in vectors
+SUMS = ROWS * VECTORS  # vectors of sums, at most: of 16 registers' worth, six rows have room in narrow tiles alone
 # x86 processors without fused multiply-add round twice; everywhere else the bits are the same.
 PAIR_INSTRUCTION = has_feature("avx512bf16")
 FMA = "fmuladd" if "sse2" in _HOST and not has_feature("fma") else "fma"
@@ -96,8 +97,9 @@ def _tile(typing_context, m, n, k, a, a_row, a_k, b, b_k, c, c_row, start, start
             builder.call(_tile_function(builder.module, number, rows, vectors, offsets, pairs), args[1:])
 
         def call_for_columns(rows):
-            fits = [builder.icmp_signed(">", n, I64(vectors * width)) for vectors in widths[1:]]
-            _first_of(builder, fits, [functools.partial(call, rows, vectors) for vectors in widths])
+            own = [vectors for vectors in widths if rows * vectors <= SUMS]
+            fits = [builder.icmp_signed(">", n, I64(vectors * width)) for vectors in own[1:]]
+            _first_of(builder, fits, [functools.partial(call, rows, vectors) for vectors in own])
 
         with bfloat16.without_subnormals(builder) if flushes else contextlib.nullcontext():
             fits = [builder.icmp_signed(">=", m, I64(rows)) for rows in heights[:-1]]
@@ -244,10 +246,13 @@ def _tile_function(module, number, rows: int, vectors: int, offsets: str, pairs:
 
 
 @device
-def _next_rows(rows):
-    """The number of rows of the next tile, of `rows` that remain."""
-    if ROWS == 8 and rows >= 6:
-        return 8 if rows >= 8 else 6
+def _next_rows(rows, n, like):
+    """The number of rows of the next tile of n columns, of `rows` that remain."""
+    if ROWS == 8:
+        if rows >= 6:
+            return 8 if rows >= 8 else 6
+    elif rows >= 6 and rows != 8 and n <= 2 * (columns(like) // VECTORS):
+        return 6
     return 4 if rows >= 4 else min(rows, 2)
 
 
@@ -256,7 +261,7 @@ def multiply_panel(m, n, k, a, a_row, a_k, b, b_k, c, c_row, start, start_row):
     """C = start + A . B for m rows and at most `columns` columns; row k of B begins at b[k b_k], or at b[b_k[k]]."""
     i = 0
     while i < m:
-        rows = _next_rows(m - i)
+        rows = _next_rows(m - i, n, c)
         a_i, c_i, start_i = at(a, i * a_row), at(c, i * c_row), at(start, i * start_row)
         _tile(rows, n, k, a_i, a_row, a_k, b, b_k, c_i, c_row, start_i, start_row)
         i += rows
@@ -271,7 +276,7 @@ def multiply_at_offsets(m, n, k, a, a_rows, a_ks, b, b_k, c, c_rows, start, star
     """
     i = 0
     while i < m:
-        rows = _next_rows(m - i)
+        rows = _next_rows(m - i, n, c)
         _tile(rows, n, k, a, at(a_rows, i), a_ks, b, b_k, c, at(c_rows, i), start, start_row)
         i += rows
 
