@@ -10,6 +10,7 @@ from nbbp.engine import planner
 from nbbp.engine.planner import SHARD_NUMBERS, number_of_shards
 from nbbp.engine.program import Shards
 from nbbp.insight.summary import settings
+from nbbp.kernels import threads
 from nbbp.kernels.gemm import affine
 
 ROWS = 195  # the last mini-batch of 64 has 3 rows
@@ -194,6 +195,24 @@ def test_settings_name_the_shards():
     model.fit(*data(), shards=4, callbacks=[noting], verbose=0)
     model.fit(*data(), callbacks=[noting], verbose=0)
     assert seen == [4, None]
+
+
+@pytest.mark.parametrize(
+    ("shards", "threads", "expected"),
+    [(16, 2, [8, 8]), (16, 1, [16]), (16, 12, [2] * 8), (16, 6, [2, 3, 3, 2, 3, 3]), (4, 8, [1] * 4), (0, 2, [0])],
+)
+def test_there_are_as_few_lanes_as_take_no_longer(shards, threads, expected):
+    assert [lane.stop - lane.start for lane in planner.lanes(shards, threads)] == expected
+
+
+def test_the_longest_lane_decides_how_long_shards_take():
+    X, y = data()
+    model = network(64)
+    with threads.assuming(12):
+        program = model.built.trainer(model.prepare(X, y), ROWS, shards=16).runner.program
+    once, twelve = (planner.expected_cycles(program, cores) for cores in (1, 12))
+    assert twelve > once / 8
+    assert planner.expected_cycles(program, 8) < twelve
 
 
 @pytest.mark.skipif(numba.config.NUMBA_NUM_THREADS < 2, reason="there is one thread")

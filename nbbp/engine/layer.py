@@ -170,7 +170,10 @@ class Binding:
         self.call(total_of_parts, sums, parts)
 
     def buffer(self, *shape: int, dtype=None) -> np.ndarray:
-        """An array, 0 at first, through which one call passes values to a later one; None is the model's dtype."""
+        """An array, 0 at first, through which one call passes values to a later one; None is the model's dtype.
+
+        Shards and micro-batches that run one after the other share it.
+        """
         return self.program.buffer(*shape, dtype=dtype)
 
     def scratch(self, *shape: int, dtype=None) -> np.ndarray:

@@ -46,9 +46,13 @@ def cut(rows: int, count: int) -> list[slice]:
     return [slice(a, b) for a, b in itertools.pairwise(edges)]
 
 
-def lanes(shards: int) -> list[slice]:
-    """Which shards run one after the other, in the same buffers: each thread has one such lane."""
-    return cut(shards, max(1, min(shards, threads.count())))
+def lanes(shards: int, threads: int) -> list[slice]:
+    """The shards of each lane, which run one after the other in the same buffers.
+
+    There is a lane for each thread, or as few as take no longer: 16 shards on 12 threads are 8 lanes of two.
+    """
+    each = max(1, -(-shards // threads))
+    return cut(shards, max(1, -(-shards // each)))
 
 
 def shards(network: Network, rows: int, count: int | None = None) -> list[slice]:
@@ -81,8 +85,8 @@ def expected_cycles(program: Program, cores: int) -> float:
     for bound in program.calls:
         cycles, most = bound.cycles(), float(cores)
         if isinstance(bound, Shards):
-            count = len(bound.lanes)
-            most = count / -(-count // cores)  # with more lanes than cores, the last ones leave some idle
+            longest = max(lane.stop - lane.start for lane in bound.lanes)
+            most = len(bound.programs) / (longest * -(-len(bound.lanes) // cores))  # the last lanes leave some idle
         shared = cores > 1 and (threads.is_long(cycles) or getattr(bound, "awake", False))
         total += cycles / most + FORK_CYCLES + CYCLES_A_CORE * cores if shared else cycles
     return total

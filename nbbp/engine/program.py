@@ -216,8 +216,8 @@ class Program:
     def part(self, rows: slice, after: "Program | None" = None) -> "Program":
         """An empty program for some rows of the same mini-batch.
 
-        If `after` is given, a program that runs before it on the same thread, the new one reuses its buffers in order,
-        which are in that core's cache.
+        If `after` is given, a program of as many rows that runs before it on the same thread, the new one takes its
+        buffers, in order, and its workspace: they are in that core's cache.
         """
         part = Program(
             self.backend, self.dtype, rows.stop - rows.start, self.training, self.clock, self.seed, self.tables,
@@ -242,10 +242,10 @@ class Program:
 
     def buffer(self, *shape: int, dtype=None) -> np.ndarray:
         """An array through which one call passes values to a later one."""
-        if self._used_before:
-            buffer = self._used_before.pop(0)
-        else:
-            buffer = arrays.zeros(shape, self.dtype if dtype is None else dtype)
+        kind = np.dtype(self.dtype if dtype is None else dtype)
+        buffer = self._used_before.pop(0) if self._used_before else None
+        if buffer is None or buffer.shape != shape or buffer.dtype != kind:  # a layer may ask for others in other rows
+            buffer = arrays.zeros(shape, kind)
         self._buffers.append(buffer)
         return buffer
 
@@ -257,7 +257,7 @@ class Program:
         return self._scratch[key]
 
     def workspace(self, *shape: int, dtype) -> np.ndarray:
-        """An array whose content has no meaning between calls of this program, which share it, as do those after it."""
+        """An array without meaning between calls; those of this program, and of programs after it, share it."""
         key = shape, np.dtype(dtype)
         if key not in self._workspace:
             self._workspace[key] = arrays.zeros(*key)
@@ -298,9 +298,9 @@ class Program:
     def call_shards(self, programs: "list[Program]", lanes: list[slice] | None = None, awake: bool = False) -> None:
         """Append programs that run side by side, each by itself from its first call to its last.
 
-        If there is only one, its calls may use several threads. Those of a lane run one after the other; by default
-        each has a lane of its own. Threads that are `awake` from the calls before share even little work: each has in
-        its cache what it works on.
+        If there is only one, its calls may use several threads. Programs of a lane run one after the other; by default
+        each program has a lane of its own. Threads that are `awake` from the calls before share even little work: each
+        has in its cache what it works on.
         """
         if len(programs) > 1:
             own = [slice(k, k + 1) for k in range(len(programs))]

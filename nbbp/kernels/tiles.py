@@ -47,7 +47,7 @@ VECTORS = 3
 BROAD = 8  # vectors of a tile for a single row
 HEIGHTS = (8, 6, 4, 2, 1) if ROWS == 8 else (6, 4, 2, 1)  # of tiles, in rows
 WIDTHS = (3, 2, 1)  # in vectors
-SUMS = ROWS * VECTORS  # vectors of sums, at most: of 16 registers' worth, six rows have room in narrow tiles alone
+SUMS = ROWS * VECTORS  # vectors of sums in a tile, at most: with 12, six rows have two vectors or fewer
 # x86 processors without fused multiply-add round twice; everywhere else the bits are the same.
 PAIR_INSTRUCTION = has_feature("avx512bf16")
 FMA = "fmuladd" if "sse2" in _HOST and not has_feature("fma") else "fma"
@@ -252,7 +252,7 @@ def _next_rows(rows, n, like):
         if rows >= 6:
             return 8 if rows >= 8 else 6
     elif rows >= 6 and rows != 8 and n <= 2 * (columns(like) // VECTORS):
-        return 6
+        return 6  # of 8, twice 4: a tile of two rows would wait for its sums
     return 4 if rows >= 4 else min(rows, 2)
 
 

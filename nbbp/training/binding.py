@@ -46,6 +46,8 @@ class Binding:
         The rows of a micro-batch.
     shards : int or None
         The number of shards of a mini-batch; None if shapes decide.
+    threads : int
+        The number of threads that shards run on.
     step_loss, part_losses, outputs : ndarray (steps,), (outputs, steps), list of ndarray (rows, ...)
         Records of each step's loss, of its losses at several outputs, and of the outputs.
     share_of_penalties, share_of_rows : callable, optional
@@ -60,6 +62,7 @@ class Binding:
     division: Division
     part_rows: int
     shards: int | None
+    threads: int
     clock: Clock
     tables: Tables
     carried: dict[str, np.ndarray]
@@ -111,6 +114,7 @@ class Binding:
 
         With shards, a micro-batch has its share of rows in each of them. A shard without rows has a gradient of 0. The
         state that a step writes is one for each shard, too. Of a shard alone, parts of the gradient are `ready` early.
+        Shards of a lane, which run one after the other on one thread, have the same buffers.
         """
         network, most, count, ranks = self.network, self.part_rows, self.shards, self.division.ranks
         if count is None and program.rows > most:  # by default, micro-batches are not cut
@@ -126,7 +130,7 @@ class Binding:
         whole = all(0 < rows.stop - rows.start <= most for rows in everywhere)  # no rank does otherwise
         early = ready if grads is None and whole else _nothing
         filled = [k for k, rows in enumerate(shards) if rows.start < rows.stop]
-        lanes, programs = planner.lanes(len(filled)), []
+        lanes, programs = planner.lanes(len(filled), self.threads), []
         network.check_rows(sum(_rows_at_once([shards[k] for k in filled[lane]], most) for lane in lanes))
         for lane in lanes:
             before: dict[int, Program] = {}  # programs of the lane, by their number of rows
@@ -136,8 +140,8 @@ class Binding:
                 programs.append(part)
                 state = None if states is None else states[k]
                 self._bind_parts(part, scales.part(rows), shard_grads[k], most, state, early, before)
-        if states is not None:
-            for k in sorted({*range(len(shards))} - {*filled}):
+        for k, rows in enumerate(shards):
+            if states is not None and _length(rows) == 0:
                 program.call(copy, states[k], network.state)
         if not programs:
             program.call(clear, network.grads)
@@ -149,7 +153,10 @@ class Binding:
         self, program: Program, scales: Scales, grads: np.ndarray, most: int, state: np.ndarray | None, ready: Ready,
         before: dict[int, Program],
     ) -> None:  # fmt: skip
-        """Bind micro-batches of `most` rows, one after the other in the same buffers; their gradients are added."""
+        """Bind micro-batches of `most` rows, one after the other in the same buffers; their gradients are added.
+
+        The buffers are those of the programs `before` in the same lane, to which this one and its parts are added.
+        """
         before[program.rows] = program
         if state is not None:
             program.call(copy, state, self.network.state)

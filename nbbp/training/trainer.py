@@ -145,8 +145,9 @@ class Trainer:
         divided = self._mean_weight is not None
         return Binding(
             self.network, self.objective, self.update, self.source, self._order.rows, self.division, self._part_rows,
-            self._shards, self.clock, self.tables, self.carried, self._backend, self._step_loss, self._part_losses,
-            self._outputs, self._shares_of_penalties if divided else None, self._shares_of_rows if divided else None,
+            self._shards, 1 if self._alone else threads.count(), self.clock, self.tables, self.carried, self._backend,
+            self._step_loss, self._part_losses, self._outputs,
+            self._shares_of_penalties if divided else None, self._shares_of_rows if divided else None,
         )  # fmt: skip
 
     def _shares_of_penalties(self, before: int, count: int) -> np.ndarray:
