@@ -19,7 +19,7 @@ from nbbp.kernels import vector_math as vm
 from nbbp.kernels.denormals import flushed
 from nbbp.kernels.jit import KERNELS, Kernel, device, kernel
 from nbbp.kernels.pointers import at
-from nbbp.kernels.scalars import constant, fresh
+from nbbp.kernels.scalars import constant, freeze
 from nbbp.kernels.vector_math import ONE, TWO, ZERO
 
 ROWS = 64  # rows that one thread takes at a time
@@ -69,7 +69,7 @@ def derivative(s):
 # In place: with two arguments that are one array, the loop would not vectorise.
 def _map_forward(y):
     for i in range(y.shape[0]):
-        y[i] = value(fresh(y[i]))
+        y[i] = value(freeze(y[i]))
 
 
 def _map_apart(y, x):
@@ -79,7 +79,7 @@ def _map_apart(y, x):
 
 def _map_backward(dy, s):
     for i in range(dy.shape[0]):
-        dy[i] = flushed(fresh(dy[i]) * derivative(s[i]))
+        dy[i] = flushed(freeze(dy[i]) * derivative(s[i]))
 
 
 def _elementwise(name, value, derivative, numpy_value, numpy_derivative, *, from_output=True, cycles=2.0) -> Activation:

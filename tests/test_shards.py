@@ -7,10 +7,12 @@ import pytest
 import nbbp
 from nbbp import streams
 from nbbp.engine import planner
+from nbbp.engine.network import Network
 from nbbp.engine.planner import SHARD_NUMBERS, number_of_shards
 from nbbp.engine.program import Shards
 from nbbp.insight.summary import settings
 from nbbp.kernels import threads
+from nbbp.kernels.batches import gather
 from nbbp.kernels.gemm import affine
 
 ROWS = 195  # the last mini-batch of 64 has 3 rows
@@ -225,3 +227,19 @@ def test_shards_of_one_thread_share_buffers_and_those_of_others_do_not():
     places = [[call.arrays[0].ctypes.data for call in part.calls if call.kernel is affine] for part in found.programs]
     assert places[0] == places[1] != places[2] == places[3]
     assert not set(places[0]) & set(places[2])
+
+
+@pytest.mark.parametrize(("shards", "parts"), [(1, 1), (1, 3), (4, 1), (4, 3), (16, 2)])
+def test_the_rows_that_must_fit_into_memory_are_those_of_the_buffers(shards, parts, monkeypatch):
+    """Shards of 48 and 49 rows, and micro-batches of which the last has fewer."""
+    counted = []
+    monkeypatch.setattr(Network, "check_rows", lambda network, rows: counted.append(rows))
+    model = network()
+    trainer = model.built.trainer(model.prepare(*data()), -(-ROWS // parts), parts=parts, shards=shards)
+    calls = trainer.runner.program.calls
+    found = next((bound for bound in calls if isinstance(bound, Shards)), None)
+    programs = [part.calls for part in found.programs] if found else [calls]
+    inputs = {
+        call.arrays[0].ctypes.data: len(call.arrays[0]) for calls in programs for call in calls if call.kernel is gather
+    }
+    assert counted == [sum(inputs.values())]

@@ -225,7 +225,7 @@ class Program:
         )  # fmt: skip
         part.first_row, part._all_rows = self.first_row + rows.start, self._all_rows
         part.once, part._derived, part._scratch = self.once, self._derived, self._scratch
-        if after is not None and after.rows == part.rows:
+        if after is not None:
             part._used_before, part._workspace = list(after._buffers), after._workspace
         return part
 

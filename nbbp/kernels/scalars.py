@@ -59,7 +59,7 @@ def polynomial(single: tuple[float, ...], double: tuple[float, ...]):
 
 
 @intrinsic
-def fresh(typing_context, x):
+def freeze(typing_context, x):
     """x, of which LLVM forgets that it was just loaded.
 
     If a loop stores either another number or what it has loaded there, LLVM 22 makes that a masked store. In AVX2,

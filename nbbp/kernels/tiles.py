@@ -248,10 +248,9 @@ def _tile_function(module, number, rows: int, vectors: int, offsets: str, pairs:
 @device
 def _next_rows(rows, n, like):
     """The number of rows of the next tile of n columns, of `rows` that remain."""
-    if ROWS == 8:
-        if rows >= 6:
-            return 8 if rows >= 8 else 6
-    elif rows >= 6 and rows != 8 and n <= 2 * (columns(like) // VECTORS):
+    if ROWS == 8 and rows >= 8:
+        return 8
+    if rows >= 6 and rows != 8 and 6 * n <= SUMS * (columns(like) // VECTORS):
         return 6  # of 8, twice 4: a tile of two rows would wait for its sums
     return 4 if rows >= 4 else min(rows, 2)
 

@@ -9,7 +9,7 @@ from nbbp.kernels.arguments import below, positive
 from nbbp.kernels.denormals import flushed
 from nbbp.kernels.jit import device, kernel
 from nbbp.kernels.pointers import at, on_stack
-from nbbp.kernels.scalars import constant, fresh
+from nbbp.kernels.scalars import constant, freeze
 from nbbp.kernels.tiles import VECTOR_BYTES, VECTORS
 from nbbp.kernels.tiles import columns as columns_of_tile
 from nbbp.kernels.transposes import columns_of_rows, rows_of_columns
@@ -133,12 +133,12 @@ def _few_labels(rows, classes, row_loss, dz, z, target, scale):
     for j in range(1, classes):
         column = at(columns, j * MANY_ROWS)
         for i in range(rows):
-            top[i] = column[i] if column[i] > top[i] else fresh(top[i])
+            top[i] = column[i] if column[i] > top[i] else freeze(top[i])
     for j in range(classes):
         column = at(columns, j * MANY_ROWS)
         for i in range(rows):
             below_top = column[i] - top[i]
-            row_loss[i] = below_top if label[i] == j else fresh(row_loss[i])
+            row_loss[i] = below_top if label[i] == j else freeze(row_loss[i])
             column[i] = vm.exp(below_top)
             total[i] += column[i]
     for i in range(rows):

@@ -127,9 +127,9 @@ class Binding:
             states = program.buffer(len(shards), len(network.state))
         grads = program.buffer(len(shards), len(network.grads)) if len(shards) > 1 else None
         shard_grads = network.grads[np.newaxis] if grads is None else grads
-        whole = all(0 < rows.stop - rows.start <= most for rows in everywhere)  # no rank does otherwise
+        whole = all(0 < _length(rows) <= most for rows in everywhere)  # no rank does otherwise
         early = ready if grads is None and whole else _nothing
-        filled = [k for k, rows in enumerate(shards) if rows.start < rows.stop]
+        filled = [k for k, rows in enumerate(shards) if _length(rows)]
         lanes, programs = planner.lanes(len(filled), self.threads), []
         network.check_rows(sum(_rows_at_once([shards[k] for k in filled[lane]], most) for lane in lanes))
         for lane in lanes:
@@ -140,9 +140,10 @@ class Binding:
                 programs.append(part)
                 state = None if states is None else states[k]
                 self._bind_parts(part, scales.part(rows), shard_grads[k], most, state, early, before)
-        for k, rows in enumerate(shards):
-            if states is not None and _length(rows) == 0:
-                program.call(copy, states[k], network.state)
+        if states is not None:
+            for state, rows in zip(states, shards, strict=True):
+                if not _length(rows):
+                    program.call(copy, state, network.state)
         if not programs:
             program.call(clear, network.grads)
         elif len(everywhere) > 1:
